@@ -1,0 +1,50 @@
+# Needs only python3 and make: every target that runs Python makes its own environment first.
+PYTHON ?= python3
+VENV   ?= .venv
+# Extra words for one call, for example: make test PYTEST_ARGS="-x -k subspace"
+RUN_ARGS     ?=
+PYTEST_ARGS  ?=
+BENCH_ARGS   ?=
+PIP_ARGS     ?=
+FAULT_ROUNDS ?= 25
+
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.cl_complora-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test test-faults lint bench clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@echo "Variables: PYTHON=$(PYTHON) VENV=$(VENV) RUN_ARGS PYTEST_ARGS BENCH_ARGS FAULT_ROUNDS PIP_ARGS"
+
+venv: $(STAMP)  ## an environment in $(VENV) with the package (editable) and the tested versions
+
+# The stamp is written last, so that an install that was cut off is repeated. pip stays the one that came with
+# Python: pip 23 and the newest agree here (docs/install.md). The tested versions have no wheels for Python 3.10,
+# which therefore gets the newest ones that do.
+$(STAMP): setup.py pyproject.toml constraints.txt
+	@echo "Installing into $(VENV): some minutes and about 6 GB the first time, most of it torch with CUDA."
+	@$(PYTHON) -m venv $(VENV)
+	@tested=$$($(BIN)/python -c 'import sys; print("-c constraints.txt" * (sys.version_info >= (3, 11)))'); \
+	$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) $$tested -e '.[test]'
+	@touch $@
+
+demo: venv  ## the default strategy on the default scenario
+	$(BIN)/cl-complora run $(RUN_ARGS)
+
+test: venv  ## all tests
+	$(BIN)/python -m pytest tests $(PYTEST_ARGS)
+
+test-faults: venv  ## the fault-injection tests alone, with many more rounds
+	CL_COMPLORA_FAULT_ROUNDS=$(FAULT_ROUNDS) $(BIN)/python -m pytest tests -m faults $(PYTEST_ARGS)
+
+lint: venv  ## ruff check
+	$(BIN)/python -m ruff check .
+
+bench: venv  ## the benchmarks
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+clean:  ## build products and caches; the environment and runs/ stay
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find cl_complora tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,5 @@
+"""``python -m cl_complora``."""
+
+from .cli import main
+
+main()

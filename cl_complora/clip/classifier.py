@@ -1,0 +1,86 @@
+"""CLIP as a classifier: image tower, text head, label spaces that may differ from image to image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .text import LabelSpace, TextEncoder
+
+
+class ClipClassifier(nn.Module):
+    """Logits of images over the classes of a label space: scale · ⟨image, text⟩.
+
+    The wrapped model is ``self.clip``; the logit scale stays fixed, as in CLIP-LoRA. Images may be uint8
+    (``N × 3 × H × W``; normalised here, on the device) or float (taken as already normalised).
+
+    Args:
+        clip: an open_clip model.
+        tokenizer: its tokenizer.
+        label_space: the classes used when ``forward`` is given none (a stock Avalanche strategy gives none).
+        mean, std: normalisation of uint8 images, per channel.
+    """
+
+    def __init__(
+        self,
+        clip: nn.Module,
+        tokenizer: Callable[[list[str]], Tensor],
+        label_space: LabelSpace | None = None,
+        mean: Sequence[float] = (0.48145466, 0.4578275, 0.40821073),
+        std: Sequence[float] = (0.26862954, 0.26130258, 0.27577711),
+    ) -> None:
+        super().__init__()
+        self.clip = clip
+        self.label_space = label_space
+        self.text = TextEncoder(clip, tokenizer)
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1) * 255.0, persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1) * 255.0, persistent=False)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 pixels → the float range that the image tower expects; floats pass."""
+        return (images.float() - self.mean) / self.std if images.dtype == torch.uint8 else images
+
+    def image_features(self, images: Tensor) -> Tensor:
+        """``N × embed`` unit vectors."""
+        return F.normalize(self.clip.encode_image(self.normalise(images)).float(), dim=-1)
+
+    def head(self, features: Tensor, space: LabelSpace) -> Tensor:
+        """``N × classes`` logits of unit image features."""
+        logits = self.clip.logit_scale.float().exp() * features @ self.text.features(space).mT
+        bias = getattr(self.clip, "logit_bias", None)
+        return logits if bias is None else logits + bias.float()
+
+    def forward(
+        self, images: Tensor, spaces: Sequence[LabelSpace] | LabelSpace | None = None, space_ids: Tensor | None = None
+    ) -> Tensor:
+        """Logits of a batch.
+
+        Args:
+            images: ``N × 3 × H × W``.
+            spaces: one label space for all images, or several.
+            space_ids: ``(N,)`` index into ``spaces`` for every image; needed with several.
+
+        Returns:
+            ``N × C`` with C the largest space; entries beyond an image's own space hold the dtype's minimum, so that
+            softmax and argmax never choose them.
+        """
+        spaces = spaces if spaces is not None else self.label_space
+        if spaces is None:
+            raise ValueError("ClipClassifier needs a label space: give one to the constructor or to forward()")
+        features = self.image_features(images)
+        if isinstance(spaces, LabelSpace):
+            return self.head(features, spaces)
+        if len(spaces) == 1:
+            return self.head(features, spaces[0])
+        if space_ids is None:
+            raise ValueError("several label spaces need space_ids")
+        widest = max(len(space) for space in spaces)
+        logits = features.new_full((len(images), widest), torch.finfo(features.dtype).min)
+        for index in space_ids.unique().tolist():
+            members = space_ids == index
+            part = self.head(features[members], spaces[index])
+            logits[members] = F.pad(part, (0, widest - part.shape[1]), value=torch.finfo(features.dtype).min)
+        return logits

@@ -1,0 +1,29 @@
+"""Schema of the data sources that a task or zero-shot set may name; how each is opened is ``data.sources``' business."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .base import Section, Text
+
+
+class WorldSource(Section):
+    """The embedded, procedurally drawn world: ``general`` or one of its few-shot domains."""
+
+    kind: Literal["world"]
+    domain: Text
+
+
+class FolderSource(Section):
+    """Class folders: ``root/train/<class>/…`` and ``root/test/<class>/…``, or ``root/<class>/…`` divided by us."""
+
+    kind: Literal["folder"]
+    root: Text
+    """A relative path starts from the folder of the scenario file."""
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Share of each class set apart for testing where the folder has no train/test of its own."""
+
+
+SourceConfig = Annotated[WorldSource | FolderSource, Field(discriminator="kind")]

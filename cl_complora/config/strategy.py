@@ -1,0 +1,203 @@
+"""Schema of a strategy: how the model learns the tasks, composed of parts rather than chosen by name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from .base import Count, Fraction, Name, Section, Text
+
+
+class KeepRule(Section):
+    """How many singular triples are protected: exactly one of the three."""
+
+    energy: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Smallest k with Σ_{i≤k} σᵢ² ≥ energy · ‖W‖²_F."""
+    fraction: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """This share of min(out, in)."""
+    number: Annotated[int, Field(ge=0)] | None = None
+    """k itself (a matrix with fewer keeps room for the rank)."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> KeepRule:
+        if len(self.model_fields_set & {"energy", "fraction", "number"}) != 1:
+            raise ValueError("needs exactly one of energy, fraction, number")
+        return self
+
+    @property
+    def rule(self) -> tuple[str, float]:
+        """(kind, value) of the one that is given."""
+        kind = next(k for k in ("energy", "fraction", "number") if getattr(self, k) is not None)
+        return kind, getattr(self, kind)
+
+
+class Subspace(Section):
+    """Where the low-rank updates may point."""
+
+    select: Literal["complement", "top", "random", "none"] = "complement"
+    keep: KeepRule = KeepRule(energy=0.5)
+    sides: Literal["both", "in", "out"] = "both"
+    of: Literal["merged", "pretrained"] = "merged"
+    protect: Annotated[list[Literal["principal", "updates"]], Field(min_length=1)] = ["principal"]
+    form: Literal["reduced", "projector"] = "reduced"
+
+    @model_validator(mode="after")
+    def _compatible(self) -> Subspace:
+        if self.form == "projector" and self.select in ("top", "random"):
+            raise ValueError(f"form: projector works with select: complement or none, not {self.select}")
+        if "updates" in self.protect and self.select != "complement":
+            raise ValueError(f"protect: updates works with select: complement, not {self.select}")
+        return self
+
+
+class Adapter(Section):
+    """Which weights move, and in which shape."""
+
+    kind: Literal["lowrank", "full", "none"]
+    rank: Count = 4
+    alpha: Annotated[float, Field(gt=0)] | None = None
+    """Numerator of the scaling s; the rank by default, so that s = 1."""
+    scaling: Literal["alpha/rank", "alpha/sqrt(rank)"] = "alpha/rank"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    towers: Annotated[list[Literal["vision", "text"]], Field(min_length=1)] = ["vision", "text"]
+    matrices: Annotated[list[Literal["q", "k", "v", "o", "fc", "proj", "other"]], Field(min_length=1)] = ["q", "k", "v"]
+    layers: Annotated[list[int], Field(min_length=1)] | None = None
+    """Blocks to adapt; negative numbers count from the last; all by default."""
+    subspace: Subspace = Subspace(select="none")
+
+    @model_validator(mode="after")
+    def _no_idle_settings(self) -> Adapter:
+        low_rank_only = {"rank", "alpha", "scaling", "dropout", "matrices", "layers", "subspace"}
+        idle = sorted(low_rank_only & self.model_fields_set)
+        if self.kind != "lowrank" and idle:
+            raise ValueError(f"{', '.join(idle)} has no effect with kind: {self.kind}; it belongs to kind: lowrank")
+        return self
+
+    @property
+    def scale(self) -> float:
+        """s in y = W x + s·B′A′x."""
+        alpha = self.alpha if self.alpha is not None else float(self.rank)
+        return alpha / (self.rank if self.scaling == "alpha/rank" else self.rank**0.5)
+
+
+class Ewc(Section):
+    """Elastic weight consolidation on the effective weights."""
+
+    kind: Literal["ewc"]
+    strength: Annotated[float, Field(ge=0)]
+    """λ in λ/2 · Σ F (W − W*)²."""
+    online: bool = True
+    """One running Fisher and anchor instead of one pair per task."""
+    decay: Fraction = 1.0
+    """Weight of the earlier Fisher when online."""
+    samples: Count = 128
+    """Training images per task for the Fisher."""
+
+    @model_validator(mode="after")
+    def _decay_needs_online(self) -> Ewc:
+        if "decay" in self.model_fields_set and not self.online:
+            raise ValueError("decay has an effect with online: true only")
+        return self
+
+
+class Lwf(Section):
+    """Learning without forgetting: distil the previous merged state's logits over earlier label spaces."""
+
+    kind: Literal["lwf"]
+    strength: Annotated[float, Field(ge=0)]
+    temperature: Annotated[float, Field(gt=0)] = 2.0
+
+
+class L2Init(Section):
+    """Pull the effective weights towards where they started."""
+
+    kind: Literal["l2-init"]
+    strength: Annotated[float, Field(ge=0)]
+    to: Literal["pretrained", "previous"] = "pretrained"
+
+
+Regulariser = Annotated[Ewc | Lwf | L2Init, Field(discriminator="kind")]
+
+
+class Memory(Section):
+    """Images of earlier tasks that are trained on again."""
+
+    kind: Literal["replay"]
+    per_class: Count = 2
+    """Images kept of every class seen."""
+    batch_size: Count = 16
+    """Images drawn from the memory at every step, beside the task's own batch."""
+    weight: Annotated[float, Field(gt=0)] = 1.0
+
+
+class Optimiser(Section):
+    """How the trainable weights are updated."""
+
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.999]
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    clip_norm: Annotated[float, Field(gt=0)] | None = 5.0
+
+    @model_validator(mode="after")
+    def _momentum_is_sgd(self) -> Optimiser:
+        if "momentum" in self.model_fields_set and self.name != "sgd":
+            raise ValueError(f"momentum has no effect with name: {self.name}; it belongs to sgd")
+        if "betas" in self.model_fields_set and self.name == "sgd":
+            raise ValueError("betas has no effect with name: sgd; it belongs to adam and adamw")
+        return self
+
+
+class Schedule(Section):
+    """Learning rate over the steps of one task."""
+
+    name: Literal["cosine", "constant"] = "cosine"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of the steps over which the rate rises linearly from zero."""
+
+
+class Training(Section):
+    """The budget and the loss of one task."""
+
+    steps: Count = 100
+    batch_size: Count = 32
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    prompts: Literal["sample", "first", "ensemble"] = "sample"
+    """Per step one random template, always the first, or all of them; evaluation always uses all."""
+    classes: Literal["task", "seen"] = "seen"
+    """Class-incremental only: contrast a batch with the task's own classes or all classes seen so far."""
+
+
+class Strategy(Section):
+    """How one method learns a stream."""
+
+    name: Name
+    description: str = ""
+    adapter: Adapter
+    regularisers: list[Regulariser] = []
+    memory: Memory | None = None
+    optimiser: Optimiser | None = None
+    schedule: Schedule = Schedule()
+    training: Training = Training()
+    sweep: dict[Text, Annotated[list[float | int], Field(min_length=1)]] = {}
+    """Values worth trying for a key path (``optimiser.lr: [1e-4, 1e-3]``)."""
+
+    @field_validator("regularisers")
+    @classmethod
+    def _each_once(cls, value: list) -> list:
+        kinds = [part.kind for part in value]
+        if len(set(kinds)) != len(kinds):
+            raise ValueError("a kind stands twice; each regulariser may stand once")
+        return value
+
+    @model_validator(mode="after")
+    def _trains_or_not(self) -> Strategy:
+        if self.adapter.kind != "none" and self.optimiser is None:
+            raise ValueError(f"adapter kind {self.adapter.kind} trains weights and needs an optimiser section")
+        if self.adapter.kind == "none":
+            idle = [part for part in ("optimiser", "regularisers", "memory") if getattr(self, part)]
+            if idle:
+                raise ValueError(f"{', '.join(idle)} has no effect with adapter kind none, which trains nothing")
+        return self

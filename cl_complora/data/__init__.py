@@ -1,0 +1,1 @@
+"""Data: sources, few-shot draws, pixels, and the embedded world."""

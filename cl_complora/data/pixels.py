@@ -1,0 +1,100 @@
+"""Image files to pixels: CLIP's deterministic resize and centre crop, kept as uint8, and augmentation on tensors."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import UserError
+
+# A picture of more pixels is refused: it is a decompression bomb or at least no few-shot image.
+MAX_PIXELS = 200_000_000
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The part of a model's preprocessing that comes before normalisation.
+
+    Attributes:
+        size: (height, width) of the model's input.
+        resize: ``shortest`` (CLIP: short side to size, then centre crop), ``longest`` (pad) or ``squash``.
+        interpolation: ``bicubic`` or ``bilinear``.
+    """
+
+    size: tuple[int, int]
+    resize: Literal["shortest", "longest", "squash"] = "shortest"
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+
+    def read(self, path: Path) -> Tensor:
+        """``3 × H × W`` uint8 of an image file (EXIF rotation applied, any mode to RGB).
+
+        Raises:
+            UserError: naming the file and what is wrong with it.
+        """
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                with Image.open(path) as image:
+                    if image.width * image.height > MAX_PIXELS:
+                        raise ValueError(f"{image.width} × {image.height} pixels; at most {MAX_PIXELS} are read")
+                    return self.fit(ImageOps.exif_transpose(image).convert("RGB"))
+        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError, Warning) as error:
+            raise UserError(f"{path}: cannot be read as an image: {' '.join(str(error).split())}") from None
+
+    def fit(self, image: Image.Image) -> Tensor:
+        """Resize and crop an RGB image to ``3 × H × W`` uint8."""
+        height, width = self.size
+        method = Image.Resampling.BICUBIC if self.interpolation == "bicubic" else Image.Resampling.BILINEAR
+        if self.resize == "squash":
+            image = image.resize((width, height), method)
+        else:
+            ratios = (width / image.width, height / image.height)
+            ratio = max(ratios) if self.resize == "shortest" else min(ratios)
+            scaled = (max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
+            if scaled != image.size:
+                image = image.resize(scaled, method)
+            image = _centre(image, width, height)
+        return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(height, width, 3).permute(2, 0, 1)
+
+
+def _centre(image: Image.Image, width: int, height: int) -> Image.Image:
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    return image.crop((left, top, left + width, top + height))  # crop pads with black outside the image
+
+
+def augment(images: Tensor, crop: tuple[float, float], flip: bool, generator: torch.Generator) -> Tensor:
+    """Random crop to a share of the area (then back to full size) and mirror, for a whole batch at once.
+
+    Args:
+        images: ``N × 3 × H × W`` uint8.
+        crop: smallest and largest share of the area; (1, 1) leaves the frame alone.
+        flip: mirror half of the images.
+        generator: CPU generator, so that the draws are the same on every device.
+
+    Returns:
+        ``N × 3 × H × W`` uint8.
+    """
+    n = len(images)
+    if crop == (1.0, 1.0) and not flip:
+        return images
+    area = torch.empty(n).uniform_(*crop, generator=generator)
+    aspect = torch.empty(n).uniform_(math.log(3 / 4), math.log(4 / 3), generator=generator).exp()
+    scale = torch.stack([(area * aspect).sqrt(), (area / aspect).sqrt()], 1).clamp_max(1.0)
+    if crop == (1.0, 1.0):
+        scale = torch.ones_like(scale)
+    offset = (torch.rand(n, 2, generator=generator) * 2 - 1) * (1 - scale)
+    mirror = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0) if flip else torch.ones(n)
+    theta = torch.zeros(n, 2, 3)
+    theta[:, 0, 0], theta[:, 1, 1] = scale[:, 0] * mirror, scale[:, 1]
+    theta[:, :, 2] = offset
+    grid = F.affine_grid(theta.to(images.device), list(images.shape), align_corners=False)
+    moved = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return moved.round_().clamp_(0, 255).to(torch.uint8)

@@ -1,0 +1,122 @@
+"""Where images come from. Every source lists its classes and items without loading a pixel, and loads the chosen ones.
+
+A new kind is a schema in ``config.source``, a class here or beside, and a line in ``_OPENERS``; nothing else knows kinds.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from ..config.source import FolderSource, SourceConfig, WorldSource
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .pixels import Pixels
+
+SPLITS = ("train", "test")
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a source.
+
+    Attributes:
+        label: index into the source's class names.
+        key: what the source needs to load it and what the split manifest records (a relative path, say).
+    """
+
+    label: int
+    key: str
+
+
+class Source(Protocol):
+    """What every data source answers."""
+
+    class_names: list[str]
+    prompts: list[str] | None
+
+    def items(self, split: str) -> list[Item]:
+        """All images of ``train`` or ``test``, in a fixed order."""
+
+    def load(self, items: Sequence[Item], pixels: Pixels) -> Tensor:
+        """``N × 3 × H × W`` uint8, after the model's deterministic resize and crop."""
+
+
+def open_source(config: SourceConfig, folder: Path) -> Source:
+    """The source that a configuration describes; relative paths start from ``folder``.
+
+    Raises:
+        UserError: for a missing folder, an unknown domain…
+    """
+    return _OPENERS[config.kind](config, folder)
+
+
+class Folder:
+    """Images in class folders; class names are the folder names with ``_`` read as a space."""
+
+    prompts: list[str] | None = None
+
+    def __init__(self, root: Path, test_fraction: float) -> None:
+        if not root.is_dir():
+            problem = "is a file, not a folder" if root.exists() else "there is no such folder"
+            raise UserError(f"{root}: {problem}; it must hold <class>/… or train/<class>/… and test/<class>/…")
+        self.root, self.test_fraction = root, test_fraction
+        self.divided = (root / "train").is_dir() or (root / "test").is_dir()
+        present = [root / split for split in SPLITS if (root / split).is_dir()] if self.divided else [root]
+        folders = {path.name for parent in present for path in parent.iterdir() if path.is_dir() and _visible(path)}
+        self.folders = sorted(folders)
+        if not self.folders:
+            raise UserError(f"{root}: holds no class folders")
+        self.class_names = [name.replace("_", " ") for name in self.folders]
+
+    def items(self, split: str) -> list[Item]:
+        """Images of a split, by class and file name."""
+        return [item for label in range(len(self.folders)) for item in self._class_items(split, label)]
+
+    def _class_items(self, split: str, label: int) -> list[Item]:
+        name = self.folders[label]
+        folder = self.root / split / name if self.divided else self.root / name
+        if not folder.is_dir():
+            return []
+        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and _visible(path))
+        keys = [path.relative_to(self.root).as_posix() for path in files if path.is_file()]
+        if not self.divided:
+            # One fixed division for every run and seed, so that no test image is ever trained on.
+            random.Random(f"division/{name}").shuffle(keys)
+            cut = len(keys) - round(len(keys) * self.test_fraction)
+            keys = sorted(keys[:cut] if split == "train" else keys[cut:])
+        return [Item(label, key) for key in keys]
+
+    def load(self, items: Sequence[Item], pixels: Pixels) -> Tensor:
+        """Decode, resize and crop the images.
+
+        Raises:
+            UserError: naming the file that cannot be decoded.
+        """
+        import torch
+
+        return torch.stack([pixels.read(self.root / item.key) for item in items])
+
+
+def _visible(path: Path) -> bool:
+    return not path.name.startswith((".", "__MACOSX"))
+
+
+def _open_world(config: WorldSource, folder: Path) -> Source:
+    from .world.source import World
+
+    return World(config.domain)
+
+
+def _open_folder(config: FolderSource, folder: Path) -> Source:
+    return Folder(folder / Path(config.root).expanduser(), config.test_fraction)
+
+
+_OPENERS = {"world": _open_world, "folder": _open_folder}

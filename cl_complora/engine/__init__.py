@@ -1,0 +1,1 @@
+"""The Avalanche side: experiences, the training strategy and its plugins. The only room that imports Avalanche."""

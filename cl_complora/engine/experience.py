@@ -1,0 +1,102 @@
+"""Experiences that carry their own label space, and the stream of training batches drawn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
+from avalanche.benchmarks.utils import AvalancheDataset, DataAttribute
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from ..clip.text import LabelSpace
+from ..data.pixels import augment
+from ..data.stream import Images, TaskData
+
+
+def as_avalanche(images: Images) -> AvalancheDataset:
+    """Images in memory as an Avalanche data set with ``targets`` (what storage policies and stock plugins read)."""
+    return AvalancheDataset(
+        [TensorDataset(images.pixels, images.labels)], data_attributes=[DataAttribute(images.labels.tolist(), "targets")]
+    )
+
+
+class ClipExperience(DatasetExperience):
+    """One training experience of a CLIP stream: a task, or several at once (joint training).
+
+    Labels are local to a task. There are no Avalanche task labels: with them Avalanche balances and oversamples tasks
+    behind the user's back.
+
+    Args:
+        parts: the tasks trained together; one for ordinary streams.
+        position: place in the stream, from 0.
+
+    Attributes:
+        name: names of the tasks.
+        spaces: label space of each part's training loss.
+        test_space: label space of the part's test images (of the first part).
+    """
+
+    def __init__(self, parts: Sequence[TaskData], position: int) -> None:
+        self.parts = list(parts)
+        dataset = as_avalanche(parts[0].train)
+        for part in parts[1:]:
+            dataset = dataset.concat(as_avalanche(part.train))
+        super().__init__(dataset=dataset, current_experience=position)
+        self.name = " + ".join(part.name for part in parts)
+        self.spaces = [part.train_space for part in parts]
+        self.test_space = parts[0].space
+
+    @property
+    def train_images(self) -> int:
+        """Number of training images."""
+        return sum(len(part.train) for part in self.parts)
+
+
+class TrainingBatches:
+    """Exactly ``steps`` shuffled, augmented batches; every image is seen once before any is seen again.
+
+    Draws from generators of its own, so that nothing else that is random (evaluation, another loader) shifts them.
+
+    Args:
+        experience: where from.
+        steps, batch_size: how many and how large (smaller experiences give smaller batches).
+        seed: of order, augmentation and template choice.
+    """
+
+    def __init__(self, experience: ClipExperience, steps: int, batch_size: int, seed: int) -> None:
+        self.experience, self.steps = experience, steps
+        self.batch_size = min(batch_size, experience.train_images)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.template = 0
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        parts = self.experience.parts
+        pixels = torch.cat([part.train.pixels for part in parts])
+        labels = torch.cat([part.train.labels for part in parts])
+        part_of = torch.cat([torch.full((len(part.train),), i) for i, part in enumerate(parts)])
+        order = torch.empty(0, dtype=torch.long)
+        for _ in range(self.steps):
+            while len(order) < self.batch_size:
+                order = torch.cat([order, torch.randperm(len(labels), generator=self.generator)])
+            chosen, order = order[: self.batch_size], order[self.batch_size :]
+            # Drawn whether used or not, so that the prompt setting changes no image.
+            self.template = int(torch.randint(0, 2**31, (1,), generator=self.generator))
+            yield [self._augmented(pixels[chosen], part_of[chosen]), labels[chosen], part_of[chosen]]
+
+    def _augmented(self, images: Tensor, part_of: Tensor) -> Tensor:
+        changed = images.clone()
+        for index in part_of.unique().tolist():
+            members = part_of == index
+            how = self.experience.parts[index].augment
+            changed[members] = augment(images[members], tuple(how.crop), how.flip, self.generator)
+        return changed
+
+
+def one_template(space: LabelSpace, draw: int) -> LabelSpace:
+    """The space with the template that ``draw`` falls on."""
+    return space if space.templates == 1 else space.with_template(draw % space.templates)

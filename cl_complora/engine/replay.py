@@ -1,0 +1,76 @@
+"""Replay: images of earlier tasks, each classified in its own label space, trained on beside the current task."""
+
+from __future__ import annotations
+
+import torch
+from avalanche.training.plugins import SupervisedPlugin
+from avalanche.training.storage_policy import ClassBalancedBuffer
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..config.strategy import Memory
+from ..data.pixels import augment
+from ..data.stream import TaskData
+from .experience import as_avalanche, one_template
+from .subspaces import stable_seed
+
+
+class ReplayPlugin(SupervisedPlugin, supports_distributed=False):
+    """Adds the loss of a batch drawn from stored images to every step after the first experience.
+
+    What to keep is chosen by Avalanche's class-balanced reservoir, one buffer per task because labels are local to a
+    task. Only the indices of the kept images are state: the images themselves come from the scenario.
+
+    Args:
+        settings: size of the memory and of its batches.
+        seed: of the choice and the draws.
+    """
+
+    def __init__(self, settings: Memory, seed: int) -> None:
+        super().__init__()
+        self.settings, self.seed = settings, seed
+        self.kept: list[tuple[TaskData, Tensor]] = []
+        self._generator = torch.Generator()
+
+    def before_training_exp(self, strategy, **kwargs) -> None:
+        """Every experience draws from a generator of its own."""
+        self._generator.manual_seed(stable_seed(self.seed, strategy.experience.current_experience, "replay"))
+
+    def before_backward(self, strategy, **kwargs) -> None:
+        """loss += weight · cross-entropy of a memory batch."""
+        if not self.kept:
+            return
+        owner = torch.cat([torch.full((len(indices),), i) for i, (_, indices) in enumerate(self.kept)])
+        place = torch.cat([indices for _, indices in self.kept])
+        drawn = torch.randint(len(place), (self.settings.batch_size,), generator=self._generator)
+        owner, place = owner[drawn], place[drawn]
+        images, labels, spaces, ids = [], [], [], []
+        for position, index in enumerate(owner.unique().tolist()):
+            task, members = self.kept[index][0], place[owner == index]
+            how = task.augment
+            images.append(augment(task.train.pixels[members], tuple(how.crop), how.flip, self._generator))
+            labels.append(task.train.labels[members])
+            spaces.append(one_template(task.train_space, strategy.dataloader.template))
+            ids.append(torch.full((len(members),), position))
+        device = strategy.device
+        logits = strategy.model(torch.cat(images).to(device), spaces, torch.cat(ids).to(device))
+        strategy.loss = strategy.loss + self.settings.weight * F.cross_entropy(logits, torch.cat(labels).to(device))
+
+    def after_training_exp(self, strategy, **kwargs) -> None:
+        """Choose what to keep of this experience."""
+        for task in strategy.experience.parts:
+            self.remember(task)
+
+    def remember(self, task: TaskData) -> None:
+        """Keep ``per_class`` images of every class of a task; a function of (seed, task) alone."""
+        state = torch.random.get_rng_state()
+        try:
+            # The reservoir draws its random keys from torch's global generator.
+            torch.manual_seed(stable_seed(self.seed, task.index, "memory"))
+            classes = len(task.train.labels.unique())
+            buffer = ClassBalancedBuffer(self.settings.per_class * classes, adaptive_size=True)
+            indices = as_avalanche(type(task.train)(torch.arange(len(task.train)), task.train.labels))
+            buffer.update_from_dataset(indices)
+            self.kept.append((task, torch.tensor(sorted(int(index) for index, *_ in buffer.buffer))))
+        finally:
+            torch.random.set_rng_state(state)

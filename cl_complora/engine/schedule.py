@@ -1,0 +1,94 @@
+"""Learning-rate schedule, gradient clipping and the training curve, as plugins of the strategy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from avalanche.training.plugins import SupervisedPlugin
+from torch import nn
+from torch.optim import Optimizer
+
+from ..config.strategy import Optimiser, Schedule
+
+
+def optimizer_factory(settings: Optimiser) -> Callable[[list[nn.Parameter]], Optimizer]:
+    """Parameters → optimiser, as the strategy file says."""
+
+    def make(parameters: list[nn.Parameter]) -> Optimizer:
+        common = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+        if settings.name == "sgd":
+            return torch.optim.SGD(parameters, momentum=settings.momentum, **common)
+        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[settings.name]
+        return kind(parameters, betas=tuple(settings.betas), **common)
+
+    return make
+
+
+def rate(schedule: Schedule, step: int, steps: int) -> float:
+    """Factor on the learning rate at ``step`` (from 0) of ``steps``: linear warm-up, then cosine to zero or constant."""
+    warm = round(schedule.warmup * steps)
+    if step < warm:
+        return (step + 1) / (warm + 1)
+    if schedule.name == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+class SchedulePlugin(SupervisedPlugin, supports_distributed=False):
+    """Sets the learning rate before every step and clips the gradient norm after every backward pass.
+
+    Avalanche's own scheduler plugin keeps driving the first optimiser object when a strategy makes a new one.
+    """
+
+    def __init__(self, schedule: Schedule, optimiser: Optimiser) -> None:
+        super().__init__()
+        self.schedule, self.optimiser = schedule, optimiser
+        self.step = 0
+
+    def before_training_exp(self, strategy, **kwargs) -> None:
+        """Every experience has its own schedule."""
+        self.step = 0
+
+    def before_training_iteration(self, strategy, **kwargs) -> None:
+        """Set the rate of this step."""
+        lr = self.optimiser.lr * rate(self.schedule, self.step, len(strategy.dataloader))
+        for group in strategy.optimizer.param_groups:
+            group["lr"] = lr
+        self.step += 1
+
+    def before_update(self, strategy, **kwargs) -> None:
+        """Clip."""
+        if self.optimiser.clip_norm is not None:
+            nn.utils.clip_grad_norm_(strategy.trainable, self.optimiser.clip_norm)
+
+
+class CurvePlugin(SupervisedPlugin, supports_distributed=False):
+    """Keeps the loss of every step on the device and hands it out now and then, since reading it waits for the device.
+
+    Args:
+        report: called with (step, loss, images) every ``every`` steps and after the last.
+    """
+
+    def __init__(self, report: Callable[[int, float, int], None], every: int = 10) -> None:
+        super().__init__()
+        self.report, self.every = report, every
+        self.losses: list[torch.Tensor] = []
+        self.images = 0
+
+    def before_training_exp(self, strategy, **kwargs) -> None:
+        """A curve per experience."""
+        self.losses, self.images = [], 0
+
+    def after_training_iteration(self, strategy, **kwargs) -> None:
+        """Note the loss."""
+        self.losses.append(strategy.loss.detach())
+        self.images += len(strategy.mb_y)
+        step = len(self.losses)
+        if step % self.every == 0 or step == len(strategy.dataloader):
+            self.report(step, float(self.losses[-1]), self.images)
+
+    def curve(self) -> list[float]:
+        """Loss per step of the last experience."""
+        return torch.stack(self.losses).cpu().tolist() if self.losses else []

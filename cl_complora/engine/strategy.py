@@ -1,0 +1,119 @@
+"""The training strategy: Avalanche's loop and hooks around a text-head CLIP, with its silent failures closed off.
+
+What is overridden, and why (measured, avalanche-lib 0.6.0):
+
+* ``check_model_and_optimizer``: the stock one puts every parameter, frozen ones included, into the optimiser.
+* ``make_train_dataloader``: ours draws from its own generator, so evaluation and other loaders shift nothing.
+* ``forward``: the label space comes from the experience, so an evaluation in the middle cannot leave another behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
+from avalanche.training.templates import SupervisedTemplate
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from ..clip.classifier import ClipClassifier
+from ..clip.text import LabelSpace
+from ..config.strategy import Training
+from .experience import ClipExperience, TrainingBatches, one_template
+from .subspaces import stable_seed
+
+
+class _Silent(EvaluationPlugin):
+    """No Avalanche metrics: theirs are keyed by experience number and mix streams; ours come from ``run``."""
+
+    def __init__(self) -> None:
+        super().__init__(suppress_warnings=True)
+
+
+class ClipStrategy(SupervisedTemplate):
+    """Trains a :class:`~cl_complora.clip.classifier.ClipClassifier` on one experience after another.
+
+    Args:
+        model: the classifier.
+        make_optimizer: trainable parameters → optimiser; called for every experience, with a fresh state.
+        training: steps, batch size and loss settings.
+        seed: of the whole run.
+        device: where to train.
+        plugins: adapter first, then regularisers and memory.
+    """
+
+    def __init__(
+        self,
+        model: ClipClassifier,
+        make_optimizer: Callable[[list[nn.Parameter]], Optimizer],
+        training: Training,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        plugins: Sequence[SupervisedPlugin] = (),
+    ) -> None:
+        self.training_settings, self.seed = training, seed
+        self._make_optimizer = make_optimizer
+        placeholder = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)  # replaced before the first step
+        super().__init__(
+            model=model,
+            optimizer=placeholder,
+            criterion=nn.CrossEntropyLoss(label_smoothing=training.label_smoothing),
+            train_mb_size=training.batch_size,
+            eval_mb_size=256,
+            device=device,
+            plugins=list(plugins),
+            evaluator=_Silent(),
+            eval_every=-1,
+        )
+
+    @property
+    def trainable(self) -> list[nn.Parameter]:
+        """Parameters that the current experience trains."""
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    def make_train_dataloader(self, **kwargs) -> None:
+        """Batches of this experience from a generator seeded by (seed, position, purpose)."""
+        position = self.experience.current_experience
+        self.dataloader = TrainingBatches(
+            self.experience,
+            self.training_settings.steps,
+            self.training_settings.batch_size,
+            stable_seed(self.seed, position, "batches"),
+        )
+        # Dropout draws from the global generator; nothing before this experience may shift it.
+        torch.manual_seed(stable_seed(self.seed, position, "dropout"))
+
+    def check_model_and_optimizer(self, **kwargs) -> None:
+        """A fresh optimiser over exactly the trainable parameters."""
+        self.model = self.model.to(self.device)
+        self.optimizer = self._make_optimizer(self.trainable)
+
+    @property
+    def spaces(self) -> list[LabelSpace]:
+        """Label spaces of the current mini-batch, narrowed to the step's template while training."""
+        if not isinstance(self.experience, ClipExperience):
+            return [self.model.label_space]
+        if not self.is_training:
+            return [self.experience.test_space]
+        choice = self.training_settings.prompts
+        if choice == "ensemble":
+            return self.experience.spaces
+        return [one_template(space, self.dataloader.template if choice == "sample" else 0) for space in self.experience.spaces]
+
+    def forward(self) -> Tensor:
+        """Logits of the mini-batch over its label spaces."""
+        spaces = self.spaces
+        return self.model(self.mb_x, spaces, self.mbatch[2] if len(spaces) > 1 else None)
+
+    def criterion(self) -> Tensor:
+        """Cross-entropy; where label spaces differ in size, smoothing spreads over each image's own classes only."""
+        smoothing = self.training_settings.label_smoothing if self.is_training else 0.0
+        if smoothing == 0.0:
+            return F.cross_entropy(self.mb_output, self.mb_y)
+        logp = F.log_softmax(self.mb_output, dim=1)
+        real = self.mb_output > torch.finfo(self.mb_output.dtype).min
+        uniform = torch.where(real, logp, 0.0).sum(1) / real.sum(1)
+        picked = logp.gather(1, self.mb_y[:, None]).squeeze(1)
+        return -((1 - smoothing) * picked + smoothing * uniform).mean()

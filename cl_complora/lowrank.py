@@ -1,0 +1,236 @@
+"""The low-rank linear map: factors confined to a subspace on either side, their hosts, and their merge.
+
+    y = W x + s · U_c B A V_cᵀ x          A: r × (in − k), Kaiming-uniform(a=√5);  B: (out − k) × r, zero
+
+``U_c`` and ``V_c`` are composed with the factors once per forward pass (A′ = A V_cᵀ is ``r × in``, B′ = U_c B is
+``out × r``), so a token pays what it pays for plain LoRA, and maps that read the same input (q, k, v) share one
+product with their stacked A′. Orientation: U is the output side, V the input side (see ``subspace``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one side of the update may touch.
+
+    Attributes:
+        basis: ``d × m`` orthonormal, or None for no constraint.
+        coordinates: True trains coordinates in ``basis`` (the reduced form); False trains full-size factors and
+            projects ``basis`` away (the projector form, I − P). The two span the same updates but start and train
+            differently: the projected Kaiming init is smaller by (d − k)/d, and Adam is not rotation invariant.
+    """
+
+    basis: Tensor | None = None
+    coordinates: bool = True
+
+    def size(self, full: int) -> int:
+        """Length of the trained side of a factor, given the weight's own length ``full``."""
+        return self.basis.shape[1] if self.basis is not None and self.coordinates else full
+
+
+class LowRankBlock(nn.Module):
+    """Factors A, B of one matrix with the constraint of both sides.
+
+    Args:
+        out_features, in_features: shape of the weight block.
+        rank: r ≥ 1.
+        scaling: s in the formula above.
+        output, input: the constraint on each side.
+        dropout: probability of zeroing an input feature of the low-rank path only (as CLIP-LoRA does).
+        generator: source of A's init; None uses torch's global generator.
+    """
+
+    def __init__(
+        self,
+        out_features: int,
+        in_features: int,
+        rank: int,
+        scaling: float = 1.0,
+        output: Side | None = None,
+        input: Side | None = None,
+        dropout: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if rank < 1:
+            raise ValueError(f"rank must be at least 1, got {rank}")
+        output, input = output or Side(), input or Side()
+        self.rank, self.scaling, self.dropout = rank, scaling, dropout
+        self.output_coordinates, self.input_coordinates = output.coordinates, input.coordinates
+        self.register_buffer("output_basis", output.basis, persistent=False)
+        self.register_buffer("input_basis", input.basis, persistent=False)
+        width = input.size(in_features)
+        bound = 1.0 / math.sqrt(width) if width else 0.0  # Kaiming-uniform with a = √5
+        self.A = nn.Parameter((torch.rand(rank, width, generator=generator) * 2 - 1) * bound)
+        self.B = nn.Parameter(torch.zeros(output.size(out_features), rank))
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """(s·B′, A′) of shapes ``out × r`` and ``r × in``; differentiable, ΔW = (s·B′) A′."""
+        a, b = self.A, self.B
+        if self.input_basis is not None:
+            a = a @ self.input_basis.mT if self.input_coordinates else a - (a @ self.input_basis) @ self.input_basis.mT
+        if self.output_basis is not None:
+            u = self.output_basis
+            b = u @ b if self.output_coordinates else b - u @ (u.mT @ b)
+        return b * self.scaling, a
+
+
+def low_rank_sum(x: Tensor, out_features: int, blocks: list[tuple[slice, LowRankBlock]], training: bool) -> Tensor:
+    """Σ over row blocks of B′A′x, with one product for all stacked A′.
+
+    Args:
+        x: ``… × in``.
+        out_features: rows of the whole weight; rows without a block get zero.
+        blocks: (rows, block), rows ascending and disjoint.
+        training: whether dropout is on.
+    """
+    dropout = blocks[0][1].dropout
+    if training and dropout > 0:
+        x = F.dropout(x, dropout)
+    composed = [block.factors() for _, block in blocks]
+    inner = F.linear(x, torch.cat([a for _, a in composed]) if len(composed) > 1 else composed[0][1])
+    pieces: list[Tensor] = []
+    row = 0
+    for (rows, _), (b, _), part in zip(blocks, composed, inner.split([a.shape[0] for _, a in composed], dim=-1)):
+        if rows.start > row:
+            pieces.append(x.new_zeros(*x.shape[:-1], rows.start - row))
+        pieces.append(F.linear(part, b))
+        row = rows.stop
+    if row < out_features:
+        pieces.append(x.new_zeros(*x.shape[:-1], out_features - row))
+    return torch.cat(pieces, dim=-1) if len(pieces) > 1 else pieces[0]
+
+
+class Adapters(nn.ModuleDict):
+    """The low-rank blocks that sit on one weight, by matrix name, each with the rows that it adds to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: dict[str, slice] = {}
+        self.enabled = True
+
+    def attach(self, name: str, rows: slice, block: LowRankBlock) -> None:
+        """Put ``block`` on the weight's ``rows``."""
+        self[name] = block
+        self.rows[name] = rows
+
+    def detach(self, name: str) -> LowRankBlock:
+        """Take a block off again; the weight is left as it is."""
+        del self.rows[name]
+        return self.pop(name)
+
+    def ordered(self) -> list[tuple[slice, LowRankBlock]]:
+        """(rows, block) by ascending row."""
+        return sorted(((self.rows[name], block) for name, block in self.items()), key=lambda pair: pair[0].start)
+
+    def add_to(self, y: Tensor, x: Tensor, out_features: int) -> Tensor:
+        """y + Σ B′A′x, or y itself where nothing is attached."""
+        return y + low_rank_sum(x, out_features, self.ordered(), self.training) if len(self) and self.enabled else y
+
+
+class AdaptedLinear(nn.Linear):
+    """A linear layer that can carry low-rank blocks; its own parameters and state_dict keys are the original's."""
+
+    def __init__(self, original: nn.Linear) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = original.in_features, original.out_features
+        self.weight, self.bias = original.weight, original.bias
+        self.adapters = Adapters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``… × in`` → ``… × out``."""
+        return self.adapters.add_to(F.linear(x, self.weight, self.bias), x, self.out_features)
+
+
+@dataclass
+class TaskDelta:
+    """What one task added to the weights: ΔW as factors where it is low-rank, whole where it is not.
+
+    Attributes:
+        factors: ``"<parameter>[start:stop]"`` → (B, A) with ΔW = B A on those rows of the parameter.
+        dense: ``"<parameter>"`` → ΔW of the parameter's own shape.
+    """
+
+    factors: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    dense: dict[str, Tensor] = field(default_factory=dict)
+
+    def updates(self) -> Iterator[tuple[str, slice | None, Tensor]]:
+        """(parameter, rows or None for all, ΔW) in a fixed order."""
+        for key, (b, a) in self.factors.items():
+            parameter, rows = parse_rows(key)
+            yield parameter, rows, b @ a
+        for parameter, delta in self.dense.items():
+            yield parameter, None, delta
+
+    @torch.no_grad()
+    def add_to(self, parameters: dict[str, Tensor], scale: float = 1.0) -> None:
+        """Add ``scale``·ΔW in place to the named tensors: the one way in which deltas enter weights.
+
+        Raises:
+            KeyError: if a parameter is missing.
+            ValueError: if a shape does not fit.
+        """
+        for parameter, rows, delta in self.updates():
+            if parameter not in parameters:
+                raise KeyError(f"the delta changes '{parameter}', which this model does not have")
+            target = parameters[parameter] if rows is None else parameters[parameter][rows]
+            if target.shape != delta.shape:
+                raise ValueError(f"delta of '{parameter}' has shape {tuple(delta.shape)}, weight {tuple(target.shape)}")
+            target += delta.to(target) if scale == 1.0 else scale * delta.to(target)
+
+    def norm(self) -> float:
+        """‖ΔW‖_F over all matrices together."""
+        return math.sqrt(sum(float(delta.double().square().sum()) for _, _, delta in self.updates()))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Flat mapping for safetensors; :meth:`from_tensors` reads it back."""
+        flat = {f"{key}.B": b.contiguous() for key, (b, _) in self.factors.items()}
+        flat |= {f"{key}.A": a.contiguous() for key, (_, a) in self.factors.items()}
+        return flat | {f"{key}.dense": value.contiguous() for key, value in self.dense.items()}
+
+    @classmethod
+    def from_tensors(cls, flat: dict[str, Tensor]) -> TaskDelta:
+        """Inverse of :meth:`tensors`.
+
+        Raises:
+            ValueError: for a key of another kind or a factor without its partner.
+        """
+        delta = cls()
+        for key in sorted(flat):
+            stem, _, kind = key.rpartition(".")
+            if kind == "dense":
+                delta.dense[stem] = flat[key]
+            elif kind == "B":
+                if f"{stem}.A" not in flat:
+                    raise ValueError(f"delta file holds {key} without {stem}.A")
+                delta.factors[stem] = (flat[key], flat[f"{stem}.A"])
+            elif kind != "A" or f"{stem}.B" not in flat:
+                raise ValueError(f"delta file holds an unexpected tensor '{key}'")
+        return delta
+
+
+def row_key(parameter: str, rows: slice) -> str:
+    """``"name[start:stop]"``, the key of a row block in :class:`TaskDelta`."""
+    return f"{parameter}[{rows.start}:{rows.stop}]"
+
+
+def parse_rows(key: str) -> tuple[str, slice]:
+    """Inverse of :func:`row_key`.
+
+    Raises:
+        ValueError: if the key has another form.
+    """
+    parameter, bracket, rest = key.rpartition("[")
+    start, _, stop = rest.removesuffix("]").partition(":")
+    if not (bracket and rest.endswith("]") and start.isdigit() and stop.isdigit()):
+        raise ValueError(f"delta key '{key}' is not of the form name[start:stop]")
+    return parameter, slice(int(start), int(stop))

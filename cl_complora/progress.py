@@ -1,0 +1,97 @@
+"""What a run shows while it works: a live display on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+@contextmanager
+def display(console: Console) -> Iterator[LiveProgress | PlainProgress]:
+    """The display that suits where the output goes."""
+    if not console.is_terminal:
+        yield PlainProgress(console)
+        return
+    live = LiveProgress(console)
+    with live.bars:
+        yield live
+
+
+class _Shared:
+    """Rows of the matrix are told alike in both displays."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.name = ""
+        self.began = time.perf_counter()
+
+    def message(self, text: str) -> None:
+        """A line."""
+        self.console.print(text, style="dim", highlight=False, soft_wrap=True)
+
+    def evaluated(self, index: int, row: Sequence[float], zero_shot: dict[str, float]) -> None:
+        """A row of the matrix in one line."""
+        done = " ".join(f"{100 * value:5.1f}" for value in row)
+        held_out = "  ".join(f"{name} {100 * value:.1f}" for name, value in zero_shot.items())
+        label = self.name if index else "zero-shot"
+        self.console.print(f"{label:>14}  {done}  | {held_out}", highlight=False, soft_wrap=True)
+
+    def _speed(self, images: int) -> float:
+        return images / max(time.perf_counter() - self.began, 1e-9)
+
+
+class PlainProgress(_Shared):
+    """One line when a task starts, one when it is trained, one for its row."""
+
+    steps = 0
+
+    def task(self, index: int, total: int, name: str, steps: int) -> None:
+        """A task begins."""
+        self.name, self.steps, self.began = name, steps, time.perf_counter()
+        self.console.print(f"task {index + 1}/{total} {name}: {steps} steps", highlight=False)
+
+    def step(self, step: int, loss: float, images: int) -> None:
+        """Only the last step is worth a line in a log."""
+        if step == self.steps:
+            speed, seconds = self._speed(images), time.perf_counter() - self.began
+            self.console.print(f"  loss {loss:.3f}, {speed:.0f} images/s, {seconds:.1f} s", highlight=False)
+
+
+class LiveProgress(_Shared):
+    """Bars for the stream and the task, with speed, loss and time left."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self.stream: TaskID | None = None
+        self.current: TaskID | None = None
+        self.before = 0
+
+    def task(self, index: int, total: int, name: str, steps: int) -> None:
+        """A task begins."""
+        self.name, self.began, self.before = name, time.perf_counter(), index * steps
+        if self.stream is None:
+            self.stream = self.bars.add_task("stream", total=total * steps or total, note="")
+        if self.current is not None:
+            self.bars.remove_task(self.current)
+        self.bars.update(self.stream, completed=self.before, note=f"task {index + 1}/{total}")
+        self.current = self.bars.add_task(name, total=steps, note="")
+
+    def step(self, step: int, loss: float, images: int) -> None:
+        """Some steps are done."""
+        note = f"loss {loss:.3f} · {self._speed(images):.0f} images/s"
+        self.bars.update(self.current, completed=step, note=note)
+        self.bars.update(self.stream, completed=self.before + step)

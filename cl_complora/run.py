@@ -1,0 +1,404 @@
+"""One scenario × one strategy × one seed: the run that everything else is a view on."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import yaml
+
+from . import metrics
+from .config import Scenario, Strategy
+from .config.loading import Located
+from .data import stream
+from .errors import UserError
+from .rundir import RunDir, write_bytes, write_json, write_text
+
+if TYPE_CHECKING:
+    from .clip.classifier import ClipClassifier
+    from .clip.model import LoadedClip
+    from .engine.strategy import ClipStrategy
+
+SCHEMA = 1
+PACKAGES = ("cl_complora", "torch", "open_clip_torch", "avalanche-lib", "numpy")
+
+
+class Progress(Protocol):
+    """Told what a run is doing; the command line draws it."""
+
+    def message(self, text: str) -> None:
+        """One line worth reading."""
+
+    def task(self, index: int, total: int, name: str, steps: int) -> None:
+        """Training of a task (from 0) begins."""
+
+    def step(self, step: int, loss: float, images: int) -> None:
+        """Some steps of the task are done."""
+
+    def evaluated(self, index: int, row: Sequence[float], zero_shot: dict[str, float]) -> None:
+        """A row of the matrix is there (index 0: before the first task)."""
+
+
+class Quiet:
+    """A :class:`Progress` that says nothing."""
+
+    def message(self, text: str) -> None:
+        """Nothing."""
+
+    def task(self, index: int, total: int, name: str, steps: int) -> None:
+        """Nothing."""
+
+    def step(self, step: int, loss: float, images: int) -> None:
+        """Nothing."""
+
+    def evaluated(self, index: int, row: Sequence[float], zero_shot: dict[str, float]) -> None:
+        """Nothing."""
+
+
+@dataclass
+class RunResult:
+    """What a finished run leaves.
+
+    Attributes:
+        results: content of results.json.
+        folder: the run's folder.
+        seconds: time this call took (a run that was there already takes next to none).
+        reused: number of tasks that were found finished.
+    """
+
+    results: dict[str, Any]
+    folder: Path
+    seconds: float
+    reused: int
+
+
+@dataclass
+class _Record:
+    """What one task (or, at index 0, the untouched model) measured."""
+
+    row: list[float]
+    zero_shot: dict[str, float]
+    detail: dict[str, Any] = field(default_factory=dict)
+    geometry: dict[str, dict[str, float]] = field(default_factory=dict)
+    adapter_state: dict[str, Any] = field(default_factory=dict)
+    curve: list[float] = field(default_factory=list)
+
+
+def run(
+    scenario: Located[Scenario],
+    strategy: Located[Strategy],
+    seed: int = 0,
+    out: Path = Path("runs"),
+    device: str = "auto",
+    fresh: bool = False,
+    progress: Progress | None = None,
+    evaluate: bool = True,
+) -> RunResult:
+    """Run a stream, or go on with one that was interrupted, or return the results of one that is done.
+
+    Args:
+        scenario, strategy: loaded files (:func:`~cl_complora.config.load_scenario`, ``load_strategy``).
+        seed: of shots, order, initialisation and augmentation.
+        out: folder of all runs.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        fresh: set an existing run aside and start over.
+        progress: told what happens.
+        evaluate: False trains without measuring (the weights are the same, bit for bit; the matrix then is NaN).
+
+    Raises:
+        UserError: for input that cannot work, or a run that was made with other settings.
+    """
+    started = time.perf_counter()
+    progress = progress or Quiet()
+    plans = stream.plan(scenario, seed)
+    folder = RunDir.of(out, scenario.value.name, strategy.value.name, seed)
+    chosen = _device(device)
+
+    from .clip.model import load_clip
+
+    loaded = load_clip(scenario.value.model, scenario.folder)
+    for note in loaded.notes:
+        progress.message(note)
+    made_with = _made_with(scenario.value, strategy.value, seed, loaded, plans, chosen)
+    stage = _Stage(scenario.value, strategy.value, seed, loaded, plans, chosen, folder, progress, evaluate)
+    stage.prepare_model()  # refuses a strategy that does not fit the model before anything is written
+    with folder.locked():
+        if fresh:
+            _set_aside(folder, progress)
+        _check_same(folder, made_with)
+        records = _finished(folder, plans)
+        if len(records) <= len(plans.tasks):
+            write_text(folder.config, yaml.safe_dump(made_with, sort_keys=False, allow_unicode=True))
+            for task_plan in (*plans.tasks, *plans.zero_shot):
+                stream.write_manifest(folder.split(task_plan.name), task_plan)
+            reused = max(0, len(records) - 1)
+            results = stage.go_on(records)
+        else:
+            reused = len(plans.tasks)
+            results = folder.read_json(folder.results) or stage.results(records)
+    return RunResult(results, folder.root, time.perf_counter() - started, reused)
+
+
+def _set_aside(folder: RunDir, progress: Progress) -> None:
+    # The lock file stays: moving it would let a second process in.
+    kept = folder.set_aside()
+    if kept is not None:
+        progress.message(f"the earlier run was kept as {kept}")
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {name}: this machine has no CUDA device that torch {torch.__version__} can use")
+    return name
+
+
+def _made_with(scenario: Scenario, strategy: Strategy, seed: int, loaded: LoadedClip, plans: stream.Plans, device: str) -> dict:
+    """Everything that the numbers depend on; a run goes on only where all of it is the same."""
+    import torch
+
+    return {
+        "scenario": scenario.model_dump(mode="json", exclude={"seeds", "description"}),
+        "strategy": strategy.model_dump(mode="json", exclude={"description", "sweep"}),
+        "seed": seed,
+        "model": {"name": loaded.name, "pretrained": loaded.pretrained, "sha256": loaded.sha256},
+        "splits": {p.name: p.sha256() for p in (*plans.tasks, *plans.zero_shot)},
+        "software": {name: text for name, text in software().items() if name != "numpy"},
+        "device": device.partition(":")[0],
+        "threads": torch.get_num_threads(),
+    }
+
+
+def software() -> dict[str, str]:
+    """Versions of what a run depends on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            from .version import __version__
+
+            found[name] = __version__
+    return found
+
+
+def _check_same(folder: RunDir, made_with: dict) -> None:
+    try:
+        before = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{folder.config}: damaged ({error}); use --fresh to start this run over") from None
+    difference = _first_difference(before, yaml.safe_load(yaml.safe_dump(made_with)))
+    if difference is not None:
+        key, old, new = difference
+        raise UserError(
+            f"{folder.root}: this run was made with {key} = {old}, now it is {new}; "
+            "use --fresh to start over (the old run is kept) or another --out"
+        )
+
+
+def _first_difference(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any] | None:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in [*new, *(n for n in old if n not in new)]:
+            found = _first_difference(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+            if found is not None:
+                return found
+        return None
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, pair in enumerate(zip(old, new)):
+            found = _first_difference(*pair, f"{key}[{index}]")
+            if found is not None:
+                return found
+        return None
+    return None if old == new else (key, old, new)
+
+
+def _finished(folder: RunDir, plans: stream.Plans) -> list[_Record]:
+    """Records of the zero-shot row and of every finished task, up to the first gap."""
+    records = []
+    for index in range(len(plans.tasks) + 1):
+        name = plans.tasks[index - 1].name if index else "zero-shot"
+        data = folder.read_json(folder.record(index - 1, name))
+        if data is None or (index and not folder.delta(index - 1, name).exists()):
+            break
+        row = [float("nan") if value is None else value for value in data["row"]]
+        records.append(_Record(**{**data, "row": row}))
+    return records
+
+
+@dataclass
+class _Stage:
+    """The parts of a run and the steps that it takes."""
+
+    scenario: Scenario
+    strategy: Strategy
+    seed: int
+    loaded: LoadedClip
+    plans: stream.Plans
+    device: str
+    folder: RunDir
+    progress: Progress
+    evaluate: bool
+
+    def prepare_model(self) -> None:
+        """Classifier, adapter, regularisers and memory."""
+        import torch
+
+        from .clip.classifier import ClipClassifier
+        from .engine.build import build_adapter, build_plugins, check_fits
+
+        torch.manual_seed(self.seed)
+        loaded = self.loaded
+        self.model: ClipClassifier = ClipClassifier(loaded.model, loaded.tokenizer, mean=loaded.mean, std=loaded.std)
+        self.model.to(self.device).eval()
+        self.adapter = build_adapter(self.strategy.adapter, self.seed)
+        check_fits(self.strategy, self.adapter, self.model)
+        self.plugins = build_plugins(self.strategy, self.adapter, self.seed)
+
+    def go_on(self, records: list[_Record]) -> dict:
+        """Measure and train what is missing; every finished task is on disk before the next begins."""
+        from .report.tensorboard import BoardWriter
+
+        loss_classes = self.strategy.training.classes
+        data = stream.load(self.plans, self.scenario.protocol, self.loaded.pixels, loss_classes)
+        self._restore(records, data)
+        with BoardWriter(self.folder.tensorboard, [t.name for t in data.tasks], self.strategy.training.steps) as board:
+            for index, record in enumerate(records):
+                board.add(index, record.row, record.zero_shot, record.detail, record.curve)
+            if not records:
+                records.append(self._zero_shot_row(data))
+                self._save(0, records, board)
+            strategy = self._avalanche_strategy()
+            for task in data.tasks[len(records) - 1 :]:
+                records.append(self._train(strategy, task, data))
+                self._save(len(records) - 1, records, board)
+        return self.results(records)
+
+    def _restore(self, records: list[_Record], data: stream.StreamData) -> None:
+        if len(records) < 2:
+            return
+        from .engine.state import load_delta, restore_plugins
+
+        done = data.tasks[: len(records) - 1]
+        deltas = [load_delta(self.folder.delta(task.index, task.name)) for task in done]
+        self.adapter.restore(self.model, deltas, [record.adapter_state for record in records[1:]])
+        restore_plugins(self.plugins, self.folder, done, self.device)
+        self.progress.message(f"going on after task {len(done)} of {len(data.tasks)} ({done[-1].name})")
+
+    def _avalanche_strategy(self) -> ClipStrategy:
+        from .engine.schedule import CurvePlugin, SchedulePlugin, optimizer_factory
+        from .engine.strategy import ClipStrategy
+
+        self.curve = CurvePlugin(self.progress.step)
+        optimiser = self.strategy.optimiser
+        schedule = [SchedulePlugin(self.strategy.schedule, optimiser)] if optimiser else []
+        return ClipStrategy(
+            self.model,
+            optimizer_factory(optimiser) if optimiser else None,
+            self.strategy.training,
+            self.seed,
+            self.device,
+            [self.adapter, *self.plugins, *schedule, self.curve],
+        )
+
+    def _train(self, strategy: ClipStrategy, task: stream.TaskData, data: stream.StreamData) -> _Record:
+        from .engine.experience import ClipExperience
+        from .engine.state import save_delta, save_plugins
+
+        trains = self.strategy.adapter.kind != "none"
+        steps = self.strategy.training.steps if trains else 0
+        self.progress.task(task.index, len(data.tasks), task.name, steps)
+        began = time.perf_counter()
+        trainable = 0
+        if trains:
+            self.model.train()
+            strategy.train(ClipExperience([task], task.index))
+            trainable = sum(p.numel() for group in strategy.optimizer.param_groups for p in group["params"])
+            self.model.eval()
+        else:
+            self.adapter.merge(self.model)
+        train_seconds = time.perf_counter() - began
+        delta, geometry = self.adapter.deltas[-1], self.adapter.geometry[-1]
+        write_bytes(self.folder.delta(task.index, task.name), save_delta(delta))
+        save_plugins(self.plugins, self.folder, task)
+        row, zero_shot, eval_seconds = self._measure(data)
+        detail = {
+            "name": task.name,
+            "classes": len(task.plan.class_names),
+            "shots": task.plan.shots,
+            "train_images": len(task.train),
+            "test_images": len(task.test),
+            "split_sha256": task.plan.sha256(),
+            "steps": steps,
+            "train_seconds": train_seconds,
+            "eval_seconds": eval_seconds,
+            "delta_norm": delta.norm(),
+            "protected_overlap": max((g.get("protected_overlap", 0.0) for g in geometry.values()), default=0.0),
+            "trainable_parameters": trainable,
+        }
+        self.progress.evaluated(task.index + 1, row, zero_shot)
+        curve = self.curve.curve() if trains else []
+        return _Record(row, zero_shot, detail, geometry, self.adapter.state(), curve)
+
+    def _zero_shot_row(self, data: stream.StreamData) -> _Record:
+        self.progress.message(f"measuring the untouched model on {len(data.tasks)} tasks")
+        row, zero_shot, seconds = self._measure(data)
+        self.progress.evaluated(0, row, zero_shot)
+        return _Record(row, zero_shot, {"eval_seconds": seconds})
+
+    def _measure(self, data: stream.StreamData) -> tuple[list[float], dict[str, float], float]:
+        from .clip.evaluate import accuracy
+
+        began = time.perf_counter()
+        if not self.evaluate:
+            return [float("nan")] * len(data.tasks), dict.fromkeys(data.zero_shot, float("nan")), 0.0
+        row = [accuracy(self.model, task.test.pixels, task.test.labels, task.space) for task in data.tasks]
+        zero_shot = {
+            name: accuracy(self.model, images.pixels, images.labels, space)
+            for name, (images, space) in data.zero_shot.items()
+        }
+        return row, zero_shot, time.perf_counter() - began
+
+    def _save(self, index: int, records: list[_Record], board) -> None:
+        record = records[index]
+        name = self.plans.tasks[index - 1].name if index else "zero-shot"
+        write_json(self.folder.record(index - 1, name), vars(record))
+        write_json(self.folder.results, self.results(records))
+        board.add(index, record.row, record.zero_shot, record.detail, record.curve)
+
+    def results(self, records: list[_Record]) -> dict:
+        """Content of results.json for the tasks done so far."""
+        import torch
+
+        done = len(records) == len(self.plans.tasks) + 1
+        rows = [record.row for record in records]
+        zero_shot = {p.name: [record.zero_shot[p.name] for record in records] for p in self.plans.zero_shot}
+        device = self.device
+        if device.startswith("cuda"):
+            device = f"{device} ({torch.cuda.get_device_name(device)})"
+        return {
+            "schema": SCHEMA,
+            "scenario": self.scenario.name,
+            "strategy": self.strategy.name,
+            "seed": self.seed,
+            "model": {"name": self.loaded.name, "pretrained": self.loaded.pretrained, "sha256": self.loaded.sha256},
+            "tasks": [p.name for p in self.plans.tasks],
+            "zero_shot_sets": [p.name for p in self.plans.zero_shot],
+            "accuracy": rows,
+            "zero_shot": zero_shot,
+            **metrics.so_far(rows),
+            "retention": {name: metrics.retention(values) for name, values in zero_shot.items()},
+            "tasks_detail": [record.detail for record in records[1:]],
+            "status": "done" if done else "running",
+            "software": software(),
+            "device": device,
+        }

@@ -1,0 +1,159 @@
+"""A run's folder: one writer at a time, every file whole or absent, enough in it to go on after any interruption.
+
+    runs/<scenario>/<strategy>/seed<k>/
+        config.yaml           the resolved scenario and strategy, and the fingerprint of what the run was made with
+        results.json          the stable interface (see docs/architecture.md)
+        deltas/<nn>-<task>.safetensors     what each task added to the weights
+        tasks/<nn>-<task>.json             what each task measured: results rows, geometry, training curve
+        splits/<task>.jsonl   the images of every task
+        tensorboard/          a view of the above
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new one, never a part, even across power loss."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    """:func:`write_bytes` for text in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """:func:`write_bytes` for JSON; NaN, which JSON does not know, becomes null."""
+    write_text(path, json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def slug(name: str) -> str:
+    """A task's name as a file name."""
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", name)
+
+
+class RunDir:
+    """Paths and state of one run."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @classmethod
+    def of(cls, out: Path, scenario: str, strategy: str, seed: int) -> RunDir:
+        """``out/<scenario>/<strategy>/seed<k>``."""
+        return cls(out / slug(scenario) / slug(strategy) / f"seed{seed}")
+
+    @property
+    def results(self) -> Path:
+        """results.json."""
+        return self.root / "results.json"
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.root / "config.yaml"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's event files."""
+        return self.root / "tensorboard"
+
+    def delta(self, index: int, task: str) -> Path:
+        """Weights that task ``index`` (from 0) added."""
+        return self.root / "deltas" / f"{index + 1:03d}-{slug(task)}.safetensors"
+
+    def record(self, index: int, task: str) -> Path:
+        """What task ``index`` measured; written last, so a task with a record is complete."""
+        return self.root / "tasks" / f"{index + 1:03d}-{slug(task)}.json"
+
+    def split(self, task: str) -> Path:
+        """Manifest of a task's images."""
+        return self.root / "splits" / f"{slug(task)}.jsonl"
+
+    def read_json(self, path: Path) -> Any:
+        """Content of a JSON file of this run, or None if it is not there.
+
+        Raises:
+            UserError: if the file is damaged.
+        """
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: damaged ({error}); use --fresh to start this run over") from None
+
+    def set_aside(self) -> Path | None:
+        """Move an existing run away (``seed0.2026-01-31-120000``) and return its new place."""
+        if not self.root.exists():
+            return None
+        stamp = datetime.now().strftime("%Y-%m-%d-%H%M%S")
+        target = self.root.with_name(f"{self.root.name}.{stamp}")
+        counter = 1
+        while target.exists():
+            counter += 1
+            target = self.root.with_name(f"{self.root.name}.{stamp}-{counter}")
+        shutil.move(self.root, target)
+        return target
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process; the lock of a dead process is void, whatever killed it.
+
+        Raises:
+            UserError: naming the process that holds it.
+        """
+        import fcntl
+
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            file = (self.root / ".lock").open("a+")
+        except OSError as error:
+            raise UserError(f"{self.root}: cannot write the run there: {error.strerror or error}") from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise UserError(f"{self.root}: in use by {holder}; wait for it or choose another --out") from None
+            file.truncate(0)
+            file.write(f"process {os.getpid()}")
+            file.flush()
+            yield

@@ -1,0 +1,194 @@
+"""Principal subspaces of a weight matrix, their complements, and when they provably have not moved.
+
+Orientation is PyTorch's: ``W`` is ``out × in`` and ``W = U Σ Vᵀ``; the output side is **U**, the input side is **V**
+(a square matrix hides a swap, so everything here is tested on rectangles). Decompositions run in float64 and are
+returned in float32: a float32 Gram matrix loses half the digits where two singular values are close.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+# Relative room left between the complement's largest singular value and σ_k before a subspace counts as unmoved:
+# float32 merges move a singular value by about 1e-7 of ‖W‖, so this is a wide margin.
+CERTIFICATE_MARGIN = 1e-5
+
+
+@dataclass(frozen=True)
+class Keep:
+    """How many leading singular triples are principal.
+
+    Attributes:
+        kind: ``energy`` (smallest k with Σ_{i≤k} σᵢ² ≥ ρ‖W‖²_F), ``fraction`` (of min(out, in), rounded down) or
+            ``number`` (k itself).
+        value: ρ in (0, 1], a fraction in [0, 1), or a count ≥ 0.
+    """
+
+    kind: Literal["energy", "fraction", "number"]
+    value: float
+
+    def rank(self, singular_values: Tensor, room: int = 1) -> int:
+        """Number of principal directions k for a descending spectrum.
+
+        Args:
+            singular_values: ``(min(out, in),)``, descending.
+            room: directions that must remain outside, so that factors of that rank still fit.
+
+        Returns:
+            k with 0 ≤ k ≤ len(singular_values) − room.
+        """
+        full = len(singular_values)
+        if self.kind == "energy":
+            k = energy_rank(singular_values, self.value)
+        elif self.kind == "fraction":
+            k = int(self.value * full)
+        else:
+            k = int(self.value)
+        return max(0, min(k, full - room))
+
+
+def energy_rank(singular_values: Tensor, energy: float) -> int:
+    """Smallest k with Σ_{i≤k} σᵢ² ≥ energy · Σᵢ σᵢ² (0 for a zero matrix or energy ≤ 0)."""
+    squares = singular_values.double().square()
+    total = float(squares.sum())
+    if total == 0.0 or energy <= 0.0:
+        return 0
+    reached = squares.cumsum(0) >= energy * total * (1 - 1e-12)
+    return int(torch.argmax(reached.to(torch.uint8))) + 1 if bool(reached.any()) else len(squares)
+
+
+@dataclass(frozen=True)
+class Principal:
+    """The split of one matrix into its k leading singular triples and the orthogonal rest.
+
+    Attributes:
+        u: ``(out, out)`` left singular vectors, the first k of them principal.
+        v: ``(in, in)`` right singular vectors (columns), the first k of them principal.
+        sigma: ``(min(out, in),)`` singular values, descending.
+        k: number of principal triples.
+    """
+
+    u: Tensor
+    v: Tensor
+    sigma: Tensor
+    k: int
+
+    @property
+    def u_k(self) -> Tensor:
+        """``(out, k)`` principal output directions."""
+        return self.u[:, : self.k]
+
+    @property
+    def v_k(self) -> Tensor:
+        """``(in, k)`` principal input directions."""
+        return self.v[:, : self.k]
+
+    @property
+    def u_c(self) -> Tensor:
+        """``(out, out − k)`` complement on the output side."""
+        return self.u[:, self.k :]
+
+    @property
+    def v_c(self) -> Tensor:
+        """``(in, in − k)`` complement on the input side."""
+        return self.v[:, self.k :]
+
+
+def principal(weight: Tensor, keep: Keep, room: int = 1) -> Principal:
+    """Full singular value decomposition of ``weight`` (``out × in``) with k chosen by ``keep``.
+
+    Raises:
+        ValueError: if ``weight`` is not a finite matrix.
+    """
+    if weight.ndim != 2:
+        raise ValueError(f"principal() needs a matrix, got shape {tuple(weight.shape)}")
+    if not bool(torch.isfinite(weight).all()):
+        raise ValueError("principal() needs finite weights, got NaN or infinity")
+    u, sigma, vh = torch.linalg.svd(weight.detach().double(), full_matrices=True)
+    k = keep.rank(sigma, room)
+    return Principal(u.to(weight.dtype), vh.mT.contiguous().to(weight.dtype), sigma.to(weight.dtype), k)
+
+
+def unchanged(weight: Tensor, split: Principal, keep: Keep, room: int = 1) -> bool:
+    """Certificate that the principal subspace of ``weight`` is still exactly that of ``split``.
+
+    Holds when the matrix still acts on the principal directions as before (true by construction for an update inside
+    the two-sided complement), the complement's block ``U_cᵀ W V_c`` stays below σ_k, and k recomputed from the new
+    norm is the same. Then no decomposition is needed: the block costs a decomposition of size (d − k) only.
+
+    Args:
+        weight: ``out × in``, the merged weight.
+        split: the decomposition of an earlier weight.
+        keep: the rule that chose ``split.k``.
+        room: as in :meth:`Keep.rank`.
+    """
+    k = split.k
+    w = weight.detach().double()
+    scale = float(torch.linalg.matrix_norm(w))
+    if scale == 0.0:
+        return False
+    u_k, v_k, sigma = split.u_k.double(), split.v_k.double(), split.sigma.double()
+    if k:
+        moved = torch.linalg.matrix_norm(w @ v_k - u_k * sigma[:k]) + torch.linalg.matrix_norm(
+            u_k.mT @ w - sigma[:k, None] * v_k.mT
+        )
+        if float(moved) > 1e-5 * scale:
+            return False
+    block = split.u_c.double().mT @ w @ split.v_c.double()
+    gram = block @ block.mT if block.shape[0] <= block.shape[1] else block.mT @ block
+    rest = torch.linalg.eigvalsh(gram).flip(0).clamp_min(0).sqrt()
+    if k and float(rest[0]) >= float(sigma[k - 1]) * (1 - CERTIFICATE_MARGIN):
+        return False
+    return keep.rank(torch.cat([sigma[:k], rest]), room) == k
+
+
+def orthonormal(vectors: Tensor, tolerance: float = 1e-6) -> Tensor:
+    """Orthonormal basis of the column space of ``vectors`` (``d × n`` → ``d × rank``).
+
+    Directions below ``tolerance`` times the largest singular value are dropped: they are rounding, not content.
+    """
+    if vectors.shape[1] == 0:
+        return vectors
+    u, s, _ = torch.linalg.svd(vectors.double(), full_matrices=False)
+    if len(s) == 0 or float(s[0]) == 0.0:
+        return vectors[:, :0]
+    return u[:, s > tolerance * s[0]].to(vectors.dtype)
+
+
+def complement(basis: Tensor) -> Tensor:
+    """Orthonormal basis of the orthogonal complement of ``basis``'s columns (``d × p`` → ``d × (d − p)``)."""
+    d, p = basis.shape
+    if p == 0:
+        return torch.eye(d, dtype=basis.dtype, device=basis.device)
+    q, _ = torch.linalg.qr(basis.double(), mode="complete")
+    return q[:, p:].to(basis.dtype)
+
+
+def random_basis(dimension: int, columns: int, generator: torch.Generator) -> Tensor:
+    """``dimension × columns`` orthonormal basis of a uniformly random subspace (QR of a Gaussian)."""
+    gaussian = torch.randn(dimension, columns, generator=generator, dtype=torch.float64)
+    return torch.linalg.qr(gaussian).Q.float()
+
+
+def overlap(update: Tensor, basis: Tensor) -> float:
+    """Share of an update's Frobenius norm that lies in a subspace: ‖P_basis M‖_F / ‖M‖_F, in 0..1.
+
+    Args:
+        update: ``d × n`` (columns are compared with the basis).
+        basis: ``d × p`` with orthonormal columns.
+    """
+    norm = float(torch.linalg.matrix_norm(update.double()))
+    if norm == 0.0 or basis.shape[1] == 0:
+        return 0.0
+    return float(torch.linalg.matrix_norm(basis.double().mT @ update.double())) / norm
+
+
+def principal_angles(a: Tensor, b: Tensor) -> Tensor:
+    """Angles (radians, ascending) between the column spaces of two orthonormal bases ``d × p`` and ``d × q``."""
+    cosines = torch.linalg.svdvals(a.double().mT @ b.double()).clamp(0.0, 1.0)
+    return torch.arccos(cosines).clamp(0.0, math.pi / 2).float()
