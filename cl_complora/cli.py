@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -41,13 +41,13 @@ def run(
     scenario: Annotated[str, typer.Argument(help="Name of a shipped scenario, or a YAML file.")] = "embedded",
     strategy: Annotated[str, typer.Option("--strategy", "-s", help="Name of a shipped strategy, or a YAML file.")] = "complora",
     seed: Annotated[int, typer.Option(min=0, help="Seed of shots, order, initialisation and augmentation.")] = 0,
-    model: Annotated[Optional[str], typer.Option(help="open_clip model instead of the scenario's.")] = None,
-    model_config: Annotated[Optional[str], typer.Option(help="open_clip model config (JSON file).")] = None,
-    pretrained: Annotated[Optional[str], typer.Option(help="open_clip tag or weight file.")] = None,
+    model: Annotated[str | None, typer.Option(help="open_clip model instead of the scenario's.")] = None,
+    model_config: Annotated[str | None, typer.Option(help="open_clip model config (JSON file).")] = None,
+    pretrained: Annotated[str | None, typer.Option(help="open_clip tag or weight file.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<n>.")] = "auto",
     out: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
     set_: Annotated[
-        Optional[list[str]], typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a setting; may be repeated.")
+        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a setting; may be repeated.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over; an existing run is kept aside.")] = False,
 ) -> None:
@@ -70,6 +70,8 @@ def run(
     from .run import run as run_one
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)  # a log has no edge to wrap at, and tables must not be cut
     with display(console) as progress:
         finished = run_one(located, chosen, seed, out, device, fresh, progress)
     show(console, finished.results)

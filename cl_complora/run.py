@@ -254,11 +254,14 @@ class _Stage:
         import torch
 
         from .clip.classifier import ClipClassifier
+        from .clip.slots import open_slots
         from .engine.build import build_adapter, build_plugins, check_fits
 
         torch.manual_seed(self.seed)
         loaded = self.loaded
         self.model: ClipClassifier = ClipClassifier(loaded.model, loaded.tokenizer, mean=loaded.mean, std=loaded.std)
+        # Every strategy computes with the same modules, whether it adapts low-rank or not.
+        open_slots(self.model.clip)
         self.model.to(self.device).eval()
         self.adapter = build_adapter(self.strategy.adapter, self.seed)
         check_fits(self.strategy, self.adapter, self.model)
@@ -302,12 +305,12 @@ class _Stage:
         optimiser = self.strategy.optimiser
         schedule = [SchedulePlugin(self.strategy.schedule, optimiser)] if optimiser else []
         return ClipStrategy(
-            self.model,
-            optimizer_factory(optimiser) if optimiser else None,
-            self.strategy.training,
-            self.seed,
-            self.device,
-            [self.adapter, *self.plugins, *schedule, self.curve],
+            model=self.model,
+            make_optimizer=optimizer_factory(optimiser) if optimiser else None,
+            training=self.strategy.training,
+            seed=self.seed,
+            device=self.device,
+            plugins=[self.adapter, *self.plugins, *schedule, self.curve],
         )
 
     def _train(self, strategy: ClipStrategy, task: stream.TaskData, data: stream.StreamData) -> _Record:
@@ -321,7 +324,7 @@ class _Stage:
         trainable = 0
         if trains:
             self.model.train()
-            strategy.train(ClipExperience([task], task.index))
+            strategy.train(ClipExperience([task], task.index), eval_streams=[])
             trainable = sum(p.numel() for group in strategy.optimizer.param_groups for p in group["params"])
             self.model.eval()
         else:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import open_clip
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 TINY = {
     "embed_dim": 32,
@@ -55,5 +58,57 @@ def class_folders(tmp_path_factory):
     for split in ("train", "test"):
         for label, (name, colour) in enumerate(COLOURS.items()):
             for number in range(6):
-                paint(root / split / name / f"{number}.png", colour, hash((label, number, split == "train")) % 2**32)
+                paint(root / split / name / f"{number}.png", colour, 100 * label + 10 * number + (split == "train"))
     return root
+
+
+@pytest.fixture(scope="session")
+def tiny_files(tmp_path_factory):
+    """(config JSON, safetensors) of the tiny CLIP, as a user would give them."""
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "tiny_clip.json").write_text(json.dumps(TINY))
+    save_file(tiny_clip().state_dict(), folder / "tiny_clip.safetensors")
+    return folder / "tiny_clip.json", folder / "tiny_clip.safetensors"
+
+
+STRATEGY = """
+name: {name}
+adapter: {{kind: lowrank, rank: 2, matrices: [q, v, fc], subspace: {{select: complement, keep: {{energy: 0.5}}}}}}
+optimiser: {{name: adamw, lr: 5e-3}}
+training: {{steps: 4, batch_size: 6}}
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_scenario(tmp_path_factory, class_folders, tiny_files):
+    """A scenario file of two tasks and a zero-shot set on coloured squares."""
+    config, weights = tiny_files
+    path = tmp_path_factory.mktemp("scenario") / "tiny.yaml"
+    path.write_text(f"""
+name: tiny
+protocol: task-incremental
+model: {{name: tiny_clip, config: {config}, pretrained: {weights}}}
+shots: 3
+tasks:
+  - name: warm
+    source: {{kind: folder, root: {class_folders}}}
+    classes: [red, yellow]
+  - name: cold
+    source: {{kind: folder, root: {class_folders}}}
+    classes: [green, blue]
+    prompts: ["a photo of {{}}", "{{}} paint"]
+zero_shot:
+  - name: colours
+    source: {{kind: folder, root: {class_folders}}}
+    images: 8
+seeds: [0, 1]
+""")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_strategy(tmp_path_factory):
+    """A Comp-LoRA strategy file of four steps a task."""
+    path = tmp_path_factory.mktemp("strategy") / "quick.yaml"
+    path.write_text(STRATEGY.format(name="quick"))
+    return path

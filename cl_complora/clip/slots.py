@@ -8,19 +8,22 @@ on timm towers (``attn.qkv``, ``attn.proj``) and on any other module with linear
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from ..lowrank import AdaptedLinear, Adapters, row_key
-from .attention import SplitAttention, is_fused_attention
+from .attention import SplitAttention, is_fused_attention, is_plain_linear
 
 MATRICES = ("q", "k", "v", "o", "fc", "proj", "other")
 TOWERS = ("vision", "text")
 
-_MLP_IN = {"c_fc", "fc1", "lin1", "intermediate", "w1", "fc"}
+_MLP_IN = {"c_fc", "fc1", "fc1_g", "fc1_x", "lin1", "intermediate", "w1", "fc"}
 _MLP_OUT = {"c_proj", "fc2", "lin2", "w2"}
+
+_NUMBERED = re.compile(r"(.*_)?\d+")
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Slot:
     Attributes:
         name: ``<module path>.<matrix>``, unique in the model.
         tower: ``vision``, ``text``, or ``""`` for a model without towers.
-        layer: index of the block that it sits in, −1 outside blocks.
+        layer: index of its block among the blocks of its tower, −1 outside blocks (heads, pools).
         matrix: one of :data:`MATRICES`.
         parameter: the state_dict key of the weight that it is a part of.
         rows: its rows in that weight.
@@ -62,31 +65,11 @@ class Slot:
         return self.host.adapters
 
 
-def _tower(path: Sequence[str], has_vision: bool) -> str:
-    if "visual" in path or "vision_model" in path:
-        return "vision"
-    return "text" if has_vision else ""
-
-
-def _layer(path: Sequence[str]) -> int:
-    # The last number of a path is the block within its stage (resblocks.3, blocks.7, stages.2.1…).
-    numbers = [int(part) for part in path if re.fullmatch(r"\d+", part)]
-    return numbers[-1] if numbers else -1
-
-
-def _matrix(path: Sequence[str]) -> str:
-    leaf, parent = path[-1], path[-2] if len(path) > 1 else ""
-    if leaf in ("out_proj", "o_proj") or (leaf == "proj" and "attn" in parent):
-        return "o"
-    if leaf in ("q_proj", "k_proj", "v_proj"):
-        return leaf[0]
-    if leaf in _MLP_IN:
-        return "fc"
-    return "proj" if leaf in _MLP_OUT else "other"
-
-
 def open_slots(model: nn.Module) -> list[Slot]:
     """Make every linear map of ``model`` adaptable, in place, and list them (idempotent).
+
+    Left as they are: maps whose weight is read by the module around them instead of being called (a factor there would
+    have no effect), and CoCa's caption decoder, which has no part in classification.
 
     Args:
         model: an open_clip model, a wrapper around one, or any module.
@@ -94,45 +77,103 @@ def open_slots(model: nn.Module) -> list[Slot]:
     Returns:
         The slots in module order; fused q, k, v weights give one slot per matrix.
     """
-    for path, module in list(model.named_modules()):
-        if is_fused_attention(module) and not isinstance(module, SplitAttention):
-            _replace(model, path, SplitAttention(module))
-    for path, module in list(model.named_modules()):
-        if isinstance(module, nn.Linear) and not isinstance(module, AdaptedLinear) and not _is_inside(model, path):
-            _replace(model, path, AdaptedLinear(module))
-    return list(_slots(model))
+    has_vision = any(_is_vision(path.split(".")) for path, _ in model.named_modules())
+    _replace_all(model, has_vision, lambda parent, leaf, module: is_fused_attention(module), SplitAttention)
+    _replace_all(
+        model,
+        has_vision,
+        lambda parent, leaf, module: is_plain_linear(module) and not _is_read(parent, leaf),
+        AdaptedLinear,
+    )
+    return list(_slots(model, has_vision))
 
 
-def _is_inside(model: nn.Module, path: str) -> bool:
-    # A linear that belongs to an attention which stays fused (cosine, pooling with another width…) is read by its
-    # parent's functional code, so replacing it would have no effect.
-    parent = model.get_submodule(path.rpartition(".")[0])
-    return hasattr(parent, "in_proj_weight") and not isinstance(parent, SplitAttention)
+def _is_vision(path: Sequence[str]) -> bool:
+    return "visual" in path or "vision_model" in path
 
 
-def _replace(model: nn.Module, path: str, module: nn.Module) -> None:
-    parent, _, leaf = path.rpartition(".")
-    module.train(model.get_submodule(path).training)
-    setattr(model.get_submodule(parent), leaf, module)
+def _replace_all(
+    model: nn.Module,
+    has_vision: bool,
+    chosen: Callable[[nn.Module, str, nn.Module], bool],
+    host: Callable[[nn.Module], nn.Module],
+) -> None:
+    hosts: dict[int, nn.Module] = {}  # a module that sits in two places is one module afterwards as well
+    for path, module in list(model.named_modules(remove_duplicate=False)):
+        parent, _, leaf = path.rpartition(".")
+        if not path or (has_vision and "text_decoder" in path.split(".")):
+            continue
+        around = model.get_submodule(parent)
+        if id(module) not in hosts and chosen(around, leaf, module):
+            hosts[id(module)] = host(module).train(module.training)
+        if id(module) in hosts:
+            setattr(around, leaf, hosts[id(module)])
 
 
-def _slots(model: nn.Module) -> Iterable[Slot]:
-    has_vision = any("visual" in name.split(".") or "vision_model" in name.split(".") for name, _ in model.named_modules())
-    for path, module in model.named_modules():
+def _is_read(parent: nn.Module, leaf: str) -> bool:
+    """Whether ``parent`` reads the weight of this part in functional code rather than calling the part."""
+    if hasattr(parent, "in_proj_weight"):  # an attention that stays fused (cosine, another width of k and v, …)
+        return not isinstance(parent, SplitAttention)
+    if hasattr(parent, "q_proj") and hasattr(parent, "c_proj"):  # the attention pool of CLIP's ResNets
+        return True
+    # BEiT, EVA and Swin v2 of timm add biases of their own to q and v.
+    return leaf == "qkv" and isinstance(getattr(parent, "q_bias", None), nn.Parameter)
+
+
+def _slots(model: nn.Module, has_vision: bool) -> Iterator[Slot]:
+    hosts = {path: m for path, m in model.named_modules() if isinstance(m, SplitAttention | AdaptedLinear)}
+    tower = {path: "vision" if _is_vision(path.split(".")) else "text" if has_vision else "" for path in hosts}
+    layers: dict[str, int] = {}
+    for name in set(tower.values()):
+        layers |= _layers([path for path in hosts if tower[path] == name])
+    for path, host in hosts.items():
         parts = path.split(".")
-        tower, layer = _tower(parts, has_vision), _layer(parts)
-        if isinstance(module, SplitAttention):
+        place = (tower[path], layers[path])
+        if isinstance(host, SplitAttention):
             for matrix in "qkv":
-                yield Slot(f"{path}.{matrix}", tower, layer, matrix, f"{path}.in_proj_weight", module.rows(matrix), module)
-        elif isinstance(module, AdaptedLinear):
-            rows, width = module.out_features, module.in_features
-            if parts[-1] == "qkv" and rows == 3 * width:
-                for index, matrix in enumerate("qkv"):
-                    part = slice(index * width, (index + 1) * width)
-                    yield Slot(f"{path}.{matrix}", tower, layer, matrix, f"{path}.weight", part, module)
-            else:
-                matrix = _matrix(parts)
-                yield Slot(f"{path}.{matrix}", tower, layer, matrix, f"{path}.weight", slice(0, rows), module)
+                yield Slot(f"{path}.{matrix}", *place, matrix, f"{path}.in_proj_weight", host.rows(matrix), host)
+            continue
+        rows, width = host.out_features, host.in_features
+        if parts[-1] in ("qkv", "kv") and rows == len(parts[-1]) * width:
+            matrices = {matrix: slice(i * width, (i + 1) * width) for i, matrix in enumerate(parts[-1])}
+        else:
+            parent = model.get_submodule(".".join(parts[:-1]))
+            matrices = {_matrix(parts, hasattr(parent, "num_heads"), layers[path]): slice(0, rows)}
+        for matrix, part in matrices.items():
+            yield Slot(f"{path}.{matrix}", *place, matrix, f"{path}.weight", part, host)
+
+
+def _layers(paths: Sequence[str]) -> dict[str, int]:
+    """Index of the block that every host of a tower sits in, −1 outside blocks.
+
+    A block is the innermost numbered part of a path with several hosts in it (``resblocks.3``, ``blocks.7``,
+    ``stages.2.1.transformer.0``). A numbered part with blocks inside is a stage: what it holds itself (Swin's patch
+    merging) is outside blocks. In a plain sequence of layers every layer is its own block.
+    """
+    around = {path: _numbered(path) for path in paths}
+    size = Counter(part for parts in around.values() for part in parts)
+    block = {path: next((p for p in parts if size[p] > 1), next(iter(parts), None)) for path, parts in around.items()}
+    names = list(dict.fromkeys(name for name in block.values() if name is not None))
+    names = [name for name in names if not any(other.startswith(f"{name}.") for other in names)]
+    return {path: names.index(name) if name in names else -1 for path, name in block.items()}
+
+
+def _numbered(path: str) -> list[str]:
+    """Numbered parts that hold the module at ``path``, innermost first; the module itself where there is none."""
+    parts = path.split(".")
+    found = [".".join(parts[: end + 1]) for end, part in enumerate(parts) if _NUMBERED.fullmatch(part)]
+    return [name for name in reversed(found) if name != path] or found
+
+
+def _matrix(path: Sequence[str], in_attention: bool, layer: int) -> str:
+    leaf, parent = path[-1], path[-2] if len(path) > 1 else ""
+    if leaf in ("out_proj", "o_proj") or (leaf == "proj" and in_attention):
+        return "o"
+    if leaf in ("q_proj", "k_proj", "v_proj") or (leaf in ("q", "k", "v") and in_attention):
+        return leaf[0]
+    if "head" in path or (layer < 0 and parent != "mlp"):
+        return "other"  # heads have their own fc and proj, which are no part of a block's MLP
+    return "fc" if leaf in _MLP_IN else "proj" if leaf in _MLP_OUT else "other"
 
 
 def select_slots(
@@ -141,7 +182,12 @@ def select_slots(
     towers: Sequence[str] = TOWERS,
     layers: Sequence[int] | None = None,
 ) -> list[Slot]:
-    """Slots of the named matrices, towers and layers; negative layers count from a tower's last.
+    """Slots of the named matrices, towers and layers.
+
+    Args:
+        slots: all of a model.
+        matrices, towers: which; slots of a model without towers always pass the latter.
+        layers: block numbers, negative ones from a tower's last; None for all, and only then what is outside blocks.
 
     Raises:
         ValueError: if nothing is left.
@@ -153,7 +199,7 @@ def select_slots(
         for slot in slots
         if slot.matrix in matrices
         and (not slot.tower or slot.tower in towers)
-        and (layers is None or slot.layer in layers or slot.layer - depth[slot.tower] in layers)
+        and (layers is None or (slot.layer >= 0 and not {slot.layer, slot.layer - depth[slot.tower]}.isdisjoint(layers)))
     ]
     if not chosen:
         found = sorted({(s.tower or "model", s.matrix) for s in slots})

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+# Far beyond any sensible setting, and far below what overflows in torch and numpy.
+MOST = 1_000_000_000
 
 
 class Section(BaseModel):
@@ -13,9 +18,32 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+def refused(message: str, *at: str | int, because: Sequence[tuple[str | int, ...]] = ()) -> PydanticCustomError:
+    """What a validator raises: the fault is told at the line of the guilty key and not of the section around it.
+
+    Args:
+        message: what is wrong and what is allowed.
+        at: steps from the validated value to the guilty key.
+        because: paths, from the validated value, of other keys that the fault depends on.
+    """
+    return PydanticCustomError("refused", "{message}", {"message": message, "at": at, "because": tuple(because)})
+
+
+def _each_once(values: list) -> list:
+    seen = set()
+    for index, value in enumerate(values):
+        if value in seen:
+            raise refused(f"{value!r} stands twice in this list; each may stand once", index)
+        seen.add(value)
+    return values
+
+
+EachOnce = AfterValidator(_each_once)
+
 # Names become folder names and TensorBoard tags, so they stay within what both carry.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}$")]
 Text = Annotated[str, StringConstraints(min_length=1)]
 Template = Annotated[str, StringConstraints(pattern=r"^[^{}]*\{\}[^{}]*$")]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=MOST)]
+CountOrZero = Annotated[int, Field(ge=0, le=MOST)]
 Fraction = Annotated[float, Field(ge=0, le=1)]

@@ -1,45 +1,32 @@
-"""YAML files to validated settings; every fault is told with file, line, key, value and what is allowed."""
+"""Scenario and strategy files to validated settings; every fault is told with file, line, key and what is allowed."""
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from ..catalog import find
+from ..catalog import find, shipped
 from ..errors import UserError
+from .faults import Fault, closest, dotted, faults, suggest
+from .reading import KeyPath, Malformed, parse, printable, read_yaml
 from .scenario import Scenario
 from .strategy import Strategy
 
-MAX_BYTES = 2_000_000
-MAX_NODES = 200_000
-
-Path_ = tuple[str | int, ...]
 Settings = TypeVar("Settings", Scenario, Strategy)
 
+# More faults than this come from one mistake; the rest is counted.
+MOST_FAULTS = 20
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads ``1e-3`` as a number (YAML 1.1 wants ``1.0e-3``)."""
-
-
-_Loader.yaml_implicit_resolvers = {key: list(value) for key, value in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def _parse(text: str) -> Any:
-    loader = _Loader(text)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
+_SCHEMAS: dict[str, type[Scenario] | type[Strategy]] = {"scenario": Scenario, "strategy": Strategy}
+_PLACES = {
+    "scenario": "a scenario is the first argument of 'cl-complora run'",
+    "strategy": "a strategy is given with --strategy",
+}
 
 
 @dataclass(frozen=True)
@@ -49,16 +36,16 @@ class Located(Generic[Settings]):
     Attributes:
         value: the settings.
         file: as shown to the user.
-        lines: key path → line (1-based).
+        origins: key path → line (1-based), or the ``key=value`` override that it came from.
     """
 
     value: Settings
     file: str
-    lines: dict[Path_, int]
+    origins: dict[KeyPath, int | str]
 
-    def fault(self, path: Path_, message: str) -> str:
-        """``file:line: key: message`` for a key path."""
-        return _place(self.file, self.lines, path) + message
+    def fault(self, path: KeyPath, message: str) -> str:
+        """``file:line: key: message`` for a key path, or ``--set key=value: message``."""
+        return _told(Fault(path, message), self.file, self.origins)
 
     @property
     def folder(self) -> Path:
@@ -77,19 +64,80 @@ def load_strategy(name_or_path: str, overrides: Sequence[str] = ()) -> Located[S
 
 
 def _load(kind: str, name_or_path: str, schema: type[Settings], overrides: Sequence[str]) -> Located[Settings]:
+    other = "strategy" if kind == "scenario" else "scenario"
+    if name_or_path in shipped(other) and name_or_path not in shipped(kind):
+        raise UserError(f"'{name_or_path}' is a {other}, a {kind} is expected here; {_PLACES[other]}")
     path = find(kind, name_or_path)
-    shown = str(path)
-    data, lines = read_yaml(path, shown)
+    file = str(path)
+    data, lines = read_yaml(path, file)
     if not isinstance(data, dict):
-        found = "nothing" if data is None else f"a {_type_name(data)}"
-        raise UserError(f"{shown}:1: a {kind} file must be a mapping (key: value), found {found}")
+        found = "the file is empty" if data is None else f"got a {'list' if isinstance(data, list) else 'single value'}"
+        raise UserError(f"{file}:{lines.get((), 1)}: a {kind} file must hold a mapping (key: value), {found}")
+    if kind_of(data) == other:
+        key = next(key for key in data if key in _own_keys(other))
+        raise UserError(f"{file}:{lines[key,]}: {key}: this is a {other}, a {kind} is expected here; {_PLACES[other]}")
+    origins: dict[KeyPath, int | str] = {**lines}
     for override in overrides:
-        _override(data, override)
+        _override(data, origins, override, kind)
     try:
-        return Located(schema.model_validate(data), shown, lines)
+        value = schema.model_validate(data)
+        found_faults = _sweep_faults(value, data, overrides) if isinstance(value, Strategy) else []
     except ValidationError as error:
-        faults = _faults(error, schema, shown, lines, data)
-        raise UserError(faults[0], tuple(faults[1:])) from None
+        found_faults = faults(error, schema, data)
+    if found_faults:
+        _refuse(found_faults, file, origins)
+    return Located(value, file, origins)
+
+
+def kind_of(data: Any) -> str | None:
+    """``scenario`` or ``strategy``: which of the two the keys of a file are for; None where they do not tell."""
+    keys = data if isinstance(data, dict) else ()
+    for judge in (lambda key, own: key in own, lambda key, own: closest(key, own) is not None):
+        scores = {kind: sum(judge(key, _own_keys(kind)) for key in keys) for kind in _SCHEMAS}
+        if scores["scenario"] != scores["strategy"]:
+            return max(scores, key=lambda kind: scores[kind]) if 0 in scores.values() else None
+    return None
+
+
+def _own_keys(kind: str) -> list[str]:
+    other = _SCHEMAS["strategy" if kind == "scenario" else "scenario"]
+    return [key for key in _SCHEMAS[kind].model_fields if key not in other.model_fields]
+
+
+def _refuse(found: Sequence[Fault], file: str, origins: dict[KeyPath, int | str]) -> None:
+    def line(fault: Fault) -> int:
+        origin = _origin(fault.path, origins)
+        return origin if isinstance(origin, int) else 0
+
+    told = [_told(fault, file, origins) for fault in sorted(found, key=line)]
+    if len(told) > MOST_FAULTS:
+        told[MOST_FAULTS:] = [f"{file}: {len(told) - MOST_FAULTS} more faults"]
+    raise UserError(told[0], tuple(told[1:]))
+
+
+def _origin(path: KeyPath, origins: dict[KeyPath, int | str]) -> int | str:
+    while path not in origins and path:
+        path = path[:-1]
+    return origins.get(path, 1)
+
+
+def _told(fault: Fault, file: str, origins: dict[KeyPath, int | str]) -> str:
+    origin, key = _origin(fault.path, origins), dotted(fault.path)
+    if isinstance(origin, str):
+        same = _steps(origin.partition("=")[0]) == [str(step) for step in fault.path]
+        return f"--set {printable(origin)}: {'' if same or not key else key + ': '}{fault.sentence}"
+    # A line of the file may be at odds with, or hold, what an override has changed.
+    changed = [
+        f"--set {printable(text)}"
+        for place, text in origins.items()
+        if isinstance(text, str) and any(_overlap(place, path) for path in (fault.path, *fault.because))
+    ]
+    hint = f" (with {', '.join(changed)})" if changed else ""
+    return f"{file}:{origin}: {key + ': ' if key else ''}{fault.sentence}{hint}"
+
+
+def _overlap(one: KeyPath, other: KeyPath) -> bool:
+    return one[: len(other)] == other[: len(one)]
 
 
 def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -97,233 +145,122 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
 
     A prefix ``scenario.`` or ``strategy.`` decides where both have the key.
     """
-    sorted_: tuple[list[str], list[str]] = ([], [])
+    split: dict[str, list[str]] = {"scenario": [], "strategy": []}
     for override in overrides:
         key, equals, _ = override.partition("=")
-        first, _, rest = key.partition(".")
         if not equals or not key:
-            raise UserError(f"--set {override!r}: must have the form key.path=value, such as optimiser.lr=1e-3")
-        if first in ("scenario", "strategy") and rest:
-            sorted_[first == "strategy"].append(override[len(first) + 1 :])
-        elif first in Strategy.model_fields and first not in Scenario.model_fields:
-            sorted_[1].append(override)
-        elif first in Scenario.model_fields and first not in Strategy.model_fields:
-            sorted_[0].append(override)
-        elif first in Scenario.model_fields:
-            raise UserError(f"--set {override!r}: write scenario.{key}=… or strategy.{key}=…, both have '{first}'")
-        else:
-            known = [*Scenario.model_fields, *Strategy.model_fields]
-            raise UserError(f"--set {override!r}: unknown key '{first}'{_suggest(first, known)}")
-    return sorted_
+            raise _bad_override(override, "must have the form key.path=value, such as optimiser.lr=1e-3")
+        first, *rest = _steps(key)
+        kinds = [first] if first in split and rest else [k for k, s in _SCHEMAS.items() if first in s.model_fields]
+        if not kinds:
+            known = list(dict.fromkeys(key for schema in _SCHEMAS.values() for key in schema.model_fields))
+            hint = suggest(first, known)
+            raise _bad_override(override, f"unknown key{hint}{' ' if hint else '; '}allowed: {', '.join(known)}")
+        if len(kinds) > 1:
+            raise _bad_override(override, f"write scenario.{key}=… or strategy.{key}=…, both have '{first}'")
+        split[kinds[0]].append(override)
+    return split["scenario"], split["strategy"]
 
 
 def apply_overrides(data: dict, overrides: Sequence[str]) -> None:
     """Apply ``key.path=value`` settings to plain data in place."""
     for override in overrides:
-        _override(data, override)
+        _override(data, {}, override)
 
 
-def _override(data: Any, override: str) -> None:
+def _bad_override(override: str, problem: str) -> UserError:
+    return UserError(f"--set {printable(override)}: {problem}")
+
+
+def _steps(key: str) -> list[str]:
+    """Steps of ``tasks.0.name``, also written ``tasks[0].name`` as in messages."""
+    return re.sub(r"\[(\d+)\]", r".\1", key).split(".")
+
+
+def _override(data: dict, origins: dict[KeyPath, int | str], override: str, kind: str = "") -> None:
     key, _, text = override.partition("=")
+    steps = _steps(key)
+    if steps[0] == kind and len(steps) > 1:
+        steps = steps[1:]
     try:
-        value = _parse(text)
-    except yaml.YAMLError:
-        raise UserError(f"--set {override!r}: {text!r} is not a YAML value") from None
-    target, steps = data, key.split(".")
+        value, _ = parse(text)
+        path, made = _put(data, steps, value)
+    except Malformed as error:
+        raise _bad_override(override, error.problem) from None
+    except _NoSuchPlace as error:
+        raise _bad_override(override, str(error)) from None
+    for place in [place for place in origins if place[: len(path)] == path]:
+        del origins[place]
+    for place in (*made, path):
+        origins[place] = override
+
+
+class _NoSuchPlace(Exception):
+    """A key path leads nowhere in the data."""
+
+
+def _put(data: dict, steps: Sequence[str], value: Any) -> tuple[KeyPath, list[KeyPath]]:
+    """Set the value at a key path; returns the path with its indices as numbers, and the sections it had to make."""
+    target: Any = data
+    path: KeyPath = ()
+    made: list[KeyPath] = []
     for position, step in enumerate(steps):
-        last = position == len(steps) - 1
         if isinstance(target, list):
-            if not step.isdigit() or int(step) >= len(target):
-                raise UserError(f"--set {override!r}: '{step}' must be an index from 0 to {len(target) - 1}")
+            if not (step.isascii() and step.isdigit() and len(step) < 10 and int(step) < len(target)):
+                allowed = f"an index from 0 to {len(target) - 1}" if target else "left out: the list is empty"
+                raise _NoSuchPlace(f"{printable(step)!r} must be {allowed}")
             index: str | int = int(step)
         elif isinstance(target, dict):
             index = step
         else:
-            raise UserError(f"--set {override!r}: '{'.'.join(steps[:position])}' is a value, not a section")
-        if last:
+            raise _NoSuchPlace(f"{dotted(path)} is a value, not a section")
+        path = (*path, index)
+        if position == len(steps) - 1:
             target[index] = value
-        else:
-            if isinstance(target, dict):
-                # An absent or empty section is made; the schema says whether it may exist.
-                target[index] = target.get(index) if target.get(index) is not None else {}
-            target = target[index]
+        elif isinstance(target, dict) and target.get(index) is None:
+            if steps[position + 1].isdigit():
+                raise _NoSuchPlace(f"{dotted(path)} has no entry {steps[position + 1]}: it is not in the file")
+            # An absent or empty section is made; the schema says whether it may exist.
+            target[index] = {}
+            made.append(path)
+        target = target[index]
+    return path, made
 
 
-def read_yaml(path: Path, shown: str) -> tuple[Any, dict[Path_, int]]:
-    """Plain data of a YAML file and the line of every key.
+def _sweep_faults(strategy: Strategy, data: dict, overrides: Sequence[str]) -> list[Fault]:
+    """What the settings refuse of the values to sweep."""
+    if any(_steps(override.partition("=")[0])[0] != "sweep" for override in overrides):
+        return []  # the values belong to the file as it stands, and a run with other settings does not use them
+    found = []
+    for key, values in strategy.sweep.items():
+        told = set()
+        for index, value in enumerate(values):
+            trial = _copied({name: part for name, part in data.items() if name != "sweep"})
+            for path, sentence in _trial_faults(trial, key, value):
+                if sentence not in told:
+                    told.add(sentence)
+                    found.append(Fault(("sweep", key, index) if path else ("sweep", key), sentence))
+    return found
 
-    Raises:
-        UserError: if the file cannot be read, is not YAML, is too large, repeats a key or uses a tag.
-    """
+
+def _trial_faults(trial: dict, key: str, value: float) -> list[tuple[bool, str]]:
+    """(whether it is the value's fault, sentence) of everything wrong once a swept value is in place."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{shown}: the file has {path.stat().st_size} bytes; at most {MAX_BYTES} are read")
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{shown}: not a text file in UTF-8 (byte {error.start})") from None
-    except OSError as error:
-        raise UserError(f"{shown}: cannot be read: {error.strerror or error}") from None
-    try:
-        node = yaml.compose(text, Loader=_Loader)
-        lines: dict[Path_, int] = {}
-        if node is not None:
-            _walk(node, (), lines, shown, [0])
-        return yaml.load(text, Loader=_Loader), lines  # noqa: S506 - a SafeLoader with one more number format
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"{shown}{line}: not valid YAML: {error.problem or error.context}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{shown}: not valid YAML: {' '.join(str(error).split())}") from None
-    except RecursionError:
-        raise UserError(f"{shown}: nested too deeply to be a configuration") from None
+        _put(trial, _steps(key), value)
+        Strategy.model_validate(trial)
+    except _NoSuchPlace as error:
+        return [(False, f"names no setting of this strategy: {error}")]
+    except ValidationError as error:
+        return [
+            (False, f"names no setting of this strategy: {dotted(fault.path)}: {fault.sentence}")
+            if fault.unknown
+            else (True, fault.sentence if dotted(fault.path) == key else f"{dotted(fault.path)}: {fault.sentence}")
+            for fault in faults(error, Strategy, trial)
+        ]
+    return []
 
 
-def _walk(node: yaml.Node, path: Path_, lines: dict[Path_, int], shown: str, count: list[int]) -> None:
-    # Aliases make one node reachable along many paths: counting paths bounds what a YAML bomb can cost.
-    count[0] += 1
-    if count[0] > MAX_NODES:
-        raise UserError(f"{shown}: more than {MAX_NODES} values once its aliases are expanded")
-    lines.setdefault(path, node.start_mark.line + 1)
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            name = getattr(key, "value", None)
-            if not isinstance(name, str):
-                raise UserError(f"{shown}:{key.start_mark.line + 1}: a key must be plain text")
-            if name in seen:
-                raise UserError(f"{shown}:{key.start_mark.line + 1}: the key '{name}' stands twice in this section")
-            seen.add(name)
-            lines[(*path, name)] = key.start_mark.line + 1
-            _walk(value, (*path, name), lines, shown, count)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            _walk(value, (*path, index), lines, shown, count)
-
-
-def _place(shown: str, lines: dict[Path_, int], path: Path_) -> str:
-    at = path
-    while at not in lines and at:
-        at = at[:-1]
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
-    return f"{shown}:{lines.get(at, 1)}: " + (f"{key}: " if key else "")
-
-
-def _faults(error: ValidationError, schema: type[BaseModel], shown: str, lines: dict, data: Any) -> list[str]:
-    faults, told = [], set()
-    for item in error.errors(include_url=False):
-        path = _real_path(item["loc"], data)
-        if path in told:  # an optional or union key gives one fault per alternative; the first says it
-            continue
-        told.add(path)
-        faults.append(_place(shown, lines, path) + _sentence(item, schema, path))
-    return faults
-
-
-def _real_path(loc: Path_, data: Any) -> Path_:
-    # pydantic puts union tags and type names into the path; only steps that the data has are places in the file.
-    path: list[str | int] = []
-    for position, step in enumerate(loc):
-        inside = (isinstance(data, dict) and step in data) or (
-            isinstance(data, list) and isinstance(step, int) and step < len(data)
-        )
-        if inside:
-            path.append(step)
-            data = data[step]
-        elif position == len(loc) - 1 and isinstance(data, dict) and isinstance(step, str) and _is_key(step):
-            path.append(step)
-    return tuple(path)
-
-
-def _is_key(step: str) -> bool:
-    return re.fullmatch(r"[a-z_]+", step) is not None
-
-
-def _sentence(item: dict, schema: type[BaseModel], path: Path_) -> str:
-    kind, value, context = item["type"], item["input"], item.get("ctx", {})
-    got = f", got {_shown(value)}"
-    if kind == "missing":
-        return "this key is missing"
-    if kind == "extra_forbidden":
-        known = _known_keys(schema, path[:-1], item["loc"])
-        return f"unknown key{_suggest(str(path[-1]), known)}" + (f"; allowed: {', '.join(known)}" if known else "")
-    if kind in ("literal_error", "union_tag_invalid"):
-        tag = context.get("expected") or context.get("expected_tags", "")
-        given = context.get("tag", value)
-        options = re.findall(r"'([^']*)'", str(tag))
-        return f"must be {str(tag).replace(' or ', ', ')}, got {_shown(given)}{_suggest(str(given), options, ' — ')}"
-    if kind == "union_tag_not_found":
-        return f"needs a key '{context.get('discriminator', 'kind').strip(chr(39))}' that says which kind it is"
-    if kind == "value_error":
-        return str(context.get("error", item["msg"]))
-    if kind == "string_pattern_mismatch":
-        if "\\{\\}" in context.get("pattern", ""):
-            return f"a prompt must hold {{}} once, where the class name goes{got}"
-        return f"a name has 1 to 64 letters, digits, spaces or . _ + - and starts with a letter or digit{got}"
-    wanted = {
-        "greater_than_equal": "must be at least {ge}",
-        "greater_than": "must be greater than {gt}",
-        "less_than_equal": "must be at most {le}",
-        "less_than": "must be less than {lt}",
-        "int_type": "must be a whole number",
-        "float_type": "must be a number",
-        "string_type": "must be text",
-        "bool_type": "must be true or false",
-        "list_type": "must be a list",
-        "dict_type": "must be a section (key: value)",
-        "model_type": "must be a section (key: value)",
-        "model_attributes_type": "must be a section (key: value)",
-        "finite_number": "must be a finite number",
-        "too_short": "must have at least {min_length} entries",
-        "too_long": "must have at most {max_length} entries",
-        "string_too_short": "must not be empty",
-    }.get(kind)
-    return (wanted.format(**context) if wanted else item["msg"]) + got
-
-
-def _known_keys(schema: type[BaseModel], path: Path_, loc: Path_) -> list[str]:
-    model: Any = schema
-    for step in loc[:-1]:
-        model = _step(model, step)
-        if model is None:
-            return []
-    return list(model.model_fields) if hasattr(model, "model_fields") else []
-
-
-def _step(annotation: Any, step: str | int) -> Any:
-    """The annotation one key, index or union tag further inside."""
-    for candidate in _models(annotation):
-        if isinstance(step, str) and step in candidate.model_fields:
-            return candidate.model_fields[step].annotation
-    if isinstance(step, int):
-        arguments = getattr(annotation, "__args__", ())
-        for argument in arguments:
-            inner = getattr(argument, "__args__", None)
-            if getattr(argument, "__origin__", None) is list and inner:
-                return inner[0]
-        return arguments[0] if arguments else None
-    for candidate in _models(annotation):
-        kind = candidate.model_fields.get("kind")
-        if kind is not None and step in getattr(kind.annotation, "__args__", ()):
-            return candidate
-    return None
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for argument in getattr(annotation, "__args__", ()) for model in _models(argument)]
-
-
-def _suggest(word: str, known: Sequence[str], before: str = "; ") -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"{before}did you mean '{close[0]}'?" if close and close[0] != word else ""
-
-
-def _shown(value: Any) -> str:
-    text = repr(value) if not isinstance(value, dict) else "a section"
-    return text if len(text) <= 60 else text[:57] + "…"
-
-
-def _type_name(value: Any) -> str:
-    return {list: "list", str: "text", int: "number", float: "number", bool: "truth value"}.get(type(value), "value")
+def _copied(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _copied(value) for key, value in data.items()}
+    return [_copied(value) for value in data] if isinstance(data, list) else data

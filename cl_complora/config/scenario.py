@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from .base import Count, Name, Section, Template, Text
+from .base import Count, CountOrZero, EachOnce, Name, Section, Template, Text, refused
 from .source import SourceConfig
 
 DEFAULT_PROMPTS = ["a photo of a {}."]
@@ -22,6 +23,13 @@ class Model(Section):
     config: Text | None = None
     """An open_clip model-config JSON file for an architecture that open_clip does not know."""
 
+    @model_validator(mode="after")
+    def _embedded_is_complete(self) -> Model:
+        if self.name == "embedded" and self.config is None and self.pretrained is not None:
+            message = "the embedded model brings its own weights; leave pretrained out, or give the name of another model"
+            raise refused(message, "pretrained", because=[("name",)])
+        return self
+
 
 class Augmentation(Section):
     """What may happen to a training image; a property of the data (a flipped digit is another digit)."""
@@ -35,7 +43,7 @@ class Augmentation(Section):
     @classmethod
     def _ordered(cls, value: list[float]) -> list[float]:
         if not 0 < value[0] <= value[1] <= 1:
-            raise ValueError("must be two numbers with 0 < smallest ≤ largest ≤ 1")
+            raise refused(f"must be [smallest, largest] with 0 < smallest ≤ largest ≤ 1, got {value}")
         return value
 
 
@@ -44,9 +52,9 @@ class Task(Section):
 
     name: Name
     source: SourceConfig
-    classes: Annotated[list[Text], Field(min_length=1)] | None = None
+    classes: Annotated[list[Text], Field(min_length=1), EachOnce] | None = None
     """Class names to take from the source, in this order; all by default."""
-    class_range: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2)] | None = None
+    class_range: Annotated[list[CountOrZero], Field(min_length=2, max_length=2)] | None = None
     """``[first, end)`` of the source's classes: a class split such as CIFAR-100 in ten parts."""
     shots: Count | Literal["all"] | None = None
     """Training images per class; the scenario's by default."""
@@ -55,14 +63,17 @@ class Task(Section):
     """At most this many test images, spread evenly over the classes."""
     augment: Augmentation | None = None
 
+    @field_validator("class_range")
+    @classmethod
+    def _not_empty(cls, value: list[int] | None) -> list[int] | None:
+        if value is not None and value[0] >= value[1]:
+            raise refused(f"must be [first, end] with first < end (the end itself is left out), got {value}")
+        return value
+
     @model_validator(mode="after")
     def _one_class_choice(self) -> Task:
         if self.classes is not None and self.class_range is not None:
-            raise ValueError("give classes or class_range, not both")
-        if self.classes is not None and len(set(self.classes)) != len(self.classes):
-            raise ValueError(f"classes has a name twice: {_duplicate(self.classes)!r}")
-        if self.class_range is not None and self.class_range[0] >= self.class_range[1]:
-            raise ValueError("class_range must be [first, end) with first < end")
+            raise refused("give classes or class_range, not both", "class_range", because=[("classes",)])
         return self
 
 
@@ -84,31 +95,33 @@ class Scenario(Section):
     protocol: Literal["task-incremental", "class-incremental", "domain-incremental"] = "task-incremental"
     model: Model = Model()
     shots: Count | Literal["all"] = 8
-    validation_shots: Annotated[int, Field(ge=0)] = 0
+    validation_shots: CountOrZero = 0
     """Images per class set apart from the training pool, for choosing hyper-parameters."""
     prompts: Annotated[list[Template], Field(min_length=1)] = DEFAULT_PROMPTS
     test_limit: Count | None = None
     augment: Augmentation = Augmentation()
     tasks: Annotated[list[Task], Field(min_length=1)]
     zero_shot: list[ZeroShotSet] = []
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0, 1, 2]
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1), EachOnce] = [0, 1, 2]
 
     @model_validator(mode="after")
     def _names_once(self) -> Scenario:
-        for kind, names in (("task", [t.name for t in self.tasks]), ("zero-shot set", [z.name for z in self.zero_shot])):
-            # Folder and file names are made of them, and some file systems ignore case.
-            folded = [name.casefold() for name in names]
-            if len(set(folded)) != len(folded):
-                raise ValueError(f"two {kind}s have the name {_duplicate(folded)!r}; each name may stand once")
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds has {_duplicate(self.seeds)} twice")
+        # Tasks and zero-shot sets name files in one folder: there a space is a hyphen, and case may not count.
+        first: dict[str, tuple[str, int]] = {}
+        for section, entries in (("tasks", self.tasks), ("zero_shot", self.zero_shot)):
+            for index, entry in enumerate(entries):
+                file = re.sub(" +", "-", entry.name).casefold()
+                if file in first:
+                    other, position = first[file]
+                    message = f"{entry.name!r} is already the name of {other}[{position}]"
+                    if entry.name != getattr(self, other)[position].name:
+                        message += " but for case or spaces, which do not count"
+                    at = (section, index, "name")
+                    raise refused(f"{message}; each name may stand once", *at, because=[(other, position, "name")])
+                first[file] = (section, index)
         return self
 
     def shots_of(self, task: Task) -> int | None:
         """Training images per class of a task; None for all of them."""
         shots = task.shots if task.shots is not None else self.shots
         return None if shots == "all" else shots
-
-
-def _duplicate(values: list) -> object:
-    return next(value for index, value in enumerate(values) if value in values[:index])

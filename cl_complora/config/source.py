@@ -1,12 +1,13 @@
-"""Schema of the data sources that a task or zero-shot set may name; how each is opened is ``data.sources``' business."""
+"""Schema of the data sources that a task or zero-shot set may name; how each is opened is up to ``data.sources``."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from .base import Section, Text
+from .base import Section, Text, refused
 
 
 class WorldSource(Section):
@@ -24,6 +25,15 @@ class FolderSource(Section):
     """A relative path starts from the folder of the scenario file."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Share of each class set apart for testing where the folder has no train/test of its own."""
+
+    @field_validator("root")
+    @classmethod
+    def _home_is_known(cls, value: str) -> str:
+        try:
+            Path(value).expanduser()
+        except RuntimeError:
+            raise refused(f"the home folder that ~ stands for is not known, got {value!r}") from None
+        return value
 
 
 SourceConfig = Annotated[WorldSource | FolderSource, Field(discriminator="kind")]

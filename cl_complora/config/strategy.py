@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from .base import Count, Fraction, Name, Section, Text
+from .base import MOST, Count, CountOrZero, EachOnce, Fraction, Name, Section, Text, refused
 
 
 class KeepRule(Section):
@@ -16,13 +16,16 @@ class KeepRule(Section):
     """Smallest k with Σ_{i≤k} σᵢ² ≥ energy · ‖W‖²_F."""
     fraction: Annotated[float, Field(ge=0, lt=1)] | None = None
     """This share of min(out, in)."""
-    number: Annotated[int, Field(ge=0)] | None = None
+    number: CountOrZero | None = None
     """k itself (a matrix with fewer keeps room for the rank)."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> KeepRule:
-        if len(self.model_fields_set & {"energy", "fraction", "number"}) != 1:
-            raise ValueError("needs exactly one of energy, fraction, number")
+        given = [key for key in ("energy", "fraction", "number") if getattr(self, key) is not None]
+        if len(given) != 1:
+            got = " and ".join(given) or "none of them"
+            others = [(key,) for key in given[:-1]]
+            raise refused(f"needs exactly one of energy, fraction, number, got {got}", *given[-1:], because=others)
         return self
 
     @property
@@ -39,16 +42,21 @@ class Subspace(Section):
     keep: KeepRule = KeepRule(energy=0.5)
     sides: Literal["both", "in", "out"] = "both"
     of: Literal["merged", "pretrained"] = "merged"
-    protect: Annotated[list[Literal["principal", "updates"]], Field(min_length=1)] = ["principal"]
+    protect: Annotated[list[Literal["principal", "updates"]], Field(min_length=1), EachOnce] = ["principal"]
     form: Literal["reduced", "projector"] = "reduced"
 
     @model_validator(mode="after")
     def _compatible(self) -> Subspace:
         if self.form == "projector" and self.select in ("top", "random"):
-            raise ValueError(f"form: projector works with select: complement or none, not {self.select}")
+            message = f"projector works with select: complement or none, not {self.select}"
+            raise refused(message, "form", because=[("select",)])
         if "updates" in self.protect and self.select != "complement":
-            raise ValueError(f"protect: updates works with select: complement, not {self.select}")
+            message = f"updates works with select: complement, not {self.select}"
+            raise refused(message, "protect", because=[("select",)])
         return self
+
+
+Matrix = Literal["q", "k", "v", "o", "fc", "proj", "other"]
 
 
 class Adapter(Section):
@@ -60,18 +68,20 @@ class Adapter(Section):
     """Numerator of the scaling s; the rank by default, so that s = 1."""
     scaling: Literal["alpha/rank", "alpha/sqrt(rank)"] = "alpha/rank"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    towers: Annotated[list[Literal["vision", "text"]], Field(min_length=1)] = ["vision", "text"]
-    matrices: Annotated[list[Literal["q", "k", "v", "o", "fc", "proj", "other"]], Field(min_length=1)] = ["q", "k", "v"]
-    layers: Annotated[list[int], Field(min_length=1)] | None = None
+    towers: Annotated[list[Literal["vision", "text"]], Field(min_length=1), EachOnce] = ["vision", "text"]
+    matrices: Annotated[list[Matrix], Field(min_length=1), EachOnce] = ["q", "k", "v"]
+    layers: Annotated[list[Annotated[int, Field(ge=-MOST, le=MOST)]], Field(min_length=1), EachOnce] | None = None
     """Blocks to adapt; negative numbers count from the last; all by default."""
     subspace: Subspace = Subspace(select="none")
 
     @model_validator(mode="after")
     def _no_idle_settings(self) -> Adapter:
-        low_rank_only = {"rank", "alpha", "scaling", "dropout", "matrices", "layers", "subspace"}
-        idle = sorted(low_rank_only & self.model_fields_set)
-        if self.kind != "lowrank" and idle:
-            raise ValueError(f"{', '.join(idle)} has no effect with kind: {self.kind}; it belongs to kind: lowrank")
+        used = {"none": {"kind"}, "full": {"kind", "towers"}}.get(self.kind, set(type(self).model_fields))
+        idle = [key for key in type(self).model_fields if key in self.model_fields_set - used]
+        if idle:
+            kinds = "lowrank or full" if idle == ["towers"] else "lowrank"
+            message = f"{_have(idle)} no effect with kind: {self.kind}, only with kind: {kinds}"
+            raise refused(message, idle[0], because=[("kind",)])
         return self
 
     @property
@@ -97,7 +107,7 @@ class Ewc(Section):
     @model_validator(mode="after")
     def _decay_needs_online(self) -> Ewc:
         if "decay" in self.model_fields_set and not self.online:
-            raise ValueError("decay has an effect with online: true only")
+            raise refused("decay has no effect with online: false", "decay", because=[("online",)])
         return self
 
 
@@ -144,9 +154,11 @@ class Optimiser(Section):
     @model_validator(mode="after")
     def _momentum_is_sgd(self) -> Optimiser:
         if "momentum" in self.model_fields_set and self.name != "sgd":
-            raise ValueError(f"momentum has no effect with name: {self.name}; it belongs to sgd")
+            message = f"momentum has no effect with name: {self.name}, only with name: sgd"
+            raise refused(message, "momentum", because=[("name",)])
         if "betas" in self.model_fields_set and self.name == "sgd":
-            raise ValueError("betas has no effect with name: sgd; it belongs to adam and adamw")
+            message = "betas have no effect with name: sgd, only with name: adam or adamw"
+            raise refused(message, "betas", because=[("name",)])
         return self
 
 
@@ -170,6 +182,9 @@ class Training(Section):
     """Class-incremental only: contrast a batch with the task's own classes or all classes seen so far."""
 
 
+SweepValues = Annotated[list[float | int], Field(min_length=1, max_length=50), EachOnce]
+
+
 class Strategy(Section):
     """How one method learns a stream."""
 
@@ -181,23 +196,32 @@ class Strategy(Section):
     optimiser: Optimiser | None = None
     schedule: Schedule = Schedule()
     training: Training = Training()
-    sweep: dict[Text, Annotated[list[float | int], Field(min_length=1)]] = {}
-    """Values worth trying for a key path (``optimiser.lr: [1e-4, 1e-3]``)."""
+    sweep: Annotated[dict[Text, SweepValues], Field(max_length=20)] = {}
+    """Values worth trying for a key path (``optimiser.lr: [1e-4, 1e-3]``); each must be one that the setting takes."""
 
     @field_validator("regularisers")
     @classmethod
     def _each_once(cls, value: list) -> list:
-        kinds = [part.kind for part in value]
-        if len(set(kinds)) != len(kinds):
-            raise ValueError("a kind stands twice; each regulariser may stand once")
+        kinds: list[str] = [part.kind for part in value]
+        for index, kind in enumerate(kinds):
+            if kind in kinds[:index]:
+                first = kinds.index(kind)
+                message = f"{kind!r} stands twice; each regulariser may stand once"
+                raise refused(message, index, "kind", because=[(first, "kind")])
         return value
 
     @model_validator(mode="after")
     def _trains_or_not(self) -> Strategy:
-        if self.adapter.kind != "none" and self.optimiser is None:
-            raise ValueError(f"adapter kind {self.adapter.kind} trains weights and needs an optimiser section")
-        if self.adapter.kind == "none":
-            idle = [part for part in ("optimiser", "regularisers", "memory") if getattr(self, part)]
-            if idle:
-                raise ValueError(f"{', '.join(idle)} has no effect with adapter kind none, which trains nothing")
+        kind = self.adapter.kind
+        if kind != "none" and self.optimiser is None:
+            message = f"this section is missing; adapter kind {kind} trains weights and needs it"
+            raise refused(message, "optimiser", because=[("adapter", "kind")])
+        idle = [part for part in ("optimiser", "regularisers", "memory") if getattr(self, part)]
+        if kind == "none" and idle:
+            message = f"{_have(idle)} no effect with adapter kind none, which trains nothing"
+            raise refused(message, idle[0], because=[("adapter", "kind")])
         return self
+
+
+def _have(keys: list[str]) -> str:
+    return f"{', '.join(keys)} {'have' if len(keys) > 1 or keys[0].endswith('s') else 'has'}"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..clip.classifier import ClipClassifier
 from ..lowrank import parse_rows
@@ -49,8 +50,12 @@ def diagonal_fisher(
         chosen = torch.randperm(len(part.train), generator=generator)[:share]
         device = next(model.parameters()).device
 
-        def log_likelihood(values: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
-            logits = functional_call(_Logits(model, space), {f"model.{k}": v for k, v in values.items()}, (image[None],))
+        head = _Logits(model, space)
+
+        def log_likelihood(
+            values: dict[str, Tensor], image: Tensor, label: Tensor, head: _Logits = head
+        ) -> Tensor:
+            logits = functional_call(head, {f"model.{k}": v for k, v in values.items()}, (image[None],))
             return torch.log_softmax(logits, 1)[0].gather(0, label[None]).squeeze(0)
 
         per_sample = vmap(grad(log_likelihood), in_dims=(None, 0, 0))
@@ -59,7 +64,10 @@ def diagonal_fisher(
             with torch.no_grad():
                 p = torch.softmax(model(images, space), 1).cpu()
             labels = torch.multinomial(p, 1, generator=generator).squeeze(1).to(device)
-            for name, gradient in per_sample(whole, images, labels).items():
+            # Only the plain attention kernel has a rule for being differentiated per sample.
+            with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+                gradients = per_sample(whole, images, labels)
+            for name, gradient in gradients.items():
                 total[name] += gradient.square().sum(0)
             seen += len(batch)
     model.train(was_training)

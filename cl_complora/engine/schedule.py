@@ -83,7 +83,7 @@ class CurvePlugin(SupervisedPlugin, supports_distributed=False):
 
     def after_training_iteration(self, strategy, **kwargs) -> None:
         """Note the loss."""
-        self.losses.append(strategy.loss.detach())
+        self.losses.append(strategy.loss.detach().reshape(()))
         self.images += len(strategy.mb_y)
         step = len(self.losses)
         if step % self.every == 0 or step == len(strategy.dataloader):

@@ -9,6 +9,7 @@ What is overridden, and why (measured, avalanche-lib 0.6.0):
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
@@ -25,11 +26,11 @@ from .experience import ClipExperience, TrainingBatches, one_template
 from .subspaces import stable_seed
 
 
-class _Silent(EvaluationPlugin):
-    """No Avalanche metrics: theirs are keyed by experience number and mix streams; ours come from ``run``."""
-
-    def __init__(self) -> None:
-        super().__init__(suppress_warnings=True)
+def _no_metrics() -> EvaluationPlugin:
+    # Avalanche's metrics are keyed by experience number and mix streams; ours come from ``run``.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="No loggers specified")
+        return EvaluationPlugin(collect_all=False)
 
 
 class ClipStrategy(SupervisedTemplate):
@@ -46,6 +47,7 @@ class ClipStrategy(SupervisedTemplate):
 
     def __init__(
         self,
+        *,
         model: ClipClassifier,
         make_optimizer: Callable[[list[nn.Parameter]], Optimizer],
         training: Training,
@@ -64,7 +66,7 @@ class ClipStrategy(SupervisedTemplate):
             eval_mb_size=256,
             device=device,
             plugins=list(plugins),
-            evaluator=_Silent(),
+            evaluator=_no_metrics(),
             eval_every=-1,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -22,9 +22,9 @@ def matrix(results: dict[str, Any]) -> Table:
     table = Table(title=f"{results['scenario']} · {results['strategy']} · seed {results['seed']}: accuracy in %")
     table.add_column("after", no_wrap=True)
     for task in results["tasks"]:
-        table.add_column(task, justify="right")
+        table.add_column(task, justify="right", overflow="fold")
     for name in results["zero_shot_sets"]:
-        table.add_column(f"{name} (zero-shot)", justify="right", style="cyan")
+        table.add_column(f"{name}\n(zero-shot)", justify="right", style="cyan", overflow="fold")
     for index, row in enumerate(results["accuracy"]):
         label = results["tasks"][index - 1] if index else "(zero-shot)"
         cells = [Text(_percent(value), style="bold" if column == index - 1 else "") for column, value in enumerate(row)]
@@ -50,11 +50,7 @@ def headlines(results: dict[str, Any]) -> Table:
 
 def show(console: Console, results: dict[str, Any]) -> None:
     """Print matrix and headlines."""
-    console.print(*_parts(results), sep="\n")
-
-
-def _parts(results: dict[str, Any]) -> list[RenderableType]:
-    return [Group(matrix(results), "", headlines(results))]
+    console.print(Group(matrix(results), "", headlines(results)))
 
 
 def _percent(value: float | None, signed: bool = False) -> str:

@@ -36,7 +36,7 @@ _STROKES = {name: parse(drawing) for name, drawing in (OBJECTS | SHAPES).items()
 _DRAWABLE = tuple(c.key for c in CONCEPTS if c.kind in ("object", "shape"))
 _GLYPHS = tuple(c.key for c in CONCEPTS if c.kind == "glyph")
 # How often each kind of picture is drawn; letters and digits are 36 concepts of fine detail, so they come often.
-_MIX = (("single", 0.50), ("glyph", 0.22), ("pattern", 0.06), ("scene", 0.06), ("pair", 0.10), ("several", 0.06))
+_MIX = (("single", 0.42), ("glyph", 0.30), ("pattern", 0.06), ("scene", 0.06), ("pair", 0.10), ("several", 0.06))
 
 
 def draw_concept(key: str, rng: np.random.Generator, size: int, fonts: tuple[str, ...]) -> np.ndarray:

@@ -6,8 +6,9 @@ Loss: CLIP's symmetric contrastive loss, plus two auxiliary ones that fade out. 
 concept among prompts (label-supervised contrast through the text tower), the other predicts the caption's words from
 the image (bag of words). With batches of 64 the plain contrastive loss alone learns several times more slowly.
 
-The schedule counts images, so a resumed run follows the same curve. Blocks of pictures are drawn by a worker process,
-each block a function of (seed, block number); which images make a batch depends on the step alone.
+The schedule counts images, so a resumed run follows the same curve (with ``--minutes`` it follows the clock instead, and
+only the data are reproducible). Blocks of pictures are drawn by a worker process, each block a function of
+(seed, block number); which images make a batch depends on the step alone.
 """
 
 from __future__ import annotations

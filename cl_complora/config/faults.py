@@ -1,0 +1,221 @@
+"""What the schema refuses, told as one sentence per fault: the key, what is allowed, what was found."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from .reading import KeyPath, printable, shown
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong.
+
+    Attributes:
+        path: the guilty key.
+        sentence: what is wrong and what is allowed.
+        because: other keys that the fault depends on.
+        unknown: whether the key itself is the fault.
+    """
+
+    path: KeyPath
+    sentence: str
+    because: tuple[KeyPath, ...] = ()
+    unknown: bool = False
+
+
+# pydantic's error type → what the value must.
+_MUST = {
+    "greater_than_equal": "be at least {ge:.12g}",
+    "greater_than": "be greater than {gt:.12g}",
+    "less_than_equal": "be at most {le:.12g}",
+    "less_than": "be less than {lt:.12g}",
+    "int_type": "be a whole number",
+    "float_type": "be a number",
+    "finite_number": "be a finite number",
+    "string_type": "be text",
+    "bool_type": "be true or false",
+    "list_type": "be a list",
+    "dict_type": "be a section (key: value)",
+    "model_type": "be a section (key: value)",
+    "model_attributes_type": "be a section (key: value)",
+    "literal_error": "be {expected}",
+    "too_short": "have at least {min_length} entries",
+    "too_long": "have at most {max_length} entries",
+    "string_too_short": "not be empty",
+    "string_unicode": "be text without lone surrogates",
+}
+
+
+def faults(error: ValidationError, schema: type[BaseModel], data: Any) -> list[Fault]:
+    """One fault for every key that the schema refuses in ``data``, in pydantic's order."""
+    grouped: dict[KeyPath, list[dict[str, Any]]] = {}
+    for item in error.errors(include_url=False):
+        grouped.setdefault(_real_path(item, data), []).append(item)
+    found = [_fault(path, items, schema) for path, items in grouped.items()]
+    # A misspelt key is one mistake: that the right one is missing then goes without saying.
+    meant = {(*path[:-1], _meant(path, items, schema)) for path, items in grouped.items() if _is_unknown(items)}
+    return [fault for fault in found if not (fault.path in meant and grouped[fault.path][0]["type"] == "missing")]
+
+
+def _is_unknown(items: Sequence[dict[str, Any]]) -> bool:
+    return items[0]["type"] == "extra_forbidden"
+
+
+def _real_path(item: dict[str, Any], data: Any) -> KeyPath:
+    """Where a fault lies in the data: pydantic puts union tags and type names among the steps."""
+    path: list[str | int] = []
+    loc, kind = item["loc"], item["type"]
+    for position, step in enumerate(loc):
+        last = position == len(loc) - 1
+        if isinstance(data, dict) and (step in data or kind == "missing") and (last or step != data.get("kind")):
+            path.append(step)
+            data = data.get(step)
+        elif isinstance(data, list) and isinstance(step, int) and step < len(data):
+            path.append(step)
+            data = data[step]
+    if kind == "refused":
+        path += item["ctx"]["at"]
+    elif kind in ("union_tag_invalid", "union_tag_not_found"):
+        path.append("kind")
+    return tuple(path)
+
+
+def _fault(path: KeyPath, items: Sequence[dict[str, Any]], schema: type[BaseModel]) -> Fault:
+    item = items[0]
+    kind, context = item["type"], item.get("ctx", {})
+    if kind == "refused":
+        section = path[: len(path) - len(context["at"])]
+        return Fault(path, context["message"], tuple((*section, *other) for other in context["because"]))
+    if kind == "extra_forbidden":
+        known, key = _known_keys(schema, item["loc"][:-1]), str(path[-1])
+        homes = [home for name, home in _all_keys(schema) if name == key]
+        meant = _meant(path, items, schema)
+        hint = f"; did you mean {meant!r}?" if meant else f"; it belongs in {homes[0]}" if homes else ""
+        return Fault(path, f"unknown key{hint}{' ' if meant else '; '}allowed: {', '.join(known)}", unknown=True)
+    if kind == "missing":
+        return Fault(path, "this key is missing")
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        tags = _tags(schema, item["loc"])
+        if kind == "union_tag_not_found":
+            return Fault(path, f"this key is missing; must be {_any_of(tags)}")
+        tag = item["input"].get("kind")
+        return Fault(path, f"must be {_any_of(tags)}, got {shown(tag)}{suggest(tag, tags)}")
+    if kind == "string_pattern_mismatch":
+        if r"\{\}" in context["pattern"]:
+            return Fault(path, f"a prompt must hold {{}} once, where the class name goes, got {shown(item['input'])}")
+        allowed = "have 1 to 64 letters, digits, spaces or . _ + - and start with a letter or digit"
+        return Fault(path, f"must {allowed}, got {shown(item['input'])}")
+    return Fault(path, _must(items))
+
+
+def _must(items: Sequence[dict[str, Any]]) -> str:
+    """The sentence for a value; ``items`` has one entry for every alternative that the setting allows."""
+    value = items[0]["input"]
+    options: list[str] = []
+    wanted: list[str] = []
+    for item in items:
+        context = item.get("ctx", {})
+        options += re.findall(r"'([^']*)'", str(context.get("expected", "")))
+        phrase = _MUST[item["type"]].format(**context) if item["type"] in _MUST else f"be: {item['msg']}"
+        wanted.append(phrase.replace("have at least 1 entries", "not be empty"))
+    if any(phrase in ("be a number", "be a finite number") for phrase in wanted):
+        wanted = [phrase for phrase in wanted if phrase != "be a whole number"]
+    alternatives = " or ".join(dict.fromkeys(phrase.removeprefix("be ") for phrase in wanted[1:]))
+    sentence = f"must {wanted[0]}" + (f" or {alternatives}" if alternatives else "")
+    return f"{sentence}, got {shown(value)}{suggest(value, options)}{_quotes(wanted[0], value)}"
+
+
+def _quotes(wanted: str, value: Any) -> str:
+    if wanted == "be text" and isinstance(value, bool | int | float):
+        return "; write it in quotes"
+    if isinstance(value, str) and wanted in ("be a number", "be a whole number"):
+        number = r"[-+]?[0-9]+" if wanted == "be a whole number" else r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?"
+        return "; write it without quotes" if re.fullmatch(number, value) else ""
+    return "; write it without quotes" if wanted == "be true or false" and value in ("true", "false") else ""
+
+
+def _any_of(options: Sequence[str]) -> str:
+    quoted = [repr(option) for option in options]
+    return " or ".join(filter(None, (", ".join(quoted[:-1]), quoted[-1])))
+
+
+def _meant(path: KeyPath, items: Sequence[dict[str, Any]], schema: type[BaseModel]) -> str | None:
+    """The key that a misspelt one stands for."""
+    return closest(str(path[-1]), _known_keys(schema, items[0]["loc"][:-1]))
+
+
+def _known_keys(schema: type[BaseModel], loc: KeyPath) -> list[str]:
+    models = _models(_annotation(schema, loc))
+    return list(models[0].model_fields) if models else []
+
+
+def _tags(schema: type[BaseModel], loc: KeyPath) -> list[str]:
+    kinds = [model.model_fields["kind"].annotation for model in _models(_annotation(schema, loc))]
+    return [tag for kind in kinds for tag in kind.__args__]
+
+
+def _annotation(annotation: Any, loc: KeyPath) -> Any:
+    """The type that the schema has for a place given in pydantic's steps."""
+    for step in loc:
+        if isinstance(step, int):
+            annotation = _entry(annotation)
+            continue
+        for model in _models(annotation):
+            if step in model.model_fields:
+                annotation = model.model_fields[step].annotation
+                break
+            if step in getattr(getattr(model.model_fields.get("kind"), "annotation", None), "__args__", ()):
+                annotation = model
+                break
+    return annotation
+
+
+def _entry(annotation: Any) -> Any:
+    """The type of a list's entries, through optional and annotated types."""
+    if getattr(annotation, "__origin__", None) is list:
+        return annotation.__args__[0]
+    inner = (_entry(argument) for argument in getattr(annotation, "__args__", ()))
+    return next((entry for entry in inner if entry is not None), None)
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that a type may be, outermost ones only."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in getattr(annotation, "__args__", ()) for model in _models(argument)]
+
+
+def _all_keys(schema: type[BaseModel], home: str = "") -> Iterator[tuple[str, str]]:
+    """Every key of a schema and the section that it belongs in, outer sections first."""
+    inner: list[tuple[type[BaseModel], str]] = []
+    for name, field in schema.model_fields.items():
+        yield name, home or "the outermost level"
+        entry = "[…]" if _entry(field.annotation) is not None else ""
+        inner += [(model, f"{home}.{name}{entry}".lstrip(".")) for model in _models(field.annotation)]
+    for model, where in inner:
+        yield from _all_keys(model, where)
+
+
+def closest(word: str, known: Sequence[str]) -> str | None:
+    """The known word that another one is probably meant to be, whatever its case."""
+    folded = {option.casefold(): option for option in known}
+    close = difflib.get_close_matches(word[:80].casefold(), folded, n=1)
+    return folded[close[0]] if close else None
+
+
+def suggest(value: Any, known: Sequence[str]) -> str:
+    """``; did you mean 'x'?`` where something is close."""
+    close = closest(value, known) if isinstance(value, str) else None
+    return f"; did you mean {close!r}?" if close else ""
+
+
+def dotted(path: KeyPath) -> str:
+    """``tasks[0].source.kind``."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{printable(step)}" for step in path).lstrip(".")

@@ -1,0 +1,56 @@
+"""Comp-LoRA as a plugin in a stock Avalanche strategy. Run: python examples/plugin_in_naive.py
+
+Two experiences with four new kinds of objects each, one label space of eight classes, the embedded CLIP.
+"""
+
+import torch
+from avalanche.benchmarks import benchmark_from_datasets
+from avalanche.benchmarks.utils import AvalancheDataset, DataAttribute
+from avalanche.training.plugins import EvaluationPlugin
+from avalanche.training.supervised import Naive
+from torch.utils.data import TensorDataset
+
+from cl_complora.clip.classifier import ClipClassifier
+from cl_complora.clip.evaluate import accuracy
+from cl_complora.clip.model import load_clip
+from cl_complora.clip.text import LabelSpace
+from cl_complora.config.scenario import Model
+from cl_complora.data.world.source import World
+from cl_complora.engine.plugin import CompLoRAPlugin
+
+loaded = load_clip(Model(name="embedded"))
+world = World("objects")
+space = LabelSpace.from_templates(world.class_names[:8], world.prompts)
+model = ClipClassifier(loaded.model, loaded.tokenizer, space, loaded.mean, loaded.std)
+
+
+def images(split, classes, per_class):
+    items = [item for item in world.items(split) if item.label in classes and int(item.key.split("/")[2]) < per_class]
+    return world.load(items, loaded.pixels), torch.tensor([item.label for item in items])
+
+
+def experience(classes):
+    pixels, labels = images("train", classes, per_class=8)
+    data = TensorDataset(model.normalise(pixels), labels)
+    return AvalancheDataset([data], data_attributes=[DataAttribute(labels.tolist(), "targets")])
+
+
+benchmark = benchmark_from_datasets(train=[experience(range(4)), experience(range(4, 8))])
+plugin = CompLoRAPlugin(rank=8, energy=0.5)
+strategy = Naive(
+    model=model,
+    optimizer=torch.optim.AdamW(model.parameters(), lr=2e-3),
+    train_mb_size=16,
+    train_epochs=10,
+    plugins=[plugin],
+    evaluator=EvaluationPlugin(loggers=[]),
+)
+
+tests = [images("test", range(first, first + 4), 20) for first in (0, 4)]
+for step, train in enumerate([None, *benchmark.streams["train"]]):
+    if train is not None:
+        strategy.train(train, eval_streams=[])
+    row = [accuracy(model, pixels, labels, space) for pixels, labels in tests]
+    print(f"after {step} experiences: " + ", ".join(f"objects {4 * i + 1}-{4 * i + 4} {100 * a:.0f} %" for i, a in enumerate(row)))
+norms = [delta.norm() for delta in plugin.deltas]
+print("size of the two updates: " + ", ".join(f"{norm:.2f}" for norm in norms))

@@ -1,0 +1,207 @@
+"""A run from YAML to results.json: the numbers, the resume, and that looking at a run does not change it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from cl_complora import metrics
+from cl_complora.config import load_scenario, load_strategy
+from cl_complora.errors import UserError
+from cl_complora.lowrank import TaskDelta
+from cl_complora.run import Quiet, run
+from cl_complora.subspace import Keep, principal
+
+
+def go(scenario, strategy, out, **options):
+    return run(load_scenario(str(scenario)), load_strategy(str(strategy)), out=out, **options)
+
+
+def without_timings(results: dict) -> dict:
+    results = json.loads(json.dumps(results))
+    for detail in results["tasks_detail"]:
+        del detail["train_seconds"], detail["eval_seconds"]
+    return results
+
+
+def deltas(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    return {path.name: load_file(path) for path in sorted((folder / "deltas").iterdir())}
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(
+        a[name].keys() == b[name].keys() and all(torch.equal(a[name][k], b[name][k]) for k in a[name]) for name in a
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_scenario, tiny_strategy):
+    return go(tiny_scenario, tiny_strategy, tmp_path_factory.mktemp("runs"))
+
+
+def test_results_follow_the_interface(finished):
+    results = json.loads((finished.folder / "results.json").read_text())
+    assert results == finished.results or without_timings(results) == without_timings(finished.results)
+    assert results["schema"] == 1 and results["status"] == "done" and results["seed"] == 0
+    assert results["scenario"] == "tiny" and results["strategy"] == "quick"
+    assert results["tasks"] == ["warm", "cold"] and results["zero_shot_sets"] == ["colours"]
+    assert np.shape(results["accuracy"]) == (3, 2) and len(results["zero_shot"]["colours"]) == 3
+    assert all(0 <= value <= 1 for row in results["accuracy"] for value in row)
+    for key, value in metrics.summarize(results["accuracy"]).items():
+        assert results[key] == pytest.approx(value)
+    before, *_, after = results["zero_shot"]["colours"]
+    assert results["retention"] == {"colours": pytest.approx(100 * (after - before))}
+    assert results["model"]["name"] == "tiny_clip" and len(results["model"]["sha256"]) == 64
+    for detail, classes in zip(results["tasks_detail"], (2, 2), strict=True):
+        assert detail["classes"] == classes and detail["shots"] == 3 and detail["steps"] == 4
+        assert detail["train_images"] == 3 * classes and detail["test_images"] == 6 * classes
+        assert detail["delta_norm"] > 0 and detail["protected_overlap"] <= 1e-5
+        assert detail["trainable_parameters"] > 0 and len(detail["split_sha256"]) == 64
+    assert {"python", "torch", "open_clip_torch", "avalanche-lib", "cl_complora"} <= set(results["software"])
+
+
+def test_protection_recomputed_from_the_stored_deltas(finished, tiny_files):
+    weights = load_file(tiny_files[1])
+    for file in sorted((finished.folder / "deltas").iterdir()):
+        delta = TaskDelta.from_tensors(load_file(file))
+        assert delta.factors and not delta.dense
+        for key, (b, a) in delta.factors.items():
+            name, _, rows = key.rpartition("[")
+            start, stop = (int(v) for v in rows.rstrip("]").split(":"))
+            w = weights[name][start:stop]
+            split = principal(w, Keep("energy", 0.5), room=2)
+            error = torch.linalg.matrix_norm((w + b @ a) @ split.v_k - split.u_k * split.sigma[: split.k])
+            assert float(error) <= 1e-5 * float(torch.linalg.matrix_norm(w))
+        delta.add_to(weights)
+
+
+def test_the_same_seed_twice_gives_the_same_results(finished, tmp_path, tiny_scenario, tiny_strategy):
+    again = go(tiny_scenario, tiny_strategy, tmp_path)
+    assert without_timings(again.results) == without_timings(finished.results)
+    assert same(deltas(again.folder), deltas(finished.folder))
+    other = go(tiny_scenario, tiny_strategy, tmp_path, seed=1)
+    assert not same(deltas(other.folder), deltas(finished.folder))
+
+
+def test_evaluation_changes_no_weight(finished, tmp_path, tiny_scenario, tiny_strategy):
+    blind = go(tiny_scenario, tiny_strategy, tmp_path, evaluate=False)
+    assert same(deltas(blind.folder), deltas(finished.folder))
+    assert blind.results["last"] != blind.results["last"]
+
+
+def test_nothing_global_shifts_a_run(finished, tmp_path, tiny_scenario, tiny_strategy):
+    torch.manual_seed(12345)
+    np.random.seed(5)
+    torch.rand(17)
+    assert same(deltas(go(tiny_scenario, tiny_strategy, tmp_path).folder), deltas(finished.folder))
+
+
+def test_a_finished_run_is_read_not_repeated(finished, tiny_scenario, tiny_strategy):
+    before = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*") if path.is_file()}
+    again = go(tiny_scenario, tiny_strategy, finished.folder.parents[2])
+    assert again.reused == 2 and without_timings(again.results) == without_timings(finished.results)
+    changed = {p.name for p, t in before.items() if p.stat().st_mtime_ns != t}
+    assert changed <= {".lock"}
+
+
+class _Stop(Exception):
+    pass
+
+
+class StopAfter(Quiet):
+    """Breaks off at a chosen event, as a crash would."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+    def evaluated(self, index, row, zero_shot):
+        if index == self.rows:
+            raise _Stop
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2])
+def test_an_interrupted_run_ends_with_the_same_bits(finished, tmp_path, tiny_scenario, tiny_strategy, rows):
+    with pytest.raises(_Stop):
+        go(tiny_scenario, tiny_strategy, tmp_path, progress=StopAfter(rows))
+    resumed = go(tiny_scenario, tiny_strategy, tmp_path)
+    assert resumed.reused == max(0, rows - 1)
+    assert without_timings(resumed.results) == without_timings(finished.results)
+    assert same(deltas(resumed.folder), deltas(finished.folder))
+
+
+def test_a_killed_process_goes_on(finished, tmp_path, tiny_scenario, tiny_strategy):
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from cl_complora.config import load_scenario, load_strategy\n"
+        "from cl_complora.run import Quiet, run\n"
+        "class Kill(Quiet):\n"
+        "    def task(self, index, *rest):\n"
+        "        if index == 1: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "run(load_scenario(sys.argv[1]), load_strategy(sys.argv[2]), out=Path(sys.argv[3]), progress=Kill())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tiny_scenario), str(tiny_strategy), str(tmp_path)])
+    assert done.returncode == -9
+    resumed = go(tiny_scenario, tiny_strategy, tmp_path)
+    assert resumed.reused == 1
+    # The killed process may have had other CPU threads, so bits are compared only within a tolerance here.
+    for name, tensors in deltas(finished.folder).items():
+        for key, value in deltas(resumed.folder)[name].items():
+            assert torch.allclose(value, tensors[key], atol=1e-5)
+
+
+def test_changed_settings_are_told_not_mixed(finished, tmp_path, tiny_scenario, tiny_strategy):
+    copy = tmp_path / "runs"
+    shutil.copytree(finished.folder.parents[2], copy)
+    changed = load_strategy(str(tiny_strategy), ["optimiser.lr=0.001"])
+    with pytest.raises(UserError, match=r"strategy\.optimiser\.lr = 0\.005, now it is 0\.001.*--fresh"):
+        run(load_scenario(str(tiny_scenario)), changed, out=copy)
+    fresh = run(load_scenario(str(tiny_scenario)), changed, out=copy, fresh=True)
+    assert fresh.reused == 0
+    kept = [path for path in fresh.folder.parent.iterdir() if path != fresh.folder]
+    assert len(kept) == 1 and (kept[0] / "results.json").exists()
+
+
+def test_two_processes_do_not_share_a_run(finished, tiny_scenario, tiny_strategy):
+    from cl_complora.rundir import RunDir
+
+    with RunDir(finished.folder).locked():
+        code = (
+            "import sys; from pathlib import Path; from cl_complora.rundir import RunDir\n"
+            "with RunDir(Path(sys.argv[1])).locked(): pass"
+        )
+        done = subprocess.run([sys.executable, "-c", code, str(finished.folder)], capture_output=True, text=True)
+    assert done.returncode == 1 and "in use by process" in done.stderr
+
+
+def test_the_resolved_config_is_stored(finished):
+    config = yaml.safe_load((finished.folder / "config.yaml").read_text())
+    assert config["strategy"]["optimiser"]["lr"] == 5e-3 and config["strategy"]["schedule"]["name"] == "cosine"
+    assert set(config["splits"]) == {"warm", "cold", "colours"}
+    rows = [json.loads(line) for line in (finished.folder / "splits" / "warm.jsonl").read_text().splitlines()]
+    assert {row["split"] for row in rows} == {"train", "test"} and rows[0]["class"] == "red"
+
+
+def test_tensorboard_has_the_task_index_on_its_axis(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(finished.folder / "tensorboard"), size_guidance={"scalars": 0})
+    events.Reload()
+    results = finished.results
+    for column, task in enumerate(results["tasks"]):
+        points = [(e.step, e.value) for e in events.Scalars(f"accuracy/{task}")]
+        assert points == [(i, pytest.approx(row[column])) for i, row in enumerate(results["accuracy"])]
+    assert [e.step for e in events.Scalars("stream/last")] == [1, 2]
+    assert events.Scalars("stream/transfer")[-1].value == pytest.approx(results["transfer"])
+    assert events.Scalars("forgetting/warm")[-1].value == pytest.approx(metrics.forgetting(results["accuracy"])[0])
+    assert events.Scalars("retention/colours")[-1].value == pytest.approx(results["retention"]["colours"], abs=1e-4)
+    assert [e.step for e in events.Scalars("train/loss")] == list(range(1, 9))

@@ -1,0 +1,140 @@
+"""Linear algebra of subspaces against naive references, on rectangles, by property."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cl_complora.subspace import (
+    Keep,
+    complement,
+    energy_rank,
+    orthonormal,
+    overlap,
+    principal,
+    principal_angles,
+    random_basis,
+    unchanged,
+)
+
+shapes = st.tuples(st.integers(2, 12), st.integers(2, 12))
+seeds = st.integers(0, 10_000)
+
+
+def matrix(shape: tuple[int, int], seed: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@settings(max_examples=60, deadline=None)
+@given(shapes, seeds, st.floats(0.01, 1.0))
+def test_energy_rank_is_the_smallest_k(shape, seed, energy):
+    sigma = torch.linalg.svdvals(matrix(shape, seed).double())
+    k = energy_rank(sigma, energy)
+    total = sum(float(s) ** 2 for s in sigma)
+    kept = [sum(float(s) ** 2 for s in sigma[:i]) for i in range(len(sigma) + 1)]
+    assert kept[k] >= energy * total * (1 - 1e-9)
+    assert k == 0 or kept[k - 1] < energy * total * (1 + 1e-9)
+
+
+def test_energy_rank_of_nothing():
+    assert energy_rank(torch.zeros(4), 0.9) == 0
+    assert energy_rank(torch.ones(4), 0.0) == 0
+    assert energy_rank(torch.ones(4), 1.0) == 4
+
+
+@settings(max_examples=60, deadline=None)
+@given(shapes, seeds, st.floats(0, 0.95))
+def test_principal_splits_the_matrix(shape, seed, fraction):
+    w = matrix(shape, seed)
+    split = principal(w, Keep("fraction", fraction))
+    assert split.k <= min(shape) - 1
+    top = split.u_k * split.sigma[: split.k] @ split.v_k.mT
+    rest = split.u_c @ (split.u_c.mT @ w @ split.v_c) @ split.v_c.mT
+    assert torch.allclose(top + rest, w, atol=1e-5)
+    for basis in (split.u, split.v):
+        assert torch.allclose(basis.mT @ basis, torch.eye(len(basis)), atol=1e-5)
+    assert split.u.shape[0] == shape[0] and split.v.shape[0] == shape[1]  # U is the output side, V the input side
+
+
+@pytest.mark.parametrize("bad", [torch.zeros(3), torch.tensor([[1.0, float("nan")], [0.0, 1.0]])])
+def test_principal_refuses_what_is_no_matrix(bad):
+    with pytest.raises(ValueError):
+        principal(bad, Keep("number", 1))
+
+
+def test_keep_leaves_room_for_the_rank():
+    sigma = torch.linspace(2, 1, 10)
+    assert Keep("energy", 1.0).rank(sigma, room=3) == 7
+    assert Keep("number", 99).rank(sigma) == 9
+    assert Keep("number", 0).rank(sigma) == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(shapes, seeds, st.floats(0.2, 0.8), st.floats(0, 3))
+def test_certificate_never_lies(shape, seed, energy, size):
+    """Where it holds, a fresh decomposition finds the same subspace and the same k."""
+    w, keep = matrix(shape, seed), Keep("energy", energy)
+    split = principal(w, keep)
+    inner = torch.randn(split.u_c.shape[1], split.v_c.shape[1], generator=torch.Generator().manual_seed(seed + 1))
+    moved = w + size * split.u_c @ inner @ split.v_c.mT
+    if unchanged(moved, split, keep):
+        again = principal(moved, keep)
+        assert again.k == split.k
+        if split.k:
+            assert overlap(again.u_k, split.u_k) == pytest.approx(1, abs=1e-4)
+            assert overlap(again.v_k, split.v_k) == pytest.approx(1, abs=1e-4)
+
+
+def test_certificate_holds_for_small_updates_and_fails_when_directions_cross():
+    sigma = torch.tensor([4.0, 3.0, 0.5, 0.2])
+    u, v = (random_basis(d, 4, torch.Generator().manual_seed(d)) for d in (6, 5))
+    w = u * sigma @ v.mT
+    keep = Keep("number", 2)
+    split = principal(w, keep)
+    small = w + 0.5 * split.u_c[:, :1] @ split.v_c[:, :1].mT
+    large = w + 9.0 * split.u_c[:, :1] @ split.v_c[:, :1].mT
+    outside = w + 0.5 * split.u_k[:, :1] @ split.v_c[:, :1].mT
+    assert unchanged(w, split, keep) and unchanged(small, split, keep)
+    assert not unchanged(large, split, keep) and not unchanged(outside, split, keep)
+
+
+def test_certificate_notices_that_k_moves_with_the_norm():
+    w = torch.diag(torch.tensor([2.0, 1.0, 0.9, 0.1]))
+    keep = Keep("energy", 0.66)
+    split = principal(w, keep)
+    assert split.k == 1
+    # The complement grows but stays below σ_1, so the subspace holds; its share of the energy does not.
+    grown = w + torch.diag(torch.tensor([0.0, 0.8, 0.8, 0.0]))
+    assert not unchanged(grown, split, keep)
+    assert unchanged(grown, split, Keep("number", 1))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 12), st.integers(0, 11), seeds)
+def test_complement_completes_the_basis(d, p, seed):
+    p = min(p, d - 1)
+    basis = random_basis(d, p, torch.Generator().manual_seed(seed))
+    rest = complement(basis)
+    whole = torch.cat([basis, rest], 1)
+    assert whole.shape == (d, d)
+    assert torch.allclose(whole.mT @ whole, torch.eye(d), atol=1e-5)
+
+
+def test_orthonormal_drops_what_is_dependent():
+    columns = torch.tensor([[1.0, 2.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    basis = orthonormal(columns)
+    assert basis.shape == (3, 2)
+    assert torch.allclose(basis @ basis.mT @ columns, columns, atol=1e-6)
+    assert orthonormal(torch.zeros(3, 2)).shape == (3, 0)
+
+
+def test_overlap_and_angles():
+    e = torch.eye(4)
+    assert overlap(e[:, :1] + e[:, 2:3], e[:, :2]) == pytest.approx(math.sqrt(0.5))
+    assert overlap(torch.zeros(4, 1), e[:, :2]) == 0
+    turned = math.cos(0.3) * e[:, :1] + math.sin(0.3) * e[:, 3:]
+    assert principal_angles(e[:, :2], turned).tolist() == pytest.approx([0.3], abs=1e-5)
