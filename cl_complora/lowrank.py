@@ -100,7 +100,8 @@ def low_rank_sum(x: Tensor, out_features: int, blocks: list[tuple[slice, LowRank
     inner = F.linear(x, torch.cat([a for _, a in composed]) if len(composed) > 1 else composed[0][1])
     pieces: list[Tensor] = []
     row = 0
-    for (rows, _), (b, _), part in zip(blocks, composed, inner.split([a.shape[0] for _, a in composed], dim=-1)):
+    parts = inner.split([a.shape[0] for _, a in composed], dim=-1)
+    for (rows, _), (b, _), part in zip(blocks, composed, parts, strict=True):
         if rows.start > row:
             pieces.append(x.new_zeros(*x.shape[:-1], rows.start - row))
         pieces.append(F.linear(part, b))

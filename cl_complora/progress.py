@@ -5,9 +5,43 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+
+class Progress(Protocol):
+    """Told what a run is doing; the command line draws it."""
+
+    def message(self, text: str) -> None:
+        """One line worth reading."""
+
+    def task(self, index: int, total: int, name: str, steps: int) -> None:
+        """Training of a task (from 0) begins."""
+
+    def step(self, step: int, loss: float, images: int) -> None:
+        """Some steps of the task are done."""
+
+    def evaluated(self, index: int, row: Sequence[float], zero_shot: dict[str, float]) -> None:
+        """A row of the matrix is there (index 0: before the first task)."""
+
+
+class Quiet:
+    """A :class:`Progress` that says nothing."""
+
+    def message(self, text: str) -> None:
+        """Nothing."""
+
+    def task(self, index: int, total: int, name: str, steps: int) -> None:
+        """Nothing."""
+
+    def step(self, step: int, loss: float, images: int) -> None:
+        """Nothing."""
+
+    def evaluated(self, index: int, row: Sequence[float], zero_shot: dict[str, float]) -> None:
+        """Nothing."""
 
 
 @contextmanager
@@ -66,7 +100,7 @@ class LiveProgress(_Shared):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self.bars = Progress(
+        self.bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.completed}/{task.total}"),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -17,7 +16,9 @@ from .config import Scenario, Strategy
 from .config.loading import Located
 from .data import stream
 from .errors import UserError
-from .rundir import RunDir, write_bytes, write_json, write_text
+from .files import write_bytes, write_json, write_text
+from .progress import Progress, Quiet
+from .rundir import RunDir
 
 if TYPE_CHECKING:
     from .clip.classifier import ClipClassifier
@@ -26,38 +27,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 PACKAGES = ("cl_complora", "torch", "open_clip_torch", "avalanche-lib", "numpy")
-
-
-class Progress(Protocol):
-    """Told what a run is doing; the command line draws it."""
-
-    def message(self, text: str) -> None:
-        """One line worth reading."""
-
-    def task(self, index: int, total: int, name: str, steps: int) -> None:
-        """Training of a task (from 0) begins."""
-
-    def step(self, step: int, loss: float, images: int) -> None:
-        """Some steps of the task are done."""
-
-    def evaluated(self, index: int, row: Sequence[float], zero_shot: dict[str, float]) -> None:
-        """A row of the matrix is there (index 0: before the first task)."""
-
-
-class Quiet:
-    """A :class:`Progress` that says nothing."""
-
-    def message(self, text: str) -> None:
-        """Nothing."""
-
-    def task(self, index: int, total: int, name: str, steps: int) -> None:
-        """Nothing."""
-
-    def step(self, step: int, loss: float, images: int) -> None:
-        """Nothing."""
-
-    def evaluated(self, index: int, row: Sequence[float], zero_shot: dict[str, float]) -> None:
-        """Nothing."""
 
 
 @dataclass
@@ -214,7 +183,7 @@ def _first_difference(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any]
                 return found
         return None
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for index, pair in enumerate(zip(old, new)):
+        for index, pair in enumerate(zip(old, new, strict=True)):
             found = _first_difference(*pair, f"{key}[{index}]")
             if found is not None:
                 return found

@@ -13,8 +13,8 @@ from torch.utils.data import TensorDataset
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.evaluate import accuracy
 from cl_complora.clip.model import load_clip
-from cl_complora.clip.text import LabelSpace
 from cl_complora.config.scenario import Model
+from cl_complora.data.labels import LabelSpace
 from cl_complora.data.world.source import World
 from cl_complora.engine.plugin import CompLoRAPlugin
 

@@ -18,7 +18,7 @@ from torch.utils.data import TensorDataset
 
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.slots import open_slots
-from cl_complora.clip.text import LabelSpace
+from cl_complora.data.labels import LabelSpace
 from cl_complora.engine.plugin import CompLoRAPlugin
 from cl_complora.engine.subspaces import Constraint
 from cl_complora.subspace import Keep, principal

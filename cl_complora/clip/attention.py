@@ -22,7 +22,7 @@ _DROPOUTS = {"attn_drop": "dropout", "dropout": "dropout", "out_drop": "output_d
 _FLAGS = ("add_zero_attn", "scaled_cosine")
 
 # The names under which nn.MultiheadAttention and open_clip's own modules take the same arguments.
-_ARGUMENTS = {"query": "query", "q_x": "query", "x": "query", "key": "key", "k_x": "key", "value": "value", "v_x": "value"}
+_ARGUMENTS = {"q_x": "query", "x": "query", "k_x": "key", "v_x": "value"}
 
 
 def is_plain_linear(module: nn.Module) -> bool:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .text import LabelSpace, TextEncoder
+from ..data.labels import LabelSpace
+from .text import TextEncoder
 
 
 class ClipClassifier(nn.Module):

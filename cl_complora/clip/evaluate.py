@@ -5,18 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..data.labels import LabelSpace
 from .classifier import ClipClassifier
-from .text import LabelSpace
+from .text import evaluating
 
 
 @torch.no_grad()
 def predictions(classifier: ClipClassifier, pixels: Tensor, space: LabelSpace, batch_size: int = 256) -> Tensor:
     """``(N,)`` predicted labels of ``N × 3 × H × W`` uint8 images, on the CPU."""
-    was_training = classifier.training
-    classifier.eval()
     device = next(classifier.parameters()).device
-    found = [classifier(batch.to(device), space).argmax(1).cpu() for batch in pixels.split(batch_size)]
-    classifier.train(was_training)
+    with evaluating(classifier):
+        batches = [batch for batch in pixels.split(batch_size) if len(batch)]  # nothing splits into one empty batch
+        found = [classifier(batch.to(device), space).argmax(1).cpu() for batch in batches]
     return torch.cat(found) if found else torch.empty(0, dtype=torch.long)
 
 

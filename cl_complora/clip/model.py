@@ -7,12 +7,15 @@ import difflib
 import hashlib
 import json
 import logging
+import pickle
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import open_clip
 import torch
+from open_clip.transform import PreprocessCfg
 from torch import Tensor, nn
 
 from ..config.scenario import Model
@@ -21,6 +24,8 @@ from ..data.world import ASSETS
 from ..errors import UserError
 
 EMBEDDED = "embedded"
+
+_BUILT_IN = frozenset(open_clip.list_models())
 
 
 @dataclass
@@ -50,7 +55,7 @@ class LoadedClip:
 
 
 def load_clip(spec: Model, folder: Path = Path(".")) -> LoadedClip:
-    """Load the model that a scenario names.
+    """Load the model that a scenario names; torch's random numbers are left as they were.
 
     Args:
         spec: name, pretrained tag or file, config file.
@@ -64,60 +69,66 @@ def load_clip(spec: Model, folder: Path = Path(".")) -> LoadedClip:
             raise UserError("model.pretrained: the embedded model brings its own weights; leave pretrained out")
         return _load_embedded()
     notes: list[str] = []
-    name = spec.name
+    name, preprocess = spec.name, {}
     if spec.config is not None:
-        name = _register_config(folder / spec.config)
+        path = folder / Path(spec.config).expanduser()
+        name, preprocess = _register_config(path, path.stem if name == EMBEDDED else name)
     elif name not in open_clip.list_models():
         raise UserError(f"model.name: {name!r} is not an open_clip model{_close(name, open_clip.list_models())}")
     pretrained = spec.pretrained
     file = _weight_file(pretrained, folder) if pretrained else None
     if pretrained and file is None:
-        name = _resolve_tag(name, pretrained, notes)
+        name, pretrained = _resolve_tag(name, pretrained, notes)
     try:
-        with _quiet():
-            model = open_clip.create_model(name, pretrained=str(file) if file else pretrained, weights_only=True)
-            tokenizer = open_clip.get_tokenizer(name)
-    except UserError:
-        raise
+        model = _create(name, str(file) if file else pretrained, preprocess)
     except Exception as error:  # open_clip, the hub client and torch raise many kinds; all mean "cannot be loaded"
         raise UserError(_load_failure(name, pretrained, file, error)) from None
+    try:
+        tokenizer = open_clip.get_tokenizer(name)
+    except Exception as error:
+        raise UserError(f"model: the tokeniser of {name} cannot be loaded ({_reason(error)})") from None
     if not pretrained:
         notes.append(f"{name} has random weights: give model.pretrained a tag or a file")
-    preprocess = getattr(model.visual, "preprocess_cfg", {})
-    size = model.visual.image_size
-    size = (size, size) if isinstance(size, int) else tuple(size)
-    mean = tuple(preprocess.get("mean") or getattr(model.visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN)
-    std = tuple(preprocess.get("std") or getattr(model.visual, "image_std", None) or open_clip.OPENAI_DATASET_STD)
-    pixels = Pixels(size, preprocess.get("resize_mode", "shortest"), preprocess.get("interpolation", "bicubic"))
-    return LoadedClip(
-        model.eval(), tokenizer, name, file.name if file else pretrained or "", fingerprint(model), pixels, mean, std, tuple(notes)
-    )
+    if file and f"{name}-quickgelu" in open_clip.list_models():
+        notes.append(f"{name} computes GELU; for weights that were trained with QuickGELU name {name}-quickgelu")
+    source = file.name if file else pretrained or ""
+    pixels, mean, std = _preprocessing(model, name)
+    return LoadedClip(model, tokenizer, name, source, fingerprint(model), pixels, mean, std, tuple(notes))
 
 
 def _load_embedded() -> LoadedClip:
     try:
-        name = _register_config(ASSETS / "embedded_clip.json")
-        preprocess = json.loads((ASSETS / "preprocess.json").read_text(encoding="utf-8"))
-        with _quiet():
-            model = open_clip.create_model(name, pretrained=str(ASSETS / "model.safetensors"))
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"the embedded model in {ASSETS} is damaged ({error}); install the package again") from None
-    size = preprocess["size"]
-    return LoadedClip(
-        model.eval(),
-        embedded_tokenizer(),
-        EMBEDDED,
-        EMBEDDED,
-        fingerprint(model),
-        Pixels((size, size)),
-        tuple(preprocess["mean"]),
-        tuple(preprocess["std"]),
-    )
+        name, _ = _register_config(ASSETS / "embedded_clip.json", "embedded_clip")
+        model = _create(name, str(ASSETS / "model.safetensors"), _read_json(ASSETS / "preprocess.json"))
+        tokenizer = embedded_tokenizer()
+    except Exception as error:  # as above
+        reason = _reason(error)
+        raise UserError(f"the embedded model in {ASSETS} is damaged ({reason}); install the package again") from None
+    return LoadedClip(model, tokenizer, EMBEDDED, EMBEDDED, fingerprint(model), *_preprocessing(model, EMBEDDED))
+
+
+def _create(name: str, pretrained: str | None, preprocess: dict) -> nn.Module:
+    # Weights without a source are drawn from seed 0: the same model, and the same fingerprint, in every process.
+    with _quiet(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        preprocess = {key: value for key, value in preprocess.items() if key != "size"}
+        return open_clip.create_model(name, pretrained=pretrained, force_preprocess_cfg=preprocess).eval()
+
+
+def _preprocessing(model: nn.Module, name: str) -> tuple[Pixels, tuple[float, ...], tuple[float, ...]]:
+    config = PreprocessCfg(**model.visual.preprocess_cfg)
+    try:
+        normalise = open_clip.transform.image_transform_v2(config, is_train=False).transforms[-1]
+    except (AssertionError, TypeError, ValueError):
+        raise UserError(f"{name}: its preprocessing is none that open_clip knows: {config}") from None
+    interpolation = "bilinear" if config.interpolation == "bilinear" else "bicubic"  # as open_clip takes "random"
+    pixels = Pixels(config.input_size[1:], config.resize_mode, interpolation, config.fill_color)
+    return pixels, tuple(normalise.mean), tuple(normalise.std)
 
 
 def embedded_tokenizer() -> Callable[[list[str]], Tensor]:
     """CLIP's own byte-pair tokenizer with the embedded model's subset of its merges."""
-    config = json.loads((ASSETS / "embedded_clip.json").read_text(encoding="utf-8"))
+    config = _read_json(ASSETS / "embedded_clip.json")
     context = config["text_cfg"]["context_length"]
     return open_clip.tokenizer.SimpleTokenizer(bpe_path=str(ASSETS / "bpe.txt.gz"), context_length=context)
 
@@ -131,52 +142,92 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _register_config(path: Path) -> str:
+def _read_json(path: Path) -> dict:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or not isinstance(content.get("model_cfg", {}), dict):
+        raise ValueError("not a JSON object")
+    return content
+
+
+def _register_config(path: Path, name: str) -> tuple[str, dict]:
+    """Make a model config known to open_clip; also the file that open_clip publishes with weights on the hub.
+
+    Returns:
+        The name that it can be created by, and its preprocessing where it has one.
+    """
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        content = _read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as an open_clip model config (JSON): {error}") from None
+    config, preprocess = content.get("model_cfg", content), content.get("preprocess_cfg", {})
     missing = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in config]
     if missing:
         raise UserError(f"{path}: not an open_clip model config: {', '.join(missing)} missing")
-    open_clip.add_model_config(path)
-    return path.stem
+    if name in _BUILT_IN and config != open_clip.get_model_config(name):
+        raise UserError(f"{path}: open_clip has another model of the name {name}; give this one its own")
+    # A copy that is gone afterwards: open_clip reads every file that it was ever given again at each addition.
+    with tempfile.TemporaryDirectory() as copies:
+        copy = Path(copies) / f"{name}.json"
+        copy.write_text(json.dumps(config), encoding="utf-8")
+        open_clip.add_model_config(copy)
+    return name, preprocess
 
 
 def _weight_file(pretrained: str, folder: Path) -> Path | None:
-    looks_like_path = "/" in pretrained or "\\" in pretrained or Path(pretrained).suffix in (".safetensors", ".pt", ".pth", ".bin")
     path = folder / Path(pretrained).expanduser()
     if path.is_file():
         return path
-    if looks_like_path:
+    if "/" in pretrained or "\\" in pretrained or path.suffix in (".safetensors", ".pt", ".pth", ".bin", ".npz"):
         raise UserError(f"model.pretrained: there is no weight file {path}")
     return None
 
 
-def _resolve_tag(name: str, tag: str, notes: list[str]) -> str:
-    tags = open_clip.list_pretrained_tags_by_model(name)
+def _resolve_tag(name: str, tag: str, notes: list[str]) -> tuple[str, str]:
+    """The architecture that a tag's weights were trained with, and the tag as open_clip spells it."""
     quick = f"{name}-quickgelu"
+    for known in open_clip.list_pretrained_tags_by_model(name):
+        if tag.lower().replace("-", "_") == known:
+            tag = known
+    config = open_clip.get_pretrained_cfg(name, tag) or {}
     # Weights trained with QuickGELU under a GELU architecture load without a word and give wrong features.
-    if quick in open_clip.list_models() and (tag == "openai" or tag not in tags):
-        if tag in open_clip.list_pretrained_tags_by_model(quick):
-            notes.append(f"{name} with {tag} weights resolves to {quick}")
-            return quick
-    if tag not in tags:
+    if open_clip.is_pretrained_cfg(quick, tag) and (not config or config.get("quick_gelu")):
+        notes.append(f"{name} with {tag} weights resolves to {quick}")
+        return quick, tag
+    if not config:
+        tags = open_clip.list_pretrained_tags_by_model(name)
         known = ", ".join(tags) or "none"
         raise UserError(f"model.pretrained: {name} has no weights {tag!r} (neither a file nor a tag); tags: {known}")
-    return name
+    return name, tag
 
 
 def _load_failure(name: str, pretrained: str | None, file: Path | None, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:200]
     if file is not None:
-        return f"model.pretrained: {file} does not load into {name}: {reason}"
+        return f"model.pretrained: {file} does not load into {name}: {_file_fault(error)}"
     if pretrained:
+        source = open_clip.get_pretrained_cfg(name, pretrained)
+        where = f"the weights and open_clip_config.json of https://huggingface.co/{source.get('hf_hub', '').strip('/')}"
         return (
-            f"model: the weights {name}/{pretrained} cannot be fetched ({type(error).__name__}: {reason}); download them "
-            "elsewhere and give the file as model.pretrained or --pretrained"
+            f"model: the weights {name}/{pretrained} cannot be fetched ({_reason(error)}); without a network, get "
+            f"{where if source.get('hf_hub') else source.get('url')} elsewhere and give them as model.pretrained "
+            "(--pretrained) and model.config (--model-config)"
         )
-    return f"model: {name} cannot be built: {reason}"
+    return f"model: {name} cannot be built: {_reason(error)}"
+
+
+def _file_fault(error: Exception) -> str:
+    text = str(error)
+    if "TorchScript" in text:
+        return "it is a TorchScript archive, which can hold code; save its state_dict() to a file and give that one"
+    if isinstance(error, pickle.UnpicklingError):
+        return "it is no file of plain tensors (objects and code are not loaded)"
+    if "state_dict for" in text:
+        return f"its weights are those of another architecture ({_reason(error)})"
+    return _reason(error)
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}{'…' if len(text) > 200 else ''}"
 
 
 def _close(name: str, known: list[str]) -> str:
@@ -186,10 +237,10 @@ def _close(name: str, known: list[str]) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    # open_clip logs a line per step of loading on the root logger.
+    # open_clip logs a line per step of loading, and errors before it raises them, on the root logger.
     logger = logging.getLogger()
     level = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:

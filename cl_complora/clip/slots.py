@@ -20,7 +20,7 @@ from .attention import SplitAttention, is_fused_attention, is_plain_linear
 MATRICES = ("q", "k", "v", "o", "fc", "proj", "other")
 TOWERS = ("vision", "text")
 
-_MLP_IN = {"c_fc", "fc1", "fc1_g", "fc1_x", "lin1", "intermediate", "w1", "fc"}
+_MLP_IN = {"c_fc", "fc1", "fc1_g", "fc1_x", "lin1", "intermediate", "w0", "w1", "fc"}
 _MLP_OUT = {"c_proj", "fc2", "lin2", "w2"}
 
 _NUMBERED = re.compile(r"(.*_)?\d+")
@@ -78,6 +78,9 @@ def open_slots(model: nn.Module) -> list[Slot]:
         The slots in module order; fused q, k, v weights give one slot per matrix.
     """
     has_vision = any(_is_vision(path.split(".")) for path, _ in model.named_modules())
+    for module in model.modules():
+        if getattr(module, "qkv_bias_separate", None) is False:
+            module.qkv_bias_separate = True  # timm's switch in BEiT, EVA and Swin v2: call qkv, then add the biases
     _replace_all(model, has_vision, lambda parent, leaf, module: is_fused_attention(module), SplitAttention)
     _replace_all(
         model,
@@ -116,8 +119,9 @@ def _is_read(parent: nn.Module, leaf: str) -> bool:
         return not isinstance(parent, SplitAttention)
     if hasattr(parent, "q_proj") and hasattr(parent, "c_proj"):  # the attention pool of CLIP's ResNets
         return True
-    # BEiT, EVA and Swin v2 of timm add biases of their own to q and v.
-    return leaf == "qkv" and isinstance(getattr(parent, "q_bias", None), nn.Parameter)
+    # Those of timm before it had the switch above.
+    has_own_bias = isinstance(getattr(parent, "q_bias", None), nn.Parameter)
+    return leaf == "qkv" and has_own_bias and not hasattr(parent, "qkv_bias_separate")
 
 
 def _slots(model: nn.Module, has_vision: bool) -> Iterator[Slot]:
@@ -194,12 +198,15 @@ def select_slots(
     """
     slots = list(slots)
     depth = {tower: 1 + max(s.layer for s in slots if s.tower == tower) for tower in {s.tower for s in slots}}
+
+    def in_layers(slot: Slot) -> bool:
+        from_last = slot.layer - depth[slot.tower]
+        return layers is None or (slot.layer >= 0 and (slot.layer in layers or from_last in layers))
+
     chosen = [
         slot
         for slot in slots
-        if slot.matrix in matrices
-        and (not slot.tower or slot.tower in towers)
-        and (layers is None or (slot.layer >= 0 and not {slot.layer, slot.layer - depth[slot.tower]}.isdisjoint(layers)))
+        if slot.matrix in matrices and (not slot.tower or slot.tower in towers) and in_layers(slot)
     ]
     if not chosen:
         found = sorted({(s.tower or "model", s.matrix) for s in slots})

@@ -6,53 +6,28 @@ the longest prompt only is exact; it is checked on the model at hand and left of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from open_clip.transformer import text_global_pool
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..data.labels import LabelSpace
+from ..lowrank import Adapters
 
-@dataclass(frozen=True)
-class LabelSpace:
-    """The classes that an image is classified into, each with its prompts.
 
-    Attributes:
-        class_names: names in label order.
-        prompts: for every class the full texts (template filled in); all classes have the same number.
-    """
-
-    class_names: tuple[str, ...]
-    prompts: tuple[tuple[str, ...], ...]
-
-    def __len__(self) -> int:
-        return len(self.class_names)
-
-    @classmethod
-    def from_templates(cls, class_names: Sequence[str], templates: Sequence[str]) -> LabelSpace:
-        """Every class name filled into every template (``"a photo of a {}."``)."""
-        # Not str.format: a class name or template from a data file may hold braces of its own.
-        prompts = tuple(tuple(template.replace("{}", name) for template in templates) for name in class_names)
-        return cls(tuple(class_names), prompts)
-
-    @property
-    def templates(self) -> int:
-        """Number of prompts per class."""
-        return len(self.prompts[0])
-
-    def with_template(self, index: int) -> LabelSpace:
-        """The same classes with their ``index``-th prompt only."""
-        return LabelSpace(self.class_names, tuple((texts[index],) for texts in self.prompts))
-
-    def joined(self, other: LabelSpace) -> LabelSpace:
-        """This space followed by the classes of ``other`` that are new; prompt counts are evened by repetition."""
-        new = [i for i, name in enumerate(other.class_names) if name not in self.class_names]
-        prompts = self.prompts + tuple(other.prompts[i] for i in new)
-        most = max(len(texts) for texts in prompts)
-        even = tuple(tuple(texts[i % len(texts)] for i in range(most)) for texts in prompts)
-        return LabelSpace(self.class_names + tuple(other.class_names[i] for i in new), even)
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Eval mode within; afterwards every part is in the mode that it was in (``train(True)`` would set all alike)."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
 
 
 class TextEncoder:
@@ -60,13 +35,13 @@ class TextEncoder:
 
     Args:
         model: an open_clip model (``CLIP`` or ``CustomTextCLIP``).
-        tokenizer: texts → ``n × context`` token tensor.
+        tokenizer: texts → ``n × context`` token tensor; takes ``context_length``, as all of open_clip's do.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Callable[[list[str]], Tensor]) -> None:
+    def __init__(self, model: nn.Module, tokenizer: Callable[..., Tensor]) -> None:
         self.model, self.tokenizer = model, tokenizer
         self._tokens: dict[LabelSpace, Tensor] = {}
-        self._features: dict[LabelSpace, tuple[tuple[int, ...], Tensor]] = {}
+        self._features: dict[LabelSpace, tuple[tuple, Tensor]] = {}
         self._trim: bool | None = None
 
     @property
@@ -76,8 +51,7 @@ class TextEncoder:
 
     def parameters(self) -> list[Tensor]:
         """Parameters that text features depend on."""
-        tower = self.tower
-        return [p for name, p in tower.named_parameters() if not name.startswith("visual.")]
+        return [p for name, p in self.tower.named_parameters() if _is_text(name)]
 
     def features(self, space: LabelSpace) -> Tensor:
         """``classes × embed`` unit vectors: the normalised mean of a class's normalised prompt features.
@@ -87,7 +61,10 @@ class TextEncoder:
         parameters = self.parameters()
         if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
             return self.encode_space(space)
-        state = tuple(value for p in parameters for value in (id(p), p.data_ptr(), p._version))
+        adapters = [m for name, m in self.tower.named_modules() if isinstance(m, Adapters) and _is_text(name)]
+        if any(m.training and m.enabled and block.dropout > 0 for m in adapters for block in m.values()):
+            return self.encode_space(space)  # another draw every time
+        state = (tuple(m.enabled for m in adapters), _state(parameters))
         known = self._features.get(space)
         if known is None or known[0] != state:
             with torch.no_grad():
@@ -109,18 +86,25 @@ class TextEncoder:
 
     def tokens(self, space: LabelSpace) -> Tensor:
         """``(classes·templates) × context`` tokens on the model's device."""
-        if space not in self._tokens:
-            texts = [text for texts in space.prompts for text in texts]
-            self._tokens[space] = self.tokenizer(texts).to(next(self.model.parameters()).device)
-        return self._tokens[space]
+        device = next(self.model.parameters()).device
+        known = self._tokens.get(space)
+        if known is None or known.device != device:
+            self._tokens[space] = known = self.tokenizer(_texts(space)).to(device)
+        return known
+
+    def cut_prompts(self, space: LabelSpace) -> list[str]:
+        """Prompts that are longer than the model's context, so that the tokeniser cut their end, and often the name."""
+        texts, tokens = _texts(space), self.tokens(space).cpu()
+        # Where a prompt fits, the tokens are the same in a context with room for one more.
+        longer = self.tokenizer(texts, context_length=tokens.shape[1] + 1)[:, :-1].cpu()
+        cut = (longer != tokens).any(1).tolist()
+        return list(dict.fromkeys(text for text, was_cut in zip(texts, cut, strict=True) if was_cut))
 
     def encode(self, tokens: Tensor) -> Tensor:
         """Text features (not normalised), the tower run to the longest prompt where that is exact."""
         if self._trim is None:
-            self._trim = self._trimming_is_exact(tokens[:4])
-        if not self._trim:
-            return self.model.encode_text(tokens)
-        return self._encode_trimmed(tokens)
+            self._trim = self._trimming_is_exact(tokens)
+        return self._encode_trimmed(tokens) if self._trim else self.model.encode_text(tokens)
 
     def _encode_trimmed(self, tokens: Tensor) -> Tensor:
         tower = self.tower
@@ -144,8 +128,34 @@ class TextEncoder:
             return False
         if getattr(tower, "cls_emb", None) is not None:
             return False
-        was_training = tower.training
-        tower.eval()
-        whole, trimmed = self.model.encode_text(tokens), self._encode_trimmed(tokens)
-        tower.train(was_training)
+        shortest = tokens[tokens.argmax(dim=-1).argsort()[:4]]  # a prompt that fills the context would prove nothing
+        with evaluating(tower):
+            whole, trimmed = self.model.encode_text(shortest), self._encode_trimmed(shortest)
         return bool(torch.allclose(whole, trimmed, atol=1e-4 * float(whole.abs().max()), rtol=0))
+
+
+def _texts(space: LabelSpace) -> list[str]:
+    return [text for texts in space.prompts for text in texts]
+
+
+def _is_text(name: str) -> bool:
+    return not name.startswith("visual.")
+
+
+def _state(parameters: Iterable[Tensor]) -> tuple:
+    """What changes whenever a value does.
+
+    Version counters alone are not enough: torch's fused optimisers and writes through ``.data`` leave them as they are.
+    """
+    parameters = list(parameters)
+    with torch.no_grad():
+        sums = torch.stack([_bits(p) for p in parameters])
+    return tuple((id(p), p.data_ptr(), p._version) for p in parameters), tuple(sums.tolist())
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    # The sum of the bit patterns as whole numbers is exact, so that no change is lost to rounding. 64 bits at a time
+    # are many times faster than fewer, which torch converts before it adds.
+    flat = tensor.flatten()
+    aligned = all(count * flat.element_size() % 8 == 0 for count in (flat.numel(), flat.storage_offset()))
+    return flat.view(torch.int64 if aligned else torch.uint8).sum(dtype=torch.int64)

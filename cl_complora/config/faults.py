@@ -10,7 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from .reading import KeyPath, printable, shown
+from .reading import KeyPath, shown
+
+# Finding what a misspelt key may mean takes a while; nobody reads as many.
+MOST = 200
 
 
 @dataclass(frozen=True)
@@ -49,15 +52,16 @@ _MUST = {
     "too_short": "have at least {min_length} entries",
     "too_long": "have at most {max_length} entries",
     "string_too_short": "not be empty",
-    "string_unicode": "be text without lone surrogates",
 }
 
 
 def faults(error: ValidationError, schema: type[BaseModel], data: Any) -> list[Fault]:
-    """One fault for every key that the schema refuses in ``data``, in pydantic's order."""
+    """One fault for every key that the schema refuses in ``data``, in pydantic's order; at most :data:`MOST`."""
     grouped: dict[KeyPath, list[dict[str, Any]]] = {}
     for item in error.errors(include_url=False):
-        grouped.setdefault(_real_path(item, data), []).append(item)
+        path = _real_path(item, data)
+        if path in grouped or len(grouped) < MOST:
+            grouped.setdefault(path, []).append(item)
     found = [_fault(path, items, schema) for path, items in grouped.items()]
     # A misspelt key is one mistake: that the right one is missing then goes without saying.
     meant = {(*path[:-1], _meant(path, items, schema)) for path, items in grouped.items() if _is_unknown(items)}
@@ -94,11 +98,10 @@ def _fault(path: KeyPath, items: Sequence[dict[str, Any]], schema: type[BaseMode
         section = path[: len(path) - len(context["at"])]
         return Fault(path, context["message"], tuple((*section, *other) for other in context["because"]))
     if kind == "extra_forbidden":
-        known, key = _known_keys(schema, item["loc"][:-1]), str(path[-1])
-        homes = [home for name, home in _all_keys(schema) if name == key]
-        meant = _meant(path, items, schema)
-        hint = f"; did you mean {meant!r}?" if meant else f"; it belongs in {homes[0]}" if homes else ""
-        return Fault(path, f"unknown key{hint}{' ' if meant else '; '}allowed: {', '.join(known)}", unknown=True)
+        known, meant = _known_keys(schema, item["loc"][:-1]), _meant(path, items, schema)
+        home = _home(schema, item["loc"])
+        hint = f"; did you mean {meant!r}?" if meant else f"; it belongs {home};" if home else ";"
+        return Fault(path, f"unknown key{hint} allowed: {', '.join(known)}", unknown=True)
     if kind == "missing":
         return Fault(path, "this key is missing")
     if kind in ("union_tag_invalid", "union_tag_not_found"):
@@ -124,6 +127,8 @@ def _must(items: Sequence[dict[str, Any]]) -> str:
         context = item.get("ctx", {})
         options += re.findall(r"'([^']*)'", str(context.get("expected", "")))
         phrase = _MUST[item["type"]].format(**context) if item["type"] in _MUST else f"be: {item['msg']}"
+        if phrase == "be a number" and isinstance(value, int) and not isinstance(value, bool):
+            phrase = "be a finite number"  # an integer that no float can hold
         wanted.append(phrase.replace("have at least 1 entries", "not be empty"))
     if any(phrase in ("be a number", "be a finite number") for phrase in wanted):
         wanted = [phrase for phrase in wanted if phrase != "be a whole number"]
@@ -136,8 +141,8 @@ def _quotes(wanted: str, value: Any) -> str:
     if wanted == "be text" and isinstance(value, bool | int | float):
         return "; write it in quotes"
     if isinstance(value, str) and wanted in ("be a number", "be a whole number"):
-        number = r"[-+]?[0-9]+" if wanted == "be a whole number" else r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?"
-        return "; write it without quotes" if re.fullmatch(number, value) else ""
+        fits = r"[-+]?[0-9]+" if wanted == "be a whole number" else r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?"
+        return "; write it without quotes" if re.fullmatch(fits, value) else ""
     return "; write it without quotes" if wanted == "be true or false" and value in ("true", "false") else ""
 
 
@@ -156,7 +161,17 @@ def _known_keys(schema: type[BaseModel], loc: KeyPath) -> list[str]:
     return list(models[0].model_fields) if models else []
 
 
+def _home(schema: type[BaseModel], loc: KeyPath) -> str | None:
+    """Where else the schema has the key at the end of ``loc``."""
+    kinds = _models(_annotation(schema, loc[:-2]))
+    for model in kinds if len(kinds) > 1 else ():
+        if loc[-1] in model.model_fields:
+            return f"to kind: {model.model_fields['kind'].annotation.__args__[0]}"
+    return next((f"in {home}" for name, home in _all_keys(schema) if name == loc[-1]), None)
+
+
 def _tags(schema: type[BaseModel], loc: KeyPath) -> list[str]:
+    """What ``kind`` may be in the section at ``loc``."""
     kinds = [model.model_fields["kind"].annotation for model in _models(_annotation(schema, loc))]
     return [tag for kind in kinds for tag in kind.__args__]
 
@@ -214,8 +229,3 @@ def suggest(value: Any, known: Sequence[str]) -> str:
     """``; did you mean 'x'?`` where something is close."""
     close = closest(value, known) if isinstance(value, str) else None
     return f"; did you mean {close!r}?" if close else ""
-
-
-def dotted(path: KeyPath) -> str:
-    """``tasks[0].source.kind``."""
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{printable(step)}" for step in path).lstrip(".")

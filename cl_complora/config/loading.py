@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -12,14 +13,14 @@ from pydantic import ValidationError
 
 from ..catalog import find, shipped
 from ..errors import UserError
-from .faults import Fault, closest, dotted, faults, suggest
-from .reading import KeyPath, Malformed, parse, printable, read_yaml
+from .faults import Fault, closest, faults, suggest
+from .reading import KeyPath, Malformed, dotted, parse, printable, read_yaml
 from .scenario import Scenario
 from .strategy import Strategy
 
 Settings = TypeVar("Settings", Scenario, Strategy)
 
-# More faults than this come from one mistake; the rest is counted.
+# More faults than this come from one mistake, or from a file of another kind.
 MOST_FAULTS = 20
 
 _SCHEMAS: dict[str, type[Scenario] | type[Strategy]] = {"scenario": Scenario, "strategy": Strategy}
@@ -74,24 +75,25 @@ def _load(kind: str, name_or_path: str, schema: type[Settings], overrides: Seque
         found = "the file is empty" if data is None else f"got a {'list' if isinstance(data, list) else 'single value'}"
         raise UserError(f"{file}:{lines.get((), 1)}: a {kind} file must hold a mapping (key: value), {found}")
     if kind_of(data) == other:
-        key = next(key for key in data if key in _own_keys(other))
-        raise UserError(f"{file}:{lines[key,]}: {key}: this is a {other}, a {kind} is expected here; {_PLACES[other]}")
+        key = next(key for key in data if closest(key, _own_keys(other)))
+        where = f"{file}:{lines[key,]}: {printable(key)}"
+        raise UserError(f"{where}: this is a {other}, a {kind} is expected here; {_PLACES[other]}")
     origins: dict[KeyPath, int | str] = {**lines}
     for override in overrides:
         _override(data, origins, override, kind)
     try:
         value = schema.model_validate(data)
-        found_faults = _sweep_faults(value, data, overrides) if isinstance(value, Strategy) else []
     except ValidationError as error:
-        found_faults = faults(error, schema, data)
-    if found_faults:
-        _refuse(found_faults, file, origins)
+        raise _refusal(faults(error, schema, data), file, origins) from None
+    swept = _sweep_faults(value, data, overrides) if isinstance(value, Strategy) else []
+    if swept:
+        raise _refusal(swept, file, origins)
     return Located(value, file, origins)
 
 
 def kind_of(data: Any) -> str | None:
     """``scenario`` or ``strategy``: which of the two the keys of a file are for; None where they do not tell."""
-    keys = data if isinstance(data, dict) else ()
+    keys = list(data)[:50] if isinstance(data, dict) else []
     for judge in (lambda key, own: key in own, lambda key, own: closest(key, own) is not None):
         scores = {kind: sum(judge(key, _own_keys(kind)) for key in keys) for kind in _SCHEMAS}
         if scores["scenario"] != scores["strategy"]:
@@ -104,15 +106,15 @@ def _own_keys(kind: str) -> list[str]:
     return [key for key in _SCHEMAS[kind].model_fields if key not in other.model_fields]
 
 
-def _refuse(found: Sequence[Fault], file: str, origins: dict[KeyPath, int | str]) -> None:
+def _refusal(found: Sequence[Fault], file: str, origins: dict[KeyPath, int | str]) -> UserError:
     def line(fault: Fault) -> int:
         origin = _origin(fault.path, origins)
         return origin if isinstance(origin, int) else 0
 
-    told = [_told(fault, file, origins) for fault in sorted(found, key=line)]
-    if len(told) > MOST_FAULTS:
-        told[MOST_FAULTS:] = [f"{file}: {len(told) - MOST_FAULTS} more faults"]
-    raise UserError(told[0], tuple(told[1:]))
+    told = [_told(fault, file, origins) for fault in sorted(found, key=line)[:MOST_FAULTS]]
+    if len(found) > MOST_FAULTS:
+        told.append(f"{file}: there are more faults, these are {MOST_FAULTS} of them")
+    return UserError(told[0], tuple(told[1:]))
 
 
 def _origin(path: KeyPath, origins: dict[KeyPath, int | str]) -> int | str:
@@ -123,9 +125,10 @@ def _origin(path: KeyPath, origins: dict[KeyPath, int | str]) -> int | str:
 
 def _told(fault: Fault, file: str, origins: dict[KeyPath, int | str]) -> str:
     origin, key = _origin(fault.path, origins), dotted(fault.path)
+    sentence = printable(fault.sentence, 1000)
     if isinstance(origin, str):
-        same = _steps(origin.partition("=")[0]) == [str(step) for step in fault.path]
-        return f"--set {printable(origin)}: {'' if same or not key else key + ': '}{fault.sentence}"
+        same = _parts(origin)[0][-len(fault.path) :] == [str(step) for step in fault.path]
+        return f"--set {printable(origin)}: {'' if same else key + ': '}{sentence}"
     # A line of the file may be at odds with, or hold, what an override has changed.
     changed = [
         f"--set {printable(text)}"
@@ -133,7 +136,7 @@ def _told(fault: Fault, file: str, origins: dict[KeyPath, int | str]) -> str:
         if isinstance(text, str) and any(_overlap(place, path) for path in (fault.path, *fault.because))
     ]
     hint = f" (with {', '.join(changed)})" if changed else ""
-    return f"{file}:{origin}: {key + ': ' if key else ''}{fault.sentence}{hint}"
+    return f"{file}:{origin}: {key + ': ' if key else ''}{sentence}{hint}"
 
 
 def _overlap(one: KeyPath, other: KeyPath) -> bool:
@@ -147,17 +150,14 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     """
     split: dict[str, list[str]] = {"scenario": [], "strategy": []}
     for override in overrides:
-        key, equals, _ = override.partition("=")
-        if not equals or not key:
-            raise _bad_override(override, "must have the form key.path=value, such as optimiser.lr=1e-3")
-        first, *rest = _steps(key)
+        (first, *rest), _ = _parts(override)
         kinds = [first] if first in split and rest else [k for k, s in _SCHEMAS.items() if first in s.model_fields]
         if not kinds:
             known = list(dict.fromkeys(key for schema in _SCHEMAS.values() for key in schema.model_fields))
             hint = suggest(first, known)
             raise _bad_override(override, f"unknown key{hint}{' ' if hint else '; '}allowed: {', '.join(known)}")
         if len(kinds) > 1:
-            raise _bad_override(override, f"write scenario.{key}=… or strategy.{key}=…, both have '{first}'")
+            raise _bad_override(override, f"write scenario.{first} or strategy.{first}: both have this key")
         split[kinds[0]].append(override)
     return split["scenario"], split["strategy"]
 
@@ -172,14 +172,21 @@ def _bad_override(override: str, problem: str) -> UserError:
     return UserError(f"--set {printable(override)}: {problem}")
 
 
+def _parts(override: str) -> tuple[list[str], str]:
+    """Steps and value of ``key.path=value``."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise _bad_override(override, "must have the form key.path=value, such as optimiser.lr=1e-3")
+    return _steps(key), text
+
+
 def _steps(key: str) -> list[str]:
     """Steps of ``tasks.0.name``, also written ``tasks[0].name`` as in messages."""
     return re.sub(r"\[(\d+)\]", r".\1", key).split(".")
 
 
 def _override(data: dict, origins: dict[KeyPath, int | str], override: str, kind: str = "") -> None:
-    key, _, text = override.partition("=")
-    steps = _steps(key)
+    steps, text = _parts(override)
     if steps[0] == kind and len(steps) > 1:
         steps = steps[1:]
     try:
@@ -229,13 +236,13 @@ def _put(data: dict, steps: Sequence[str], value: Any) -> tuple[KeyPath, list[Ke
 
 def _sweep_faults(strategy: Strategy, data: dict, overrides: Sequence[str]) -> list[Fault]:
     """What the settings refuse of the values to sweep."""
-    if any(_steps(override.partition("=")[0])[0] != "sweep" for override in overrides):
+    if any(_parts(override)[0][0] != "sweep" for override in overrides):
         return []  # the values belong to the file as it stands, and a run with other settings does not use them
     found = []
     for key, values in strategy.sweep.items():
         told = set()
         for index, value in enumerate(values):
-            trial = _copied({name: part for name, part in data.items() if name != "sweep"})
+            trial = deepcopy({name: part for name, part in data.items() if name != "sweep"})
             for path, sentence in _trial_faults(trial, key, value):
                 if sentence not in told:
                     told.add(sentence)
@@ -252,15 +259,9 @@ def _trial_faults(trial: dict, key: str, value: float) -> list[tuple[bool, str]]
         return [(False, f"names no setting of this strategy: {error}")]
     except ValidationError as error:
         return [
-            (False, f"names no setting of this strategy: {dotted(fault.path)}: {fault.sentence}")
+            (False, f"names no setting of this strategy: {fault.sentence}")
             if fault.unknown
             else (True, fault.sentence if dotted(fault.path) == key else f"{dotted(fault.path)}: {fault.sentence}")
             for fault in faults(error, Strategy, trial)
         ]
     return []
-
-
-def _copied(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {key: _copied(value) for key, value in data.items()}
-    return [_copied(value) for value in data] if isinstance(data, list) else data

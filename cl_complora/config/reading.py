@@ -16,9 +16,10 @@ from yaml.reader import ReaderError
 
 from ..errors import UserError
 
-# PyYAML takes about a second for this many bytes of the densest YAML; our longest file has 1500.
-MAX_BYTES = 250_000
+# PyYAML takes a second for this many bytes of the densest YAML, and a fifth of one for ordinary text.
+MAX_BYTES = 100_000
 MAX_VALUES = 50_000
+MAX_BRACKETS = 20
 
 KeyPath = tuple[str | int, ...]
 Lines = dict[KeyPath, int]
@@ -26,13 +27,18 @@ Lines = dict[KeyPath, int]
 _TAG = "tag:yaml.org,2002:"
 _SPECIAL = {".inf": "inf", "+.inf": "inf", "-.inf": "-inf", ".nan": "nan"}
 
+_NAMES = {"bool": "true or false", "int": "a whole number of at most 4300 digits", "float": "a number"}
+
 _SCALARS: dict[str, Callable[[str], Any]] = {
     "str": str,
     "null": lambda text: None,
-    "bool": lambda text: text.lower() == "true",
+    "bool": lambda text: {"true": True, "false": False}[text.lower()],
     "int": int,
     "float": lambda text: float(_SPECIAL.get(text.lower(), text)),
 }
+
+
+_TOO_DEEP = "lists and sections are nested too deeply here, or an alias holds itself"
 
 
 class Malformed(Exception):
@@ -40,18 +46,25 @@ class Malformed(Exception):
 
     Args:
         problem: what is wrong.
-        line: where, from 1; None where it is the text as a whole.
+        line: where, from 1.
+        path: key that it is about.
     """
 
-    def __init__(self, problem: str, line: int | None = None) -> None:
+    def __init__(self, problem: str, line: int = 1, path: KeyPath = ()) -> None:
         super().__init__(problem)
-        self.problem, self.line = problem, line
+        self.problem, self.line = f"{dotted(path)}: {problem}" if path else problem, line
 
 
 class _Loader(yaml.SafeLoader):
     """Composes nodes only; what a plain scalar means is resolved by the patterns below."""
 
     yaml_implicit_resolvers: dict = {}
+
+    def fetch_flow_collection_start(self, *arguments: Any) -> None:
+        # The scanner's time for every token grows with the brackets that are open.
+        if self.flow_level >= MAX_BRACKETS:
+            raise Malformed(_TOO_DEEP, self.line + 1)
+        super().fetch_flow_collection_start(*arguments)
 
 
 for _name, _pattern, _first in (
@@ -66,36 +79,36 @@ for _name, _pattern, _first in (
     _Loader.add_implicit_resolver(_TAG + _name, re.compile(_pattern), _first)
 
 
-def read_yaml(path: Path, shown: str) -> tuple[Any, Lines]:
+def read_yaml(path: Path, file: str) -> tuple[Any, Lines]:
     """Plain data of a YAML file and the line of every key.
 
     Args:
-        path: the file.
-        shown: its name as the user gave it.
+        path: where to read.
+        file: its name as the user gave it.
 
     Raises:
         UserError: if the file cannot be read, is not YAML, is too large, repeats a key or uses a tag.
     """
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        raise UserError(f"{shown}: cannot be read: {error.strerror or error}") from None
+        raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
     if len(raw) > MAX_BYTES:
-        raise UserError(f"{shown}: a configuration has at most {MAX_BYTES} bytes, this file has more")
+        raise UserError(f"{file}: must have at most {MAX_BYTES} bytes, got a larger file")
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UserError(f"{shown}:1: this text is UTF-16; save the file as UTF-8")
+        raise UserError(f"{file}:1: must be text in UTF-8, this is UTF-16; save it again as UTF-8")
     if b"\0" in raw:
-        raise UserError(f"{shown}:{_line(raw, raw.index(0))}: not a text file (it holds zero bytes); must be UTF-8 text")
+        raise UserError(f"{file}:{_line(raw, raw.index(0))}: must be text in UTF-8, zero bytes make it binary")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        found = f"the byte 0x{raw[error.start]:02x} is not UTF-8"
-        raise UserError(f"{shown}:{_line(raw, error.start)}: {found}; save the file as UTF-8") from None
+        byte, line = raw[error.start], _line(raw, error.start)
+        raise UserError(f"{file}:{line}: must be text in UTF-8, got the byte 0x{byte:02x}; save it as UTF-8") from None
     try:
         return parse(text)
     except Malformed as error:
-        raise UserError(f"{shown}:{error.line or 1}: {error.problem}") from None
+        raise UserError(f"{file}:{error.line}: {error.problem}") from None
 
 
 def _line(raw: bytes, position: int) -> int:
@@ -109,19 +122,22 @@ def parse(text: str) -> tuple[Any, Lines]:
         Malformed: with the line and, in plain words, the problem.
     """
     try:
-        node = yaml.compose(text, Loader=_Loader)
+        loader = _Loader(text)
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise Malformed(f"not valid YAML: the character U+{error.character:04X} may not be used", line) from None
+    try:
+        node = loader.get_single_node()
         builder = _Builder()
         return (None if node is None else builder.build(node, ())), builder.lines
     except yaml.MarkedYAMLError as error:
         raise _explained(error) from None
-    except ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise Malformed(f"not valid YAML: the character U+{error.character:04X} may not be used", line) from None
     except RecursionError:
-        raise Malformed("nested too deeply to be a configuration") from None
-    except (yaml.YAMLError, ValueError, IndexError, AttributeError) as error:
-        # PyYAML's scanner lets some of these through, for instance on the escape "\U00FFFFFF".
-        raise Malformed(f"not valid YAML: {' '.join(str(error).split())}") from None
+        raise Malformed(_TOO_DEEP, loader.line + 1) from None
+    except ValueError:
+        raise Malformed("not valid YAML: an escape (\\U…) that stands for no character", loader.line + 1) from None
+    finally:
+        loader.dispose()
 
 
 class _Builder:
@@ -138,21 +154,23 @@ class _Builder:
         kind = node.tag.removeprefix(_TAG)
         if isinstance(node, yaml.MappingNode) and kind == "map":
             data = {}
-            for name, (key, value) in self._entries(node).items():
+            for name, (key, value) in self._entries(node, path).items():
                 self.lines[(*path, name)] = key.start_mark.line + 1
                 data[name] = self.build(value, (*path, name))
             return data
         if isinstance(node, yaml.SequenceNode) and kind == "seq":
             return [self.build(value, (*path, index)) for index, value in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode) and kind in _SCALARS:
+            if any("\ud800" <= character <= "\udfff" for character in node.value):
+                raise Malformed(f"half a character (a lone surrogate), got {shown(node.value)}", line, path)
             try:
                 return _SCALARS[kind](node.value)
-            except ValueError:
-                raise Malformed(f"{shown(node.value)} cannot be read as {kind}", line) from None
-        tag = node.tag.replace(_TAG, "!!")
-        raise Malformed(f"the tag {printable(tag)} is not allowed; only plain values, lists and sections are", line)
+            except (ValueError, KeyError):
+                raise Malformed(f"must be {_NAMES[kind]}, got {shown(node.value)}", line, path) from None
+        tag = printable(node.tag.replace(_TAG, "!!"))
+        raise Malformed(f"the tag {tag} is not allowed; only plain values, lists and sections are", line, path)
 
-    def _entries(self, node: yaml.MappingNode) -> dict[str, tuple[yaml.Node, yaml.Node]]:
+    def _entries(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, tuple[yaml.Node, yaml.Node]]:
         """Name → key and value; what ``<<: *other`` brings in comes last and replaces nothing."""
         own: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         inherited: dict[str, tuple[yaml.Node, yaml.Node]] = {}
@@ -161,14 +179,16 @@ class _Builder:
             if key.tag == _TAG + "merge":
                 for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                     if not isinstance(source, yaml.MappingNode):
-                        raise Malformed("<<: must be an alias of a section (<<: *name) or a list of them", line)
-                    for name, entry in self._entries(source).items():
+                        message = "must be an alias of a section (<<: *name) or a list of them"
+                        raise Malformed(message, line, (*path, "<<"))
+                    for name, entry in self._entries(source, path).items():
                         inherited.setdefault(name, entry)
             elif not isinstance(key, yaml.ScalarNode) or key.tag.removeprefix(_TAG) not in _SCALARS:
-                raise Malformed("a key must be plain text", line)
+                raise Malformed("a key must be plain text", line, path)
             elif key.value in own:
                 first = own[key.value][0].start_mark.line + 1
-                raise Malformed(f"{printable(key.value)}: this key stands twice in its section, first in line {first}", line)
+                message = f"this key stands twice in its section, first in line {first}"
+                raise Malformed(message, line, (*path, key.value))
             else:
                 own[key.value] = key, value
         return own | {name: entry for name, entry in inherited.items() if name not in own}
@@ -178,24 +198,24 @@ class _Builder:
         self.values += 1
         line = node.start_mark.line + 1
         if self.values > MAX_VALUES:
-            raise Malformed(f"more than {MAX_VALUES} values (aliases count each time); no configuration has as many", line)
+            raise Malformed(f"at most {MAX_VALUES} values are read, here are more (aliases count each time)", line)
         return line
 
 
 # What PyYAML says → what a person wants to know. The sentence is about the place where the problem was noticed
 # ("here") or about the opening bracket, quote or section that it belongs to ("start").
+_CLOSING = r"expected '?,'? or '([\]}])', but got "
 _SYNTAX: tuple[tuple[str, str, str], ...] = (
     (r"character '\\t' that cannot start", "here", "a tab; YAML is indented with spaces"),
     (r"character (.*) that cannot start", "here", "a text that starts with {0} needs quotes"),
-    (r"mapping values are not allowed here", "here", "a ':' where none may be; check the indentation, or quote the text"),
+    (r"mapping values are not allowed here", "here", "a second ':': correct the indentation or quote the text"),
     (r"could not find expected ':'", "start", "expected 'key: value', found no ':'"),
     (r"unexpected end of stream", "start", "this quote is never closed"),
-    (r"unknown escape character", "here", "a backslash in \"…\" starts an escape; write '…' around texts that hold one"),
-    (r"expected '?,'? or '([\]}])', but got '\{'", "here", "a text that holds {{}} needs quotes here: \"a photo of a {{}}.\""),
-    (r"expected '?,'? or '([\]}])', but got '<(?:stream|document)", "start", "this bracket is never closed: '{0}' is missing"),
-    (r"expected '?,'? or '([\]}])', but got", "here", "expected ',' or '{0}' in the list or section opened in line {start}"),
-    (r"expected <block end>, but found '-'", "here", "a list entry where the section of line {start} goes on"),
-    (r"expected <block end>", "here", "the indentation or the brackets do not fit the section of line {start}"),
+    (r"escape (?:character|sequence)", "here", 'a backslash in "…" starts an escape; use single quotes for this text'),
+    (_CLOSING + r"'\{'", "here", 'in a list, a text that holds {{}} needs quotes: ["a photo of a {{}}."]'),
+    (_CLOSING + r"'<(?:stream|document)", "start", "this bracket is never closed: '{0}' is missing"),
+    (_CLOSING, "start", "after this bracket a ',' or the closing '{0}' is missing, noticed in line {here}"),
+    (r"expected <block end>", "here", "does not fit what begins in line {start}: check indentation and quotes"),
     (r"undefined alias '?([^']*)'?", "here", "the alias *{0} has no anchor &{0} before it"),
     (r"but found another document", "here", "a second document ('---'); one file holds one configuration"),
 )
@@ -205,19 +225,18 @@ def _explained(error: yaml.MarkedYAMLError) -> Malformed:
     problem = error.problem or error.context or "unreadable"
     here = error.problem_mark or error.context_mark
     start = error.context_mark or here
-    lines = {"here": here.line + 1 if here else None, "start": start.line + 1 if start else None}
+    lines = {"here": here.line + 1 if here else 1, "start": start.line + 1 if start else 1}
     for pattern, where, sentence in _SYNTAX:
         match = re.search(pattern, problem)
         if match:
-            told = sentence.format(*match.groups(), start=lines["start"])
-            return Malformed(f"not valid YAML: {told}", lines[where])
+            return Malformed(f"not valid YAML: {sentence.format(*match.groups(), **lines)}", lines[where])
     return Malformed(f"not valid YAML: {printable(problem)}", lines["here"])
 
 
 def printable(text: str, most: int = 80) -> str:
     """A text from a file made fit for one line of a terminal."""
-    text = text if text.isprintable() else repr(text)[1:-1]
-    return text if len(text) <= most else text[: most - 1] + "…"
+    cut = text if len(text) <= most else text[: most - 1] + "…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
 
 
 def shown(value: Any) -> str:
@@ -230,4 +249,12 @@ def shown(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return printable(f"[{', '.join(shown(item) for item in value[:20])}]", 60)
-    return printable(repr(value), 60)
+    if isinstance(value, str) and len(value) > 60:
+        value = value[:59] + "…"
+    return repr(value) if isinstance(value, str) else printable(repr(value), 60)
+
+
+def dotted(path: KeyPath) -> str:
+    """``tasks[0].source.kind``."""
+    steps = (f"[{step}]" if isinstance(step, int) else f".{printable(step) or repr(step)}" for step in path)
+    return "".join(steps).lstrip(".")

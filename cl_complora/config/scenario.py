@@ -26,7 +26,7 @@ class Model(Section):
     @model_validator(mode="after")
     def _embedded_is_complete(self) -> Model:
         if self.name == "embedded" and self.config is None and self.pretrained is not None:
-            message = "the embedded model brings its own weights; leave pretrained out, or give the name of another model"
+            message = "the embedded model brings its own weights; leave pretrained out or name another model"
             raise refused(message, "pretrained", because=[("name",)])
         return self
 

@@ -57,6 +57,7 @@ class Subspace(Section):
 
 
 Matrix = Literal["q", "k", "v", "o", "fc", "proj", "other"]
+Layer = Annotated[int, Field(ge=-MOST, le=MOST)]
 
 
 class Adapter(Section):
@@ -70,7 +71,7 @@ class Adapter(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     towers: Annotated[list[Literal["vision", "text"]], Field(min_length=1), EachOnce] = ["vision", "text"]
     matrices: Annotated[list[Matrix], Field(min_length=1), EachOnce] = ["q", "k", "v"]
-    layers: Annotated[list[Annotated[int, Field(ge=-MOST, le=MOST)]], Field(min_length=1), EachOnce] | None = None
+    layers: Annotated[list[Layer], Field(min_length=1, max_length=1000), EachOnce] | None = None
     """Blocks to adapt; negative numbers count from the last; all by default."""
     subspace: Subspace = Subspace(select="none")
 
@@ -80,7 +81,7 @@ class Adapter(Section):
         idle = [key for key in type(self).model_fields if key in self.model_fields_set - used]
         if idle:
             kinds = "lowrank or full" if idle == ["towers"] else "lowrank"
-            message = f"{_have(idle)} no effect with kind: {self.kind}, only with kind: {kinds}"
+            message = f"{_idle(idle)} with kind: {self.kind}, only with kind: {kinds}"
             raise refused(message, idle[0], because=[("kind",)])
         return self
 
@@ -107,7 +108,7 @@ class Ewc(Section):
     @model_validator(mode="after")
     def _decay_needs_online(self) -> Ewc:
         if "decay" in self.model_fields_set and not self.online:
-            raise refused("decay has no effect with online: false", "decay", because=[("online",)])
+            raise refused("has no effect with online: false", "decay", because=[("online",)])
         return self
 
 
@@ -154,11 +155,10 @@ class Optimiser(Section):
     @model_validator(mode="after")
     def _momentum_is_sgd(self) -> Optimiser:
         if "momentum" in self.model_fields_set and self.name != "sgd":
-            message = f"momentum has no effect with name: {self.name}, only with name: sgd"
+            message = f"has no effect with name: {self.name}, only with name: sgd"
             raise refused(message, "momentum", because=[("name",)])
         if "betas" in self.model_fields_set and self.name == "sgd":
-            message = "betas have no effect with name: sgd, only with name: adam or adamw"
-            raise refused(message, "betas", because=[("name",)])
+            raise refused("has no effect with name: sgd, only with name: adam or adamw", "betas", because=[("name",)])
         return self
 
 
@@ -218,10 +218,11 @@ class Strategy(Section):
             raise refused(message, "optimiser", because=[("adapter", "kind")])
         idle = [part for part in ("optimiser", "regularisers", "memory") if getattr(self, part)]
         if kind == "none" and idle:
-            message = f"{_have(idle)} no effect with adapter kind none, which trains nothing"
+            message = f"{_idle(idle)} with adapter kind none, which trains nothing"
             raise refused(message, idle[0], because=[("adapter", "kind")])
         return self
 
 
-def _have(keys: list[str]) -> str:
-    return f"{', '.join(keys)} {'have' if len(keys) > 1 or keys[0].endswith('s') else 'has'}"
+def _idle(keys: list[str]) -> str:
+    also = f" (nor {'has' if len(keys) == 2 else 'have'} {', '.join(keys[1:])})" if len(keys) > 1 else ""
+    return f"has no effect{also}"

@@ -21,17 +21,19 @@ MAX_PIXELS = 200_000_000
 
 @dataclass(frozen=True)
 class Pixels:
-    """The part of a model's preprocessing that comes before normalisation.
+    """The part of a model's preprocessing that comes before normalisation, bit for bit as open_clip does it.
 
     Attributes:
         size: (height, width) of the model's input.
         resize: ``shortest`` (CLIP: short side to size, then centre crop), ``longest`` (pad) or ``squash``.
         interpolation: ``bicubic`` or ``bilinear``.
+        fill: grey level of the padding.
     """
 
     size: tuple[int, int]
     resize: Literal["shortest", "longest", "squash"] = "shortest"
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    fill: int = 0
 
     def read(self, path: Path) -> Tensor:
         """``3 × H × W`` uint8 of an image file (EXIF rotation applied, any mode to RGB).
@@ -52,22 +54,38 @@ class Pixels:
     def fit(self, image: Image.Image) -> Tensor:
         """Resize and crop an RGB image to ``3 × H × W`` uint8."""
         height, width = self.size
-        method = Image.Resampling.BICUBIC if self.interpolation == "bicubic" else Image.Resampling.BILINEAR
-        if self.resize == "squash":
-            image = image.resize((width, height), method)
-        else:
-            ratios = (width / image.width, height / image.height)
-            ratio = max(ratios) if self.resize == "shortest" else min(ratios)
-            scaled = (max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
-            if scaled != image.size:
-                image = image.resize(scaled, method)
-            image = _centre(image, width, height)
+        method = Image.Resampling.BILINEAR if self.interpolation == "bilinear" else Image.Resampling.BICUBIC
+        if self.resize == "shortest" and height != width:
+            method = Image.Resampling.BICUBIC  # the only one that open_clip uses here
+        scaled = self._scaled(image.width, image.height)
+        if scaled != image.size:
+            image = image.resize(scaled, method)
+        if image.size != (width, height):
+            image = _centre(image, width, height, self.fill)
         return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(height, width, 3).permute(2, 0, 1)
 
+    def _scaled(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) of an image after resizing, rounded as open_clip and torchvision round."""
+        target_height, target_width = self.size
+        if self.resize == "squash":
+            return target_width, target_height
+        if self.resize == "shortest" and target_height == target_width:
+            short = min(width, height)
+            return int(target_width * width / short), int(target_width * height / short)
+        ratios = (height / target_height, width / target_width)
+        ratio = min(ratios) if self.resize == "shortest" else max(ratios)
+        return max(1, round(width / ratio)), max(1, round(height / ratio))
 
-def _centre(image: Image.Image, width: int, height: int) -> Image.Image:
-    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
-    return image.crop((left, top, left + width, top + height))  # crop pads with black outside the image
+
+def _centre(image: Image.Image, width: int, height: int, fill: int) -> Image.Image:
+    canvas = Image.new("RGB", (width, height), (fill, fill, fill))
+    canvas.paste(image, (_offset(image.width, width), _offset(image.height, height)))
+    return canvas
+
+
+def _offset(length: int, room: int) -> int:
+    # Half a pixel goes to the right or below in padding, and to even numbers in cropping.
+    return (room - length) // 2 if length < room else -round((length - room) / 2)
 
 
 def augment(images: Tensor, crop: tuple[float, float], flip: bool, generator: torch.Generator) -> Tensor:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from ..config.loading import Located
 from ..config.scenario import DEFAULT_PROMPTS, Augmentation, Scenario, Task, ZeroShotSet
 from ..errors import UserError
+from ..files import write_text
+from .labels import LabelSpace
 from .sources import Item, Source, open_source
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..clip.text import LabelSpace
     from .pixels import Pixels
 
 
@@ -267,8 +268,6 @@ def load(plans: Plans, protocol: str, pixels: Pixels, loss_classes: str = "seen"
         pixels: resize and crop of the model.
         loss_classes: ``seen`` or ``task``, the classes that a training loss contrasts (class-incremental only).
     """
-    from ..clip.text import LabelSpace
-
     own = [LabelSpace.from_templates(p.class_names, p.prompts) for p in plans.tasks]
     seen: list[LabelSpace] = []
     for space in own:
@@ -321,6 +320,4 @@ def _images(source: Source, items: Sequence[Item], pixels: Pixels, position: Seq
 
 def write_manifest(path: Path, chosen: Plan) -> None:
     """Write a plan's images as JSON lines, one per image."""
-    from ..rundir import write_text
-
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in chosen.manifest()))

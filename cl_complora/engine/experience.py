@@ -10,7 +10,7 @@ from avalanche.benchmarks.utils import AvalancheDataset, DataAttribute
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from ..clip.text import LabelSpace
+from ..data.labels import LabelSpace
 from ..data.pixels import augment
 from ..data.stream import Images, TaskData
 

@@ -14,8 +14,8 @@ from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..clip.text import LabelSpace
 from ..config.strategy import Ewc, L2Init, Lwf
+from ..data.labels import LabelSpace
 from .adapter import AdapterPlugin
 from .fisher import diagonal_fisher
 from .subspaces import stable_seed
@@ -92,7 +92,7 @@ class EwcPlugin(RegulariserPlugin, supports_distributed=False):
         weights = self.adapter.effective_weights()
         total = sum(
             (fisher[key] * (weights[key] - anchor[key]).square()).sum()
-            for fisher, anchor in zip(self.fisher, self.anchor)
+            for fisher, anchor in zip(self.fisher, self.anchor, strict=True)
             for key in fisher
         )
         return 0.5 * self.settings.strength * total
@@ -155,7 +155,7 @@ class LwfPlugin(RegulariserPlugin, supports_distributed=False):
             teacher = model.image_features(images)
         student = model.image_features(images)
         losses = []
-        for space, texts in zip(self.spaces, self._teacher_texts):
+        for space, texts in zip(self.spaces, self._teacher_texts, strict=True):
             target = F.softmax(scale * teacher @ texts.mT, dim=1)
             output = F.log_softmax(scale * student @ model.text.features(space).mT, dim=1)
             losses.append(F.kl_div(output, target, reduction="batchmean"))

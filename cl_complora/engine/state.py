@@ -11,8 +11,9 @@ from safetensors import SafetensorError
 
 from ..data.stream import TaskData
 from ..errors import UserError
+from ..files import slug, write_bytes
 from ..lowrank import TaskDelta
-from ..rundir import RunDir, slug, write_bytes
+from ..rundir import RunDir
 from .regularisers import LwfPlugin, RegulariserPlugin
 from .replay import ReplayPlugin
 

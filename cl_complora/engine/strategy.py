@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from ..clip.classifier import ClipClassifier
-from ..clip.text import LabelSpace
 from ..config.strategy import Training
+from ..data.labels import LabelSpace
 from .experience import ClipExperience, TrainingBatches, one_template
 from .subspaces import stable_seed
 

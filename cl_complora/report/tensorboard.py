@@ -44,7 +44,7 @@ class BoardWriter:
         """One row of the matrix (index 0: the untouched model) and what came with it."""
         self.rows.append(row)
         self.zero_shot.append(zero_shot)
-        scalars = {f"accuracy/{task}": value for task, value in zip(self.tasks, row)}
+        scalars = {f"accuracy/{task}": value for task, value in zip(self.tasks, row, strict=True)}
         for name, value in zero_shot.items():
             scalars[f"zero_shot/{name}"] = value
             scalars[f"retention/{name}"] = metrics.retention([self.zero_shot[0][name], value])
@@ -54,7 +54,10 @@ class BoardWriter:
             scalars |= {f"stream/{name}": summary[name] for name in _HEADLINES}
             if summary["last"] == summary["last"]:
                 for task, forgotten, moved in zip(
-                    self.tasks, metrics.forgetting(trained), metrics.backward_transfer(trained)
+                    self.tasks[:index],
+                    metrics.forgetting(trained),
+                    metrics.backward_transfer(trained),
+                    strict=True,
                 ):
                     scalars |= {f"forgetting/{task}": forgotten, f"bwt/{task}": moved}
             scalars |= {f"update/{key}": detail[key] for key in ("delta_norm", "protected_overlap") if key in detail}

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from .canvas import COLOURS, IMAGE_SIZE, blend, colour, glyph, parse, sprite
-from .captions import Thing, caption_pair, caption_single, caption_several, caption_whole
+from .captions import Thing, caption_pair, caption_several, caption_single, caption_whole
 from .concepts import CONCEPTS, INDEX
 from .objects import NATURAL, OBJECTS, SHAPES
 from .patterns import PATTERNS, TEXTURES, pattern
@@ -221,11 +221,8 @@ def sample(rng: np.random.Generator, stock: Stock, busy: float = 1.0) -> Picture
     Args:
         busy: 0 for plain backgrounds and single things only, 1 for everything (the curriculum's knob).
     """
-    draw = rng.random()
-    for kind, share in _MIX:
-        if draw < share:
-            break
-        draw -= share
+    kinds, shares = zip(*_MIX, strict=True)
+    kind = kinds[int(np.searchsorted(np.cumsum(shares), rng.random(), side="right").clip(max=len(kinds) - 1))]
     if kind in ("pair", "several") and rng.random() > busy:
         kind = "single"
     if kind == "single":

@@ -33,7 +33,7 @@ import typer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...rundir import write_bytes, write_json, write_text
+from ...files import write_bytes, write_json, write_text
 from . import ASSETS
 from .captions import FRAMES
 from .concepts import CONCEPTS
@@ -192,13 +192,22 @@ def _encode_text(model: nn.Module, tokens: Tensor) -> Tensor:
 
 
 def train(
-    state: State, images: int, seed: int, lr: float, folder: Path, every: float, workers: int, clock: float | None = None
+    state: State,
+    images: int,
+    seed: int,
+    lr: float,
+    folder: Path,
+    every: float,
+    workers: int,
+    clock: float | None = None,
+    stop: int | None = None,
 ) -> None:
     """Train to ``images`` pictures, logging and saving every ``every`` seconds.
 
     Args:
         clock: plan the schedule for this many seconds instead of for ``images``; how far the run is, is then the larger
             share of the two (for a machine whose speed is not known beforehand).
+        stop: break off after this many images, as an interruption would.
     """
     tokenize = tokenizer()
     began, since = time.perf_counter() - state.seconds, time.perf_counter()
@@ -206,7 +215,7 @@ def train(
     for pixels, captions, labels in Pictures(seed, images, state.images, workers):
         state.seconds = time.perf_counter() - began
         done = state.images / images if clock is None else max(state.images / images, state.seconds / clock)
-        if done >= 1:
+        if done >= 1 or (stop is not None and state.images >= stop):
             break
         # Warm-up, a plateau, and a linear decay to zero over the last 60 %.
         factor = min(1.0, state.images / (300 * BATCH)) * min(1.0, (1 - done) / 0.6)

@@ -1,0 +1,46 @@
+"""Label spaces: the classes that images are told apart into, each with the texts that describe it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """The classes that an image is classified into, each with its prompts.
+
+    Attributes:
+        class_names: names in label order.
+        prompts: for every class the full texts (template filled in); all classes have the same number.
+    """
+
+    class_names: tuple[str, ...]
+    prompts: tuple[tuple[str, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.class_names)
+
+    @classmethod
+    def from_templates(cls, class_names: Sequence[str], templates: Sequence[str]) -> LabelSpace:
+        """Every class name filled into every template (``"a photo of a {}."``)."""
+        # Not str.format: a class name or template from a data file may hold braces of its own.
+        prompts = tuple(tuple(template.replace("{}", name) for template in templates) for name in class_names)
+        return cls(tuple(class_names), prompts)
+
+    @property
+    def templates(self) -> int:
+        """Number of prompts per class."""
+        return len(self.prompts[0])
+
+    def with_template(self, index: int) -> LabelSpace:
+        """The same classes with their ``index``-th prompt only."""
+        return LabelSpace(self.class_names, tuple((texts[index],) for texts in self.prompts))
+
+    def joined(self, other: LabelSpace) -> LabelSpace:
+        """This space followed by the classes of ``other`` that are new; prompt counts are evened by repetition."""
+        new = [i for i, name in enumerate(other.class_names) if name not in self.class_names]
+        prompts = self.prompts + tuple(other.prompts[i] for i in new)
+        most = max(len(texts) for texts in prompts)
+        even = tuple(tuple(texts[i % len(texts)] for i in range(most)) for texts in prompts)
+        return LabelSpace(self.class_names + tuple(other.class_names[i] for i in new), even)
