@@ -333,7 +333,11 @@ class _Stage:
         began = time.perf_counter()
         if not self.evaluate:
             return [float("nan")] * len(data.tasks), dict.fromkeys(data.zero_shot, float("nan")), 0.0
-        row = [accuracy(self.model, task.test.pixels, task.test.labels, task.space) for task in data.tasks]
+        parts = [task.test if self.scenario.measure == "test" else task.validation for task in data.tasks]
+        row = [
+            accuracy(self.model, part.pixels, part.labels, task.space)
+            for task, part in zip(data.tasks, parts, strict=True)
+        ]
         zero_shot = {
             name: accuracy(self.model, images.pixels, images.labels, space)
             for name, (images, space) in data.zero_shot.items()

@@ -18,7 +18,8 @@ from cl_complora import metrics
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.errors import UserError
 from cl_complora.lowrank import TaskDelta
-from cl_complora.run import Quiet, run
+from cl_complora.progress import Quiet
+from cl_complora.run import run
 from cl_complora.subspace import Keep, principal
 
 
@@ -205,3 +206,24 @@ def test_tensorboard_has_the_task_index_on_its_axis(finished):
     assert events.Scalars("forgetting/warm")[-1].value == pytest.approx(metrics.forgetting(results["accuracy"])[0])
     assert events.Scalars("retention/colours")[-1].value == pytest.approx(results["retention"]["colours"], abs=1e-4)
     assert [e.step for e in events.Scalars("train/loss")] == list(range(1, 9))
+
+
+def test_validation_shots_can_be_measured_instead_of_test_images(tmp_path, tiny_scenario, tiny_strategy, monkeypatch):
+    """Choosing hyper-parameters must not see a test label: changing all of them changes nothing that was measured."""
+    from cl_complora.data import stream
+
+    settings = ["validation_shots=2", "measure=validation"]
+
+    def measured(out):
+        return run(load_scenario(str(tiny_scenario), settings), load_strategy(str(tiny_strategy)), out=out).results["accuracy"]
+
+    honest, load = measured(tmp_path / "a"), stream.load
+
+    def wrong_labels(*arguments, **options):
+        data = load(*arguments, **options)
+        for task in data.tasks:
+            task.test.labels.fill_(0)
+        return data
+
+    monkeypatch.setattr(stream, "load", wrong_labels)
+    assert measured(tmp_path / "b") == honest

@@ -15,7 +15,8 @@ from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.model import load_clip
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.engine.state import load_delta
-from cl_complora.run import Quiet, run
+from cl_complora.progress import Quiet
+from cl_complora.run import run
 from cl_complora.rundir import RunDir
 
 QUICK = ["training.steps=3", "training.batch_size=4"]

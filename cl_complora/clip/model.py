@@ -15,7 +15,7 @@ from pathlib import Path
 
 import open_clip
 import torch
-from open_clip.transform import PreprocessCfg
+from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor, nn
 
 from ..config.scenario import Model
@@ -118,11 +118,12 @@ def _create(name: str, pretrained: str | None, preprocess: dict) -> nn.Module:
 def _preprocessing(model: nn.Module, name: str) -> tuple[Pixels, tuple[float, ...], tuple[float, ...]]:
     config = PreprocessCfg(**model.visual.preprocess_cfg)
     try:
-        normalise = open_clip.transform.image_transform_v2(config, is_train=False).transforms[-1]
+        normalise = image_transform_v2(config, is_train=False).transforms[-1]
     except (AssertionError, TypeError, ValueError):
         raise UserError(f"{name}: its preprocessing is none that open_clip knows: {config}") from None
     interpolation = "bilinear" if config.interpolation == "bilinear" else "bicubic"  # as open_clip takes "random"
-    pixels = Pixels(config.input_size[1:], config.resize_mode, interpolation, config.fill_color)
+    size = (config.size, config.size) if isinstance(config.size, int) else tuple(config.size)
+    pixels = Pixels(size, config.resize_mode, interpolation, config.fill_color)
     return pixels, tuple(normalise.mean), tuple(normalise.std)
 
 
@@ -220,6 +221,8 @@ def _file_fault(error: Exception) -> str:
         return "it is a TorchScript archive, which can hold code; save its state_dict() to a file and give that one"
     if isinstance(error, pickle.UnpicklingError):
         return "it is no file of plain tensors (objects and code are not loaded)"
+    if isinstance(error, StopIteration | AttributeError):  # of open_clip, on the first entry of what it takes for a dict
+        return "it holds no weights by name"
     if "state_dict for" in text:
         return f"its weights are those of another architecture ({_reason(error)})"
     return _reason(error)
@@ -231,7 +234,8 @@ def _reason(error: Exception) -> str:
 
 
 def _close(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=3)
+    spelt = {other.lower(): other for other in known}
+    close = [spelt[other] for other in difflib.get_close_matches(name.lower(), spelt, n=3)]
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 

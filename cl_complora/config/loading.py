@@ -136,7 +136,7 @@ def _told(fault: Fault, file: str, origins: dict[KeyPath, int | str]) -> str:
         if isinstance(text, str) and any(_overlap(place, path) for path in (fault.path, *fault.because))
     ]
     hint = f" (with {', '.join(changed)})" if changed else ""
-    return f"{file}:{origin}: {key + ': ' if key else ''}{sentence}{hint}"
+    return f"{printable(file, 4096)}:{origin}: {key + ': ' if key else ''}{sentence}{hint}"
 
 
 def _overlap(one: KeyPath, other: KeyPath) -> bool:
@@ -253,7 +253,7 @@ def _sweep_faults(strategy: Strategy, data: dict, overrides: Sequence[str]) -> l
 def _trial_faults(trial: dict, key: str, value: float) -> list[tuple[bool, str]]:
     """(whether it is the value's fault, sentence) of everything wrong once a swept value is in place."""
     try:
-        _put(trial, _steps(key), value)
+        path, _ = _put(trial, _steps(key), value)
         Strategy.model_validate(trial)
     except _NoSuchPlace as error:
         return [(False, f"names no setting of this strategy: {error}")]
@@ -261,7 +261,7 @@ def _trial_faults(trial: dict, key: str, value: float) -> list[tuple[bool, str]]
         return [
             (False, f"names no setting of this strategy: {fault.sentence}")
             if fault.unknown
-            else (True, fault.sentence if dotted(fault.path) == key else f"{dotted(fault.path)}: {fault.sentence}")
+            else (True, fault.sentence if fault.path == path else f"{dotted(fault.path)}: {fault.sentence}")
             for fault in faults(error, Strategy, trial)
         ]
     return []

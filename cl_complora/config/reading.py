@@ -89,6 +89,7 @@ def read_yaml(path: Path, file: str) -> tuple[Any, Lines]:
     Raises:
         UserError: if the file cannot be read, is not YAML, is too large, repeats a key or uses a tag.
     """
+    file = printable(file, 4096)
     try:
         with path.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
@@ -216,6 +217,8 @@ _SYNTAX: tuple[tuple[str, str, str], ...] = (
     (_CLOSING + r"'<(?:stream|document)", "start", "this bracket is never closed: '{0}' is missing"),
     (_CLOSING, "start", "after this bracket a ',' or the closing '{0}' is missing, noticed in line {here}"),
     (r"expected <block end>", "here", "does not fit what begins in line {start}: check indentation and quotes"),
+    (r"expected the node content, but found", "here", "a value is missing before this place"),
+    (r"expected '<document start>', but found", "here", "does not belong to what stands before it"),
     (r"undefined alias '?([^']*)'?", "here", "the alias *{0} has no anchor &{0} before it"),
     (r"but found another document", "here", "a second document ('---'); one file holds one configuration"),
 )

@@ -23,13 +23,6 @@ class Model(Section):
     config: Text | None = None
     """An open_clip model-config JSON file for an architecture that open_clip does not know."""
 
-    @model_validator(mode="after")
-    def _embedded_is_complete(self) -> Model:
-        if self.name == "embedded" and self.config is None and self.pretrained is not None:
-            message = "the embedded model brings its own weights; leave pretrained out or name another model"
-            raise refused(message, "pretrained", because=[("name",)])
-        return self
-
 
 class Augmentation(Section):
     """What may happen to a training image; a property of the data (a flipped digit is another digit)."""
@@ -97,12 +90,28 @@ class Scenario(Section):
     shots: Count | Literal["all"] = 8
     validation_shots: CountOrZero = 0
     """Images per class set apart from the training pool, for choosing hyper-parameters."""
+    measure: Literal["test", "validation"] = "test"
+    """Which images the accuracy matrix is measured on: ``validation`` for choosing hyper-parameters without the test set."""
     prompts: Annotated[list[Template], Field(min_length=1)] = DEFAULT_PROMPTS
     test_limit: Count | None = None
     augment: Augmentation = Augmentation()
     tasks: Annotated[list[Task], Field(min_length=1)]
     zero_shot: list[ZeroShotSet] = []
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1), EachOnce] = [0, 1, 2]
+
+    @model_validator(mode="after")
+    def _embedded_is_complete(self) -> Scenario:
+        model = self.model
+        if model.name == "embedded" and model.config is None and model.pretrained is not None:
+            message = "the embedded model brings its own weights; leave pretrained out or name another model"
+            raise refused(message, "model", "pretrained", because=[("model", "name")])
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_measure(self) -> Scenario:
+        if self.measure == "validation" and self.validation_shots == 0:
+            raise ValueError("measure: validation needs validation_shots of at least 1")
+        return self
 
     @model_validator(mode="after")
     def _names_once(self) -> Scenario:

@@ -1,0 +1,114 @@
+"""The table of docs/embedded-world.md: methods on the embedded stream, learning rates chosen on validation shots.
+
+    python benchmarks/embedded_study.py --out runs/study --jobs 2
+
+For every method each learning rate of its YAML's sweep is run once (seed 0) with four validation shots a class and no test image; the one with
+the best mean validation accuracy at the end of the stream is then run with every seed and tested. Finished runs are reused, so the
+study can be interrupted. Writes study.json and study.md into --out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from cl_complora.config import load_strategy
+from cl_complora.files import write_json, write_text
+
+RATE = "optimiser.lr"
+VALIDATION = ("validation_shots=4", "measure=validation")
+COLUMNS = ("average", "last", "forgetting", "transfer")
+
+
+def run(scenario: str, method: str, seed: int, out: Path, settings: tuple[str, ...]) -> dict:
+    """One run in a process of its own with one thread; its results.json."""
+    folder = out / scenario / method / f"seed{seed}"
+    command = [sys.executable, "-m", "cl_complora", "run", scenario, "--strategy", method, "--seed", str(seed), "--out", str(out)]
+    for setting in settings:
+        command += ["--set", setting]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))
+
+
+def rates(method: str) -> list[float]:
+    """Learning rates that the method's YAML declares worth trying."""
+    return [float(rate) for rate in load_strategy(method).value.sweep.get(RATE, [])]
+
+
+def study(scenario: str, methods: list[str], seeds: list[int], out: Path, jobs: int) -> dict:
+    """Sweep, choose, repeat; all figures of all methods."""
+    found: dict = {"scenario": scenario, "seeds": seeds, "methods": {}}
+    with ThreadPoolExecutor(jobs) as pool:
+        trials = {
+            (method, rate): pool.submit(
+                run, scenario, method, 0, out / f"validation-{rate:g}", (*VALIDATION, f"{RATE}={rate:g}")
+            )
+            for method in methods
+            for rate in rates(method)
+        }
+        curves: dict[str, dict[str, dict]] = {method: {} for method in methods}
+        for (method, rate), trial in trials.items():
+            results = trial.result()
+            curves[method][f"{rate:g}"] = {"validation_last": results["last"], "retention": results["retention"]}
+            print(f"{method} {RATE}={rate:g}: validation last {100 * results['last']:.1f}, {results['retention']}", flush=True)
+        chosen = {m: max(curves[m], key=lambda rate, m=m: curves[m][rate]["validation_last"]) if curves[m] else None for m in methods}
+        tests = {}
+        for method in methods:
+            settings = (f"{RATE}={chosen[method]}",) if chosen[method] else ()
+            tests[method] = [pool.submit(run, scenario, method, seed, out / "test", settings) for seed in seeds]
+        for method in methods:
+            results = [test.result() for test in tests[method]]
+            found["methods"][method] = {
+                "chosen": chosen[method],
+                "curve": curves[method],
+                **{key: [r[key] for r in results] for key in COLUMNS},
+                "learned": [float(np.mean([r["accuracy"][i + 1][i] for i in range(len(r["tasks"]))])) for r in results],
+                "retention": [next(iter(r["retention"].values())) for r in results],
+                "delta_norm": [float(np.mean([d["delta_norm"] for d in r["tasks_detail"]])) for r in results],
+                "parameters": results[0]["tasks_detail"][0]["trainable_parameters"],
+            }
+    return found
+
+
+def table(found: dict) -> str:
+    """The figures as Markdown, mean ± standard deviation over seeds."""
+    head = "| method | learning rate | learned | Last | forgetting | Average | Transfer | retention (points) | ‖ΔW‖ a task | trained |"
+    lines = [head, "|---" * 10 + "|"]
+    for method, f in found["methods"].items():
+        cells = [_cell(f[key], 100) for key in ("learned", "last", "forgetting", "average", "transfer")]
+        cells += [_cell(f["retention"], 1, sign=True), _cell(f["delta_norm"], 1, digits=2), f"{f['parameters']:,}"]
+        lines.append(f"| {method} | {f['chosen'] or '–'} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(values: list[float], scale: float, sign: bool = False, digits: int = 1) -> str:
+    mean, spread = scale * float(np.mean(values)), scale * float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return f"{mean:{'+' if sign else ''}.{digits}f} ± {spread:.{digits}f}"
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Where runs and tables go.")] = Path("runs/study"),
+    scenario: Annotated[str, typer.Option(help="Scenario.")] = "embedded",
+    methods: Annotated[str, typer.Option(help="Strategies, separated by commas.")] = "zeroshot,finetune,lora,complora",
+    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
+    jobs: Annotated[int, typer.Option(help="Runs at a time, one thread each.")] = 2,
+) -> None:
+    """Run the study and write its tables."""
+    found = study(scenario, methods.split(","), [int(seed) for seed in seeds.split(",")], out, jobs)
+    write_json(out / "study.json", found)
+    write_text(out / "study.md", table(found))
+    print(table(found))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,102 @@
+"""The command line as a new user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+
+def cli(*arguments: str, cwd=None, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "cl_complora", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=os.environ | environment, timeout=300)
+
+
+def test_help_is_fast_and_names_the_commands():
+    began = time.perf_counter()
+    done = cli("--help")
+    assert done.returncode == 0 and time.perf_counter() - began < 5
+    for command in ("run", "check", "list"):
+        assert command in done.stdout
+
+
+def test_version():
+    assert cli("--version").stdout.startswith("cl-complora 0.")
+
+
+def test_a_run_prints_its_table_and_its_folder(tmp_path, tiny_scenario, tiny_strategy):
+    done = cli("run", tiny_scenario, "--strategy", tiny_strategy, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for word in ("warm", "cold", "colours", "Transfer", "Average", "Last", "Forgetting", "BWT", "Retention", "(zero-shot)"):
+        assert word in done.stdout
+    folder = tmp_path / "runs" / "tiny" / "quick" / "seed0"
+    assert "runs/tiny/quick/seed0" in done.stdout and (folder / "results.json").exists()
+    assert "Traceback" not in done.stderr and not done.stderr.strip()
+    again = cli("run", tiny_scenario, "--strategy", tiny_strategy, cwd=tmp_path)
+    assert again.returncode == 0 and "found finished" in again.stdout
+
+
+def test_settings_models_and_seeds_from_the_command_line(tmp_path, tiny_scenario, tiny_strategy, tiny_files):
+    config, weights = tiny_files
+    done = cli(
+        "run", tiny_scenario, "-s", tiny_strategy, "--seed", 3, "--set", "training.steps=2", "--set", "shots=2",
+        "--model-config", config, "--pretrained", weights, "--out", "here", "--device", "cpu", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "here" / "tiny" / "quick" / "seed3" / "results.json").read_text())
+    assert results["seed"] == 3 and results["model"]["pretrained"] == "tiny_clip.safetensors"
+    assert all(detail["steps"] == 2 and detail["shots"] == 2 for detail in results["tasks_detail"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragments"),
+    [
+        (("run", "nowhere"), ("no scenario named 'nowhere'", "embedded")),
+        (("run", "--strategy", "compl0ra"), ("no strategy named 'compl0ra'", "did you mean 'complora'")),
+        (("run", "missing.yaml"), ("missing.yaml", "no such file")),
+        (("run", "--device", "tpu"), ("--device tpu", "auto, cpu, cuda")),
+        (("run", "--set", "optimiser.lr=-1"), ("optimiser.lr", "greater than 0")),
+        (("run", "--set", "nonsense=1"), ("nonsense", "unknown key")),
+        (("run", "--model", "ViT-Z-99"), ("ViT-Z-99", "not an open_clip model")),
+        (("list", "planets"), ("planets", "scenarios, strategies, models, datasets")),
+        (("check", "complora", "nowhere"), ("nowhere",)),
+    ],
+)
+def test_mistakes_get_one_line_and_exit_code_two(tmp_path, arguments, fragments):
+    done = cli(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ")
+    assert all(fragment in lines[0] for fragment in fragments), lines[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_strategy_that_does_not_fit_the_model_writes_nothing(tmp_path, tiny_scenario, tiny_strategy):
+    done = cli("run", tiny_scenario, "-s", tiny_strategy, "--set", "adapter.layers=[17]", cwd=tmp_path)
+    assert done.returncode == 2 and "no matrix of this model" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("what", ["scenarios", "strategies", "datasets", "models"])
+def test_lists(what):
+    done = cli("list", what)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) >= 3
+    assert {"scenarios": "embedded", "strategies": "complora", "datasets": "general", "models": "ViT-B-16"}[what] in done.stdout
+
+
+def test_check_tells_what_it_found(tiny_scenario, tiny_strategy):
+    done = cli("check", tiny_scenario, tiny_strategy, "lora")
+    assert done.returncode == 0 and done.stdout.count("is fine") == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs script(1) of util-linux to give the program a terminal")
+def test_on_a_terminal_it_draws_progress(tmp_path, tiny_scenario, tiny_strategy):
+    command = f"{sys.executable} -m cl_complora run {tiny_scenario} -s {tiny_strategy}"
+    done = subprocess.run(
+        ["script", "-qec", command, "/dev/null"], capture_output=True, text=True, cwd=tmp_path, timeout=300
+    )
+    assert done.returncode == 0 and "\x1b[" in done.stdout and "Retention" in done.stdout

@@ -1,0 +1,200 @@
+"""EWC, LwF and L2 against references: naive per-sample gradients, and Avalanche's own plugins where those work."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from avalanche.training.regularization import LearningWithoutForgetting
+from conftest import tiny_clip
+from torch.nn import functional as F
+
+from cl_complora.clip.classifier import ClipClassifier
+from cl_complora.clip.slots import open_slots
+from cl_complora.config.scenario import Augmentation
+from cl_complora.config.strategy import Ewc, L2Init, Lwf
+from cl_complora.data.labels import LabelSpace
+from cl_complora.data.stream import Images, TaskData
+from cl_complora.engine.adapter import FullPlugin
+from cl_complora.engine.experience import ClipExperience
+from cl_complora.engine.fisher import diagonal_fisher
+from cl_complora.engine.plugin import CompLoRAPlugin
+from cl_complora.engine.regularisers import EwcPlugin, L2InitPlugin, LwfPlugin
+
+SPACE = LabelSpace.from_templates(["red", "green", "blue"], ["a photo of a {}"])
+
+
+def experience(images: int = 5) -> ClipExperience:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    data = Images(pixels, torch.arange(images) % 3)
+    return ClipExperience([TaskData("t", 0, SPACE, SPACE, data, data, data, Augmentation(), None)], 0)
+
+
+@pytest.fixture
+def model(tokenizer) -> ClipClassifier:
+    classifier = ClipClassifier(tiny_clip(), tokenizer, SPACE)
+    open_slots(classifier.clip)
+    return classifier.eval()
+
+
+class Step:
+    """What a plugin reads of a strategy in the middle of a step."""
+
+    def __init__(self, model: ClipClassifier, x: torch.Tensor, where: ClipExperience) -> None:
+        self.model, self.mb_x, self.experience, self.loss = model, x, where, torch.zeros(())
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 16])
+def test_the_fisher_is_the_mean_square_of_per_sample_gradients(model, chunk):
+    where = experience()
+    plugin = CompLoRAPlugin(rank=2, matrices=["q", "fc"])
+    plugin.prepare(model)
+    weights = {key: w.detach() for key, w in plugin.effective_weights().items()}
+    found = diagonal_fisher(model, weights, where, 5, torch.Generator().manual_seed(3), chunk)
+
+    # One backward pass per image, with the same draws.
+    generator = torch.Generator().manual_seed(3)
+    order = torch.randperm(5, generator=generator)[:5]
+    expected = {key: torch.zeros_like(w) for key, w in weights.items()}
+    for part in order.split(chunk):
+        images = model.normalise(where.parts[0].train.pixels[part])
+        with torch.no_grad():
+            p = torch.softmax(model(images, SPACE), 1)
+        labels = torch.multinomial(p, 1, generator=generator).squeeze(1)
+        for image, label in zip(images, labels, strict=True):
+            model.zero_grad()
+            model.text.forget()
+            F.cross_entropy(model(image[None], SPACE), label[None]).backward()
+            for slot in plugin.slots:
+                whole = dict(model.clip.named_parameters())[slot.parameter].grad
+                expected[slot.key] += whole[slot.rows].square() / 5
+    assert found.keys() == expected.keys()
+    for key in found:
+        assert torch.allclose(found[key], expected[key], rtol=1e-3, atol=1e-6 * float(expected[key].max())), key
+
+
+def test_ewc_keeps_only_the_adapted_weights(model):
+    adapter = CompLoRAPlugin(rank=2, matrices=["q", "v"])
+    adapter.prepare(model)
+    size = sum(slot.weight.numel() for slot in adapter.slots)
+    plugin = EwcPlugin(Ewc(kind="ewc", strength=1.0, online=True, samples=3), adapter, 0)
+    for _ in range(3):
+        plugin.after_training_exp(Step(model, None, experience()))
+    assert sum(t.numel() for t in plugin.tensors().values()) == 2 * size
+    apart = EwcPlugin(Ewc(kind="ewc", strength=1.0, online=False, samples=3), adapter, 0)
+    for _ in range(3):
+        apart.after_training_exp(Step(model, None, experience()))
+    assert sum(t.numel() for t in apart.tensors().values()) == 3 * 2 * size
+
+
+def test_the_ewc_penalty_is_the_formula_before_and_after_a_merge(model):
+    adapter = CompLoRAPlugin(rank=2, matrices=["q"])
+    adapter.prepare(model)
+    plugin = EwcPlugin(Ewc(kind="ewc", strength=3.0, online=True, samples=3), adapter, 0)
+    plugin.after_training_exp(Step(model, None, experience()))
+    adapter.attach(model)
+    with torch.no_grad():
+        for block in adapter.blocks.values():
+            block.B.normal_()
+    attached = plugin.penalty(None)
+    delta = adapter.merge(model)
+    merged = plugin.penalty(None)
+    expected = 1.5 * sum((plugin.fisher[0][key] * (b @ a).square()).sum() for key, (b, a) in delta.factors.items())
+    assert float(expected) > 0
+    assert torch.allclose(attached, expected, rtol=1e-3) and torch.allclose(merged, expected, rtol=1e-3)
+
+
+def test_ewc_survives_its_file_form(model):
+    adapter = CompLoRAPlugin(rank=2, matrices=["q"])
+    adapter.prepare(model)
+    plugins = [EwcPlugin(Ewc(kind="ewc", strength=1.0, online=False, samples=2), adapter, 0) for _ in range(2)]
+    for _ in range(2):
+        plugins[0].after_training_exp(Step(model, None, experience()))
+    plugins[1].load(plugins[0].tensors())
+    assert len(plugins[1].fisher) == 2
+    with torch.no_grad():
+        adapter.slots[0].weight.add_(0.1)
+    assert torch.equal(plugins[0].penalty(None), plugins[1].penalty(None))
+
+
+def test_the_stock_ewc_penalty_agrees(model):
+    """Avalanche's penalty has no ½ and sums over the same Fisher: λ of ours is twice theirs."""
+    from avalanche.training.plugins import EWCPlugin
+    from avalanche.training.utils import ParamData
+
+    adapter = FullPlugin()
+    adapter.attach(model)
+    ours = EwcPlugin(Ewc(kind="ewc", strength=2.0, online=False, samples=4), adapter, 0)
+    ours.after_training_exp(Step(model, None, experience()))
+    stock = EWCPlugin(ewc_lambda=1.0, mode="separate")
+
+    def data(values: dict) -> dict:
+        return {f"clip.{k}": ParamData(f"clip.{k}", init_tensor=v.clone()) for k, v in values.items()}
+
+    stock.importances[0], stock.saved_params[0] = data(ours.fisher[0]), data(ours.anchor[0])
+    with torch.no_grad():
+        for p in adapter.effective_weights().values():
+            p.add_(0.01 * torch.randn_like(p))
+    step = Step(model, None, experience())
+    step.clock = type("Clock", (), {"train_exp_counter": 1})()
+    step.device = torch.device("cpu")
+    stock.before_backward(step)
+    assert torch.allclose(ours.penalty(None), step.loss, rtol=1e-4) and float(step.loss) > 0
+
+
+@pytest.mark.parametrize("kind", ["lowrank", "full"])
+def test_lwf_is_zero_at_the_start_of_a_task_and_grows_as_it_leaves(model, kind):
+    adapter = CompLoRAPlugin(rank=2) if kind == "lowrank" else FullPlugin()
+    plugin = LwfPlugin(Lwf(kind="lwf", strength=1.0), adapter, 0)
+    images = torch.randn(4, 3, 32, 32)
+    step = Step(model, images, experience())
+    assert plugin.penalty(step) is None
+    plugin.after_training_exp(step)
+    adapter.attach(model)
+    plugin.before_training_exp(step)
+    assert float(plugin.penalty(step)) == pytest.approx(0, abs=1e-5)
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.requires_grad:
+                p.add_(0.1 * torch.randn_like(p))
+    assert float(plugin.penalty(step)) > 1e-4
+
+
+@pytest.mark.parametrize("kind", ["lowrank", "full"])
+def test_lwf_agrees_with_avalanche_where_the_stock_one_works(model, kind):
+    """One label space, the stock distillation on the logits of a frozen copy: the same number."""
+    adapter = CompLoRAPlugin(rank=2) if kind == "lowrank" else FullPlugin()
+    plugin = LwfPlugin(Lwf(kind="lwf", strength=1.0, temperature=2.0), adapter, 0)
+    images = torch.randn(4, 3, 32, 32)
+    step = Step(model, images, experience())
+    plugin.after_training_exp(step)
+    teacher = copy.deepcopy(model).eval()
+    adapter.attach(model)
+    plugin.before_training_exp(step)
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.requires_grad:
+                p.add_(0.05 * torch.randn_like(p))
+    stock = LearningWithoutForgetting(alpha=1.0, temperature=2.0)
+    expected = stock._distillation_loss(model(images, SPACE), teacher(images, SPACE).detach(), {0, 1, 2})
+    assert torch.allclose(plugin.penalty(step), expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("to", ["pretrained", "previous"])
+def test_l2_init_is_the_squared_distance(model, to):
+    adapter = FullPlugin(["vision"])
+    plugin = L2InitPlugin(L2Init(kind="l2-init", strength=2.0, to=to), adapter, 0)
+    for round_ in range(2):
+        adapter.attach(model)
+        plugin.before_training_exp(Step(model, None, experience()))
+        names = list(adapter.effective_weights())
+        with torch.no_grad():
+            for p in adapter.effective_weights().values():
+                p.add_(0.1)
+        entries = sum(p.numel() for p in adapter.effective_weights().values())
+        moves = 1 + round_ if to == "pretrained" else 1
+        assert float(plugin.penalty(None)) == pytest.approx(2 * entries * (0.1 * moves) ** 2, rel=1e-2)
+        assert all(name.startswith("visual.") for name in names)
+        adapter.merge(model)
