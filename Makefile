@@ -4,19 +4,17 @@ VENV   ?= .venv
 # Extra words for one call, for example: make test PYTEST_ARGS="-x -k subspace"
 RUN_ARGS     ?=
 PYTEST_ARGS  ?=
-BENCH_ARGS   ?=
 PIP_ARGS     ?=
-FAULT_ROUNDS ?= 25
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.cl_complora-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-faults lint bench clean
+.PHONY: help venv demo test lint clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
-	@echo "Variables: PYTHON=$(PYTHON) VENV=$(VENV) RUN_ARGS PYTEST_ARGS BENCH_ARGS FAULT_ROUNDS PIP_ARGS"
+	@echo "Variables: PYTHON=$(PYTHON) VENV=$(VENV) RUN_ARGS PYTEST_ARGS PIP_ARGS"
 
 venv: $(STAMP)  ## an environment in $(VENV) with the package (editable) and the tested versions
 
@@ -36,14 +34,8 @@ demo: venv  ## the default strategy on the default scenario
 test: venv  ## all tests
 	$(BIN)/python -m pytest tests $(PYTEST_ARGS)
 
-test-faults: venv  ## the fault-injection tests alone, with many more rounds
-	CL_COMPLORA_FAULT_ROUNDS=$(FAULT_ROUNDS) $(BIN)/python -m pytest tests -m faults $(PYTEST_ARGS)
-
 lint: venv  ## ruff check
 	$(BIN)/python -m ruff check .
-
-bench: venv  ## the benchmarks
-	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 clean:  ## build products and caches; the environment and runs/ stay
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

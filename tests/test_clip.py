@@ -127,7 +127,7 @@ def outputs(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     for name, value in expected.items():
-        worst = float((found[name] - value).abs().max())
+        worst = float((found[name] - value).detach().abs().max())
         assert worst <= 1e-5 * max(1.0, float(value.abs().max())), (name, worst)
 
 
@@ -425,6 +425,11 @@ def test_arguments_that_are_not_computed_are_refused():
         attention(x, x, x, need_weights=True)
 
 
+def scaled(attention: nn.Module, scale: float) -> nn.Module:
+    attention.scale = scale
+    return attention
+
+
 @pytest.mark.parametrize(
     "original",
     [
@@ -436,8 +441,9 @@ def test_arguments_that_are_not_computed_are_refused():
         open_clip.transformer.Attention(8, 2, scaled_cosine=True),
         open_clip.transformer.Attention(8, 2, scale_heads=True),
         open_clip.transformer.Attention(8, 2, inner_norm=True),
+        scaled(open_clip.transformer.Attention(8, 2), 1.0),
     ],
-    ids=["bias_k", "add_zero_attn", "kdim", "vdim", "qk norm", "cosine", "head scale", "inner norm"],
+    ids=["bias_k", "add_zero_attn", "kdim", "vdim", "qk norm", "cosine", "head scale", "inner norm", "scale"],
 )
 def test_attention_of_another_kind_is_left_alone(original):
     model = nn.ModuleDict({"attn": original, "fc": nn.Linear(8, 8)})

@@ -394,8 +394,8 @@ BAD = [
     # Files
     whole(S, "empty", "", (1, "a scenario file must hold a mapping (key: value), the file is empty")),
     whole(T, "comment-only", "# x\n\n", (1, "a strategy file must hold a mapping (key: value), the file is empty")),
-    whole(S, "list", "# x\n- a\n- b\n", (2, "must hold a mapping (key: value), got a list")),
-    whole(S, "scalar", "hello\n", (1, "must hold a mapping (key: value), got a single value")),
+    whole(S, "list", "# x\n- a\n- b\n", (2, "a scenario file must hold a mapping (key: value), got a list")),
+    whole(S, "scalar", "hello\n", (1, "a scenario file must hold a mapping (key: value), got a single value")),
     whole(S, "binary", b"\x89PNG\r\n\x1a\n\0\0\xff", (3, "must be text in UTF-8", "binary")),
     whole(S, "utf-16", SCENARIO.encode("utf-16"), (1, "must be text in UTF-8, this is UTF-16")),
     whole(
@@ -596,7 +596,9 @@ def test_a_line_that_an_override_has_spoilt_is_told_with_the_override(folder):
 
 
 def test_overrides_make_sections_and_take_the_place_of_others():
-    located = load_strategy("lora", ["memory={kind: replay}", "memory.per_class=3", "memory.per_class=4", "training="])
+    located = load_strategy(
+        "lora", ["memory={kind: replay}", "memory.per_class=3", "memory.per_class=4", "training={}"]
+    )
     assert located.value.memory.per_class == 4
     assert (located.value.training.steps, load_strategy("lora").value.training.steps) == (100, 80)
     (message,) = refusal("strategy", "lora", ("memory.per_class=3",))
@@ -668,13 +670,10 @@ def test_shipped_files_load_and_open_with_the_command_that_runs_them(kind, path)
 
 RUN_AND_LIST = """
 import atexit, json, sys
-atexit.register(lambda: open(sys.argv[-1], "w").write(json.dumps([m for m in ("torch", "open_clip") if m in sys.modules])))
+path = sys.argv.pop()
+atexit.register(lambda: open(path, "w").write(json.dumps(sorted({"torch", "open_clip"} & set(sys.modules)))))
 from cl_complora.cli import main
-last = sys.argv.pop()
-try:
-    main()
-finally:
-    sys.argv.append(last)
+main()
 """
 
 
@@ -690,7 +689,7 @@ def cli(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess, flo
 
 
 def test_check_tells_all_files_faults_writes_nothing_and_imports_no_torch(folder):
-    bad = [bad for bad in BAD if bad.kind == kind_of(yaml.safe_load(TEXTS[bad.kind])) and bad.name in CLI_CASES]
+    bad = [bad for bad in BAD if bad.name in CLI_CASES]
     for one in bad:
         write(folder, one.name, one.content)
     names = [f"{one.name}.yaml" for one in bad]
@@ -760,17 +759,16 @@ def survives(path: Path, content: bytes) -> None:
             for message in error.messages:
                 assert message.startswith(f"{path}:") and message.isprintable() and len(message) < 1200
         else:
-            assert type(value).model_validate(value.model_dump()) == value
+            assert type(value).model_validate(value.model_dump(exclude_unset=True)) == value
         assert time.process_time() - began < 2
 
 
-FUZZ = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+PUNCTUATION = " \n\t\r-:[]{}#&*!|>'\"%@`,?.~<\\"
+FUZZ = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
 @FUZZ
-@given(
-    st.one_of(st.binary(max_size=200), st.text(" \n\t-:[]{}#&*!|>'\"%@`,?.~<ab01é\r\\", max_size=80).map(str.encode))
-)
+@given(st.one_of(st.binary(max_size=200), st.text(PUNCTUATION + "ab01é", max_size=80).map(str.encode)))
 def test_any_bytes(scrap, content):
     survives(scrap, content)
 
@@ -815,7 +813,7 @@ def test_any_structure(scrap, text, data):
 def test_any_slip_of_the_hand(scrap, text, data):
     for _ in range(data.draw(st.integers(1, 4))):
         at, length = data.draw(st.integers(0, len(text))), data.draw(st.sampled_from([0, 0, 1, 1, 2, 5, 20]))
-        piece = data.draw(st.one_of(st.just(""), st.text(" \n\t-:[]{}#&*!'\",?.<0a", max_size=3), words()))
+        piece = data.draw(st.one_of(st.just(""), st.text(PUNCTUATION + "0a", max_size=3), words()))
         text = text[:at] + piece + text[at + length :]
     survives(scrap, text.encode("utf-8", "surrogatepass"))
 

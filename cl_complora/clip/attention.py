@@ -43,6 +43,9 @@ def is_fused_attention(module: nn.Module) -> bool:
         return False
     if {name for name, _ in module.named_parameters()} - _PARAMETERS or any(getattr(module, f, False) for f in _FLAGS):
         return False
+    usual = (weight.shape[1] // heads) ** -0.5
+    if getattr(module, "scale", usual) != usual:
+        return False
     parts = [(name, part) for name, part in module.named_children() if part is not out]
     return all(isinstance(p, nn.Identity) or (isinstance(p, nn.Dropout) and name in _DROPOUTS) for name, p in parts)
 
@@ -133,5 +136,6 @@ class SplitAttention(nn.Module):
         )
         out = out.transpose(1, 2).reshape(batch, length, width)
         out = self.out_proj(out if self.batch_first else out.transpose(0, 1))
-        out = F.dropout(out, self.output_dropout, self.training)
+        if self.output_dropout > 0:
+            out = F.dropout(out, self.output_dropout, self.training)
         return (out, None) if self.returns_tuple else out

@@ -28,7 +28,7 @@ class ClipClassifier(nn.Module):
     def __init__(
         self,
         clip: nn.Module,
-        tokenizer: Callable[[list[str]], Tensor],
+        tokenizer: Callable[..., Tensor],
         label_space: LabelSpace | None = None,
         mean: Sequence[float] = (0.48145466, 0.4578275, 0.40821073),
         std: Sequence[float] = (0.26862954, 0.26130258, 0.27577711),

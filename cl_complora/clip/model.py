@@ -9,6 +9,7 @@ import json
 import logging
 import pickle
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ class LoadedClip:
     """
 
     model: nn.Module
-    tokenizer: Callable[[list[str]], Tensor]
+    tokenizer: Callable[..., Tensor]
     name: str
     pretrained: str
     sha256: str
@@ -127,7 +128,7 @@ def _preprocessing(model: nn.Module, name: str) -> tuple[Pixels, tuple[float, ..
     return pixels, tuple(normalise.mean), tuple(normalise.std)
 
 
-def embedded_tokenizer() -> Callable[[list[str]], Tensor]:
+def embedded_tokenizer() -> Callable[..., Tensor]:
     """CLIP's own byte-pair tokenizer with the embedded model's subset of its merges."""
     config = _read_json(ASSETS / "embedded_clip.json")
     context = config["text_cfg"]["context_length"]
@@ -221,7 +222,9 @@ def _file_fault(error: Exception) -> str:
         return "it is a TorchScript archive, which can hold code; save its state_dict() to a file and give that one"
     if isinstance(error, pickle.UnpicklingError):
         return "it is no file of plain tensors (objects and code are not loaded)"
-    if isinstance(error, StopIteration | AttributeError):  # of open_clip, on the first entry of what it takes for a dict
+    if isinstance(error, EOFError):
+        return "it is empty or cut off"
+    if isinstance(error, StopIteration | AttributeError):  # open_clip looks at the first entry of what should be a dict
         return "it holds no weights by name"
     if "state_dict for" in text:
         return f"its weights are those of another architecture ({_reason(error)})"
@@ -230,7 +233,8 @@ def _file_fault(error: Exception) -> str:
 
 def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}{'…' if len(text) > 200 else ''}"
+    text = f"{text[:200]}…" if len(text) > 200 else text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _close(name: str, known: list[str]) -> str:
@@ -241,11 +245,14 @@ def _close(name: str, known: list[str]) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    # open_clip logs a line per step of loading, and errors before it raises them, on the root logger.
+    # open_clip logs a line per step of loading, and errors before it raises them, on the root logger; torch warns of
+    # files that it then refuses.
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logger.setLevel(level)
