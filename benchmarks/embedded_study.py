@@ -2,9 +2,9 @@
 
     python benchmarks/embedded_study.py --out runs/study --jobs 2
 
-For every method each learning rate of its YAML's sweep is run once (seed 0) with four validation shots a class and no test image; the one with
-the best mean validation accuracy at the end of the stream is then run with every seed and tested. Finished runs are reused, so the
-study can be interrupted. Writes study.json and study.md into --out.
+For every method each learning rate of its YAML's sweep is run once (seed 0) with four validation shots a class and no
+test image; the one with the best mean validation accuracy at the end of the stream is then run with every seed and
+tested. Finished runs are reused, so the study can be interrupted. Writes study.json and study.md into --out.
 """
 
 from __future__ import annotations
@@ -31,7 +31,19 @@ COLUMNS = ("average", "last", "forgetting", "transfer")
 def run(scenario: str, method: str, seed: int, out: Path, settings: tuple[str, ...]) -> dict:
     """One run in a process of its own with one thread; its results.json."""
     folder = out / scenario / method / f"seed{seed}"
-    command = [sys.executable, "-m", "cl_complora", "run", scenario, "--strategy", method, "--seed", str(seed), "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "cl_complora",
+        "run",
+        scenario,
+        "--strategy",
+        method,
+        "--seed",
+        str(seed),
+        "--out",
+        str(out),
+    ]
     for setting in settings:
         command += ["--set", setting]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
@@ -60,8 +72,14 @@ def study(scenario: str, methods: list[str], seeds: list[int], out: Path, jobs: 
         for (method, rate), trial in trials.items():
             results = trial.result()
             curves[method][f"{rate:g}"] = {"validation_last": results["last"], "retention": results["retention"]}
-            print(f"{method} {RATE}={rate:g}: validation last {100 * results['last']:.1f}, {results['retention']}", flush=True)
-        chosen = {m: max(curves[m], key=lambda rate, m=m: curves[m][rate]["validation_last"]) if curves[m] else None for m in methods}
+            print(
+                f"{method} {RATE}={rate:g}: validation last {100 * results['last']:.1f}, {results['retention']}",
+                flush=True,
+            )
+        chosen = {
+            m: max(curves[m], key=lambda rate, m=m: curves[m][rate]["validation_last"]) if curves[m] else None
+            for m in methods
+        }
         tests = {}
         for method in methods:
             settings = (f"{RATE}={chosen[method]}",) if chosen[method] else ()
@@ -82,8 +100,8 @@ def study(scenario: str, methods: list[str], seeds: list[int], out: Path, jobs: 
 
 def table(found: dict) -> str:
     """The figures as Markdown, mean ± standard deviation over seeds."""
-    head = "| method | learning rate | learned | Last | forgetting | Average | Transfer | retention (points) | ‖ΔW‖ a task | trained |"
-    lines = [head, "|---" * 10 + "|"]
+    names = ("method", "learning rate", "learned", "Last", "forgetting", "Average", "Transfer", "retention (points)")
+    lines = [f"| {' | '.join((*names, '‖ΔW‖ a task', 'trained'))} |", "|---" * 10 + "|"]
     for method, f in found["methods"].items():
         cells = [_cell(f[key], 100) for key in ("learned", "last", "forgetting", "average", "transfer")]
         cells += [_cell(f["retention"], 1, sign=True), _cell(f["delta_norm"], 1, digits=2), f"{f['parameters']:,}"]

@@ -1,8 +1,8 @@
 """cl_complora: continual few-shot learning of vision-language models, with Comp-LoRA for each experience.
 
-    import cl_complora
-    result = cl_complora.run_stream("embedded", "complora", seed=0)
-    result.results["last"], result.results["retention"]
+import cl_complora
+result = cl_complora.run_stream("embedded", "complora", seed=0)
+result.results["last"], result.results["retention"]
 """
 
 from __future__ import annotations

@@ -38,7 +38,9 @@ def find(kind: str, name_or_path: str) -> Path:
         return files[name_or_path]
     close = difflib.get_close_matches(name_or_path, files, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
-    raise UserError(f"no {kind} named '{name_or_path}'; {hint}there are {', '.join(files)}, or give a path to a YAML file")
+    raise UserError(
+        f"no {kind} named '{name_or_path}'; {hint}there are {', '.join(files)}, or give a path to a YAML file"
+    )
 
 
 def description(path: Path) -> str:

@@ -31,7 +31,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 
@@ -39,7 +41,9 @@ def _options(
 @app.command()
 def run(
     scenario: Annotated[str, typer.Argument(help="Name of a shipped scenario, or a YAML file.")] = "embedded",
-    strategy: Annotated[str, typer.Option("--strategy", "-s", help="Name of a shipped strategy, or a YAML file.")] = "complora",
+    strategy: Annotated[
+        str, typer.Option("--strategy", "-s", help="Name of a shipped strategy, or a YAML file.")
+    ] = "complora",
     seed: Annotated[int, typer.Option(min=0, help="Seed of shots, order, initialisation and augmentation.")] = 0,
     model: Annotated[str | None, typer.Option(help="open_clip model instead of the scenario's.")] = None,
     model_config: Annotated[str | None, typer.Option(help="open_clip model config (JSON file).")] = None,

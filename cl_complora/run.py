@@ -130,7 +130,9 @@ def _device(name: str) -> str:
     return name
 
 
-def _made_with(scenario: Scenario, strategy: Strategy, seed: int, loaded: LoadedClip, plans: stream.Plans, device: str) -> dict:
+def _made_with(
+    scenario: Scenario, strategy: Strategy, seed: int, loaded: LoadedClip, plans: stream.Plans, device: str
+) -> dict:
     """Everything that the numbers depend on; a run goes on only where all of it is the same."""
     import torch
 

@@ -1,12 +1,12 @@
 """A run's folder: one writer at a time, every file whole or absent, enough in it to go on after any interruption.
 
-    runs/<scenario>/<strategy>/seed<k>/
-        config.yaml           the resolved scenario and strategy, and the fingerprint of what the run was made with
-        results.json          the stable interface (see docs/architecture.md)
-        deltas/<nn>-<task>.safetensors     what each task added to the weights
-        tasks/<nn>-<task>.json             what each task measured: results rows, geometry, training curve
-        splits/<task>.jsonl   the images of every task
-        tensorboard/          a view of the above
+runs/<scenario>/<strategy>/seed<k>/
+    config.yaml           the resolved scenario and strategy, and the fingerprint of what the run was made with
+    results.json          the stable interface (see docs/architecture.md)
+    deltas/<nn>-<task>.safetensors     what each task added to the weights
+    tasks/<nn>-<task>.json             what each task measured: results rows, geometry, training curve
+    splits/<task>.jsonl   the images of every task
+    tensorboard/          a view of the above
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Draws docs/img/architecture.svg: the rooms, who imports whom, and how a task travels. Run: python docs/draw_architecture.py"""
+"""Draws docs/img/architecture.svg: the rooms, who imports whom, how a task travels. Run: python docs/draw_architecture.py"""
 
 from pathlib import Path
 
@@ -84,4 +84,3 @@ axes.text(7.4, 0.75, "who imports whom", fontsize=9, va="center", color=INK)
 axes.plot([6.9, 7.3], [0.5, 0.5], color=ROAD, lw=2.4)
 axes.text(7.4, 0.5, "the way of a task", fontsize=9, va="center", color=INK)
 figure.savefig(Path(__file__).parent / "img" / "architecture.svg", metadata={"Date": None})
-figure.savefig("/tmp/dev/arch.png", dpi=80)

@@ -51,6 +51,9 @@ for step, train in enumerate([None, *benchmark.streams["train"]]):
     if train is not None:
         strategy.train(train, eval_streams=[])
     row = [accuracy(model, pixels, labels, space) for pixels, labels in tests]
-    print(f"after {step} experiences: " + ", ".join(f"objects {4 * i + 1}-{4 * i + 4} {100 * a:.0f} %" for i, a in enumerate(row)))
+    print(
+        f"after {step} experiences: "
+        + ", ".join(f"objects {4 * i + 1}-{4 * i + 4} {100 * a:.0f} %" for i, a in enumerate(row))
+    )
 norms = [delta.norm() for delta in plugin.deltas]
 print("size of the two updates: " + ", ".join(f"{norm:.2f}" for norm in norms))

@@ -31,7 +31,18 @@ def test_version():
 def test_a_run_prints_its_table_and_its_folder(tmp_path, tiny_scenario, tiny_strategy):
     done = cli("run", tiny_scenario, "--strategy", tiny_strategy, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for word in ("warm", "cold", "colours", "Transfer", "Average", "Last", "Forgetting", "BWT", "Retention", "(zero-shot)"):
+    for word in (
+        "warm",
+        "cold",
+        "colours",
+        "Transfer",
+        "Average",
+        "Last",
+        "Forgetting",
+        "BWT",
+        "Retention",
+        "(zero-shot)",
+    ):
         assert word in done.stdout
     folder = tmp_path / "runs" / "tiny" / "quick" / "seed0"
     assert "runs/tiny/quick/seed0" in done.stdout and (folder / "results.json").exists()
@@ -85,7 +96,9 @@ def test_a_strategy_that_does_not_fit_the_model_writes_nothing(tmp_path, tiny_sc
 def test_lists(what):
     done = cli("list", what)
     assert done.returncode == 0 and len(done.stdout.splitlines()) >= 3
-    assert {"scenarios": "embedded", "strategies": "complora", "datasets": "general", "models": "ViT-B-16"}[what] in done.stdout
+    assert {"scenarios": "embedded", "strategies": "complora", "datasets": "general", "models": "ViT-B-16"}[
+        what
+    ] in done.stdout
 
 
 def test_check_tells_what_it_found(tiny_scenario, tiny_strategy):

@@ -127,8 +127,9 @@ def outputs(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     for name, value in expected.items():
-        worst = float((found[name] - value).detach().abs().max())
-        assert worst <= 1e-5 * max(1.0, float(value.abs().max())), (name, worst)
+        worst, size = (float(x.detach().abs().max()) for x in (found[name] - value, value))
+        # Features of mobilevit go up to 110; logits must agree as they are.
+        assert worst <= 1e-5 * (1.0 if name == "logits" else max(1.0, size)), (name, worst)
 
 
 def attach(slots, rank: int = 2, dropout: float = 0.0) -> dict[str, LowRankBlock]:

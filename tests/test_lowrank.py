@@ -148,7 +148,9 @@ def test_deltas_survive_their_file_form():
     assert again.norm() == pytest.approx(float((w.square().sum() + bias.square().sum()).sqrt()), rel=1e-5)
 
 
-@pytest.mark.parametrize("flat", [{"w[0:1].B": torch.zeros(1, 1)}, {"w[0:1].A": torch.zeros(1, 1)}, {"x.C": torch.zeros(1)}])
+@pytest.mark.parametrize(
+    "flat", [{"w[0:1].B": torch.zeros(1, 1)}, {"w[0:1].A": torch.zeros(1, 1)}, {"x.C": torch.zeros(1)}]
+)
 def test_damaged_delta_files_are_refused(flat):
     with pytest.raises(ValueError):
         TaskDelta.from_tensors(flat)

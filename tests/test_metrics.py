@@ -72,7 +72,9 @@ def test_other_shapes_are_refused(bad):
         metrics.summarize(bad)
 
 
-@pytest.mark.skipif(not GOLDEN.exists(), reason="published matrices are not in this checkout's ../shared/reference/golden")
+@pytest.mark.skipif(
+    not GOLDEN.exists(), reason="published matrices are not in this checkout's ../shared/reference/golden"
+)
 def test_published_matrices_give_the_published_numbers():
     runs = json.loads(GOLDEN.read_text())["runs"]
     assert runs

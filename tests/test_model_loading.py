@@ -117,10 +117,6 @@ def test_random_weights_are_the_same_every_time_and_disturb_nothing(folder):
     torch.manual_seed(2)
     assert load(folder).sha256 == first.sha256
     assert first.pretrained == "" and "random weights" in first.notes[0]
-    load(folder, "tiny.pt")
-    load_clip(Model())
-    torch.manual_seed(1)
-    assert torch.equal(state, torch.get_rng_state())
 
 
 def test_loading_disturbs_no_random_number(folder):

@@ -90,7 +90,9 @@ def test_deltas_add_up_to_the_merged_weights(tokenizer):
     model = ClipClassifier(tiny_clip(), tokenizer, SPACE)
     start = state(model.clip)
     plugin = CompLoRAPlugin(rank=2, energy=0.6)
-    naive(model, plugin).train(benchmark_from_datasets(train=[dataset(1), dataset(2)]).streams["train"], eval_streams=[])
+    naive(model, plugin).train(
+        benchmark_from_datasets(train=[dataset(1), dataset(2)]).streams["train"], eval_streams=[]
+    )
     for delta in plugin.deltas:
         delta.add_to(start)
     for name, value in state(model.clip).items():
@@ -103,7 +105,9 @@ def test_top_triples_stay_exact_after_every_experience(tokenizer):
     weights = state(model.clip)
     keep = Keep("energy", 0.5)
     plugin = CompLoRAPlugin(rank=2, keep=keep)
-    naive(model, plugin).train(benchmark_from_datasets(train=[dataset(s) for s in range(3)]).streams["train"], eval_streams=[])
+    naive(model, plugin).train(
+        benchmark_from_datasets(train=[dataset(s) for s in range(3)]).streams["train"], eval_streams=[]
+    )
     for delta, geometry in zip(plugin.deltas, plugin.geometry, strict=True):
         for slot in plugin.slots:
             w = weights[slot.parameter][slot.rows]
@@ -120,7 +124,9 @@ def test_top_triples_stay_exact_after_every_experience(tokenizer):
 def test_protecting_updates_makes_later_tasks_orthogonal_to_earlier_ones(tokenizer):
     model = ClipClassifier(tiny_clip(), tokenizer, SPACE)
     plugin = CompLoRAPlugin(rank=2, constraint=Constraint(keep=Keep("energy", 0.3), updates=True))
-    naive(model, plugin).train(benchmark_from_datasets(train=[dataset(1), dataset(2)]).streams["train"], eval_streams=[])
+    naive(model, plugin).train(
+        benchmark_from_datasets(train=[dataset(1), dataset(2)]).streams["train"], eval_streams=[]
+    )
     first, second = plugin.deltas
     for key, (b, a) in second.factors.items():
         earlier_b, earlier_a = first.factors[key]
@@ -137,7 +143,9 @@ def test_every_control_trains_and_merges(tokenizer, select, sides, of):
     model = ClipClassifier(tiny_clip(), tokenizer, SPACE)
     constraint = Constraint(select=select, sides=sides, of=of, keep=Keep("fraction", 0.4))
     plugin = CompLoRAPlugin(rank=2, constraint=constraint, matrices=["q", "fc"], towers=["vision"])
-    naive(model, plugin).train(benchmark_from_datasets(train=[dataset(1), dataset(2)]).streams["train"], eval_streams=[])
+    naive(model, plugin).train(
+        benchmark_from_datasets(train=[dataset(1), dataset(2)]).streams["train"], eval_streams=[]
+    )
     for geometry in plugin.geometry:
         for record in geometry.values():
             assert record["delta_norm"] > 0

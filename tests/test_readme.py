@@ -69,7 +69,13 @@ def test_the_main_command_prints_what_the_readme_shows(folder):
     """The figures depend on the machine's arithmetic; headings, rows and tasks do not."""
     (shown,) = blocks("output")
     out = run([sys.executable, "-m", "cl_complora", "run"], folder)
-    for word in re.findall(r"│ *([(a-z)][a-z -]*[a-z)]) *│", shown) + ["Transfer", "Average", "Last", "Forgetting", "BWT"]:
+    for word in re.findall(r"│ *([(a-z)][a-z -]*[a-z)]) *│", shown) + [
+        "Transfer",
+        "Average",
+        "Last",
+        "Forgetting",
+        "BWT",
+    ]:
         assert word in out, word
     untouched = re.compile(r"│ \(zero-shot\) │(.*)")
     # The untouched model's row is the same everywhere to within an image or two.

@@ -215,7 +215,9 @@ def test_validation_shots_can_be_measured_instead_of_test_images(tmp_path, tiny_
     settings = ["validation_shots=2", "measure=validation"]
 
     def measured(out):
-        return run(load_scenario(str(tiny_scenario), settings), load_strategy(str(tiny_strategy)), out=out).results["accuracy"]
+        return run(load_scenario(str(tiny_scenario), settings), load_strategy(str(tiny_strategy)), out=out).results[
+            "accuracy"
+        ]
 
     honest, load = measured(tmp_path / "a"), stream.load
 

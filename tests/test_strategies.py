@@ -27,7 +27,9 @@ PROTOCOLS = ("task-incremental", "class-incremental", "domain-incremental")
 def strategy(name: str):
     located = load_strategy(name)
     overrides = SMALL[located.value.adapter.kind] + (QUICK if located.value.adapter.kind != "none" else [])
-    overrides += [f"regularisers.{i}.samples=4" for i, part in enumerate(located.value.regularisers) if part.kind == "ewc"]
+    overrides += [
+        f"regularisers.{i}.samples=4" for i, part in enumerate(located.value.regularisers) if part.kind == "ewc"
+    ]
     return load_strategy(name, overrides)
 
 
@@ -56,7 +58,9 @@ def weights_after(folder: RunDir, tasks: list[str], start: dict) -> dict:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("name", sorted(shipped("strategy")))
-def test_every_strategy_on_every_protocol(name, protocol, tmp_path, tiny_scenario, class_folders, tiny_files, tokenizer):
+def test_every_strategy_on_every_protocol(
+    name, protocol, tmp_path, tiny_scenario, class_folders, tiny_files, tokenizer
+):
     located = scenario(tmp_path, tiny_scenario, class_folders, protocol)
     whole = run(located, strategy(name), out=tmp_path / "whole")
     assert whole.results["status"] == "done"
@@ -98,7 +102,9 @@ def test_every_strategy_on_every_protocol(name, protocol, tmp_path, tiny_scenari
 def test_class_incremental_shares_one_label_space(tmp_path, tiny_scenario, class_folders):
     located = scenario(tmp_path, tiny_scenario, class_folders, "class-incremental")
     finished = run(located, strategy("zeroshot"), out=tmp_path)
-    apart = run(scenario(tmp_path, tiny_scenario, class_folders, "task-incremental"), strategy("zeroshot"), out=tmp_path / "b")
+    apart = run(
+        scenario(tmp_path, tiny_scenario, class_folders, "task-incremental"), strategy("zeroshot"), out=tmp_path / "b"
+    )
     # Among four classes no more images can be right than among the two of a task.
     assert all(j <= t for j, t in zip(finished.results["accuracy"][0], apart.results["accuracy"][0], strict=True))
     config = json.loads(json.dumps(finished.results))

@@ -70,7 +70,9 @@ def test_the_vocabulary_file_is_what_its_script_makes():
 def test_words_are_cut_as_clip_cuts_them(tokenizer):
     ours = embedded_tokenizer()
     for text in GENERAL_CLASSES:
-        assert [ours.decoder[t] for t in ours.encode(text)] == [tokenizer.decoder[t] for t in tokenizer.encode(text)], text
+        assert [ours.decoder[t] for t in ours.encode(text)] == [tokenizer.decoder[t] for t in tokenizer.encode(text)], (
+            text
+        )
     # Names that the pretraining never wrote may be spelled in smaller pieces, but every prompt must fit the context.
     for domain in DOMAINS.values():
         for prompt in domain.prompts:

@@ -1,6 +1,6 @@
 """Where images come from. Every source lists its classes and items without loading a pixel, and loads the chosen ones.
 
-A new kind is a schema in ``config.source``, a class here or beside, and a line in ``_OPENERS``; nothing else knows kinds.
+A new kind is a schema in ``config.source``, a class here or beside, and a line in ``_OPENERS``.
 """
 
 from __future__ import annotations

@@ -51,7 +51,9 @@ class Plan:
         """Every chosen image as ``{"split", "class", "key"}``."""
         parts = (("train", self.train), ("validation", self.validation), ("test", self.test))
         return [
-            {"split": split, "class": self.class_names[item.label], "key": item.key} for split, part in parts for item in part
+            {"split": split, "class": self.class_names[item.label], "key": item.key}
+            for split, part in parts
+            for item in part
         ]
 
     def sha256(self) -> str:
@@ -178,7 +180,9 @@ def _plan_task(located: Located[Scenario], task: Task, source: Source, seed: int
             wanted = f"{shots or 1} shots" + (f" and {validation_shots} for validation" if validation_shots else "")
             key = (*path, "shots") if task.shots is not None else ("shots",)
             raise UserError(
-                located.fault(key, f"{wanted} a class, but class {name!r} of task '{task.name}' has {len(pool)} training images")
+                located.fault(
+                    key, f"{wanted} a class, but class {name!r} of task '{task.name}' has {len(pool)} training images"
+                )
             )
         # A generator of its own for every class: adding a class or a task changes no other class's draw.
         order = random.Random(f"{seed}/{task.name}/{source.class_names[chosen[label]]}").sample(pool, len(pool))

@@ -18,7 +18,8 @@ from ..data.stream import Images, TaskData
 def as_avalanche(images: Images) -> AvalancheDataset:
     """Images in memory as an Avalanche data set with ``targets`` (what storage policies and stock plugins read)."""
     return AvalancheDataset(
-        [TensorDataset(images.pixels, images.labels)], data_attributes=[DataAttribute(images.labels.tolist(), "targets")]
+        [TensorDataset(images.pixels, images.labels)],
+        data_attributes=[DataAttribute(images.labels.tolist(), "targets")],
     )
 
 

@@ -22,7 +22,7 @@ from .subspaces import Constraint, Subspaces, stable_seed
 
 
 class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
-    """Low-rank updates for each experience, confined to the complement of the principal subspace of the merged weights.
+    """Low-rank updates per experience, confined to the complement of the principal subspace of the merged weights.
 
     Works in any Avalanche strategy whose model has linear layers or fused attention. All other parameters are frozen
     while an experience is trained and get their ``requires_grad`` back when the factors are merged.
@@ -76,7 +76,9 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         held = {id(p) for group in strategy.optimizer.param_groups for p in group["params"]}
         missing = [name for name, block in self.blocks.items() for p in (block.A, block.B) if id(p) not in held]
         if missing:
-            raise RuntimeError(f"the optimiser does not hold the factors of {missing[0]}: was it made before they were?")
+            raise RuntimeError(
+                f"the optimiser does not hold the factors of {missing[0]}: was it made before they were?"
+            )
 
     def attach(self, model: nn.Module) -> None:
         """Put fresh factors on every slot and freeze everything else."""
@@ -117,7 +119,10 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         slot.weight.add_(update)
         record = {"delta_norm": float(torch.linalg.matrix_norm(update.double()))}
         if self.constraint.select != "none":
-            record |= {"k": self.subspaces.split(slot).k, "protected_overlap": self.subspaces.protected_overlap(slot, before)}
+            record |= {
+                "k": self.subspaces.split(slot).k,
+                "protected_overlap": self.subspaces.protected_overlap(slot, before),
+            }
             record |= {f"overlap_{side}": share for side, share in self.subspaces.overlaps(slot, update).items()}
         self.subspaces.remember(slot, b, a)
         return record

@@ -114,7 +114,9 @@ class EwcPlugin(RegulariserPlugin, supports_distributed=False):
     def tensors(self) -> dict[str, Tensor]:
         """All pairs."""
         pairs = (("fisher", self.fisher), ("anchor", self.anchor))
-        return {f"{kind}/{i}/{key}": v for kind, many in pairs for i, part in enumerate(many) for key, v in part.items()}
+        return {
+            f"{kind}/{i}/{key}": v for kind, many in pairs for i, part in enumerate(many) for key, v in part.items()
+        }
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take them back."""

@@ -27,7 +27,7 @@ def optimizer_factory(settings: Optimiser) -> Callable[[list[nn.Parameter]], Opt
 
 
 def rate(schedule: Schedule, step: int, steps: int) -> float:
-    """Factor on the learning rate at ``step`` (from 0) of ``steps``: linear warm-up, then cosine to zero or constant."""
+    """Factor on the rate at ``step`` (from 0) of ``steps``: linear warm-up, then cosine to zero or constant."""
     warm = round(schedule.warmup * steps)
     if step < warm:
         return (step + 1) / (warm + 1)

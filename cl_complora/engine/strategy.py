@@ -102,7 +102,10 @@ class ClipStrategy(SupervisedTemplate):
         choice = self.training_settings.prompts
         if choice == "ensemble":
             return self.experience.spaces
-        return [one_template(space, self.dataloader.template if choice == "sample" else 0) for space in self.experience.spaces]
+        return [
+            one_template(space, self.dataloader.template if choice == "sample" else 0)
+            for space in self.experience.spaces
+        ]
 
     def forward(self) -> Tensor:
         """Logits of the mini-batch over its label spaces."""

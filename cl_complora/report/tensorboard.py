@@ -1,4 +1,4 @@
-"""TensorBoard as a view on a run: task index on the x-axis for accuracy, forgetting and retention; steps for the loss."""
+"""TensorBoard as a view on a run: task index on the x-axis for accuracy, forgetting, retention; steps for the loss."""
 
 from __future__ import annotations
 

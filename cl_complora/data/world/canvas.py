@@ -1,4 +1,4 @@
-"""Drawing on small images: noise, primitives, anti-aliased sprites, glyphs. Every draw comes from an explicit generator."""
+"""Drawing on small images: noise, primitives, anti-aliased sprites, glyphs; all randomness from explicit generators."""
 
 from __future__ import annotations
 

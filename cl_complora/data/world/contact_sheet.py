@@ -1,4 +1,7 @@
-"""Pictures of the world for people: python -m cl_complora.data.world.contact_sheet general|pretraining|<domain> -o FILE"""
+"""Pictures of the world for people.
+
+    python -m cl_complora.data.world.contact_sheet general|pretraining|<domain> -o FILE
+"""
 
 from __future__ import annotations
 

@@ -55,7 +55,11 @@ class Stock:
     """
 
     def __init__(
-        self, rng: np.random.Generator, variants: int, fonts: tuple[str, ...] = FONTS_TRAIN, keys: tuple[str, ...] | None = None
+        self,
+        rng: np.random.Generator,
+        variants: int,
+        fonts: tuple[str, ...] = FONTS_TRAIN,
+        keys: tuple[str, ...] | None = None,
     ) -> None:
         keys = (*_DRAWABLE, *_GLYPHS) if keys is None else keys
         self.sprites = {key: [draw_concept(key, rng, _size(rng, key), fonts) for _ in range(variants)] for key in keys}
@@ -132,7 +136,10 @@ def put(
     """
     cover = _pick(rng, stock.sprites[key])
     if largest is not None and cover.shape[0] > largest:
-        parts = [np.asarray(Image.fromarray(cover[..., p]).resize((largest, largest), Image.Resampling.BOX)) for p in range(4)]
+        parts = [
+            np.asarray(Image.fromarray(cover[..., p]).resize((largest, largest), Image.Resampling.BOX))
+            for p in range(4)
+        ]
         cover = np.stack(parts, -1)
     size = cover.shape[0]
     free = IMAGE_SIZE - size
@@ -158,7 +165,9 @@ def put(
         kind, stripe = _pick(rng, tuple(TEXTURES)), _other_colour(rng, (main, behind))
         texture = _pick(rng, stock.patterns[kind])[:size, :size, None] * (colour(rng, stripe) - shade)
     blend(image, cover, palette.astype(np.float32), x, y, texture)
-    return Thing(CONCEPTS[INDEX[key]].name, main, kind, stripe, size, ((x + size / 2) / IMAGE_SIZE, (y + size / 2) / IMAGE_SIZE))
+    return Thing(
+        CONCEPTS[INDEX[key]].name, main, kind, stripe, size, ((x + size / 2) / IMAGE_SIZE, (y + size / 2) / IMAGE_SIZE)
+    )
 
 
 def photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
@@ -239,7 +248,9 @@ def sample(rng: np.random.Generator, stock: Stock, busy: float = 1.0) -> Picture
     return picture
 
 
-def block(seed: int, number: int, images: int, busy: float = 1.0, variants: int = 6) -> tuple[np.ndarray, list[str], np.ndarray]:
+def block(
+    seed: int, number: int, images: int, busy: float = 1.0, variants: int = 6
+) -> tuple[np.ndarray, list[str], np.ndarray]:
     """Block ``number`` of the endless stream of pictures; any block can be drawn alone.
 
     Returns:

@@ -20,9 +20,15 @@ def plot(curve: Path, output: Path) -> None:
     FigureCanvasSVG(figure)
     axes = figure.add_subplot()
     images = [row["images"] / 1000 for row in rows]
-    labels = (("things", "118 objects, shapes, patterns, scenes"), ("all", "all 154 classes"), ("glyphs", "36 letters and digits"))
+    labels = (
+        ("things", "118 objects, shapes, patterns, scenes"),
+        ("all", "all 154 classes"),
+        ("glyphs", "36 letters and digits"),
+    )
     for (key, label), colour in zip(labels, ("#0072b2", "#000000", "#d55e00"), strict=True):
-        axes.plot(images, [100 * row[key] for row in rows], label=label, color=colour, linewidth=2 if key == "all" else 1.3)
+        axes.plot(
+            images, [100 * row[key] for row in rows], label=label, color=colour, linewidth=2 if key == "all" else 1.3
+        )
     axes.set(xlabel="pictures seen (thousands)", ylabel="zero-shot top-1 (%)", ylim=(0, 100), xlim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, loc="lower right")

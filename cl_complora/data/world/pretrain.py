@@ -6,8 +6,8 @@ Loss: CLIP's symmetric contrastive loss, plus two auxiliary ones that fade out. 
 concept among prompts (label-supervised contrast through the text tower), the other predicts the caption's words from
 the image (bag of words). With batches of 64 the plain contrastive loss alone learns several times more slowly.
 
-The schedule counts images, so a resumed run follows the same curve (with ``--minutes`` it follows the clock instead, and
-only the data are reproducible). Blocks of pictures are drawn by a worker process, each block a function of
+The schedule counts images, so a resumed run follows the same curve (with ``--minutes`` it follows the clock instead,
+and only the data are reproducible). Blocks of pictures are drawn by a worker process, each block a function of
 (seed, block number); which images make a batch depends on the step alone.
 """
 
@@ -159,7 +159,9 @@ def loss_of(state: State, pixels: Tensor, captions: list[str], labels: Tensor, t
     """Contrastive loss plus ``extra`` times the auxiliary ones."""
     model, device = state.model, next(state.model.parameters()).device
     tokens = tokenize(captions)
-    present = sorted({int(c) for c in labels.tolist() if c >= 0} | set(rng.choice(len(CONCEPTS), 48, replace=False).tolist()))
+    present = sorted(
+        {int(c) for c in labels.tolist() if c >= 0} | set(rng.choice(len(CONCEPTS), 48, replace=False).tolist())
+    )
     frame = FRAMES[rng.integers(len(FRAMES))]
     prompts = tokenize([frame.format(f"a {CONCEPTS[c].name}") for c in present])
     raw = model.encode_image(_normalise(pixels.to(device)))
@@ -258,7 +260,9 @@ def evaluate(state: State, per_class: int) -> dict[str, float]:
         batches = _general_pixels(per_class).split(256)
         images = torch.cat([F.normalize(state.model.encode_image(_normalise(b.to(device))), dim=-1) for b in batches])
     state.model.load_state_dict(current)
-    right = ((images @ texts.mT).argmax(1).cpu() == torch.arange(len(GENERAL_CLASSES)).repeat_interleave(per_class)).float()
+    right = (
+        (images @ texts.mT).argmax(1).cpu() == torch.arange(len(GENERAL_CLASSES)).repeat_interleave(per_class)
+    ).float()
     glyph = torch.tensor([c.kind == "glyph" for c in CONCEPTS]).repeat_interleave(per_class)
     return {"all": float(right.mean()), "things": float(right[~glyph].mean()), "glyphs": float(right[glyph].mean())}
 
@@ -272,7 +276,9 @@ def _general_pixels(per_class: int) -> Tensor:
 def report(state: State, losses: list[float], folder: Path, per_class: int) -> None:
     """A line of the curve, a checkpoint, and the weights."""
     row = {"images": state.images, "seconds": round(state.seconds, 1), "loss": round(float(np.mean(losses)), 4)}
-    row |= {"scale": round(state.model.logit_scale.exp().item(), 2)} | {k: round(v, 4) for k, v in evaluate(state, per_class).items()}
+    row |= {"scale": round(state.model.logit_scale.exp().item(), 2)} | {
+        k: round(v, 4) for k, v in evaluate(state, per_class).items()
+    }
     print(json.dumps(row), flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     curve = folder / "curve.jsonl"
@@ -314,7 +320,9 @@ def restore(state: State, folder: Path) -> None:
 
 def main(
     images: Annotated[int, typer.Option(help="Pictures to train on.")] = 1_600_000,
-    minutes: Annotated[float | None, typer.Option(help="Plan the schedule for this time; ends there at the latest.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Plan the schedule for this time; ends there at the latest.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of checkpoint, curve and weights.")] = Path("pretraining"),
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
     seed: Annotated[int, typer.Option(help="Of weights, pictures and batches.")] = 0,

@@ -7,7 +7,20 @@ from PIL import Image, ImageDraw
 
 from .canvas import IMAGE_SIZE, colour, fbm
 
-SCENES = ("beach", "city skyline", "night sky", "meadow", "desert", "sunset", "ocean", "mountains", "road", "rain", "snow", "underwater")
+SCENES = (
+    "beach",
+    "city skyline",
+    "night sky",
+    "meadow",
+    "desert",
+    "sunset",
+    "ocean",
+    "mountains",
+    "road",
+    "rain",
+    "snow",
+    "underwater",
+)
 
 
 def scene(kind: str, rng: np.random.Generator) -> np.ndarray:
@@ -18,7 +31,9 @@ def scene(kind: str, rng: np.random.Generator) -> np.ndarray:
     """
     size = IMAGE_SIZE * 2
     drawn = _MAKERS[kind](rng, size)
-    small = Image.fromarray((np.clip(drawn, 0, 1) * 255).astype(np.uint8)).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX)
+    small = Image.fromarray((np.clip(drawn, 0, 1) * 255).astype(np.uint8)).resize(
+        (IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX
+    )
     return np.asarray(small)
 
 
@@ -28,7 +43,9 @@ def _mix(size: int, top, bottom) -> np.ndarray:
 
 
 def _sky(rng, size) -> np.ndarray:
-    return _mix(size, np.array([0.35, 0.6, 0.95]) + rng.normal(0, 0.06, 3), np.array([0.75, 0.88, 1.0]) + rng.normal(0, 0.04, 3))
+    return _mix(
+        size, np.array([0.35, 0.6, 0.95]) + rng.normal(0, 0.06, 3), np.array([0.75, 0.88, 1.0]) + rng.normal(0, 0.04, 3)
+    )
 
 
 def _below(picture, line, ground) -> np.ndarray:
@@ -88,11 +105,17 @@ def _night(rng, size):
 
 def _meadow(rng, size):
     grass = np.array([0.35, 0.7, 0.22]) + rng.normal(0, 0.05, 3)
-    picture = _below(_sky(rng, size), _wavy(rng, size, size * rng.uniform(0.3, 0.5), 5), grass * (0.85 + 0.2 * rng.random((size, size, 1))))
+    picture = _below(
+        _sky(rng, size),
+        _wavy(rng, size, size * rng.uniform(0.3, 0.5), 5),
+        grass * (0.85 + 0.2 * rng.random((size, size, 1))),
+    )
     image, draw = _canvas(picture)
     for _ in range(int(rng.integers(15, 35))):
         x, y = rng.uniform(0, size), rng.uniform(size * 0.55, size)
-        draw.ellipse((x - 2, y - 2, x + 2, y + 2), fill=_rgb(colour(rng, ("red", "yellow", "white", "pink")[rng.integers(4)])))
+        draw.ellipse(
+            (x - 2, y - 2, x + 2, y + 2), fill=_rgb(colour(rng, ("red", "yellow", "white", "pink")[rng.integers(4)]))
+        )
     return _floats(image)
 
 
@@ -133,7 +156,10 @@ def _road(rng, size):
     ground = colour(rng, "green") if rng.random() < 0.6 else np.array([0.8, 0.65, 0.4])
     image, draw = _canvas(_below(_sky(rng, size), horizon, ground))
     far, near = rng.uniform(0.35, 0.65) * size, rng.uniform(0.3, 0.7) * size
-    draw.polygon([(far - 3, horizon), (far + 3, horizon), (near + size * 0.38, size), (near - size * 0.38, size)], fill=(75, 75, 80))
+    draw.polygon(
+        [(far - 3, horizon), (far + 3, horizon), (near + size * 0.38, size), (near - size * 0.38, size)],
+        fill=(75, 75, 80),
+    )
     for t in (0.15, 0.4, 0.7):
         x, y, w = far + (near - far) * t, horizon + (size - horizon) * t, 0.6 + 2 * t
         draw.polygon([(x - w, y), (x + w, y), (x + w, y + 5 + 6 * t), (x - w, y + 5 + 6 * t)], fill=(240, 235, 180))
@@ -150,7 +176,13 @@ def _rain(rng, size):
 
 
 def _snow(rng, size):
-    image, draw = _canvas(_below(_mix(size, [0.5, 0.6, 0.75], [0.75, 0.8, 0.88]), _wavy(rng, size, size * 0.72, 4), np.array([0.95, 0.96, 1.0])))
+    image, draw = _canvas(
+        _below(
+            _mix(size, [0.5, 0.6, 0.75], [0.75, 0.8, 0.88]),
+            _wavy(rng, size, size * 0.72, 4),
+            np.array([0.95, 0.96, 1.0]),
+        )
+    )
     for _ in range(int(rng.integers(45, 80))):
         x, y, r = *rng.uniform(0, size, 2), rng.uniform(1.2, 2.6)
         draw.ellipse((x - r, y - r, x + r, y + r), fill=(252, 252, 255))
