@@ -305,6 +305,7 @@ class _Stage:
         write_bytes(self.folder.delta(task.index, task.name), save_delta(delta))
         save_plugins(self.plugins, self.folder, task)
         row, zero_shot, eval_seconds = self._measure(data)
+        overlaps = [g["protected_overlap"] for g in geometry.values() if "protected_overlap" in g]
         detail = {
             "name": task.name,
             "classes": len(task.plan.class_names),
@@ -316,7 +317,7 @@ class _Stage:
             "train_seconds": train_seconds,
             "eval_seconds": eval_seconds,
             "delta_norm": delta.norm(),
-            "protected_overlap": max((g.get("protected_overlap", 0.0) for g in geometry.values()), default=0.0),
+            "protected_overlap": max(overlaps) if overlaps else None,
             "trainable_parameters": trainable,
         }
         self.progress.evaluated(task.index + 1, row, zero_shot)

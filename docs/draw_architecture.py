@@ -1,4 +1,4 @@
-"""Draws docs/img/architecture.svg: the rooms, who imports whom, how a task travels. Run: python docs/draw_architecture.py"""
+"""Draws img/architecture.svg: the rooms, who imports whom, how a task travels. Run: python docs/draw_architecture.py"""
 
 from pathlib import Path
 

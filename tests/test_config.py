@@ -718,7 +718,7 @@ CLI_CASES = {"key-top", "key-keep", "matrix", "sweep-value", "tab", "python-tag"
 
 @pytest.mark.parametrize("arguments, told", [
     (("run", "key-top.yaml"), "error: key-top.yaml:4: shotz: unknown key"),
-    (("run", "scenario.yaml", "--set", "optimiser.lr=-1"), "error: --set optimiser.lr=-1: must be greater than 0, got -1"),
+    (("run", "scenario.yaml", "--set", "optimiser.lr=-1"), "error: --set optimiser.lr=-1: must be greater than 0"),
     (("run", "strategy.yaml"), "error: strategy.yaml:3: adapter: this is a strategy, a scenario is expected here"),
     (("run", "scenario.yaml", "--set", "shots=5"), "error: --set shots=5: 5 shots a class"),
 ])  # fmt: skip

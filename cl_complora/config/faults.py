@@ -97,6 +97,8 @@ def _fault(path: KeyPath, items: Sequence[dict[str, Any]], schema: type[BaseMode
     if kind == "refused":
         section = path[: len(path) - len(context["at"])]
         return Fault(path, context["message"], tuple((*section, *other) for other in context["because"]))
+    if kind == "value_error":
+        return Fault(path, str(context["error"]))
     if kind == "extra_forbidden":
         known, meant = _known_keys(schema, item["loc"][:-1]), _meant(path, items, schema)
         home = _home(schema, item["loc"])

@@ -91,7 +91,7 @@ class Scenario(Section):
     validation_shots: CountOrZero = 0
     """Images per class set apart from the training pool, for choosing hyper-parameters."""
     measure: Literal["test", "validation"] = "test"
-    """Which images the accuracy matrix is measured on: ``validation`` for choosing hyper-parameters without the test set."""
+    """Images that the matrix is measured on: ``validation`` to choose hyper-parameters without the test set."""
     prompts: Annotated[list[Template], Field(min_length=1)] = DEFAULT_PROMPTS
     test_limit: Count | None = None
     augment: Augmentation = Augmentation()
@@ -110,7 +110,7 @@ class Scenario(Section):
     @model_validator(mode="after")
     def _something_to_measure(self) -> Scenario:
         if self.measure == "validation" and self.validation_shots == 0:
-            raise ValueError("measure: validation needs validation_shots of at least 1")
+            raise refused("validation needs validation_shots of at least 1", "measure", because=[("validation_shots",)])
         return self
 
     @model_validator(mode="after")

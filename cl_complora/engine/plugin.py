@@ -22,7 +22,7 @@ from .subspaces import Constraint, Subspaces, stable_seed
 
 
 class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
-    """Low-rank updates per experience, confined to the complement of the principal subspace of the merged weights.
+    """Low-rank updates per experience, in the complement of the principal subspace of the merged weights.
 
     Works in any Avalanche strategy whose model has linear layers or fused attention. All other parameters are frozen
     while an experience is trained and get their ``requires_grad`` back when the factors are merged.

@@ -60,9 +60,9 @@ class BoardWriter:
                     strict=True,
                 ):
                     scalars |= {f"forgetting/{task}": forgotten, f"bwt/{task}": moved}
-            scalars |= {f"update/{key}": detail[key] for key in ("delta_norm", "protected_overlap") if key in detail}
+            scalars |= {f"update/{key}": detail[key] for key in ("delta_norm", "protected_overlap")}
         for tag, value in scalars.items():
-            if value == value:  # NaN means not defined yet
+            if value is not None and value == value:  # None and NaN: not defined (yet)
                 self.writer.add_scalar(tag, value, index)
         for step, loss in enumerate(curve, start=1):
             self.writer.add_scalar("train/loss", loss, (index - 1) * self.steps + step)
