@@ -19,7 +19,7 @@ def read_version() -> str:
 
 
 INSTALL_REQUIRES = [
-    "torch>=2.4",
+    "torch>=2.6",
     "torchvision>=0.19",
     "open_clip_torch>=3",
     "avalanche-lib>=0.6,<0.7",

@@ -244,6 +244,7 @@ class _Stage:
 
         loss_classes = self.strategy.training.classes
         data = stream.load(self.plans, self.scenario.protocol, self.loaded.pixels, loss_classes)
+        self._warn_of_cut_prompts(data)
         self._restore(records, data)
         with BoardWriter(self.folder.tensorboard, [t.name for t in data.tasks], self.strategy.training.steps) as board:
             for index, record in enumerate(records):
@@ -256,6 +257,13 @@ class _Stage:
                 records.append(self._train(strategy, task, data))
                 self._save(len(records) - 1, records, board)
         return self.results(records)
+
+    def _warn_of_cut_prompts(self, data: stream.StreamData) -> None:
+        spaces = [task.space for task in data.tasks] + [space for _, space in data.zero_shot.values()]
+        cut = dict.fromkeys(prompt for space in spaces for prompt in self.model.text.cut_prompts(space))
+        if cut:
+            shown = "; ".join(repr(prompt[:60]) for prompt in list(cut)[:3])
+            self.progress.message(f"{len(cut)} prompts are longer than the model's context and are cut: {shown}")
 
     def _restore(self, records: list[_Record], data: stream.StreamData) -> None:
         if len(records) < 2:
