@@ -4,7 +4,9 @@
 
 For every method each learning rate of its YAML's sweep is run once (seed 0) with four validation shots a class and no
 test image; the one with the best mean validation accuracy at the end of the stream is then run with every seed and
-tested. Finished runs are reused, so the study can be interrupted. Writes study.json and study.md into --out.
+tested. With --floor -10 only rates that lose at most ten points of zero-shot accuracy in the sweep are eligible.
+Finished runs are reused, so the study can be interrupted. Retention is measured on the same zero-shot images in sweep
+and test. Writes study.json and study.md into --out.
 """
 
 from __future__ import annotations
@@ -57,9 +59,9 @@ def rates(method: str) -> list[float]:
     return [float(rate) for rate in load_strategy(method).value.sweep.get(RATE, [])]
 
 
-def study(scenario: str, methods: list[str], seeds: list[int], out: Path, jobs: int) -> dict:
+def study(scenario: str, methods: list[str], seeds: list[int], out: Path, jobs: int, floor: float) -> dict:
     """Sweep, choose, repeat; all figures of all methods."""
-    found: dict = {"scenario": scenario, "seeds": seeds, "methods": {}}
+    found: dict = {"scenario": scenario, "seeds": seeds, "floor": floor, "methods": {}}
     with ThreadPoolExecutor(jobs) as pool:
         trials = {
             (method, rate): pool.submit(
@@ -76,14 +78,12 @@ def study(scenario: str, methods: list[str], seeds: list[int], out: Path, jobs: 
                 f"{method} {RATE}={rate:g}: validation last {100 * results['last']:.1f}, {results['retention']}",
                 flush=True,
             )
-        chosen = {
-            m: max(curves[m], key=lambda rate, m=m: curves[m][rate]["validation_last"]) if curves[m] else None
-            for m in methods
-        }
+        chosen = {method: choose(curves[method], floor) for method in methods}
         tests = {}
         for method in methods:
-            settings = (f"{RATE}={chosen[method]}",) if chosen[method] else ()
-            tests[method] = [pool.submit(run, scenario, method, seed, out / "test", settings) for seed in seeds]
+            rate = chosen[method]
+            settings = (f"{RATE}={rate}",) if rate else ()
+            tests[method] = [pool.submit(run, scenario, method, seed, out / f"test-{rate}", settings) for seed in seeds]
         for method in methods:
             results = [test.result() for test in tests[method]]
             found["methods"][method] = {
@@ -96,6 +96,22 @@ def study(scenario: str, methods: list[str], seeds: list[int], out: Path, jobs: 
                 "parameters": results[0]["tasks_detail"][0]["trainable_parameters"],
             }
     return found
+
+
+def choose(curve: dict[str, dict], floor: float) -> str | None:
+    """The rate with the best validation accuracy among those whose zero-shot loss stays above the floor."""
+    eligible = [rate for rate, f in curve.items() if min(f["retention"].values()) >= floor]
+    return max(eligible or curve, key=lambda rate: curve[rate]["validation_last"]) if curve else None
+
+
+def sweeps(found: dict) -> str:
+    """Every rate of every sweep as Markdown."""
+    lines = ["| method | learning rate | validation accuracy at the end | retention (points) |", "|---|---|---|---|"]
+    for method, f in found["methods"].items():
+        for rate, point in f["curve"].items():
+            retained = ", ".join(f"{value:+.1f}" for value in point["retention"].values())
+            lines.append(f"| {method} | {rate} | {100 * point['validation_last']:.1f} | {retained} |")
+    return "\n".join(lines) + "\n"
 
 
 def table(found: dict) -> str:
@@ -120,12 +136,14 @@ def main(
     methods: Annotated[str, typer.Option(help="Strategies, separated by commas.")] = "zeroshot,finetune,lora,complora",
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
     jobs: Annotated[int, typer.Option(help="Runs at a time, one thread each.")] = 2,
+    floor: Annotated[float, typer.Option(help="Smallest retention, in points, that an eligible rate may have.")] = -100,
 ) -> None:
     """Run the study and write its tables."""
-    found = study(scenario, methods.split(","), [int(seed) for seed in seeds.split(",")], out, jobs)
-    write_json(out / "study.json", found)
-    write_text(out / "study.md", table(found))
-    print(table(found))
+    found = study(scenario, methods.split(","), [int(seed) for seed in seeds.split(",")], out, jobs, floor)
+    name = "study" if floor <= -100 else f"study{floor:g}"
+    write_json(out / f"{name}.json", found)
+    write_text(out / f"{name}.md", f"{table(found)}\n{sweeps(found)}")
+    print(table(found), sweeps(found), sep="\n")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -44,7 +43,9 @@ def run(
     strategy: Annotated[
         str, typer.Option("--strategy", "-s", help="Name of a shipped strategy, or a YAML file.")
     ] = "complora",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of shots, order, initialisation and augmentation.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Seed of shots, order, initialisation and augmentation.")
+    ] = 0,
     model: Annotated[str | None, typer.Option(help="open_clip model instead of the scenario's.")] = None,
     model_config: Annotated[str | None, typer.Option(help="open_clip model config (JSON file).")] = None,
     pretrained: Annotated[str | None, typer.Option(help="open_clip tag or weight file.")] = None,
@@ -76,11 +77,17 @@ def run(
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)  # a log has no edge to wrap at, and tables must not be cut
-    with display(console) as progress:
-        finished = run_one(located, chosen, seed, out, device, fresh, progress)
+    try:
+        with display(console) as progress:
+            finished = run_one(located, chosen, seed, out, device, fresh, progress)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on after the last finished task", file=sys.stderr)
+        raise typer.Exit(130) from None
     show(console, finished.results)
     took = f"{finished.seconds:.0f} s" if finished.reused < len(finished.results["tasks"]) else "found finished"
-    console.print(f"\n[dim]{took} · {finished.results['device']} ·[/dim] {finished.folder}", soft_wrap=True)
+    console.print(
+        f"\n{took} · {finished.results['device']} · {finished.folder}", markup=False, highlight=False, soft_wrap=True
+    )
 
 
 def _model_settings(model: str | None, config: str | None, pretrained: str | None) -> list[str]:
@@ -167,9 +174,7 @@ def main() -> None:
         for message in error.messages:
             print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:
-        # The reader (head, less) has gone; that is not a failure of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on after the last finished task", file=sys.stderr)
-        sys.exit(130)
+    except OSError as error:
+        # A full disk, a folder without permission: not a mistake in the input, and nothing that a traceback explains.
+        print(f"error: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)

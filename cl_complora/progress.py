@@ -65,14 +65,14 @@ class _Shared:
 
     def message(self, text: str) -> None:
         """A line."""
-        self.console.print(text, style="dim", highlight=False, soft_wrap=True)
+        self.console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
 
     def evaluated(self, index: int, row: Sequence[float], zero_shot: dict[str, float]) -> None:
         """A row of the matrix in one line."""
         done = " ".join(f"{100 * value:5.1f}" for value in row)
         held_out = "  ".join(f"{name} {100 * value:.1f}" for name, value in zero_shot.items())
         label = self.name if index else "zero-shot"
-        self.console.print(f"{label:>14}  {done}  | {held_out}", highlight=False, soft_wrap=True)
+        self.console.print(f"{label:>14}  {done}  | {held_out}", markup=False, highlight=False, soft_wrap=True)
 
     def _speed(self, images: int) -> float:
         return images / max(time.perf_counter() - self.began, 1e-9)
@@ -116,7 +116,7 @@ class LiveProgress(_Shared):
 
     def task(self, index: int, total: int, name: str, steps: int) -> None:
         """A task begins."""
-        self.name, self.began, self.before = name, time.perf_counter(), index * steps
+        self.name, self.began, self.before = name, time.perf_counter(), index * (steps or 1)
         if self.stream is None:
             self.stream = self.bars.add_task("stream", total=total * steps or total, note="")
         if self.current is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import platform
 import time
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from .errors import UserError
 from .files import write_bytes, write_json, write_text
 from .progress import Progress, Quiet
 from .rundir import RunDir
+from .version import __version__
 
 if TYPE_CHECKING:
     from .clip.classifier import ClipClassifier
@@ -34,7 +37,7 @@ class RunResult:
     """What a finished run leaves.
 
     Attributes:
-        results: content of results.json.
+        results: content of results.json (None where a number is not defined).
         folder: the run's folder.
         seconds: time this call took (a run that was there already takes next to none).
         reused: number of tasks that were found finished.
@@ -93,28 +96,30 @@ def run(
     loaded = load_clip(scenario.value.model, scenario.folder)
     for note in loaded.notes:
         progress.message(note)
-    made_with = _made_with(scenario.value, strategy.value, seed, loaded, plans, chosen)
+    made_with = _made_with(scenario.value, strategy.value, seed, loaded, plans, chosen, evaluate)
     stage = _Stage(scenario.value, strategy.value, seed, loaded, plans, chosen, folder, progress, evaluate)
     stage.prepare_model()  # refuses a strategy that does not fit the model before anything is written
     with folder.locked():
         if fresh:
             _set_aside(folder, progress)
-        _check_same(folder, made_with)
         records = _finished(folder, plans)
+        _check_same(folder, made_with, complete=len(records) > len(plans.tasks))
         if len(records) <= len(plans.tasks):
             write_text(folder.config, yaml.safe_dump(made_with, sort_keys=False, allow_unicode=True))
             for task_plan in (*plans.tasks, *plans.zero_shot):
                 stream.write_manifest(folder.split(task_plan.name), task_plan)
             reused = max(0, len(records) - 1)
-            results = stage.go_on(records)
+            stage.go_on(records)
         else:
             reused = len(plans.tasks)
-            results = folder.read_json(folder.results) or stage.results(records)
+            stored = folder.read_json(folder.results)
+            if stored is None or stored["status"] != "done":  # killed after the last record, before the results
+                stage.go_on(records)
+        results = folder.read_json(folder.results)
     return RunResult(results, folder.root, time.perf_counter() - started, reused)
 
 
 def _set_aside(folder: RunDir, progress: Progress) -> None:
-    # The lock file stays: moving it would let a second process in.
     kept = folder.set_aside()
     if kept is not None:
         progress.message(f"the earlier run was kept as {kept}")
@@ -127,11 +132,20 @@ def _device(name: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"--device {name}: this machine has no CUDA device that torch {torch.__version__} can use")
+    index = name.partition(":")[2]
+    if index and int(index) >= torch.cuda.device_count():
+        raise UserError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices, counted from 0")
     return name
 
 
 def _made_with(
-    scenario: Scenario, strategy: Strategy, seed: int, loaded: LoadedClip, plans: stream.Plans, device: str
+    scenario: Scenario,
+    strategy: Strategy,
+    seed: int,
+    loaded: LoadedClip,
+    plans: stream.Plans,
+    device: str,
+    evaluate: bool,
 ) -> dict:
     """Everything that the numbers depend on; a run goes on only where all of it is the same."""
     import torch
@@ -140,7 +154,15 @@ def _made_with(
         "scenario": scenario.model_dump(mode="json", exclude={"seeds", "description"}),
         "strategy": strategy.model_dump(mode="json", exclude={"description", "sweep"}),
         "seed": seed,
-        "model": {"name": loaded.name, "pretrained": loaded.pretrained, "sha256": loaded.sha256},
+        "model": {
+            "name": loaded.name,
+            "pretrained": loaded.pretrained,
+            "sha256": loaded.sha256,
+            # Heads, activation and preprocessing leave no trace in the weights.
+            "architecture": hashlib.sha256(str(loaded.model).encode()).hexdigest(),
+            "preprocessing": [str(loaded.pixels), *map(float, (*loaded.mean, *loaded.std))],
+        },
+        "evaluate": evaluate,
         "splits": {p.name: p.sha256() for p in (*plans.tasks, *plans.zero_shot)},
         "software": {name: text for name, text in software().items() if name != "numpy"},
         "device": device.partition(":")[0],
@@ -155,20 +177,24 @@ def software() -> dict[str, str]:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
-            from .version import __version__
-
-            found[name] = __version__
+            found[name] = __version__ if name == "cl_complora" else "unknown"
     return found
 
 
-def _check_same(folder: RunDir, made_with: dict) -> None:
+def _check_same(folder: RunDir, made_with: dict, complete: bool) -> None:
     try:
         before = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{folder.config}: damaged ({error}); use --fresh to start this run over") from None
-    difference = _first_difference(before, yaml.safe_load(yaml.safe_dump(made_with)))
+    now = yaml.safe_load(yaml.safe_dump(made_with))
+    if complete:
+        # The numbers are there; where they are looked at does not matter.
+        for where in ("software", "device", "threads"):
+            before.pop(where, None)
+            now.pop(where, None)
+    difference = _first_difference(before, now)
     if difference is not None:
         key, old, new = difference
         raise UserError(
@@ -201,9 +227,15 @@ def _finished(folder: RunDir, plans: stream.Plans) -> list[_Record]:
         data = folder.read_json(folder.record(index - 1, name))
         if data is None or (index and not folder.delta(index - 1, name).exists()):
             break
-        row = [float("nan") if value is None else value for value in data["row"]]
-        records.append(_Record(**{**data, "row": row}))
+        for name in ("row", "curve"):
+            data[name] = [_number(value) for value in data[name]]
+        data["zero_shot"] = {name: _number(value) for name, value in data["zero_shot"].items()}
+        records.append(_Record(**data))
     return records
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 @dataclass
@@ -238,7 +270,7 @@ class _Stage:
         check_fits(self.strategy, self.adapter, self.model)
         self.plugins = build_plugins(self.strategy, self.adapter, self.seed)
 
-    def go_on(self, records: list[_Record]) -> dict:
+    def go_on(self, records: list[_Record]) -> None:
         """Measure and train what is missing; every finished task is on disk before the next begins."""
         from .report.tensorboard import BoardWriter
 
@@ -256,7 +288,7 @@ class _Stage:
             for task in data.tasks[len(records) - 1 :]:
                 records.append(self._train(strategy, task, data))
                 self._save(len(records) - 1, records, board)
-        return self.results(records)
+        write_json(self.folder.results, self.results(records))
 
     def _warn_of_cut_prompts(self, data: stream.StreamData) -> None:
         spaces = [task.space for task in data.tasks] + [space for _, space in data.zero_shot.values()]
@@ -304,6 +336,8 @@ class _Stage:
         if trains:
             self.model.train()
             strategy.train(ClipExperience([task], task.index), eval_streams=[])
+            if not math.isfinite(self.adapter.deltas[-1].norm()):
+                raise UserError(f"task '{task.name}': training diverged (the update is not finite); lower optimiser.lr")
             trainable = sum(p.numel() for group in strategy.optimizer.param_groups for p in group["params"])
             self.model.eval()
         else:
@@ -356,9 +390,13 @@ class _Stage:
         return row, zero_shot, time.perf_counter() - began
 
     def _save(self, index: int, records: list[_Record], board) -> None:
+        from .engine.state import forget_state
+
         record = records[index]
         name = self.plans.tasks[index - 1].name if index else "zero-shot"
         write_json(self.folder.record(index - 1, name), vars(record))
+        if index > 1:
+            forget_state(self.folder, index - 2, self.plans.tasks[index - 2].name)
         write_json(self.folder.results, self.results(records))
         board.add(index, record.row, record.zero_shot, record.detail, record.curve)
 

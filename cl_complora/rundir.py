@@ -98,18 +98,21 @@ class RunDir:
         import fcntl
 
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            file = (self.root / ".lock").open("a+")
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            # Beside the folder, not in it: setting the folder aside must not take the lock along.
+            file = self.root.with_name(f".{self.root.name}.lock").open("a+")
         except OSError as error:
             raise UserError(f"{self.root}: cannot write the run there: {error.strerror or error}") from None
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 file.seek(0)
                 holder = file.read().strip() or "another process"
                 raise UserError(f"{self.root}: in use by {holder}; wait for it or choose another --out") from None
             file.truncate(0)
             file.write(f"process {os.getpid()}")
             file.flush()
+            for leftover in self.root.rglob(".*.tmp"):  # of a process that was killed while it wrote
+                leftover.unlink(missing_ok=True)
             yield

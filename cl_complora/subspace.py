@@ -115,7 +115,7 @@ def principal(weight: Tensor, keep: Keep, room: int = 1) -> Principal:
 
 
 def unchanged(weight: Tensor, split: Principal, keep: Keep, room: int = 1) -> bool:
-    """Certificate that the principal subspace of ``weight`` is still exactly that of ``split``.
+    """Certificate that the principal subspace of ``weight`` is still that of ``split``, up to rounding (1e-5 ‖W‖).
 
     Holds when the matrix still acts on the principal directions as before (true by construction for an update inside
     the two-sided complement), the complement's block ``U_cᵀ W V_c`` stays below σ_k, and k recomputed from the new
@@ -147,17 +147,18 @@ def unchanged(weight: Tensor, split: Principal, keep: Keep, room: int = 1) -> bo
     return keep.rank(torch.cat([sigma[:k], rest]), room) == k
 
 
-def orthonormal(vectors: Tensor, tolerance: float = 1e-6) -> Tensor:
+def orthonormal(vectors: Tensor, tolerance: float = 1e-6, scale: float | None = None) -> Tensor:
     """Orthonormal basis of the column space of ``vectors`` (``d × n`` → ``d × rank``).
 
-    Directions below ``tolerance`` times the largest singular value are dropped: they are rounding, not content.
+    Directions below ``tolerance`` times ``scale`` (the largest singular value by default) are dropped: they are
+    rounding, not content.
     """
     if vectors.shape[1] == 0:
         return vectors
     u, s, _ = torch.linalg.svd(vectors.double(), full_matrices=False)
     if len(s) == 0 or float(s[0]) == 0.0:
         return vectors[:, :0]
-    return u[:, s > tolerance * s[0]].to(vectors.dtype)
+    return u[:, s > tolerance * (float(s[0]) if scale is None else scale)].to(vectors.dtype)
 
 
 def complement(basis: Tensor) -> Tensor:

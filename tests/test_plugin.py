@@ -55,7 +55,6 @@ class Recorder(CompLoRAPlugin):
         self.images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(9))
         with torch.no_grad():
             self.adapted = strategy.model(self.images)
-        self.still = all(not block.B.detach().any() for block in self.blocks.values())
         self.moved = [bool(block.B.detach().any()) and block.A.grad is not None for block in self.blocks.values()]
         super().after_training_exp(strategy, **kwargs)
 

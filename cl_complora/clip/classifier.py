@@ -40,6 +40,14 @@ class ClipClassifier(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1) * 255.0, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1) * 255.0, persistent=False)
 
+    def train(self, mode: bool = True) -> ClipClassifier:
+        """As in torch, but normalisation statistics never move: they are weights that no delta would record."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 pixels → the float range that the image tower expects; floats pass."""
         return (images.float() - self.mean) / self.std if images.dtype == torch.uint8 else images

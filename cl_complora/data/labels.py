@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,9 +39,9 @@ class LabelSpace:
         return LabelSpace(self.class_names, tuple((texts[index],) for texts in self.prompts))
 
     def joined(self, other: LabelSpace) -> LabelSpace:
-        """This space followed by the classes of ``other`` that are new; prompt counts are evened by repetition."""
+        """This space followed by the classes of ``other`` that are new; every prompt keeps its share of a class."""
         new = [i for i, name in enumerate(other.class_names) if name not in self.class_names]
         prompts = self.prompts + tuple(other.prompts[i] for i in new)
-        most = max(len(texts) for texts in prompts)
+        most = math.lcm(*(len(texts) for texts in prompts))
         even = tuple(tuple(texts[i % len(texts)] for i in range(most)) for texts in prompts)
         return LabelSpace(self.class_names + tuple(other.class_names[i] for i in new), even)

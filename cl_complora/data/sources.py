@@ -30,10 +30,12 @@ class Item:
     Attributes:
         label: index into the source's class names.
         key: what the source needs to load it and what the split manifest records (a relative path, say).
+        size: bytes of the file, so that a manifest notices pictures that were exchanged; None where there is no file.
     """
 
     label: int
     key: str
+    size: int | None = None
 
 
 class Source(Protocol):
@@ -92,7 +94,7 @@ class Folder:
             random.Random(f"division/{name}").shuffle(keys)
             cut = len(keys) - round(len(keys) * self.test_fraction)
             keys = sorted(keys[:cut] if split == "train" else keys[cut:])
-        return [Item(label, key) for key in keys]
+        return [Item(label, key, (self.root / key).stat().st_size) for key in keys]
 
     def load(self, items: Sequence[Item], pixels: Pixels) -> Tensor:
         """Decode, resize and crop the images.

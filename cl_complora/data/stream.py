@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,10 +48,11 @@ class Plan:
     source: Source
 
     def manifest(self) -> list[dict]:
-        """Every chosen image as ``{"split", "class", "key"}``."""
+        """Every chosen image as ``{"split", "class", "key"}``, with ``"bytes"`` where it is a file."""
         parts = (("train", self.train), ("validation", self.validation), ("test", self.test))
         return [
             {"split": split, "class": self.class_names[item.label], "key": item.key}
+            | ({} if item.size is None else {"bytes": item.size})
             for split, part in parts
             for item in part
         ]
@@ -140,16 +141,18 @@ def plan(located: Located[Scenario], seed: int) -> Plans:
 
 def _open(located: Located[Scenario], entry: Task | ZeroShotSet, path: tuple) -> Source:
     try:
-        return open_source(entry.source, located.folder)
+        source = open_source(entry.source, located.folder)
     except UserError as error:
         raise UserError(located.fault(path, error.messages[0])) from None
+    names = source.class_names
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(located.fault(path, f"two classes are both called {twice!r}"))
+    return source
 
 
 def _classes(located: Located[Scenario], task: Task, source: Source, path: tuple) -> list[int]:
     known = {name: label for label, name in enumerate(source.class_names)}
-    if len(known) < len(source.class_names):
-        twice = next(name for name in source.class_names if source.class_names.count(name) > 1)
-        raise UserError(located.fault((*path, "source"), f"two classes are both called {twice!r}"))
     if task.classes is not None:
         unknown = [name for name in task.classes if name not in known]
         if unknown:
@@ -232,7 +235,7 @@ def _by_class(items: Sequence[Item], chosen: Sequence[int]) -> list[list[Item]]:
     pools: list[list[Item]] = [[] for _ in chosen]
     for item in items:
         if item.label in local:
-            pools[local[item.label]].append(Item(local[item.label], item.key))
+            pools[local[item.label]].append(replace(item, label=local[item.label]))
     return pools
 
 

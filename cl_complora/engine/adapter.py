@@ -45,6 +45,13 @@ class AdapterPlugin(SupervisedPlugin, supports_distributed=False):
         """Merge; what is evaluated afterwards is the merged model."""
         self.merge(strategy.model)
 
+    def prepare(self, model: nn.Module) -> None:
+        """Find the weights to adapt, before any training.
+
+        Raises:
+            ValueError: if the model has none of the wanted kind.
+        """
+
     @abstractmethod
     def attach(self, model: nn.Module) -> None:
         """Make this experience's weights trainable, and only those."""

@@ -63,8 +63,7 @@ def check_fits(strategy: Strategy, adapter: AdapterPlugin, model) -> None:
     Raises:
         UserError: naming what the model has.
     """
-    if isinstance(adapter, CompLoRAPlugin):
-        try:
-            adapter.prepare(model)
-        except ValueError as error:
-            raise UserError(f"strategy '{strategy.name}': adapter: {error}") from None
+    try:
+        adapter.prepare(model)
+    except ValueError as error:
+        raise UserError(f"strategy '{strategy.name}': adapter: {error}") from None

@@ -29,7 +29,7 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
 
     Args:
         rank: r of the factors.
-        energy, keep: how many singular triples are protected: an energy ratio, or a :class:`~cl_complora.subspace.Keep`.
+        energy, keep: how many singular triples are protected, as a ratio or a :class:`~cl_complora.subspace.Keep`.
         scaling: s in y = W x + s·B′A′x.
         dropout: on the input of the low-rank path.
         matrices, towers, layers: which maps are adapted (see :func:`~cl_complora.clip.slots.select_slots`).

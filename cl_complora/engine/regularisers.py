@@ -10,22 +10,20 @@ from abc import abstractmethod
 from collections.abc import Mapping
 
 import torch
-from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..config.strategy import Ewc, L2Init, Lwf
 from ..data.labels import LabelSpace
+from ..data.stream import TaskData
 from .adapter import AdapterPlugin
+from .carrying import CarryingPlugin
 from .fisher import diagonal_fisher
 from .subspaces import stable_seed
 
 
-class RegulariserPlugin(SupervisedPlugin, supports_distributed=False):
-    """Adds a term to the loss of every step after the first experience.
-
-    A run that is resumed stores :meth:`tensors` after every task and gives them back to :meth:`load`.
-    """
+class RegulariserPlugin(CarryingPlugin, supports_distributed=False):
+    """Adds a term to the loss of every step after the first experience."""
 
     def before_backward(self, strategy, **kwargs) -> None:
         """loss += penalty."""
@@ -36,13 +34,6 @@ class RegulariserPlugin(SupervisedPlugin, supports_distributed=False):
     @abstractmethod
     def penalty(self, strategy) -> Tensor | None:
         """The term for the current mini-batch, or None."""
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What the next experience needs of the past ones."""
-        return {}
-
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Inverse of :meth:`tensors`."""
 
 
 class L2InitPlugin(RegulariserPlugin, supports_distributed=False):
@@ -165,8 +156,9 @@ class LwfPlugin(RegulariserPlugin, supports_distributed=False):
 
     def after_training_exp(self, strategy, **kwargs) -> None:
         """This experience's classes are an earlier label space from now on."""
-        self.remember(strategy.experience.spaces)
+        for task in strategy.experience.parts:
+            self.remember(task)
 
-    def remember(self, spaces: list[LabelSpace]) -> None:
-        """Add label spaces (with their first prompt, as the teacher's reference)."""
-        self.spaces += [space.with_template(0) for space in spaces]
+    def remember(self, task: TaskData) -> None:
+        """Add the task's label space (with its first prompt, as the teacher's reference)."""
+        self.spaces.append(task.train_space.with_template(0))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import torch
-from avalanche.training.plugins import SupervisedPlugin
 from avalanche.training.storage_policy import ClassBalancedBuffer
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..config.strategy import Memory
+from ..data.labels import LabelSpace
 from ..data.pixels import augment
 from ..data.stream import TaskData
+from .carrying import CarryingPlugin
 from .experience import as_avalanche, one_template
 from .subspaces import stable_seed
 
 
-class ReplayPlugin(SupervisedPlugin, supports_distributed=False):
+class ReplayPlugin(CarryingPlugin, supports_distributed=False):
     """Adds the loss of a batch drawn from stored images to every step after the first experience.
 
     What to keep is chosen by Avalanche's class-balanced reservoir, one buffer per task because labels are local to a
@@ -50,7 +51,8 @@ class ReplayPlugin(SupervisedPlugin, supports_distributed=False):
             how = task.augment
             images.append(augment(task.train.pixels[members], tuple(how.crop), how.flip, self._generator))
             labels.append(task.train.labels[members])
-            spaces.append(one_template(task.train_space, strategy.dataloader.template))
+            space = contrasted_with(task, strategy.experience.parts[0])
+            spaces.append(one_template(space, strategy.dataloader.template))
             ids.append(torch.full((len(members),), position))
         device = strategy.device
         logits = strategy.model(torch.cat(images).to(device), spaces, torch.cat(ids).to(device))
@@ -74,3 +76,10 @@ class ReplayPlugin(SupervisedPlugin, supports_distributed=False):
             self.kept.append((task, torch.tensor(sorted(int(index) for index, *_ in buffer.buffer))))
         finally:
             torch.random.set_rng_state(state)
+
+
+def contrasted_with(old: TaskData, current: TaskData) -> LabelSpace:
+    """Classes that a stored image is contrasted with: where both tasks share one label space, all seen by now."""
+    own, seen = old.train_space, current.train_space
+    shared = old.space == current.space and seen.class_names[: len(own)] == own.class_names
+    return seen if shared else own

@@ -14,8 +14,7 @@ from ..errors import UserError
 from ..files import slug, write_bytes
 from ..lowrank import TaskDelta
 from ..rundir import RunDir
-from .regularisers import LwfPlugin, RegulariserPlugin
-from .replay import ReplayPlugin
+from .carrying import CarryingPlugin
 
 
 def save_delta(delta: TaskDelta) -> bytes:
@@ -39,29 +38,29 @@ def _read(path: Path) -> dict:
         raise UserError(f"{path}: damaged ({error}); use --fresh to start this run over") from None
 
 
-def _path(folder: RunDir, task: TaskData, position: int) -> Path:
-    return folder.root / "state" / f"{task.index + 1:03d}-{slug(task.name)}.plugin{position}.safetensors"
+def _path(folder: RunDir, index: int, name: str, position: int) -> Path:
+    return folder.root / "state" / f"{index + 1:03d}-{slug(name)}.plugin{position}.safetensors"
 
 
 def save_plugins(plugins: Sequence[SupervisedPlugin], folder: RunDir, task: TaskData) -> None:
-    """Store what each regulariser holds after ``task``."""
+    """Store what each plugin holds after ``task``; an empty file says that it holds nothing."""
     for position, plugin in enumerate(plugins):
-        if isinstance(plugin, RegulariserPlugin):
+        if isinstance(plugin, CarryingPlugin):
             tensors = {key: value.detach().cpu().contiguous() for key, value in plugin.tensors().items()}
-            if tensors:
-                write_bytes(_path(folder, task, position), safetensors.torch.save(tensors))
+            write_bytes(_path(folder, task.index, task.name, position), safetensors.torch.save(tensors))
 
 
 def restore_plugins(plugins: Sequence[SupervisedPlugin], folder: RunDir, done: Sequence[TaskData], device: str) -> None:
     """Give every plugin what it held after the last finished task."""
     for position, plugin in enumerate(plugins):
-        if isinstance(plugin, RegulariserPlugin):
-            path = _path(folder, done[-1], position)
-            if path.exists():
-                plugin.load({key: value.to(device) for key, value in _read(path).items()})
-        # Label spaces and memories follow from the tasks themselves.
-        for task in done:
-            if isinstance(plugin, LwfPlugin):
-                plugin.remember([task.train_space])
-            elif isinstance(plugin, ReplayPlugin):
+        if isinstance(plugin, CarryingPlugin):
+            for task in done:
                 plugin.remember(task)
+            stored = _read(_path(folder, done[-1].index, done[-1].name, position))
+            plugin.load({key: value.to(device) for key, value in stored.items()})
+
+
+def forget_state(folder: RunDir, index: int, name: str) -> None:
+    """Delete the state after a task that is not the last finished one: only the newest is ever needed."""
+    for path in (folder.root / "state").glob(f"{index + 1:03d}-{slug(name)}.plugin*.safetensors"):
+        path.unlink(missing_ok=True)

@@ -61,7 +61,6 @@ class ClipStrategy(SupervisedTemplate):
         super().__init__(
             model=model,
             optimizer=placeholder,
-            criterion=nn.CrossEntropyLoss(label_smoothing=training.label_smoothing),
             train_mb_size=training.batch_size,
             eval_mb_size=256,
             device=device,

@@ -123,7 +123,8 @@ class Subspaces:
         if not updates:
             return Side(free)
         # Work within the complement: directions of earlier updates there, then what is orthogonal to those.
-        inside = orthonormal(free.mT @ torch.cat(updates, 1))
+        # Columns are unit vectors here, so what is left of a direction in the protected part is mere rounding.
+        inside = orthonormal(free.mT @ torch.cat(updates, 1), tolerance=1e-4, scale=1.0)
         inside = inside[:, : max(free.shape[1] - 1, 0)]
         return Side(free @ complement(inside))
 
