@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,13 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import ValidationError, model_validator
 
 from cl_complora.catalog import shipped
+from cl_complora.cli import _check
 from cl_complora.config import Scenario, Strategy, apply_overrides, load_scenario, load_strategy
+from cl_complora.config.base import Section
+from cl_complora.config.faults import Fault, faults
 from cl_complora.config.loading import kind_of, split_overrides
 from cl_complora.config.reading import MAX_BYTES
 from cl_complora.data.stream import plan
@@ -324,6 +329,10 @@ BAD = [
         S, "embedded-weights", "name: mine", "name: mine\nmodel: {pretrained: openai}",
         (3, "model.pretrained", "the embedded model brings its own weights"),
     ),
+    changed(
+        S, "measure", "shots: 2", "shots: 2\nmeasure: validation",
+        (5, "measure", "validation needs validation_shots of at least 1"),
+    ),
     # Sweeps
     changed(
         T, "sweep-key", "optimiser.lr:", "optimiser.lrr:",
@@ -527,6 +536,23 @@ def test_key_paths_without_a_line_take_the_line_of_the_section_around(folder):
     assert located.fault(("tasks", 1, "source", "root"), "x") == f"{located.file}:13: tasks[1].source.root: x"
 
 
+def test_validators_that_know_nothing_of_lines_are_told_too():
+    class Odd(Section):
+        at: date = date(2024, 1, 1)
+
+        @model_validator(mode="after")
+        def _refuse(self):
+            raise ValueError("no such luck")
+
+    def told(data: dict) -> list[Fault]:
+        with pytest.raises(ValidationError) as caught:
+            Odd.model_validate(data)
+        return faults(caught.value, Odd, data)
+
+    assert told({}) == [Fault((), "no such luck")]
+    assert told({"at": "today"}) == [Fault(("at",), "must be: Input should be a valid date, got 'today'")]
+
+
 # Overrides
 
 BAD_SETTINGS = [
@@ -667,6 +693,22 @@ def test_shipped_files_load_and_open_with_the_command_that_runs_them(kind, path)
 
 
 # The command line
+
+
+@pytest.mark.xfail(raises=OSError, reason="stream._open turns only UserError into a message with a place")
+def test_a_folder_name_that_the_system_refuses_is_told_with_its_place(folder):
+    path = write(folder, "long", SCENARIO.replace("root: animals}", f"root: {'x' * 300}}}"))
+    (message,) = refusal("scenario", path)
+    assert message.startswith(f"{path}:9: tasks[0].source: ")
+
+
+@pytest.mark.xfail(raises=AssertionError, reason="cli._check wants config.loading.kind_of to tell the kind of a file")
+def test_check_recognises_a_strategy_whose_sections_are_misspelt(folder):
+    path = write(folder, "misspelt", "name: x\nadaptor: {kind: none}\noptimizer: {lr: 1e-3}\n")
+    with pytest.raises(UserError) as caught:
+        _check(str(path))
+    assert "did you mean 'adapter'?" in caught.value.messages[0]
+
 
 RUN_AND_LIST = """
 import atexit, json, sys
