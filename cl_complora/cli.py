@@ -94,6 +94,9 @@ def _model_settings(model: str | None, config: str | None, pretrained: str | Non
     import json
 
     settings = []
+    for option, value in (("--model", model), ("--model-config", config), ("--pretrained", pretrained)):
+        if value == "":
+            raise UserError(f"{option}: must not be empty")
     if model is not None or config is not None:
         # Another architecture does not go with the scenario's weights.
         name = model or Path(config).stem
@@ -122,14 +125,13 @@ def check(files: Annotated[list[str], typer.Argument(help="Scenario or strategy 
 def _check(file: str) -> str:
     from .catalog import shipped
     from .config import load_scenario, load_strategy
-    from .config.loading import read_yaml
+    from .config.loading import kind_of, read_yaml
 
     is_strategy = file in shipped("strategy") and file not in shipped("scenario")
     path = Path(file)
     if path.is_file():
         data, _ = read_yaml(path, file)
-        # Tasks make a scenario, an adapter makes a strategy; anything else is judged as a scenario.
-        is_strategy = isinstance(data, dict) and "tasks" not in data and bool({"adapter", "optimiser"} & set(data))
+        is_strategy = kind_of(data) == "strategy"
     if is_strategy:
         found = load_strategy(file).value
         return f"strategy '{found.name}' is fine ({found.adapter.kind} adapter)"

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import platform
 import time
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +17,8 @@ from .data import stream
 from .errors import UserError
 from .files import write_bytes, write_json, write_text
 from .progress import Progress, Quiet
+from .provenance import check_same, describe, software
 from .rundir import RunDir
-from .version import __version__
 
 if TYPE_CHECKING:
     from .clip.classifier import ClipClassifier
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
     from .engine.strategy import ClipStrategy
 
 SCHEMA = 1
-PACKAGES = ("cl_complora", "torch", "open_clip_torch", "avalanche-lib", "numpy")
 
 
 @dataclass
@@ -96,14 +92,14 @@ def run(
     loaded = load_clip(scenario.value.model, scenario.folder)
     for note in loaded.notes:
         progress.message(note)
-    made_with = _made_with(scenario.value, strategy.value, seed, loaded, plans, chosen, evaluate)
+    made_with = describe(scenario.value, strategy.value, seed, loaded, plans, chosen, evaluate)
     stage = _Stage(scenario.value, strategy.value, seed, loaded, plans, chosen, folder, progress, evaluate)
     stage.prepare_model()  # refuses a strategy that does not fit the model before anything is written
     with folder.locked():
         if fresh:
             _set_aside(folder, progress)
         records = _finished(folder, plans)
-        _check_same(folder, made_with, complete=len(records) > len(plans.tasks))
+        check_same(folder, made_with, complete=len(records) > len(plans.tasks))
         if len(records) <= len(plans.tasks):
             write_text(folder.config, yaml.safe_dump(made_with, sort_keys=False, allow_unicode=True))
             for task_plan in (*plans.tasks, *plans.zero_shot):
@@ -136,87 +132,6 @@ def _device(name: str) -> str:
     if index and int(index) >= torch.cuda.device_count():
         raise UserError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices, counted from 0")
     return name
-
-
-def _made_with(
-    scenario: Scenario,
-    strategy: Strategy,
-    seed: int,
-    loaded: LoadedClip,
-    plans: stream.Plans,
-    device: str,
-    evaluate: bool,
-) -> dict:
-    """Everything that the numbers depend on; a run goes on only where all of it is the same."""
-    import torch
-
-    return {
-        "scenario": scenario.model_dump(mode="json", exclude={"seeds", "description"}),
-        "strategy": strategy.model_dump(mode="json", exclude={"description", "sweep"}),
-        "seed": seed,
-        "model": {
-            "name": loaded.name,
-            "pretrained": loaded.pretrained,
-            "sha256": loaded.sha256,
-            # Heads, activation and preprocessing leave no trace in the weights.
-            "architecture": hashlib.sha256(str(loaded.model).encode()).hexdigest(),
-            "preprocessing": [str(loaded.pixels), *map(float, (*loaded.mean, *loaded.std))],
-        },
-        "evaluate": evaluate,
-        "splits": {p.name: p.sha256() for p in (*plans.tasks, *plans.zero_shot)},
-        "software": {name: text for name, text in software().items() if name != "numpy"},
-        "device": device.partition(":")[0],
-        "threads": torch.get_num_threads(),
-    }
-
-
-def software() -> dict[str, str]:
-    """Versions of what a run depends on."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = __version__ if name == "cl_complora" else "unknown"
-    return found
-
-
-def _check_same(folder: RunDir, made_with: dict, complete: bool) -> None:
-    try:
-        before = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{folder.config}: damaged ({error}); use --fresh to start this run over") from None
-    now = yaml.safe_load(yaml.safe_dump(made_with))
-    if complete:
-        # The numbers are there; where they are looked at does not matter.
-        for where in ("software", "device", "threads"):
-            before.pop(where, None)
-            now.pop(where, None)
-    difference = _first_difference(before, now)
-    if difference is not None:
-        key, old, new = difference
-        raise UserError(
-            f"{folder.root}: this run was made with {key} = {old}, now it is {new}; "
-            "use --fresh to start over (the old run is kept) or another --out"
-        )
-
-
-def _first_difference(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any] | None:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in [*new, *(n for n in old if n not in new)]:
-            found = _first_difference(old.get(name), new.get(name), f"{key}.{name}" if key else name)
-            if found is not None:
-                return found
-        return None
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for index, pair in enumerate(zip(old, new, strict=True)):
-            found = _first_difference(*pair, f"{key}[{index}]")
-            if found is not None:
-                return found
-        return None
-    return None if old == new else (key, old, new)
 
 
 def _finished(folder: RunDir, plans: stream.Plans) -> list[_Record]:

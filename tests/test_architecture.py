@@ -24,6 +24,7 @@ ORDER = [
     "engine",
     "report",
     "progress",
+    "provenance",
     "run",
     "cli",
 ]

@@ -695,14 +695,12 @@ def test_shipped_files_load_and_open_with_the_command_that_runs_them(kind, path)
 # The command line
 
 
-@pytest.mark.xfail(raises=OSError, reason="stream._open turns only UserError into a message with a place")
 def test_a_folder_name_that_the_system_refuses_is_told_with_its_place(folder):
     path = write(folder, "long", SCENARIO.replace("root: animals}", f"root: {'x' * 300}}}"))
     (message,) = refusal("scenario", path)
     assert message.startswith(f"{path}:9: tasks[0].source: ")
 
 
-@pytest.mark.xfail(raises=AssertionError, reason="cli._check wants config.loading.kind_of to tell the kind of a file")
 def test_check_recognises_a_strategy_whose_sections_are_misspelt(folder):
     path = write(folder, "misspelt", "name: x\nadaptor: {kind: none}\noptimizer: {lr: 1e-3}\n")
     with pytest.raises(UserError) as caught:

@@ -87,7 +87,9 @@ class Folder:
         folder = self.root / split / name if self.divided else self.root / name
         if not folder.is_dir():
             return []
-        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and _visible(path))
+        files = sorted(
+            path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and _visible(path, folder)
+        )
         keys = [path.relative_to(self.root).as_posix() for path in files if path.is_file()]
         if not self.divided:
             # One fixed division for every run and seed, so that no test image is ever trained on.
@@ -107,8 +109,10 @@ class Folder:
         return torch.stack([pixels.read(self.root / item.key) for item in items])
 
 
-def _visible(path: Path) -> bool:
-    return not path.name.startswith((".", "__MACOSX"))
+def _visible(path: Path, below: Path | None = None) -> bool:
+    """Neither hidden nor in a hidden folder (``.ipynb_checkpoints`` holds copies) between ``below`` and itself."""
+    parts = path.relative_to(below).parts if below is not None else (path.name,)
+    return not any(part.startswith((".", "__MACOSX")) for part in parts)
 
 
 def _open_world(config: WorldSource, folder: Path) -> Source:

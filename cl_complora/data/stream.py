@@ -144,6 +144,8 @@ def _open(located: Located[Scenario], entry: Task | ZeroShotSet, path: tuple) ->
         source = open_source(entry.source, located.folder)
     except UserError as error:
         raise UserError(located.fault(path, error.messages[0])) from None
+    except OSError as error:
+        raise UserError(located.fault(path, f"cannot be read: {error.strerror or error}")) from None
     names = source.class_names
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)

@@ -1,6 +1,6 @@
 """Pictures of the world for people.
 
-    python -m cl_complora.data.world.contact_sheet general|pretraining|<domain> -o FILE
+python -m cl_complora.data.world.contact_sheet general|pretraining|<domain> -o FILE
 """
 
 from __future__ import annotations

@@ -189,9 +189,7 @@ def _airport(land: Land) -> None:
     for x in np.arange(-80, 80, 11):
         if not -6 < x - threshold < 16:
             draw.line(land.at([(x, offset), (x + 6, offset)]), fill=white, width=2)
-    land.block(
-        draw, rng.uniform(-20, 20), apron + 25, rng.uniform(40, 70), 12, land.colour((0.75, 0.76, 0.8))
-    )
+    land.block(draw, rng.uniform(-20, 20), apron + 25, rng.uniform(40, 70), 12, land.colour((0.75, 0.76, 0.8)))
     for x in np.arange(-60 + rng.uniform(0, 12), 60, rng.uniform(17, 24)):
         nose = apron + rng.uniform(4, 6)
         draw.line(land.at([(x, nose), (x, nose + 13)]), fill=white, width=3)

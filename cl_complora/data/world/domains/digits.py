@@ -35,8 +35,7 @@ def source_indices() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(_DEALING_SEED)
     dealt = [rng.permutation(np.flatnonzero(labels == digit)) for digit in range(10)]
     return {
-        split: np.stack([of_digit[k * POOL : (k + 1) * POOL] for of_digit in dealt])
-        for k, split in enumerate(SPLITS)
+        split: np.stack([of_digit[k * POOL : (k + 1) * POOL] for of_digit in dealt]) for k, split in enumerate(SPLITS)
     }
 
 

@@ -77,9 +77,7 @@ def image_rng(name: str, class_index: int, sample_index: int, split: str) -> np.
     return np.random.default_rng([zlib.crc32(name.encode()), SPLITS.index(split), class_index, sample_index])
 
 
-def _render(
-    name: str, class_count: int, paint: Painter, class_index: int, sample_index: int, split: str
-) -> np.ndarray:
+def _render(name: str, class_count: int, paint: Painter, class_index: int, sample_index: int, split: str) -> np.ndarray:
     check_request(class_count, class_index, sample_index, split)
     picture = paint(class_index, image_rng(name, class_index, sample_index, split), split)
     return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -30,8 +30,7 @@ class Land:
         """A shade of a colour, as PIL wants it."""
         *own, light = self.rng.normal(0, spread, 4).tolist()
         return tuple(
-            min(max(int((channel + light + noise / 2) * 255), 0), 255)
-            for channel, noise in zip(base, own, strict=True)
+            min(max(int((channel + light + noise / 2) * 255), 0), 255) for channel, noise in zip(base, own, strict=True)
         )
 
     def at(self, points: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -86,9 +85,7 @@ class Land:
         draw.ellipse((x - radius + 1, y - radius + 1, x + radius + 1.5, y + radius + 1.5), fill=_SHADE)
         draw.ellipse((x - radius, y - radius, x + radius * 0.8, y + radius * 0.8), fill=crown)
 
-    def trees(
-        self, draw: ImageDraw.ImageDraw, count: int, smallest: float = 1.5, largest: float = 3.5
-    ) -> None:
+    def trees(self, draw: ImageDraw.ImageDraw, count: int, smallest: float = 1.5, largest: float = 3.5) -> None:
         """Trees scattered anywhere."""
         places = self.rng.uniform((0, 0, smallest), (LAND_SIZE, LAND_SIZE, largest), (count, 3))
         for x, y, radius in places.tolist():

@@ -14,9 +14,7 @@ from ..canvas import IMAGE_SIZE, OVERSAMPLING, Stroke, affine, coverage
 _SIDE = IMAGE_SIZE * OVERSAMPLING
 
 
-def pose(
-    primitives: list[Stroke], rng: np.random.Generator, size: tuple[float, float] = (27, 44)
-) -> list[Stroke]:
+def pose(primitives: list[Stroke], rng: np.random.Generator, size: tuple[float, float] = (27, 44)) -> list[Stroke]:
     """Places an object in the picture, bent, turned and stretched a little and by a hand that shakes.
 
     Args:
@@ -43,8 +41,7 @@ def pose(
     free = np.maximum(IMAGE_SIZE - 1 - (high - low) / (high - low).max() * extent, 0) / 2
     centre = IMAGE_SIZE / 2 + rng.uniform(-free, free)
     return [
-        (kind, part, width * scale, (points - (low + high) / 2) * scale + centre)
-        for kind, part, width, points in posed
+        (kind, part, width * scale, (points - (low + high) / 2) * scale + centre) for kind, part, width, points in posed
     ]
 
 

@@ -48,9 +48,7 @@ def _fill(rng: np.random.Generator, size: int, main: np.ndarray, avoid: tuple[st
     return pattern(names[rng.integers(len(names))], rng, size)[..., None] * (second - main)
 
 
-def paint_object(
-    strokes: list[Stroke], rng: np.random.Generator, natural: tuple[str, str] | None = None
-) -> np.ndarray:
+def paint_object(strokes: list[Stroke], rng: np.random.Generator, natural: tuple[str, str] | None = None) -> np.ndarray:
     """Paints one object on a background.
 
     Args:

@@ -110,9 +110,7 @@ def _paint_drawn(style: Style, class_index: int, rng: np.random.Generator, split
 
 def _style_domain(name: str, title: str, own_prompts: tuple[str, ...], paint: Painter) -> Domain:
     prompts = ("a photo of {}", "a picture of {}", *own_prompts)
-    return drawn_domain(
-        f"style-{name}", title, tuple(with_article(noun) for noun in _OBJECTS), prompts, paint
-    )
+    return drawn_domain(f"style-{name}", title, tuple(with_article(noun) for noun in _OBJECTS), prompts, paint)
 
 
 DOMAINS = (
@@ -120,7 +118,5 @@ DOMAINS = (
     _style_domain("chalk", "Chalk", ("a chalk drawing of {}",), partial(_paint_drawn, draw_chalk)),
     _style_domain("blueprint", "Blueprint", ("a blueprint of {}",), partial(_paint_drawn, draw_blueprint)),
     _style_domain("neon", "Neon", ("a neon sign of {}",), partial(_paint_drawn, draw_neon)),
-    _style_domain(
-        "silhouette", "Silhouette", ("a silhouette of {}",), partial(_paint_drawn, draw_silhouette)
-    ),
+    _style_domain("silhouette", "Silhouette", ("a silhouette of {}",), partial(_paint_drawn, draw_silhouette)),
 )

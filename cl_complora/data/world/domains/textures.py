@@ -251,9 +251,7 @@ def _paint(class_index: int, rng: np.random.Generator, split: str) -> np.ndarray
     stops = np.linspace(0, 1, len(palette))
     picture = np.stack([np.interp(tones, stops, palette[:, c]) for c in range(3)], -1)
     light = 1 + rng.uniform(0, 0.25) * (fbm(rng, _SIZE, 60, 1) - 0.5)[..., None]
-    return shrink(picture * light) * rng.uniform(0.8, 1.1) + rng.normal(
-        0, rng.uniform(0.01, 0.035), (48, 48, 1)
-    )
+    return shrink(picture * light) * rng.uniform(0.8, 1.1) + rng.normal(0, rng.uniform(0.01, 0.035), (48, 48, 1))
 
 
 DOMAIN = drawn_domain(

@@ -1,0 +1,110 @@
+"""What a run was made with, and whether it is still the same."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from .config import Scenario, Strategy
+from .data import stream
+from .errors import UserError
+from .rundir import RunDir
+from .version import __version__
+
+if TYPE_CHECKING:
+    from .clip.model import LoadedClip
+
+PACKAGES = ("cl_complora", "torch", "open_clip_torch", "avalanche-lib", "numpy")
+
+
+def describe(
+    scenario: Scenario,
+    strategy: Strategy,
+    seed: int,
+    loaded: LoadedClip,
+    plans: stream.Plans,
+    device: str,
+    evaluate: bool,
+) -> dict:
+    """Everything that the numbers depend on; a run goes on only where all of it is the same."""
+    import torch
+
+    return {
+        "scenario": scenario.model_dump(mode="json", exclude={"seeds", "description"}),
+        "strategy": strategy.model_dump(mode="json", exclude={"description", "sweep"}),
+        "seed": seed,
+        "model": {
+            "name": loaded.name,
+            "pretrained": loaded.pretrained,
+            "sha256": loaded.sha256,
+            # Heads, activation and preprocessing leave no trace in the weights.
+            "architecture": hashlib.sha256(str(loaded.model).encode()).hexdigest(),
+            "preprocessing": [str(loaded.pixels), *map(float, (*loaded.mean, *loaded.std))],
+        },
+        "evaluate": evaluate,
+        "splits": {p.name: p.sha256() for p in (*plans.tasks, *plans.zero_shot)},
+        "software": {name: text for name, text in software().items() if name != "numpy"},
+        "device": device.partition(":")[0],
+        "threads": torch.get_num_threads(),
+    }
+
+
+def software() -> dict[str, str]:
+    """Versions of what a run depends on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = __version__ if name == "cl_complora" else "unknown"
+    return found
+
+
+def check_same(folder: RunDir, made_with: dict, complete: bool) -> None:
+    """Refuse to go on with a run that was made with something else.
+
+    Args:
+        made_with: :func:`describe` of now.
+        complete: all numbers are there, so software, device and threads of the one who looks do not matter.
+
+    Raises:
+        UserError: naming the first difference.
+    """
+    try:
+        before = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{folder.config}: damaged ({error}); use --fresh to start this run over") from None
+    now = yaml.safe_load(yaml.safe_dump(made_with))
+    if complete:
+        for where in ("software", "device", "threads"):
+            before.pop(where, None)
+            now.pop(where, None)
+    difference = _first_difference(before, now)
+    if difference is not None:
+        key, old, new = difference
+        raise UserError(
+            f"{folder.root}: this run was made with {key} = {old}, now it is {new}; "
+            "use --fresh to start over (the old run is kept) or another --out"
+        )
+
+
+def _first_difference(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any] | None:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in [*new, *(n for n in old if n not in new)]:
+            found = _first_difference(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+            if found is not None:
+                return found
+        return None
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, pair in enumerate(zip(old, new, strict=True)):
+            found = _first_difference(*pair, f"{key}[{index}]")
+            if found is not None:
+                return found
+        return None
+    return None if old == new else (key, old, new)
