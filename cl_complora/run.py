@@ -305,13 +305,13 @@ class _Stage:
         return row, zero_shot, time.perf_counter() - began
 
     def _save(self, index: int, records: list[_Record], board) -> None:
-        from .engine.state import forget_state
+        from .engine.state import forget_plugins
 
         record = records[index]
         name = self.plans.tasks[index - 1].name if index else "zero-shot"
         write_json(self.folder.record(index - 1, name), vars(record))
         if index > 1:
-            forget_state(self.folder, index - 2, self.plans.tasks[index - 2].name)
+            forget_plugins(self.plugins, self.folder, index - 2, self.plans.tasks[index - 2].name)
         write_json(self.folder.results, self.results(records))
         board.add(index, record.row, record.zero_shot, record.detail, record.curve)
 

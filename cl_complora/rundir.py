@@ -24,6 +24,10 @@ from .errors import UserError
 from .files import slug
 
 
+def _numbered(index: int, task: str) -> str:
+    return f"{index + 1:03d}-{slug(task)}"
+
+
 class RunDir:
     """Paths and state of one run."""
 
@@ -52,11 +56,15 @@ class RunDir:
 
     def delta(self, index: int, task: str) -> Path:
         """Weights that task ``index`` (from 0) added."""
-        return self.root / "deltas" / f"{index + 1:03d}-{slug(task)}.safetensors"
+        return self.root / "deltas" / f"{_numbered(index, task)}.safetensors"
 
     def record(self, index: int, task: str) -> Path:
         """What task ``index`` measured; written last, so a task with a record is complete."""
-        return self.root / "tasks" / f"{index + 1:03d}-{slug(task)}.json"
+        return self.root / "tasks" / f"{_numbered(index, task)}.json"
+
+    def state(self, index: int, task: str, plugin: int) -> Path:
+        """What plugin number ``plugin`` holds after task ``index``."""
+        return self.root / "state" / f"{_numbered(index, task)}.plugin{plugin}.safetensors"
 
     def split(self, task: str) -> Path:
         """Manifest of a task's images."""

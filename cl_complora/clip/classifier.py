@@ -58,7 +58,11 @@ class ClipClassifier(nn.Module):
 
     def head(self, features: Tensor, space: LabelSpace) -> Tensor:
         """``N × classes`` logits of unit image features."""
-        logits = self.clip.logit_scale.float().exp() * features @ self.text.features(space).mT
+        return self.scores(features, self.text.features(space))
+
+    def scores(self, features: Tensor, texts: Tensor) -> Tensor:
+        """``N × classes`` logits of unit image features against unit text features."""
+        logits = self.clip.logit_scale.float().exp() * features @ texts.mT
         bias = getattr(self.clip, "logit_bias", None)
         return logits if bias is None else logits + bias.float()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from avalanche.training.plugins import SupervisedPlugin
@@ -64,11 +64,9 @@ class AdapterPlugin(SupervisedPlugin, supports_distributed=False):
     def effective_weights(self) -> dict[str, Tensor]:
         """Key → W + ΔW of every adapted matrix, differentiable while attached: what penalties act on."""
 
-    @contextmanager
-    def previous(self) -> Iterator[None]:
+    @abstractmethod
+    def previous(self) -> AbstractContextManager[None]:
         """Within, the model computes what it did before this experience (the teacher of distillation)."""
-        raise NotImplementedError
-        yield
 
     def state(self) -> dict:
         """JSON-able bookkeeping needed by :meth:`restore` beside the deltas."""
@@ -167,3 +165,7 @@ class FrozenPlugin(AdapterPlugin):
     def effective_weights(self) -> dict[str, Tensor]:
         """None."""
         return {}
+
+    def previous(self) -> AbstractContextManager[None]:
+        """The model as it is."""
+        return nullcontext()

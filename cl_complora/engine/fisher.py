@@ -84,5 +84,4 @@ class _Logits(torch.nn.Module):
         self.model, self.space = model, space
 
     def forward(self, images: Tensor) -> Tensor:
-        texts = self.model.text.encode_space(self.space)
-        return self.model.clip.logit_scale.float().exp() * self.model.image_features(images) @ texts.mT
+        return self.model.scores(self.model.image_features(images), self.model.text.encode_space(self.space))

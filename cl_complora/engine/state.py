@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from ..data.stream import TaskData
 from ..errors import UserError
-from ..files import slug, write_bytes
+from ..files import write_bytes
 from ..lowrank import TaskDelta
 from ..rundir import RunDir
 from .carrying import CarryingPlugin
@@ -38,16 +38,12 @@ def _read(path: Path) -> dict:
         raise UserError(f"{path}: damaged ({error}); use --fresh to start this run over") from None
 
 
-def _path(folder: RunDir, index: int, name: str, position: int) -> Path:
-    return folder.root / "state" / f"{index + 1:03d}-{slug(name)}.plugin{position}.safetensors"
-
-
 def save_plugins(plugins: Sequence[SupervisedPlugin], folder: RunDir, task: TaskData) -> None:
     """Store what each plugin holds after ``task``; an empty file says that it holds nothing."""
     for position, plugin in enumerate(plugins):
         if isinstance(plugin, CarryingPlugin):
             tensors = {key: value.detach().cpu().contiguous() for key, value in plugin.tensors().items()}
-            write_bytes(_path(folder, task.index, task.name, position), safetensors.torch.save(tensors))
+            write_bytes(folder.state(task.index, task.name, position), safetensors.torch.save(tensors))
 
 
 def restore_plugins(plugins: Sequence[SupervisedPlugin], folder: RunDir, done: Sequence[TaskData], device: str) -> None:
@@ -56,11 +52,11 @@ def restore_plugins(plugins: Sequence[SupervisedPlugin], folder: RunDir, done: S
         if isinstance(plugin, CarryingPlugin):
             for task in done:
                 plugin.remember(task)
-            stored = _read(_path(folder, done[-1].index, done[-1].name, position))
+            stored = _read(folder.state(done[-1].index, done[-1].name, position))
             plugin.load({key: value.to(device) for key, value in stored.items()})
 
 
-def forget_state(folder: RunDir, index: int, name: str) -> None:
+def forget_plugins(plugins: Sequence[SupervisedPlugin], folder: RunDir, index: int, name: str) -> None:
     """Delete the state after a task that is not the last finished one: only the newest is ever needed."""
-    for path in (folder.root / "state").glob(f"{index + 1:03d}-{slug(name)}.plugin*.safetensors"):
-        path.unlink(missing_ok=True)
+    for position in range(len(plugins)):
+        folder.state(index, name, position).unlink(missing_ok=True)
