@@ -19,6 +19,10 @@ app = typer.Typer(
     help="Continual few-shot learning of CLIP: run a stream of tasks, follow forgetting and zero-shot retention.",
 )
 
+AllowPlugins = Annotated[
+    bool, typer.Option("--allow-plugins", help="Let a strategy's YAML name a Python class of your own, and run it.")
+]
+
 LISTS = ("scenarios", "strategies", "models", "datasets")
 
 
@@ -55,6 +59,7 @@ def run(
         list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a setting; may be repeated.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over; an existing run is kept aside.")] = False,
+    allow_plugins: AllowPlugins = False,
 ) -> None:
     """Run one scenario with one strategy and print what was learned, forgotten and retained."""
     from .config import load_scenario, load_strategy
@@ -79,7 +84,7 @@ def run(
         console = Console(width=140)  # a log has no edge to wrap at, and tables must not be cut
     try:
         with display(console) as progress:
-            finished = run_one(located, chosen, seed, out, device, fresh, progress)
+            finished = run_one(located, chosen, seed, out, device, fresh, progress, allow_plugins=allow_plugins)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on after the last finished task", file=sys.stderr)
         raise typer.Exit(130) from None

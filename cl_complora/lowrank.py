@@ -1,4 +1,4 @@
-"""The low-rank linear map: factors confined to a subspace on either side, their hosts, and their merge.
+"""The low-rank linear map: factors confined to a subspace on either side, and their hosts.
 
     y = W x + s · U_c B A V_cᵀ x          A: r × (in − k), Kaiming-uniform(a=√5);  B: (out − k) × r, zero
 
@@ -10,8 +10,7 @@ product with their stacked A′. Orientation: U is the output side, V the input 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +36,21 @@ class Side:
         return self.basis.shape[1] if self.basis is not None and self.coordinates else full
 
 
+@dataclass(frozen=True)
+class Start:
+    """Where factors start and which of them are trained; shapes are those of the trained factors.
+
+    Attributes:
+        a: ``r × width`` instead of Kaiming-uniform; its rows set the rank.
+        b: ``height × r`` instead of zero. What B A is at the start is taken off again, so ΔW starts at zero.
+        train_a: False fixes A.
+    """
+
+    a: Tensor | None = None
+    b: Tensor | None = None
+    train_a: bool = True
+
+
 class LowRankBlock(nn.Module):
     """Factors A, B of one matrix with the constraint of both sides.
 
@@ -47,6 +61,7 @@ class LowRankBlock(nn.Module):
         output, input: the constraint on each side.
         dropout: probability of zeroing an input feature of the low-rank path only (as CLIP-LoRA does).
         generator: source of A's init; None uses torch's global generator.
+        start: where the factors start, if not as LoRA's.
     """
 
     def __init__(
@@ -59,23 +74,37 @@ class LowRankBlock(nn.Module):
         input: Side | None = None,
         dropout: float = 0.0,
         generator: torch.Generator | None = None,
+        start: Start | None = None,
     ) -> None:
         super().__init__()
         if rank < 1:
             raise ValueError(f"rank must be at least 1, got {rank}")
-        output, input = output or Side(), input or Side()
-        self.rank, self.scaling, self.dropout = rank, scaling, dropout
+        output, input, start = output or Side(), input or Side(), start or Start()
+        self.rank = rank if start.a is None else start.a.shape[0]
+        self.scaling, self.dropout = scaling, dropout
         self.output_coordinates, self.input_coordinates = output.coordinates, input.coordinates
         self.register_buffer("output_basis", output.basis, persistent=False)
         self.register_buffer("input_basis", input.basis, persistent=False)
         width = input.size(in_features)
         bound = 1.0 / math.sqrt(width) if width else 0.0  # Kaiming-uniform with a = √5
-        self.A = nn.Parameter((torch.rand(rank, width, generator=generator) * 2 - 1) * bound)
-        self.B = nn.Parameter(torch.zeros(output.size(out_features), rank))
+        a = start.a if start.a is not None else (torch.rand(rank, width, generator=generator) * 2 - 1) * bound
+        b = start.b if start.b is not None else torch.zeros(output.size(out_features), self.rank)
+        if start.train_a:
+            self.A = nn.Parameter(a.clone())
+        else:
+            self.register_buffer("A", a.clone(), persistent=False)
+        self.B = nn.Parameter(b.clone())
+        self.register_buffer("first_a", a.clone() if start.b is not None else None, persistent=False)
+        self.register_buffer("first_b", -b if start.b is not None else None, persistent=False)
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """(s·B′, A′) of shapes ``out × r`` and ``r × in``; differentiable, ΔW = (s·B′) A′."""
+        """(s·B′, A′) of shapes ``out × r`` and ``r × in``; differentiable, ΔW = (s·B′) A′.
+
+        With a start other than zero the rank is 2r: what the factors were at the start stands beside them, negated.
+        """
         a, b = self.A, self.B
+        if self.first_b is not None:
+            a, b = torch.cat([a, self.first_a]), torch.cat([b, self.first_b], dim=1)
         if self.input_basis is not None:
             a = a @ self.input_basis.mT if self.input_coordinates else a - (a @ self.input_basis) @ self.input_basis.mT
         if self.output_basis is not None:
@@ -150,88 +179,3 @@ class AdaptedLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """``… × in`` → ``… × out``."""
         return self.adapters.add_to(F.linear(x, self.weight, self.bias), x, self.out_features)
-
-
-@dataclass
-class TaskDelta:
-    """What one task added to the weights: ΔW as factors where it is low-rank, whole where it is not.
-
-    Attributes:
-        factors: ``"<parameter>[start:stop]"`` → (B, A) with ΔW = B A on those rows of the parameter.
-        dense: ``"<parameter>"`` → ΔW of the parameter's own shape.
-    """
-
-    factors: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    dense: dict[str, Tensor] = field(default_factory=dict)
-
-    def updates(self) -> Iterator[tuple[str, slice | None, Tensor]]:
-        """(parameter, rows or None for all, ΔW) in a fixed order."""
-        for key, (b, a) in self.factors.items():
-            parameter, rows = parse_rows(key)
-            yield parameter, rows, b @ a
-        for parameter, delta in self.dense.items():
-            yield parameter, None, delta
-
-    @torch.no_grad()
-    def add_to(self, parameters: dict[str, Tensor], scale: float = 1.0) -> None:
-        """Add ``scale``·ΔW in place to the named tensors: the one way in which deltas enter weights.
-
-        Raises:
-            KeyError: if a parameter is missing.
-            ValueError: if a shape does not fit.
-        """
-        for parameter, rows, delta in self.updates():
-            if parameter not in parameters:
-                raise KeyError(f"the delta changes '{parameter}', which this model does not have")
-            target = parameters[parameter] if rows is None else parameters[parameter][rows]
-            if target.shape != delta.shape:
-                raise ValueError(f"delta of '{parameter}' has shape {tuple(delta.shape)}, weight {tuple(target.shape)}")
-            target += delta.to(target) if scale == 1.0 else scale * delta.to(target)
-
-    def norm(self) -> float:
-        """‖ΔW‖_F over all matrices together."""
-        return math.sqrt(sum(float(delta.double().square().sum()) for _, _, delta in self.updates()))
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Flat mapping for safetensors; :meth:`from_tensors` reads it back."""
-        flat = {f"{key}.B": b.contiguous() for key, (b, _) in self.factors.items()}
-        flat |= {f"{key}.A": a.contiguous() for key, (_, a) in self.factors.items()}
-        return flat | {f"{key}.dense": value.contiguous() for key, value in self.dense.items()}
-
-    @classmethod
-    def from_tensors(cls, flat: dict[str, Tensor]) -> TaskDelta:
-        """Inverse of :meth:`tensors`.
-
-        Raises:
-            ValueError: for a key of another kind or a factor without its partner.
-        """
-        delta = cls()
-        for key in sorted(flat):
-            stem, _, kind = key.rpartition(".")
-            if kind == "dense":
-                delta.dense[stem] = flat[key]
-            elif kind == "B":
-                if f"{stem}.A" not in flat:
-                    raise ValueError(f"delta file holds {key} without {stem}.A")
-                delta.factors[stem] = (flat[key], flat[f"{stem}.A"])
-            elif kind != "A" or f"{stem}.B" not in flat:
-                raise ValueError(f"delta file holds an unexpected tensor '{key}'")
-        return delta
-
-
-def row_key(parameter: str, rows: slice) -> str:
-    """``"name[start:stop]"``, the key of a row block in :class:`TaskDelta`."""
-    return f"{parameter}[{rows.start}:{rows.stop}]"
-
-
-def parse_rows(key: str) -> tuple[str, slice]:
-    """Inverse of :func:`row_key`.
-
-    Raises:
-        ValueError: if the key has another form.
-    """
-    parameter, bracket, rest = key.rpartition("[")
-    start, _, stop = rest.removesuffix("]").partition(":")
-    if not (bracket and rest.endswith("]") and start.isdigit() and stop.isdigit()):
-        raise ValueError(f"delta key '{key}' is not of the form name[start:stop]")
-    return parameter, slice(int(start), int(stop))

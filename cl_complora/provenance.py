@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import re
+import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -46,7 +49,7 @@ def describe(
             "preprocessing": [str(loaded.pixels), *map(float, (*loaded.mean, *loaded.std))],
         },
         "evaluate": evaluate,
-        "splits": {p.name: p.sha256() for p in (*plans.tasks, *plans.zero_shot)},
+        "splits": {p.name: p.sha256() for p in plans},
         "software": {name: text for name, text in software().items() if name != "numpy"},
         "device": device.partition(":")[0],
         "threads": torch.get_num_threads(),
@@ -62,6 +65,37 @@ def software() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = __version__ if name == "cl_complora" else "unknown"
     return found
+
+
+class PeakMemory:
+    """Largest memory in use since this object was made: the device's on CUDA, the process's resident one on the CPU."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        if device.startswith("cuda"):
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(device)
+        else:
+            try:
+                Path("/proc/self/clear_refs").write_text("5")  # Linux: begins a new high-water mark
+            except OSError:
+                pass  # then it is the mark of the whole process so far, which is no smaller
+
+    def bytes(self) -> int:
+        """The mark, in bytes."""
+        if self.device.startswith("cuda"):
+            import torch
+
+            return torch.cuda.max_memory_allocated(self.device)
+        try:
+            status = Path("/proc/self/status").read_text(encoding="ascii")
+            return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1))
+        except (OSError, AttributeError):
+            import resource
+
+            unit = 1 if sys.platform == "darwin" else 1024
+            return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def check_same(folder: RunDir, made_with: dict, complete: bool) -> None:

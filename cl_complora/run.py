@@ -17,7 +17,7 @@ from .data import stream
 from .errors import UserError
 from .files import write_bytes, write_json, write_text
 from .progress import Progress, Quiet
-from .provenance import check_same, describe, software
+from .provenance import PeakMemory, check_same, describe, software
 from .rundir import RunDir
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ def run(
     fresh: bool = False,
     progress: Progress | None = None,
     evaluate: bool = True,
+    allow_plugins: bool = False,
+    variant: str = "",
 ) -> RunResult:
     """Run a stream, or go on with one that was interrupted, or return the results of one that is done.
 
@@ -77,6 +79,8 @@ def run(
         fresh: set an existing run aside and start over.
         progress: told what happens.
         evaluate: False trains without measuring (the weights are the same, bit for bit; the matrix then is NaN).
+        allow_plugins: whether the strategy may name Python code of the user's own.
+        variant: keeps runs of one strategy with other settings apart: a folder of that name within the strategy's.
 
     Raises:
         UserError: for input that cannot work, or a run that was made with other settings.
@@ -84,7 +88,7 @@ def run(
     started = time.perf_counter()
     progress = progress or Quiet()
     plans = stream.plan(scenario, seed)
-    folder = RunDir.of(out, scenario.value.name, strategy.value.name, seed)
+    folder = RunDir.of(out, scenario.value.name, strategy.value.name, seed, variant)
     chosen = _device(device)
 
     from .clip.model import load_clip
@@ -94,7 +98,9 @@ def run(
         progress.message(note)
     made_with = describe(scenario.value, strategy.value, seed, loaded, plans, chosen, evaluate)
     stage = _Stage(scenario.value, strategy.value, seed, loaded, plans, chosen, folder, progress, evaluate)
-    stage.prepare_model()  # refuses a strategy that does not fit the model before anything is written
+    stage.prepare_model(
+        strategy.folder if allow_plugins else None
+    )  # refuses a strategy that does not fit the model before anything is written
     with folder.locked():
         if fresh:
             _set_aside(folder, progress)
@@ -102,7 +108,7 @@ def run(
         check_same(folder, made_with, complete=len(records) > len(plans.tasks))
         if len(records) <= len(plans.tasks):
             write_text(folder.config, yaml.safe_dump(made_with, sort_keys=False, allow_unicode=True))
-            for task_plan in (*plans.tasks, *plans.zero_shot):
+            for task_plan in plans:
                 stream.write_manifest(folder.split(task_plan.name), task_plan)
             reused = max(0, len(records) - 1)
             stage.go_on(records)
@@ -167,8 +173,15 @@ class _Stage:
     progress: Progress
     evaluate: bool
 
-    def prepare_model(self) -> None:
-        """Classifier, adapter, regularisers and memory."""
+    def prepare_model(self, plugin_folder: Path | None) -> None:
+        """Classifier, adapter, regularisers and memory.
+
+        Args:
+            plugin_folder: where a plugin of the user's own may lie; None allows none.
+
+        Raises:
+            UserError: if the strategy does not fit the model or the scenario.
+        """
         import torch
 
         from .clip.classifier import ClipClassifier
@@ -183,15 +196,22 @@ class _Stage:
         self.model.to(self.device).eval()
         self.adapter = build_adapter(self.strategy.adapter, self.seed)
         check_fits(self.strategy, self.adapter, self.model)
-        self.plugins = build_plugins(self.strategy, self.adapter, self.seed)
+        self.plugins = build_plugins(self.strategy, self.adapter, self.seed, plugin_folder)
+        if self.plans.reference is None and any(getattr(plugin, "needs_reference", False) for plugin in self.plugins):
+            raise UserError(
+                f"scenario '{self.scenario.name}' has no reference set, which strategy '{self.strategy.name}' needs; "
+                "add reference: {source: …, images: …} to the scenario"
+            )
 
     def go_on(self, records: list[_Record]) -> None:
         """Measure and train what is missing; every finished task is on disk before the next begins."""
+        from .engine.state import meet_plugins
         from .report.tensorboard import BoardWriter
 
         loss_classes = self.strategy.training.classes
         data = stream.load(self.plans, self.scenario.protocol, self.loaded.pixels, loss_classes)
         self._warn_of_cut_prompts(data)
+        meet_plugins(self.plugins, self.model, data)
         self._restore(records, data)
         with BoardWriter(self.folder.tensorboard, [t.name for t in data.tasks], self.strategy.training.steps) as board:
             for index, record in enumerate(records):
@@ -232,7 +252,7 @@ class _Stage:
         schedule = [SchedulePlugin(self.strategy.schedule, optimiser)] if optimiser else []
         return ClipStrategy(
             model=self.model,
-            make_optimizer=optimizer_factory(optimiser) if optimiser else None,
+            make_optimizer=optimizer_factory(optimiser, self.adapter) if optimiser else None,
             training=self.strategy.training,
             seed=self.seed,
             device=self.device,
@@ -240,27 +260,31 @@ class _Stage:
         )
 
     def _train(self, strategy: ClipStrategy, task: stream.TaskData, data: stream.StreamData) -> _Record:
-        from .engine.experience import ClipExperience
+        from .engine.experience import experience_at
         from .engine.state import save_delta, save_plugins
 
-        trains = self.strategy.adapter.kind != "none"
-        steps = self.strategy.training.steps if trains else 0
+        experience, share = experience_at(self.strategy.training.stream, data.tasks, task.index)
+        trains = experience is not None and self.strategy.adapter.kind != "none"
+        steps = self.strategy.training.steps * share if trains else 0
         self.progress.task(task.index, len(data.tasks), task.name, steps)
         began = time.perf_counter()
         trainable = 0
+        memory = PeakMemory(self.device)
         if trains:
             self.model.train()
-            strategy.train(ClipExperience([task], task.index), eval_streams=[])
+            strategy.steps = steps
+            strategy.train(experience, eval_streams=[])
             if not math.isfinite(self.adapter.deltas[-1].norm()):
                 raise UserError(f"task '{task.name}': training diverged (the update is not finite); lower optimiser.lr")
             trainable = sum(p.numel() for group in strategy.optimizer.param_groups for p in group["params"])
             self.model.eval()
         else:
-            self.adapter.merge(self.model)
+            self.adapter.skip()
         train_seconds = time.perf_counter() - began
         delta, geometry = self.adapter.deltas[-1], self.adapter.geometry[-1]
-        write_bytes(self.folder.delta(task.index, task.name), save_delta(delta))
-        save_plugins(self.plugins, self.folder, task)
+        stored = save_delta(delta)
+        write_bytes(self.folder.delta(task.index, task.name), stored)
+        held = save_plugins(self.plugins, self.folder, task)
         row, zero_shot, eval_seconds = self._measure(data)
         overlaps = [g["protected_overlap"] for g in geometry.values() if "protected_overlap" in g]
         detail = {
@@ -276,6 +300,9 @@ class _Stage:
             "delta_norm": delta.norm(),
             "protected_overlap": max(overlaps) if overlaps else None,
             "trainable_parameters": trainable,
+            "stored_bytes": len(stored),
+            "carried_bytes": held,
+            "peak_memory_bytes": memory.bytes(),
         }
         self.progress.evaluated(task.index + 1, row, zero_shot)
         curve = self.curve.curve() if trains else []
@@ -336,6 +363,7 @@ class _Stage:
             "accuracy": rows,
             "zero_shot": zero_shot,
             **metrics.so_far(rows),
+            **({} if self.strategy.training.stream != "joint" else {"transfer": math.nan}),  # no task is unseen
             "retention": {name: metrics.retention(values) for name, values in zero_shot.items()},
             "tasks_detail": [record.detail for record in records[1:]],
             "status": "done" if done else "running",

@@ -35,9 +35,9 @@ class RunDir:
         self.root = root
 
     @classmethod
-    def of(cls, out: Path, scenario: str, strategy: str, seed: int) -> RunDir:
-        """``out/<scenario>/<strategy>/seed<k>``."""
-        return cls(out / slug(scenario) / slug(strategy) / f"seed{seed}")
+    def of(cls, out: Path, scenario: str, strategy: str, seed: int, variant: str = "") -> RunDir:
+        """``out/<scenario>/<strategy>/seed<k>``, with the variant's folder before the seed's where there is one."""
+        return cls(out / slug(scenario) / slug(strategy) / slug(variant) / f"seed{seed}")
 
     @property
     def results(self) -> Path:

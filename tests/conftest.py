@@ -103,6 +103,9 @@ zero_shot:
   - name: colours
     source: {{kind: folder, root: {class_folders}}}
     images: 8
+reference:
+  source: {{kind: folder, root: {class_folders}}}
+  images: 8
 seeds: [0, 1]
 """)
     return path

@@ -17,6 +17,7 @@ ORDER = [
     "config",
     "subspace",
     "lowrank",
+    "delta",
     "metrics",
     "rundir",
     "data",

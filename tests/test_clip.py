@@ -22,7 +22,8 @@ from cl_complora.clip.evaluate import accuracy, predictions
 from cl_complora.clip.slots import open_slots, select_slots
 from cl_complora.clip.text import TextEncoder, evaluating
 from cl_complora.data.labels import LabelSpace
-from cl_complora.lowrank import AdaptedLinear, LowRankBlock, TaskDelta
+from cl_complora.delta import TaskDelta
+from cl_complora.lowrank import AdaptedLinear, LowRankBlock
 
 REAL = Path(__file__).parents[2] / "shared/realdata/model/mobilevit_xxs_clip.json"
 SPACE = LabelSpace.from_templates(["cat", "sea lion", "fire truck"], ["a photo of a {}.", "a drawing of the {}."])

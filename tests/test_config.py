@@ -248,7 +248,7 @@ BAD = [
     ),
     changed(
         T, "regulariser", "kind: ewc", "kind: ewcc",
-        (11, "regularisers[0].kind", "'ewc', 'lwf' or 'l2-init'", "mean"),
+        (11, "regularisers[0].kind", "'ewc', 'lwf', 'l2-init', 'reference' or 'orthogonal'", "mean"),
     ),
     changed(
         T, "regulariser-twice", "memory:", "  - kind: ewc\n    strength: 5\nmemory:",

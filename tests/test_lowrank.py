@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from cl_complora.lowrank import AdaptedLinear, LowRankBlock, Side, TaskDelta, low_rank_sum, parse_rows, row_key
+from cl_complora.delta import TaskDelta, parse_rows, row_key
+from cl_complora.lowrank import AdaptedLinear, LowRankBlock, Side, low_rank_sum
 from cl_complora.subspace import Keep, principal
 
 

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 
 from cl_complora import metrics
 from cl_complora.config import load_scenario, load_strategy
+from cl_complora.delta import TaskDelta
 from cl_complora.errors import UserError
-from cl_complora.lowrank import TaskDelta
 from cl_complora.progress import Quiet
 from cl_complora.run import run
 from cl_complora.subspace import Keep, principal
@@ -31,7 +31,7 @@ def go(scenario, strategy, out, **options):
 def without_timings(results: dict) -> dict:
     results = json.loads(json.dumps(results))
     for detail in results["tasks_detail"]:
-        del detail["train_seconds"], detail["eval_seconds"]
+        del detail["train_seconds"], detail["eval_seconds"], detail["peak_memory_bytes"]
     return results
 
 
@@ -278,7 +278,7 @@ def test_two_processes_do_not_share_a_run(finished, tiny_scenario, tiny_strategy
 def test_the_resolved_config_is_stored(finished):
     config = yaml.safe_load((finished.folder / "config.yaml").read_text())
     assert config["strategy"]["optimiser"]["lr"] == 5e-3 and config["strategy"]["schedule"]["name"] == "cosine"
-    assert set(config["splits"]) == {"warm", "cold", "colours"}
+    assert set(config["splits"]) == {"warm", "cold", "colours", "_reference"}
     rows = [json.loads(line) for line in (finished.folder / "splits" / "warm.jsonl").read_text().splitlines()]
     assert {row["split"] for row in rows} == {"train", "test"} and rows[0]["class"] == "red"
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ..lowrank import AdaptedLinear, Adapters, row_key
+from ..delta import row_key
+from ..lowrank import AdaptedLinear, Adapters
 from .attention import SplitAttention, is_fused_attention, is_plain_linear
 
 MATRICES = ("q", "k", "v", "o", "fc", "proj", "other")
@@ -56,7 +57,7 @@ class Slot:
 
     @property
     def key(self) -> str:
-        """Key of the matrix in a :class:`~cl_complora.lowrank.TaskDelta`."""
+        """Key of the matrix in a :class:`~cl_complora.delta.TaskDelta`."""
         return row_key(self.parameter, self.rows)
 
     @property

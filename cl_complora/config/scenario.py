@@ -80,6 +80,15 @@ class ZeroShotSet(Section):
     """How many images, spread evenly over the classes and fixed for all runs; all by default."""
 
 
+class ReferenceSet(Section):
+    """Images and texts of no task, for methods that hold the model to what it knew (their training images are used)."""
+
+    source: SourceConfig
+    prompts: Annotated[list[Template], Field(min_length=1)] | None = None
+    images: Count | None = None
+    """How many images, spread evenly over the classes; all by default."""
+
+
 class Scenario(Section):
     """A stream of tasks."""
 
@@ -97,6 +106,7 @@ class Scenario(Section):
     augment: Augmentation = Augmentation()
     tasks: Annotated[list[Task], Field(min_length=1)]
     zero_shot: list[ZeroShotSet] = []
+    reference: ReferenceSet | None = None
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1), EachOnce] = [0, 1, 2]
 
     @model_validator(mode="after")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from .base import MOST, Count, CountOrZero, EachOnce, Fraction, Name, Section, Text, refused
 
@@ -38,7 +38,8 @@ class KeepRule(Section):
 class Subspace(Section):
     """Where the low-rank updates may point."""
 
-    select: Literal["complement", "top", "random", "none"] = "complement"
+    select: Literal["complement", "top", "bottom", "random", "none"] = "complement"
+    """``bottom``: the ``rank`` directions of smallest singular value outside the principal ones."""
     keep: KeepRule = KeepRule(energy=0.5)
     sides: Literal["both", "in", "out"] = "both"
     of: Literal["merged", "pretrained"] = "merged"
@@ -47,7 +48,7 @@ class Subspace(Section):
 
     @model_validator(mode="after")
     def _compatible(self) -> Subspace:
-        if self.form == "projector" and self.select in ("top", "random"):
+        if self.form == "projector" and self.select in ("top", "bottom", "random"):
             message = f"projector works with select: complement or none, not {self.select}"
             raise refused(message, "form", because=[("select",)])
         if "updates" in self.protect and self.select != "complement":
@@ -56,7 +57,58 @@ class Subspace(Section):
         return self
 
 
+class KaimingStart(Section):
+    """LoRA's own start: A random, B zero, both trained."""
+
+    kind: Literal["kaiming"]
+
+
+class CoreStart(Section):
+    """NuSA-CL's: A is fixed to the input basis and B holds coordinates in the output basis, ΔW = U M Vᵀ."""
+
+    kind: Literal["core"]
+
+
+class ComponentsStart(Section):
+    """MiLoRA's: A and B start as the singular components of smallest value, whose product is taken off again."""
+
+    kind: Literal["components"]
+
+
+class InputsStart(Section):
+    """InfLoRA's: A is fixed to the leading directions of the task's inputs outside those of earlier tasks' inputs."""
+
+    kind: Literal["inputs"]
+    energy: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Share of an earlier task's input energy that is kept free of later updates."""
+    images: Count = 256
+    """Training images at most whose features are looked at."""
+
+
+Start = Annotated[KaimingStart | CoreStart | ComponentsStart | InputsStart, Field(discriminator="kind")]
+
+
+class Interpolation(Section):
+    """WiSE-FT: after a task keep this share of the way from where it started (or from the pretrained weights)."""
+
+    kind: Literal["interpolate"]
+    weight: Fraction = 0.5
+    towards: Literal["previous", "pretrained"] = "previous"
+    """What the trained weights are interpolated with."""
+
+
+class NormMatch(Section):
+    """Rescale every task's update to one Frobenius norm over all matrices, so that methods move equally far."""
+
+    kind: Literal["norm"]
+    norm: Annotated[float, Field(gt=0)]
+
+
+Merge = Annotated[Interpolation | NormMatch, Field(discriminator="kind")]
+
+
 Matrix = Literal["q", "k", "v", "o", "fc", "proj", "other"]
+Whole = Literal["weights", "biases", "norms", "positions", "tokens"]
 Layer = Annotated[int, Field(ge=-MOST, le=MOST)]
 
 
@@ -74,13 +126,42 @@ class Adapter(Section):
     layers: Annotated[list[Layer], Field(min_length=1, max_length=1000), EachOnce] | None = None
     """Blocks to adapt; negative numbers count from the last; all by default."""
     subspace: Subspace = Subspace(select="none")
+    start: Start = KaimingStart(kind="kaiming")
+    whole: Annotated[list[Whole], Field(min_length=1), EachOnce] | None = None
+    """Parameters trained as they are: all of them with kind full, none beside the factors with kind lowrank."""
+    merge: Merge | None = None
+    """What is done to a task's update before it enters the weights; nothing by default."""
+
+    @field_validator("whole")
+    @classmethod
+    def _in_order(cls, value: list | None) -> list | None:
+        return sorted(value) if value else value
+
+    @model_validator(mode="after")
+    def _matrices_have_factors(self) -> Adapter:
+        if self.kind == "lowrank" and "weights" in (self.whole or ()):
+            message = "weights works with kind: full, not with kind: lowrank, whose factors adapt the weights"
+            raise refused(message, "whole", because=[("kind",)])
+        return self
+
+    @model_validator(mode="after")
+    def _start_has_its_subspace(self) -> Adapter:
+        confined = self.subspace.select != "none"
+        if self.start.kind == "core" and not (confined and self.subspace.form == "reduced"):
+            message = "core needs a subspace to have coordinates in: subspace.select other than none, form: reduced"
+            raise refused(message, "start", "kind", because=[("subspace",)])
+        if self.start.kind in ("components", "inputs") and confined:
+            message = f"{self.start.kind} works with subspace.select: none, not {self.subspace.select}"
+            raise refused(message, "start", "kind", because=[("subspace", "select")])
+        return self
 
     @model_validator(mode="after")
     def _no_idle_settings(self) -> Adapter:
-        used = {"none": {"kind"}, "full": {"kind", "towers"}}.get(self.kind, set(type(self).model_fields))
+        some = {"none": {"kind"}, "full": {"kind", "towers", "whole", "merge"}}
+        used = some.get(self.kind, set(type(self).model_fields))
         idle = [key for key in type(self).model_fields if key in self.model_fields_set - used]
         if idle:
-            kinds = "lowrank or full" if idle == ["towers"] else "lowrank"
+            kinds = "lowrank or full" if set(idle) <= {"towers", "whole", "merge"} else "lowrank"
             message = f"{_idle(idle)} with kind: {self.kind}, only with kind: {kinds}"
             raise refused(message, idle[0], because=[("kind",)])
         return self
@@ -128,15 +209,39 @@ class L2Init(Section):
     to: Literal["pretrained", "previous"] = "pretrained"
 
 
-Regulariser = Annotated[Ewc | Lwf | L2Init, Field(discriminator="kind")]
+class Reference(Section):
+    """ZSCL: distil the pretrained model's similarities between reference images and reference texts.
+
+    The scenario names the reference set, which belongs to no task.
+    """
+
+    kind: Literal["reference"]
+    strength: Annotated[float, Field(ge=0)] = 1.0
+    temperature: Annotated[float, Field(gt=0)] = 2.0
+    batch_size: Count = 32
+    """Reference images a step."""
+    texts: Count = 64
+    """Reference texts a step."""
+
+
+class Orthogonal(Section):
+    """O-LoRA: strength · Σ |A A_iᵀ| keeps the input directions of low-rank updates apart from earlier ones."""
+
+    kind: Literal["orthogonal"]
+    strength: Annotated[float, Field(ge=0)] = 0.5
+
+
+Regulariser = Annotated[Ewc | Lwf | L2Init | Reference | Orthogonal, Field(discriminator="kind")]
 
 
 class Memory(Section):
     """Images of earlier tasks that are trained on again."""
 
     kind: Literal["replay"]
+    policy: Literal["class-balanced", "reservoir"] = "class-balanced"
+    """Avalanche's storage policy: as many of every class, or a uniform sample of the task."""
     per_class: Count = 2
-    """Images kept of every class seen."""
+    """Images kept of every class seen (on average, with the reservoir)."""
     batch_size: Count = 16
     """Images drawn from the memory at every step, beside the task's own batch."""
     weight: Annotated[float, Field(gt=0)] = 1.0
@@ -147,6 +252,8 @@ class Optimiser(Section):
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: Annotated[float, Field(gt=0)]
+    whole_lr: Annotated[float, Field(gt=0)] | None = None
+    """Rate of what ``adapter.whole`` trains beside low-rank factors; ``lr`` by default."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.999]
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -180,6 +287,17 @@ class Training(Section):
     """Per step one random template, always the first, or all of them; evaluation always uses all."""
     classes: Literal["task", "seen"] = "seen"
     """Class-incremental only: contrast a batch with the task's own classes or all classes seen so far."""
+    stream: Literal["sequential", "cumulative", "joint"] = "sequential"
+    """Each task alone; each with all earlier ones; or all at once in place of the first, with the steps of all."""
+    average_every: Count | None = None
+    """Take the mean of the trained weights at every so many steps as the result of a task (ZSCL's weight ensemble)."""
+
+    @model_validator(mode="after")
+    def _something_to_average(self) -> Training:
+        if self.average_every is not None and self.average_every > self.steps:
+            message = f"must be at most steps ({self.steps}), or nothing but the start is averaged"
+            raise refused(message, "average_every", because=[("steps",)])
+        return self
 
 
 SweepValues = Annotated[list[float | int], Field(min_length=1, max_length=50), EachOnce]
@@ -193,6 +311,10 @@ class Strategy(Section):
     adapter: Adapter
     regularisers: list[Regulariser] = []
     memory: Memory | None = None
+    plugin: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*(:[A-Za-z_]\w*)?$")] | None = None
+    """A plugin of your own: ``module:Class`` (a file beside this one, or installed) or the name of an entry point."""
+    settings: dict[Text, Any] = {}
+    """Handed to that plugin as it is."""
     optimiser: Optimiser | None = None
     schedule: Schedule = Schedule()
     training: Training = Training()
@@ -216,7 +338,17 @@ class Strategy(Section):
         if kind != "none" and self.optimiser is None:
             message = f"this section is missing; adapter kind {kind} trains weights and needs it"
             raise refused(message, "optimiser", because=[("adapter", "kind")])
-        idle = [part for part in ("optimiser", "regularisers", "memory") if getattr(self, part)]
+        whole_lr = self.optimiser is not None and self.optimiser.whole_lr is not None
+        if whole_lr and not (kind == "lowrank" and self.adapter.whole):
+            message = "has no effect without adapter.whole beside the factors of kind: lowrank"
+            raise refused(message, "optimiser", "whole_lr", because=[("adapter",)])
+        if self.settings and self.plugin is None:
+            raise refused("has no effect without plugin", "settings", because=[("plugin",)])
+        if kind != "lowrank" and any(part.kind == "orthogonal" for part in self.regularisers):
+            index = [part.kind for part in self.regularisers].index("orthogonal")
+            message = f"orthogonal works with adapter kind lowrank, not {kind}"
+            raise refused(message, "regularisers", index, "kind", because=[("adapter", "kind")])
+        idle = [part for part in ("optimiser", "regularisers", "memory", "plugin") if getattr(self, part)]
         if kind == "none" and idle:
             message = f"{_idle(idle)} with adapter kind none, which trains nothing"
             raise refused(message, idle[0], because=[("adapter", "kind")])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config.loading import Located
-from ..config.scenario import DEFAULT_PROMPTS, Augmentation, Scenario, Task, ZeroShotSet
+from ..config.scenario import DEFAULT_PROMPTS, Augmentation, ReferenceSet, Scenario, Task, ZeroShotSet
 from ..errors import UserError
 from ..files import write_text
 from .labels import LabelSpace
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .pixels import Pixels
+
+
+# No task can have this name: names begin with a letter or digit.
+REFERENCE = "_reference"
 
 
 @dataclass(frozen=True)
@@ -100,10 +104,11 @@ class TaskData:
 
 @dataclass
 class StreamData:
-    """All tasks and the zero-shot sets (name → images and label space)."""
+    """All tasks, the zero-shot sets (name → images and label space) and the reference set, where there is one."""
 
     tasks: list[TaskData]
     zero_shot: dict[str, tuple[Images, LabelSpace]]
+    reference: tuple[Images, LabelSpace] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,11 @@ class Plans:
 
     tasks: tuple[Plan, ...]
     zero_shot: tuple[Plan, ...]
+    reference: Plan | None = None
+
+    def __iter__(self) -> Iterator[Plan]:
+        """All plans, tasks first."""
+        yield from (*self.tasks, *self.zero_shot, *([self.reference] if self.reference else []))
 
 
 def plan(located: Located[Scenario], seed: int) -> Plans:
@@ -121,25 +131,26 @@ def plan(located: Located[Scenario], seed: int) -> Plans:
         UserError: for a missing folder, an unknown class, more shots than images, differing domain classes…
     """
     scenario, opened, faults = located.value, {}, []
-    plans: dict[str, list[Plan]] = {"tasks": [], "zero_shot": []}
-    for section, entries in (("tasks", scenario.tasks), ("zero_shot", scenario.zero_shot)):
-        for position, entry in enumerate(entries):
-            path = (section, position)
-            try:
-                if entry.source not in opened:
-                    opened[entry.source] = _open(located, entry, (*path, "source"))
-                maker = _plan_task if isinstance(entry, Task) else _plan_zero_shot
-                plans[section].append(maker(located, entry, opened[entry.source], seed, path))
-            except UserError as error:
-                faults += error.messages
+    plans: dict[str, list[Plan]] = {"tasks": [], "zero_shot": [], "reference": []}
+    entries = [(("tasks", index), entry) for index, entry in enumerate(scenario.tasks)]
+    entries += [(("zero_shot", index), entry) for index, entry in enumerate(scenario.zero_shot)]
+    entries += [(("reference",), scenario.reference)] if scenario.reference else []
+    for path, entry in entries:
+        try:
+            if entry.source not in opened:
+                opened[entry.source] = _open(located, entry, (*path, "source"))
+            made = _MAKERS[type(entry)](located, entry, opened[entry.source], seed, path)
+            plans[path[0]] += [made] if made is not None else []
+        except UserError as error:
+            faults += error.messages
     if faults:
         raise UserError(faults[0], tuple(dict.fromkeys(faults[1:])))
     if scenario.protocol == "domain-incremental":
         _check_same_classes(located, plans["tasks"])
-    return Plans(tuple(plans["tasks"]), tuple(plans["zero_shot"]))
+    return Plans(tuple(plans["tasks"]), tuple(plans["zero_shot"]), *plans["reference"])
 
 
-def _open(located: Located[Scenario], entry: Task | ZeroShotSet, path: tuple) -> Source:
+def _open(located: Located[Scenario], entry: Task | ZeroShotSet | ReferenceSet, path: tuple) -> Source:
     try:
         source = open_source(entry.source, located.folder)
     except UserError as error:
@@ -210,12 +221,42 @@ def _plan_task(located: Located[Scenario], task: Task, source: Source, seed: int
     )
 
 
-def _plan_zero_shot(located: Located[Scenario], entry: ZeroShotSet, source: Source, seed: int, path: tuple) -> Plan:
-    test = _spread(_by_class(source.items("test"), range(len(source.class_names))), entry.images)
+def _plan_zero_shot(
+    located: Located[Scenario], entry: ZeroShotSet, source: Source, seed: int, path: tuple
+) -> Plan | None:
+    every = range(len(source.class_names))
+    test = _spread(_by_class(source.items("test"), every), entry.images)
     if not test:
         raise UserError(located.fault((*path, "source"), f"zero-shot set '{entry.name}' has no test images"))
+    if located.value.measure == "validation":
+        # What a hyper-parameter is chosen by must not be what the chosen one is reported on.
+        test = _not_for_testing(source, test)
+        if not test:
+            return None
+    return _only_test(located, entry, source, entry.name, test)
+
+
+def _not_for_testing(source: Source, test: Sequence[Item]) -> list[Item]:
+    """As many images as the test has, from the training split or else from what the test leaves over."""
+    pool = source.items("train")
+    if not pool:
+        taken = {item.key for item in test}
+        pool = [item for item in source.items("test") if item.key not in taken]
+    return _spread(_by_class(pool, range(len(source.class_names))), len(test)) if pool else []
+
+
+def _plan_reference(located: Located[Scenario], entry: ReferenceSet, source: Source, seed: int, path: tuple) -> Plan:
+    images = _spread(_by_class(source.items("train"), range(len(source.class_names))), entry.images)
+    if not images:
+        raise UserError(located.fault((*path, "source"), "the reference set has no training images"))
+    return _only_test(located, entry, source, REFERENCE, images)
+
+
+def _only_test(
+    located: Located[Scenario], entry: ZeroShotSet | ReferenceSet, source: Source, name: str, test: Sequence[Item]
+) -> Plan:
     return Plan(
-        name=entry.name,
+        name=name,
         class_names=tuple(source.class_names),
         prompts=tuple(entry.prompts or _own_prompts(located.value, source)),
         train=(),
@@ -225,6 +266,9 @@ def _plan_zero_shot(located: Located[Scenario], entry: ZeroShotSet, source: Sour
         augment=located.value.augment,
         source=source,
     )
+
+
+_MAKERS = {Task: _plan_task, ZeroShotSet: _plan_zero_shot, ReferenceSet: _plan_reference}
 
 
 def _own_prompts(scenario: Scenario, source: Source) -> Sequence[str]:
@@ -304,14 +348,13 @@ def load(plans: Plans, protocol: str, pixels: Pixels, loss_classes: str = "seen"
         tasks.append(
             TaskData(task_plan.name, index, space, train_space, augment=task_plan.augment, plan=task_plan, **parts)
         )
-    zero_shot = {
-        p.name: (
-            _images(p.source, p.test, pixels, range(len(p.class_names))),
-            LabelSpace.from_templates(p.class_names, p.prompts),
-        )
-        for p in plans.zero_shot
-    }
-    return StreamData(tasks, zero_shot)
+    zero_shot = {p.name: _held_out(p, pixels) for p in plans.zero_shot}
+    return StreamData(tasks, zero_shot, _held_out(plans.reference, pixels) if plans.reference else None)
+
+
+def _held_out(chosen: Plan, pixels: Pixels) -> tuple[Images, LabelSpace]:
+    images = _images(chosen.source, chosen.test, pixels, range(len(chosen.class_names)))
+    return images, LabelSpace.from_templates(chosen.class_names, chosen.prompts)
 
 
 def _prefix(space: LabelSpace, classes: int) -> LabelSpace:

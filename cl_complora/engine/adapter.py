@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor, nn
 
 from ..clip.classifier import ClipClassifier
-from ..lowrank import TaskDelta
+from ..delta import TaskDelta
+from .carrying import CarryingPlugin
+from .whole import KINDS, WholeParameters
 
 
 def clip_of(model: nn.Module) -> nn.Module:
@@ -19,16 +21,23 @@ def clip_of(model: nn.Module) -> nn.Module:
     return model.clip if isinstance(model, ClipClassifier) else model
 
 
+Merging = Callable[[TaskDelta, Sequence[TaskDelta]], TaskDelta]
+
+
 class AdapterPlugin(SupervisedPlugin, supports_distributed=False):
     """Makes some weights trainable for an experience and afterwards folds what was learned into the model.
 
+    Args:
+        merging: (ΔW of this experience, those before) → what enters the weights in its place; ΔW itself by default.
+
     Attributes:
-        deltas: one :class:`~cl_complora.lowrank.TaskDelta` per finished experience: W_t = W_0 + Σ ΔW_i.
+        deltas: one :class:`~cl_complora.delta.TaskDelta` per finished experience: W_t = W_0 + Σ ΔW_i.
         geometry: per finished experience, per matrix, what its update looks like.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, merging: Merging | None = None) -> None:
         super().__init__()
+        self.merging = merging or (lambda delta, earlier: delta)
         self.deltas: list[TaskDelta] = []
         self.geometry: list[dict[str, dict[str, float]]] = []
 
@@ -56,6 +65,11 @@ class AdapterPlugin(SupervisedPlugin, supports_distributed=False):
     def attach(self, model: nn.Module) -> None:
         """Make this experience's weights trainable, and only those."""
 
+    def skip(self) -> None:
+        """Record an experience in which nothing was trained."""
+        self.deltas.append(TaskDelta())
+        self.geometry.append({})
+
     @abstractmethod
     def merge(self, model: nn.Module) -> TaskDelta:
         """Fold what was learned into the weights and record it."""
@@ -63,6 +77,18 @@ class AdapterPlugin(SupervisedPlugin, supports_distributed=False):
     @abstractmethod
     def effective_weights(self) -> dict[str, Tensor]:
         """Key → W + ΔW of every adapted matrix, differentiable while attached: what penalties act on."""
+
+    def factors(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Key → (s·B′, A′) of every low-rank update while attached; none where weights are trained whole."""
+        return {}
+
+    def carriers(self) -> list[CarryingPlugin]:
+        """Parts of the adapter that carry something over beside the deltas."""
+        return []
+
+    def beside(self) -> list[nn.Parameter]:
+        """Parameters trained as they are beside low-rank factors, which may have a learning rate of their own."""
+        return []
 
     @abstractmethod
     def previous(self) -> AbstractContextManager[None]:
@@ -87,69 +113,66 @@ class AdapterPlugin(SupervisedPlugin, supports_distributed=False):
             self.deltas.append(delta)
 
 
-class FullPlugin(AdapterPlugin):
-    """Every weight of the chosen towers moves.
+class FullPlugin(AdapterPlugin, supports_distributed=False):
+    """Weights move as they are: all of the chosen towers, or some kinds of them.
 
     Args:
-        towers: ``vision``, ``text`` or both. The logit scale stays fixed, as everywhere in this project.
+        towers: ``vision``, ``text`` or both.
+        kinds: which parameters (see :data:`~cl_complora.engine.whole.KINDS`).
+        merging: as in the base class.
     """
 
-    def __init__(self, towers: Sequence[str] = ("vision", "text")) -> None:
-        super().__init__()
-        self.towers = tuple(towers)
-        self._before: dict[str, Tensor] = {}
-        self._parameters: dict[str, nn.Parameter] = {}
+    def __init__(
+        self,
+        towers: Sequence[str] = ("vision", "text"),
+        kinds: Sequence[str] = KINDS,
+        merging: Merging | None = None,
+    ) -> None:
+        super().__init__(merging)
+        self.whole = WholeParameters(kinds, towers)
         self._frozen: dict[str, bool] = {}
 
-    def _moves(self, name: str) -> bool:
-        if name in ("logit_scale", "logit_bias"):
-            return False
-        return ("vision" if name.startswith("visual.") else "text") in self.towers
+    def prepare(self, model: nn.Module) -> None:
+        """As in the base class."""
+        if not self.whole.find(clip_of(model)):
+            raise ValueError(f"no parameter of this model is one of {sorted(self.whole.kinds)}")
 
     def attach(self, model: nn.Module) -> None:
-        """Unfreeze the towers, remember where they start."""
+        """Unfreeze, remember where they start."""
         self._frozen = {name: p.requires_grad for name, p in model.named_parameters()}
         model.requires_grad_(False)
-        self._parameters = {name: p for name, p in clip_of(model).named_parameters() if self._moves(name)}
-        self._before = {name: p.detach().clone() for name, p in self._parameters.items()}
-        for p in self._parameters.values():
-            p.requires_grad_(True)
+        self.whole.attach(clip_of(model))
 
     @torch.no_grad()
     def merge(self, model: nn.Module) -> TaskDelta:
-        """W ← W_before + ΔW with the stored ΔW, so that a replay of the deltas gives the same bits."""
-        delta, geometry = TaskDelta(), {}
-        for name, p in self._parameters.items():
-            change = p.detach() - self._before[name]
-            p.copy_(self._before[name] + change)
-            delta.dense[name] = change.cpu()
-            if p.ndim == 2:
-                geometry[name] = {"delta_norm": float(torch.linalg.matrix_norm(change.double()))}
+        """W ← W_before + ΔW."""
+        delta = self.merging(self.whole.learned(), self.deltas)
+        self.whole.settle(delta)
         for name, p in model.named_parameters():
             p.requires_grad_(self._frozen[name])
-        self._before = {}
         self.deltas.append(delta)
-        self.geometry.append(geometry)
+        self.geometry.append(whole_norms(delta))
         return delta
 
     def effective_weights(self) -> dict[str, Tensor]:
         """The parameters themselves."""
-        return dict(self._parameters)
+        return dict(self.whole.weights())
 
-    @contextmanager
-    def previous(self) -> Iterator[None]:
+    def previous(self) -> AbstractContextManager[None]:
         """Swap the weights of before the experience in, and the current ones back."""
-        current = {name: p.data for name, p in self._parameters.items()}
-        for name, p in self._parameters.items():
-            p.data = self._before[name]
-        try:
-            yield
-        finally:
-            for name, p in self._parameters.items():
-                p.data = current[name]
+        return self.whole.previous()
 
 
-class FrozenPlugin(AdapterPlugin):
+def whole_norms(delta: TaskDelta) -> dict[str, dict[str, float]]:
+    """Geometry of what was trained whole: matrix → ‖ΔW‖_F."""
+    norms = {}
+    for name, rows, change in delta.updates():
+        if change.ndim == 2 and not isinstance(rows, slice):
+            norms[name] = {"delta_norm": float(torch.linalg.matrix_norm(change.double()))}
+    return norms
+
+
+class FrozenPlugin(AdapterPlugin, supports_distributed=False):
     """Nothing moves: the zero-shot model through the same engine."""
 
     def attach(self, model: nn.Module) -> None:
@@ -158,8 +181,7 @@ class FrozenPlugin(AdapterPlugin):
 
     def merge(self, model: nn.Module) -> TaskDelta:
         """An empty delta."""
-        self.deltas.append(TaskDelta())
-        self.geometry.append({})
+        self.skip()
         return self.deltas[-1]
 
     def effective_weights(self) -> dict[str, Tensor]:

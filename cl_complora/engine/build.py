@@ -1,17 +1,43 @@
-"""A strategy file made into plugins: one table from the parts of the schema to the classes that do them."""
+"""A strategy file made into plugins: tables from the parts of the schema to the classes that do them."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from avalanche.training.plugins import SupervisedPlugin
 
-from ..config.strategy import Adapter, Strategy
+from ..config.strategy import Adapter, Merge, Strategy
 from ..errors import UserError
 from ..subspace import Keep
-from .adapter import AdapterPlugin, FrozenPlugin, FullPlugin
+from .adapter import AdapterPlugin, FrozenPlugin, FullPlugin, Merging
+from .distillation import LwfPlugin, ReferencePlugin
+from .ewc import EwcPlugin
+from .external import build_external
+from .merging import Interpolate, MatchNorm
 from .plugin import CompLoRAPlugin
-from .regularisers import EwcPlugin, L2InitPlugin, LwfPlugin, RegulariserPlugin
+from .regularisers import L2InitPlugin, OrthogonalPlugin, RegulariserPlugin
 from .replay import ReplayPlugin
+from .schedule import AveragePlugin
+from .starts import ComponentsStarting, CoreStarting, InputsStarting, Starting
 from .subspaces import Constraint
+from .whole import KINDS
+
+_STARTS = {
+    "kaiming": lambda settings: Starting(),
+    "core": lambda settings: CoreStarting(),
+    "components": lambda settings: ComponentsStarting(),
+    "inputs": InputsStarting,
+}
+
+_MERGES = {"interpolate": Interpolate, "norm": MatchNorm}
+
+_REGULARISERS: dict[str, type[RegulariserPlugin]] = {
+    "ewc": EwcPlugin,
+    "lwf": LwfPlugin,
+    "l2-init": L2InitPlugin,
+    "reference": ReferencePlugin,
+    "orthogonal": OrthogonalPlugin,
+}
 
 
 def build_adapter(settings: Adapter, seed: int) -> AdapterPlugin:
@@ -29,6 +55,9 @@ def _low_rank(settings: Adapter, seed: int) -> CompLoRAPlugin:
         towers=settings.towers,
         layers=settings.layers,
         seed=seed,
+        start=_STARTS[settings.start.kind](settings.start),
+        whole=settings.whole or (),
+        merging=_merging(settings.merge),
         constraint=Constraint(
             select=subspace.select,
             keep=Keep(*subspace.keep.rule),
@@ -40,20 +69,37 @@ def _low_rank(settings: Adapter, seed: int) -> CompLoRAPlugin:
     )
 
 
-_ADAPTERS = {
-    "lowrank": _low_rank,
-    "full": lambda settings, seed: FullPlugin(settings.towers),
-    "none": lambda settings, seed: FrozenPlugin(),
-}
-
-_REGULARISERS: dict[str, type[RegulariserPlugin]] = {"ewc": EwcPlugin, "lwf": LwfPlugin, "l2-init": L2InitPlugin}
+def _full(settings: Adapter, seed: int) -> FullPlugin:
+    return FullPlugin(settings.towers, settings.whole or KINDS, _merging(settings.merge))
 
 
-def build_plugins(strategy: Strategy, adapter: AdapterPlugin, seed: int) -> list[SupervisedPlugin]:
-    """Regularisers and memory of a strategy, in the order of the file."""
-    plugins: list[SupervisedPlugin] = [_REGULARISERS[part.kind](part, adapter, seed) for part in strategy.regularisers]
+def _merging(settings: Merge | None) -> Merging | None:
+    return None if settings is None else _MERGES[settings.kind](settings)
+
+
+_ADAPTERS = {"lowrank": _low_rank, "full": _full, "none": lambda settings, seed: FrozenPlugin()}
+
+
+def build_plugins(
+    strategy: Strategy, adapter: AdapterPlugin, seed: int, folder: Path | None = None
+) -> list[SupervisedPlugin]:
+    """Regularisers, memory and whatever else a strategy names, in the order of the file.
+
+    Args:
+        strategy: settings.
+        adapter: from :func:`build_adapter`.
+        seed: of the run.
+        folder: where a plugin from outside may lie; None where the user did not allow any.
+    """
+    plugins: list[SupervisedPlugin] = []
+    if strategy.training.average_every is not None:
+        plugins.append(AveragePlugin(strategy.training.average_every))
+    plugins += [_REGULARISERS[part.kind](part, adapter, seed) for part in strategy.regularisers]
     if strategy.memory is not None:
         plugins.append(ReplayPlugin(strategy.memory, seed))
+    plugins += adapter.carriers()
+    if strategy.plugin is not None:
+        plugins.append(build_external(strategy, adapter, seed, folder))
     return plugins
 
 

@@ -7,15 +7,22 @@ from collections.abc import Mapping
 from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 
-from ..data.stream import TaskData
+from ..clip.classifier import ClipClassifier
+from ..data.stream import StreamData, TaskData
 
 
 class CarryingPlugin(SupervisedPlugin, supports_distributed=False):
     """Base of regularisers and memories.
 
-    When a run is resumed, :meth:`remember` is called for every finished task, then :meth:`load` with the tensors that
-    were stored after the last of them.
+    :meth:`meet` is called first, once. When a run is resumed, :meth:`remember` is called for every finished task, then
+    :meth:`load` with the tensors that were stored after the last of them.
     """
+
+    needs_reference = False
+    """Whether the scenario must name a reference set."""
+
+    def meet(self, model: ClipClassifier, data: StreamData) -> None:
+        """See the pretrained model and the whole stream's data before anything is trained or restored."""
 
     def tensors(self) -> dict[str, Tensor]:
         """What the next experience needs of the past ones and cannot be derived from the tasks."""

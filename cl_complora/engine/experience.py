@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
@@ -35,7 +35,7 @@ class ClipExperience(DatasetExperience):
 
     Attributes:
         name: names of the tasks.
-        spaces: label space of each part's training loss.
+        spaces: label space of each part's training loss: its own, or all classes seen where the tasks share one.
         test_space: label space of the part's test images (of the first part).
     """
 
@@ -46,13 +46,42 @@ class ClipExperience(DatasetExperience):
             dataset = dataset.concat(as_avalanche(part.train))
         super().__init__(dataset=dataset, current_experience=position)
         self.name = " + ".join(part.name for part in parts)
-        self.spaces = [part.train_space for part in parts]
+        self.spaces = [contrasted_with(part, parts[-1]) for part in parts]
         self.test_space = parts[0].space
 
     @property
     def train_images(self) -> int:
         """Number of training images."""
         return sum(len(part.train) for part in self.parts)
+
+
+def contrasted_with(old: TaskData, current: TaskData) -> LabelSpace:
+    """Classes that an earlier task's image is contrasted with: where both share one label space, all seen by now."""
+    own, seen = old.train_space, current.train_space
+    shared = old.space == current.space and seen.class_names[: len(own)] == own.class_names
+    return seen if shared else own
+
+
+# Which tasks are trained together at a position of the stream; joint training does all of it in place of the first.
+_TOGETHER: dict[str, Callable[[list[TaskData], int], list[TaskData]]] = {
+    "sequential": lambda tasks, position: [tasks[position]],
+    "cumulative": lambda tasks, position: tasks[: position + 1],
+    "joint": lambda tasks, position: tasks if position == 0 else [],
+}
+
+
+def experience_at(stream: str, tasks: Sequence[TaskData], position: int) -> tuple[ClipExperience | None, int]:
+    """What is trained at a position of the stream, and for how many times the steps of one task.
+
+    Args:
+        stream: a strategy's ``training.stream``.
+        tasks: all of the stream.
+        position: from 0.
+    """
+    parts = _TOGETHER[stream](list(tasks), position)
+    if not parts:
+        return None, 0
+    return ClipExperience(parts, position), len(tasks) if stream == "joint" else 1
 
 
 class TrainingBatches:

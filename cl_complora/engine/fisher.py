@@ -10,7 +10,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..clip.classifier import ClipClassifier
-from ..lowrank import parse_rows
+from ..delta import parse_rows
 from .adapter import clip_of
 from .experience import ClipExperience
 
@@ -27,7 +27,7 @@ def diagonal_fisher(
 
     Args:
         model: merged classifier.
-        weights: keys as in :class:`~cl_complora.lowrank.TaskDelta` (whole parameters or row blocks of them).
+        weights: keys as in :class:`~cl_complora.delta.TaskDelta` (whole parameters or row blocks of them).
         experience: its images are used without augmentation.
         samples: how many images, drawn without replacement.
         generator: draws images and labels.

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import torch
-from avalanche.training.storage_policy import ClassBalancedBuffer
+from avalanche.training.storage_policy import ClassBalancedBuffer, ReservoirSamplingBuffer
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..config.strategy import Memory
-from ..data.labels import LabelSpace
 from ..data.pixels import augment
 from ..data.stream import TaskData
 from .carrying import CarryingPlugin
-from .experience import as_avalanche, one_template
+from .experience import as_avalanche, contrasted_with, one_template
 from .subspaces import stable_seed
+
+_POLICIES = {
+    "class-balanced": lambda size: ClassBalancedBuffer(size, adaptive_size=True),
+    "reservoir": lambda size: ReservoirSamplingBuffer(size),
+}
 
 
 class ReplayPlugin(CarryingPlugin, supports_distributed=False):
     """Adds the loss of a batch drawn from stored images to every step after the first experience.
 
-    What to keep is chosen by Avalanche's class-balanced reservoir, one buffer per task because labels are local to a
+    What to keep is chosen by one of Avalanche's storage policies, one buffer per task because labels are local to a
     task. Only the indices of the kept images are state: the images themselves come from the scenario.
 
     Args:
@@ -65,21 +69,16 @@ class ReplayPlugin(CarryingPlugin, supports_distributed=False):
 
     def remember(self, task: TaskData) -> None:
         """Keep ``per_class`` images of every class of a task; a function of (seed, task) alone."""
+        if any(known.index == task.index for known, _ in self.kept):
+            return  # a stream that trains earlier tasks again
         state = torch.random.get_rng_state()
         try:
             # The reservoir draws its random keys from torch's global generator.
             torch.manual_seed(stable_seed(self.seed, task.index, "memory"))
             classes = len(task.train.labels.unique())
-            buffer = ClassBalancedBuffer(self.settings.per_class * classes, adaptive_size=True)
+            buffer = _POLICIES[self.settings.policy](self.settings.per_class * classes)
             indices = as_avalanche(type(task.train)(torch.arange(len(task.train)), task.train.labels))
             buffer.update_from_dataset(indices)
             self.kept.append((task, torch.tensor(sorted(int(index) for index, *_ in buffer.buffer))))
         finally:
             torch.random.set_rng_state(state)
-
-
-def contrasted_with(old: TaskData, current: TaskData) -> LabelSpace:
-    """Classes that a stored image is contrasted with: where both tasks share one label space, all seen by now."""
-    own, seen = old.train_space, current.train_space
-    shared = old.space == current.space and seen.class_names[: len(own)] == own.class_names
-    return seen if shared else own

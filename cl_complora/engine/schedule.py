@@ -11,17 +11,27 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..config.strategy import Optimiser, Schedule
+from .adapter import AdapterPlugin
 
 
-def optimizer_factory(settings: Optimiser) -> Callable[[list[nn.Parameter]], Optimizer]:
-    """Parameters → optimiser, as the strategy file says."""
+def optimizer_factory(settings: Optimiser, adapter: AdapterPlugin) -> Callable[[list[nn.Parameter]], Optimizer]:
+    """Parameters → optimiser, as the strategy file says; what the adapter trains beside its factors has its own rate.
+
+    ``initial_lr`` of every group is what the schedule starts from.
+    """
 
     def make(parameters: list[nn.Parameter]) -> Optimizer:
+        beside = {id(p) for p in adapter.beside()}
+        groups = [
+            {"params": [p for p in parameters if (id(p) in beside) == whole], "lr": lr, "initial_lr": lr}
+            for whole, lr in ((False, settings.lr), (True, settings.whole_lr or settings.lr))
+        ]
+        groups = [group for group in groups if group["params"]]
         common = {"lr": settings.lr, "weight_decay": settings.weight_decay}
         if settings.name == "sgd":
-            return torch.optim.SGD(parameters, momentum=settings.momentum, **common)
+            return torch.optim.SGD(groups, momentum=settings.momentum, **common)
         kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[settings.name]
-        return kind(parameters, betas=tuple(settings.betas), **common)
+        return kind(groups, betas=tuple(settings.betas), **common)
 
     return make
 
@@ -53,15 +63,52 @@ class SchedulePlugin(SupervisedPlugin, supports_distributed=False):
 
     def before_training_iteration(self, strategy, **kwargs) -> None:
         """Set the rate of this step."""
-        lr = self.optimiser.lr * rate(self.schedule, self.step, len(strategy.dataloader))
+        factor = rate(self.schedule, self.step, len(strategy.dataloader))
         for group in strategy.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = group["initial_lr"] * factor
         self.step += 1
 
     def before_update(self, strategy, **kwargs) -> None:
         """Clip."""
         if self.optimiser.clip_norm is not None:
             nn.utils.clip_grad_norm_(strategy.trainable, self.optimiser.clip_norm)
+
+
+class AveragePlugin(SupervisedPlugin, supports_distributed=False):
+    """The result of an experience is the mean of the trained parameters over its course (ZSCL's weight ensemble).
+
+    Low-rank factors are averaged as factors, which is not the average of their products.
+
+    Args:
+        every: steps between two of the averaged states; the state at the start is one of them.
+    """
+
+    def __init__(self, every: int) -> None:
+        super().__init__()
+        self.every = every
+        self._step, self._count = 0, 0
+        self._mean: list[torch.Tensor] = []
+
+    def before_training_exp(self, strategy, **kwargs) -> None:
+        """Begin with the start."""
+        self._step, self._count = 0, 1
+        self._mean = [p.detach().clone() for p in strategy.trainable]
+
+    @torch.no_grad()
+    def after_update(self, strategy, **kwargs) -> None:
+        """Take the state into the mean now and then."""
+        self._step += 1
+        if self._step % self.every == 0:
+            self._count += 1
+            for mean, p in zip(self._mean, strategy.trainable, strict=True):
+                mean += (p - mean) / self._count
+
+    @torch.no_grad()
+    def after_training_epoch(self, strategy, **kwargs) -> None:
+        """Put the mean in place; what follows (merging, Fisher) sees it."""
+        for mean, p in zip(self._mean, strategy.trainable, strict=True):
+            p.copy_(mean)
+        self._mean = []
 
 
 class CurvePlugin(SupervisedPlugin, supports_distributed=False):

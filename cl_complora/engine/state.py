@@ -9,10 +9,11 @@ import safetensors.torch
 from avalanche.training.plugins import SupervisedPlugin
 from safetensors import SafetensorError
 
-from ..data.stream import TaskData
+from ..clip.classifier import ClipClassifier
+from ..data.stream import StreamData, TaskData
+from ..delta import TaskDelta
 from ..errors import UserError
 from ..files import write_bytes
-from ..lowrank import TaskDelta
 from ..rundir import RunDir
 from .carrying import CarryingPlugin
 
@@ -38,12 +39,22 @@ def _read(path: Path) -> dict:
         raise UserError(f"{path}: damaged ({error}); use --fresh to start this run over") from None
 
 
-def save_plugins(plugins: Sequence[SupervisedPlugin], folder: RunDir, task: TaskData) -> None:
-    """Store what each plugin holds after ``task``; an empty file says that it holds nothing."""
+def meet_plugins(plugins: Sequence[SupervisedPlugin], model: ClipClassifier, data: StreamData) -> None:
+    """Show every plugin the pretrained model and the stream."""
+    for plugin in plugins:
+        if isinstance(plugin, CarryingPlugin):
+            plugin.meet(model, data)
+
+
+def save_plugins(plugins: Sequence[SupervisedPlugin], folder: RunDir, task: TaskData) -> int:
+    """Store what each plugin holds after ``task`` (an empty file says that it holds nothing); bytes of all tensors."""
+    held = 0
     for position, plugin in enumerate(plugins):
         if isinstance(plugin, CarryingPlugin):
             tensors = {key: value.detach().cpu().contiguous() for key, value in plugin.tensors().items()}
             write_bytes(folder.state(task.index, task.name, position), safetensors.torch.save(tensors))
+            held += sum(value.nbytes for value in tensors.values())
+    return held
 
 
 def restore_plugins(plugins: Sequence[SupervisedPlugin], folder: RunDir, done: Sequence[TaskData], device: str) -> None:

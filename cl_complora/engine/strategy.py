@@ -43,6 +43,9 @@ class ClipStrategy(SupervisedTemplate):
         seed: of the whole run.
         device: where to train.
         plugins: adapter first, then regularisers and memory.
+
+    Attributes:
+        steps: of the next experience; those of the settings unless changed (joint training takes those of all tasks).
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class ClipStrategy(SupervisedTemplate):
         device: str | torch.device = "cpu",
         plugins: Sequence[SupervisedPlugin] = (),
     ) -> None:
-        self.training_settings, self.seed = training, seed
+        self.training_settings, self.seed, self.steps = training, seed, training.steps
         self._make_optimizer = make_optimizer
         placeholder = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)  # replaced before the first step
         super().__init__(
@@ -79,7 +82,7 @@ class ClipStrategy(SupervisedTemplate):
         position = self.experience.current_experience
         self.dataloader = TrainingBatches(
             self.experience,
-            self.training_settings.steps,
+            self.steps,
             self.training_settings.batch_size,
             stable_seed(self.seed, position, "batches"),
         )

@@ -20,8 +20,9 @@ class Constraint:
     """Settings of the subspace (see DESIGN: controls must be selectable).
 
     Attributes:
-        select: ``complement`` of the principal subspace, the principal (``top``) subspace itself, a ``random`` one as
-            large as the complement, or ``none`` (plain LoRA).
+        select: ``complement`` of the principal subspace, the principal (``top``) subspace itself, the ``bottom`` of the
+            complement (as many directions as the rank), a ``random`` one as large as the complement, or ``none``
+            (plain LoRA).
         keep: how many singular triples are principal.
         sides: confine the ``both``, ``in``put or ``out``put side.
         of: decompose the ``merged`` weights before every task, or the ``pretrained`` ones once.
@@ -29,7 +30,7 @@ class Constraint:
         reduced: train coordinates in the complement (True) or project full factors into it.
     """
 
-    select: Literal["complement", "top", "random", "none"] = "complement"
+    select: Literal["complement", "top", "bottom", "random", "none"] = "complement"
     keep: Keep = Keep("energy", 0.5)
     sides: Literal["both", "in", "out"] = "both"
     of: Literal["merged", "pretrained"] = "merged"
@@ -110,6 +111,10 @@ class Subspaces:
             input = Side(random_basis(split.v.shape[0], split.v_c.shape[1], generator).to(split.v))
         elif select == "top":
             output, input = Side(split.u_k), Side(split.v_k)
+        elif select == "bottom":
+            # As many on either side, so that a square core fits: min(d − k, rank).
+            free = min(self.rank, len(split.sigma) - split.k)
+            output, input = Side(split.u[:, -free:]), Side(split.v[:, -free:])
         else:
             output = self._outside(split.u_k, split.u_c, state.columns)
             input = self._outside(split.v_k, split.v_c, state.rows)

@@ -19,6 +19,8 @@ GENERAL = "general"
 # Images that a class has in each split where the drawing code could go on for ever; the first ones are the easiest to
 # name in a manifest, and any of them can be drawn alone.
 POOL = {"train": 64, "test": 40}
+# The general set has one way of drawing: its training pictures (a reference set, validation) have other numbers.
+_TRAIN_FROM = 1_000_000
 
 
 def domain_names() -> list[str]:
@@ -38,7 +40,7 @@ class World:
         self.domain = domain
         if domain == GENERAL:
             self.class_names, self.prompts = list(GENERAL_CLASSES), list(GENERAL_TEMPLATES)
-            self.pool = {"train": 0, "test": POOL["test"]}  # pretraining knows these classes: nothing to train on
+            self.pool = POOL
         elif domain in DOMAINS:
             chosen = DOMAINS[domain]
             self.class_names, self.prompts = list(chosen.class_names), list(chosen.prompts)
@@ -75,7 +77,7 @@ class World:
         if self.domain == GENERAL:
             from .general import render_general
 
-            return render_general(label, number)
+            return render_general(label, number + (_TRAIN_FROM if split == "train" else 0))
         from .domains import DOMAINS
 
         return DOMAINS[self.domain].render(label, number, split)
