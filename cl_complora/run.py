@@ -252,7 +252,7 @@ class _Stage:
         schedule = [SchedulePlugin(self.strategy.schedule, optimiser)] if optimiser else []
         return ClipStrategy(
             model=self.model,
-            make_optimizer=optimizer_factory(optimiser, self.adapter) if optimiser else None,
+            make_optimizer=optimizer_factory(optimiser, self.adapter, self.model) if optimiser else None,
             training=self.strategy.training,
             seed=self.seed,
             device=self.device,

@@ -27,6 +27,7 @@ ORDER = [
     "progress",
     "provenance",
     "run",
+    "compare",
     "cli",
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
@@ -167,6 +167,11 @@ class Adapter(Section):
         return self
 
     @property
+    def trained_whole(self) -> tuple[str, ...]:
+        """Kinds of parameters that are trained as they are."""
+        return tuple(self.whole or (get_args(Whole) if self.kind == "full" else ()))
+
+    @property
     def scale(self) -> float:
         """s in y = W x + s·B′A′x."""
         alpha = self.alpha if self.alpha is not None else float(self.rank)
@@ -252,8 +257,8 @@ class Optimiser(Section):
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: Annotated[float, Field(gt=0)]
-    whole_lr: Annotated[float, Field(gt=0)] | None = None
-    """Rate of what ``adapter.whole`` trains beside low-rank factors; ``lr`` by default."""
+    rates: dict[Whole, Annotated[float, Field(gt=0)]] = {}
+    """Learning rates of some kinds of parameters that ``adapter.whole`` trains as they are (``tokens: 3e-3``)."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.999]
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -338,10 +343,10 @@ class Strategy(Section):
         if kind != "none" and self.optimiser is None:
             message = f"this section is missing; adapter kind {kind} trains weights and needs it"
             raise refused(message, "optimiser", because=[("adapter", "kind")])
-        whole_lr = self.optimiser is not None and self.optimiser.whole_lr is not None
-        if whole_lr and not (kind == "lowrank" and self.adapter.whole):
-            message = "has no effect without adapter.whole beside the factors of kind: lowrank"
-            raise refused(message, "optimiser", "whole_lr", because=[("adapter",)])
+        for name in self.optimiser.rates if self.optimiser is not None else ():
+            if name not in self.adapter.trained_whole:
+                message = f"has no effect: this strategy does not train {name} as a whole (see adapter.whole)"
+                raise refused(message, "optimiser", "rates", name, because=[("adapter",)])
         if self.settings and self.plugin is None:
             raise refused("has no effect without plugin", "settings", because=[("plugin",)])
         if kind != "lowrank" and any(part.kind == "orthogonal" for part in self.regularisers):

@@ -86,9 +86,9 @@ class AdapterPlugin(SupervisedPlugin, supports_distributed=False):
         """Parts of the adapter that carry something over beside the deltas."""
         return []
 
-    def beside(self) -> list[nn.Parameter]:
-        """Parameters trained as they are beside low-rank factors, which may have a learning rate of their own."""
-        return []
+    def whole_kinds(self, model: nn.Module) -> dict[int, str]:
+        """``id`` of every parameter that is trained as it is → its kind, which may have a learning rate of its own."""
+        return {}
 
     @abstractmethod
     def previous(self) -> AbstractContextManager[None]:
@@ -153,6 +153,10 @@ class FullPlugin(AdapterPlugin, supports_distributed=False):
         self.deltas.append(delta)
         self.geometry.append(whole_norms(delta))
         return delta
+
+    def whole_kinds(self, model: nn.Module) -> dict[int, str]:
+        """As in the base class."""
+        return self.whole.kinds_of_trained(clip_of(model))
 
     def effective_weights(self) -> dict[str, Tensor]:
         """The parameters themselves."""

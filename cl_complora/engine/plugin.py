@@ -166,9 +166,9 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         """As in the base class."""
         return [self.start]
 
-    def beside(self) -> list[nn.Parameter]:
+    def whole_kinds(self, model: nn.Module) -> dict[int, str]:
         """As in the base class."""
-        return list(self.whole.trained.values())
+        return self.whole.kinds_of_trained(clip_of(model))
 
     def effective_weights(self) -> dict[str, Tensor]:
         """W + s·B′A′ of every slot."""

@@ -14,19 +14,20 @@ from ..config.strategy import Optimiser, Schedule
 from .adapter import AdapterPlugin
 
 
-def optimizer_factory(settings: Optimiser, adapter: AdapterPlugin) -> Callable[[list[nn.Parameter]], Optimizer]:
-    """Parameters → optimiser, as the strategy file says; what the adapter trains beside its factors has its own rate.
+def optimizer_factory(
+    settings: Optimiser, adapter: AdapterPlugin, model: nn.Module
+) -> Callable[[list[nn.Parameter]], Optimizer]:
+    """Parameters → optimiser, as the strategy file says.
 
-    ``initial_lr`` of every group is what the schedule starts from.
+    What the adapter trains as it is may have rates of its own; ``initial_lr`` of a group is what the schedule scales.
     """
 
     def make(parameters: list[nn.Parameter]) -> Optimizer:
-        beside = {id(p) for p in adapter.beside()}
-        groups = [
-            {"params": [p for p in parameters if (id(p) in beside) == whole], "lr": lr, "initial_lr": lr}
-            for whole, lr in ((False, settings.lr), (True, settings.whole_lr or settings.lr))
-        ]
-        groups = [group for group in groups if group["params"]]
+        kinds = adapter.whole_kinds(model) if settings.rates else {}
+        by_rate: dict[float, list[nn.Parameter]] = {}
+        for p in parameters:
+            by_rate.setdefault(settings.rates.get(kinds.get(id(p)), settings.lr), []).append(p)
+        groups = [{"params": members, "lr": lr, "initial_lr": lr} for lr, members in by_rate.items()]
         common = {"lr": settings.lr, "weight_decay": settings.weight_decay}
         if settings.name == "sgd":
             return torch.optim.SGD(groups, momentum=settings.momentum, **common)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
+from ..config.strategy import Whole
 from ..delta import TaskDelta
 
-KINDS = ("weights", "biases", "norms", "positions", "tokens")
+KINDS = get_args(Whole)
 
 # The logit scale stays fixed, as everywhere in this project.
 _FIXED = ("logit_scale", "logit_bias")
@@ -57,6 +59,11 @@ class WholeParameters:
             for name, p in clip.named_parameters()
             if kinds.get(name) in self.kinds and ("vision" if name.startswith("visual.") else "text") in self.towers
         }
+
+    def kinds_of_trained(self, clip: nn.Module) -> dict[int, str]:
+        """``id`` of every parameter that is trained now → its kind."""
+        kinds = parameter_kinds(clip)
+        return {id(p): kinds[name] for name, p in self.trained.items()}
 
     def attach(self, clip: nn.Module) -> None:
         """Unfreeze, and remember where they start."""

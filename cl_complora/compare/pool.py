@@ -1,0 +1,133 @@
+"""Several runs at once in processes that share the cores out instead of fighting over them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import UserError
+from ..rundir import RunDir
+from .trials import Trial
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a trial.
+
+    Attributes:
+        results: content of results.json, or None where the run failed.
+        updates: size and overlaps of every task's update (of test runs only).
+        error: what went wrong.
+        seconds: time that it took now; next to none where it was there already.
+        reused: whether it was there already.
+    """
+
+    results: dict[str, Any] | None
+    updates: list[dict[str, float | None]] | None = None
+    error: str | None = None
+    seconds: float = 0.0
+    reused: bool = False
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_all(
+    trials: Sequence[Trial],
+    out: Path,
+    jobs: int,
+    device: str,
+    allow_plugins: bool,
+    report: Callable[[Trial, Outcome], None],
+) -> list[Outcome]:
+    """Run what is missing, go on with what was cut off, read what is done.
+
+    Args:
+        trials: what to run.
+        out: folder of all runs.
+        jobs: processes; each has its share of the cores.
+        device: as for ``run``.
+        allow_plugins: as for ``run``.
+        report: told of every finished trial.
+
+    Returns:
+        The outcomes in the order of the trials.
+
+    Raises:
+        UserError: if a process was killed.
+    """
+    if not trials:
+        return []
+    jobs = max(1, min(jobs, len(trials)))
+    threads = max(1, cores() // jobs)
+    done: dict[int, Outcome] = {}
+    # torch reads this when it is loaded; the number set later does not reach all of its libraries.
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_settle, initargs=(threads,))
+    try:
+        waiting = {pool.submit(_run, t, out, device, allow_plugins, threads): i for i, t in enumerate(trials)}
+        for future in as_completed(waiting):
+            index = waiting[future]
+            done[index] = future.result()
+            report(trials[index], done[index])
+    except BrokenProcessPool:
+        raise UserError(
+            "a run was killed from outside (not enough memory for so many --jobs?); the same command goes on"
+        ) from None
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        os.environ.pop("OMP_NUM_THREADS")
+        if before is not None:
+            os.environ["OMP_NUM_THREADS"] = before
+    return [done[index] for index in range(len(trials))]
+
+
+def _settle(threads: int) -> None:
+    """A worker dies with its parent, however that dies: an orphan would hold the locks of its runs."""
+    parent = parent_process()
+    threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _run(t: Trial, out: Path, device: str, allow_plugins: bool, threads: int) -> Outcome:
+    import torch
+
+    from ..run import run
+    from .updates import measure_updates
+
+    folder = RunDir.of(out, t.scenario.value.name, t.strategy.value.name, t.seed, t.variant)
+    # Bits depend on the number of threads: a run that was cut off goes on with the number that it began with.
+    torch.set_num_threads(_begun_with(folder) or threads)
+    try:
+        finished = run(t.scenario, t.strategy, t.seed, out, device, allow_plugins=allow_plugins, variant=t.variant)
+        updates = None if t.validation else measure_updates(finished.folder, t.scenario)
+    except UserError as error:
+        return Outcome(None, error="; ".join(error.messages))
+    reused = finished.reused == len(finished.results["tasks"])
+    return Outcome(finished.results, updates, None, finished.seconds, reused)
+
+
+def _begun_with(folder: RunDir) -> int | None:
+    try:
+        return yaml.safe_load(folder.config.read_text(encoding="utf-8"))["threads"]
+    except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError):
+        return None

@@ -1,0 +1,110 @@
+"""Paired differences between two methods: how large, how sure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .. import metrics
+
+RESAMPLES = 10_000
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A method minus the reference.
+
+    Attributes:
+        mean: over all pairs.
+        low, high: 95 % bootstrap interval of it.
+        p: two-sided p of Wilcoxon's signed-rank test (of the sign test where there are fewer than six pairs); 1 where
+            all pairs are equal.
+        test: which of the two.
+        pairs: how many pairs.
+        verdict: ``better`` or ``worse`` where interval and test agree, ``not shown`` otherwise, ``too few pairs`` where
+            no result could be significant.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    test: str
+    pairs: int
+    verdict: str
+
+
+def difference(ours: ArrayLike, reference: ArrayLike, larger_is_better: bool = True) -> Difference:
+    """Compare paired values.
+
+    The bootstrap draws seeds and units (tasks, zero-shot sets) with replacement, both at once, because values of one
+    seed, and of one task, belong together. The test takes all pairs as independent, which flatters it; a difference is
+    therefore called only where the interval agrees.
+
+    Args:
+        ours, reference: ``(seeds, units)``, in the same order.
+        larger_is_better: False for forgetting.
+    """
+    values = np.asarray(ours, dtype=float) - np.asarray(reference, dtype=float)
+    seeds, units = values.shape
+    rng = np.random.default_rng(0)
+    drawn_seeds = rng.integers(seeds, size=(RESAMPLES, seeds))
+    drawn_units = rng.integers(units, size=(RESAMPLES, units))
+    means = values[drawn_seeds[:, :, None], drawn_units[:, None, :]].mean((1, 2))
+    low, high = np.quantile(means, [0.025, 0.975])
+    p, test = _test(values.ravel())
+    mean = float(values.mean())
+    if 2.0 ** (1 - values.size) > LEVEL:
+        verdict = "too few pairs"
+    elif p < LEVEL and (low > 0 or high < 0):
+        verdict = "better" if (mean > 0) == larger_is_better else "worse"
+    else:
+        verdict = "not shown"
+    return Difference(mean, float(low), float(high), p, test, values.size, verdict)
+
+
+def _test(values: np.ndarray) -> tuple[float, str]:
+    from scipy import stats
+
+    moved = values[values != 0]
+    if len(moved) == 0:
+        return 1.0, "sign test"
+    if len(values) < 6:
+        return float(stats.binomtest(int((moved > 0).sum()), len(moved)).pvalue), "sign test"
+    return float(stats.wilcoxon(moved).pvalue), "Wilcoxon"
+
+
+def per_unit(results: Sequence[dict], metric: str) -> np.ndarray:
+    """``(seeds, units)`` values, in percent or points, whose mean over units is the metric of each seed.
+
+    Args:
+        results: results.json of every seed.
+        metric: ``transfer``, ``average``, ``last``, ``forgetting``, ``learned`` (per task) or ``retention`` (per
+            zero-shot set).
+    """
+    return np.array([_VALUES[metric](r) for r in results], dtype=float)
+
+
+def _matrix(results: dict) -> np.ndarray:
+    return 100.0 * np.array(results["accuracy"], dtype=float)
+
+
+def _transfer(results: dict) -> list[float]:
+    if results["transfer"] is None:  # of a method that sees every task at once
+        return [float("nan")] * (len(results["tasks"]) - 1)
+    trained = _matrix(results)[1:]
+    return [trained[:j, j].mean() for j in range(1, trained.shape[1])]
+
+
+_VALUES = {
+    "transfer": _transfer,
+    "average": lambda r: _matrix(r)[1:].mean(0).tolist(),
+    "last": lambda r: _matrix(r)[-1].tolist(),
+    "forgetting": lambda r: metrics.forgetting(_matrix(r))[:-1],
+    "learned": lambda r: np.diagonal(_matrix(r)[1:]).tolist(),
+    "retention": lambda r: list(r["retention"].values()),
+}

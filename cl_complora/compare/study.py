@@ -1,0 +1,259 @@
+"""The comparison itself: sweep on validation shots, choose, test with every seed, put the figures together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import Scenario, load_scenario, load_strategy
+from ..config.loading import Located
+from ..data.stream import plan
+from ..errors import UserError
+from .pool import Outcome, run_all
+from .statistics import Difference, difference, per_unit
+from .trials import Settings, Trial, grid, sweep_of, told, trial
+
+METRICS = ("transfer", "average", "last", "forgetting", "learned", "retention")
+LOWER_IS_BETTER = ("forgetting",)
+
+# What a sweep may be chosen by; each is larger where better.
+SCORES: dict[str, Callable[[dict], float]] = {
+    "last": lambda r: 100 * r["last"],
+    "average": lambda r: 100 * r["average"],
+    "harmonic": lambda r: _harmonic(100 * r["last"], 100 * _zero_shot(r)),
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to compare.
+
+    Attributes:
+        scenario: name or path.
+        strategies: names or paths.
+        seeds: of the tests.
+        sweep_seeds: of the sweeps; the first of ``seeds`` where empty.
+        sweep: key path → values for all methods; None for no sweep; an empty mapping for each method's own.
+        metric: one of SCORES.
+        floor: smallest retention in points that a swept value may have to be eligible.
+        reference: method that the others are compared with; the first where empty.
+        validation_shots: images a class set apart from the training pool for the sweep.
+        scenario_settings, strategy_settings: ``key.path=value`` for the scenario, and for every strategy.
+    """
+
+    scenario: str
+    strategies: tuple[str, ...]
+    seeds: tuple[int, ...] = (0, 1, 2)
+    sweep_seeds: tuple[int, ...] = ()
+    sweep: dict[str, list[float]] | None = None
+    metric: str = "last"
+    floor: float | None = None
+    reference: str = ""
+    validation_shots: int = 4
+    scenario_settings: tuple[str, ...] = ()
+    strategy_settings: tuple[str, ...] = ()
+
+
+@dataclass
+class Method:
+    """Everything found about one method.
+
+    Attributes:
+        name: of the strategy.
+        chosen: swept settings that were tested.
+        curve: every combination tried, with its figures on validation shots.
+        figures: metric → one value per tested seed (percent or points).
+        differences: metric → against the reference; empty for the reference itself.
+        budget: what a run costs.
+        updates: means over tasks and seeds of what the updates did.
+        joint: whether it sees all tasks at once.
+        failed: tests that did not finish, with the reason.
+    """
+
+    name: str
+    chosen: Settings = ()
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    figures: dict[str, list[float]] = field(default_factory=dict)
+    differences: dict[str, Difference] = field(default_factory=dict)
+    budget: dict[str, float] = field(default_factory=dict)
+    updates: dict[str, float | None] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Comparison:
+    """A finished comparison: what was asked and one :class:`Method` per strategy."""
+
+    request: Request
+    scenario: str
+    reference: str
+    methods: list[Method]
+
+
+def compare(
+    request: Request,
+    out: Path = Path("runs"),
+    jobs: int = 1,
+    device: str = "auto",
+    allow_plugins: bool = False,
+    report: Callable[[Trial, Outcome, int, int], None] | None = None,
+) -> Comparison:
+    """Run what is missing and compare.
+
+    Args:
+        request: what.
+        out: folder of all runs.
+        jobs: runs at a time.
+        device, allow_plugins: as for ``run``.
+        report: told of every finished run, with how many are done of how many in this stage.
+
+    Raises:
+        UserError: for input that cannot work, before anything is run.
+    """
+    names = [load_strategy(method, request.strategy_settings).value.name for method in request.strategies]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"--strategies: two of them are called '{name}', and would share a folder")
+    reference = _reference(request, names)
+    scenario = load_scenario(request.scenario, request.scenario_settings)
+    for seed in {*request.seeds, *request.sweep_seeds}:
+        plan(scenario, seed)
+    sweeps = _sweep_trials(request, _for_validation(request))
+
+    def run(trials: Sequence[Trial]) -> list[Outcome]:
+        done = 0
+
+        def told(t: Trial, outcome: Outcome) -> None:
+            nonlocal done
+            done += 1
+            if report is not None:
+                report(t, outcome, done, len(trials))
+
+        return run_all(trials, out, jobs, device, allow_plugins, told)
+
+    methods = {method: Method(name) for method, name in zip(request.strategies, names, strict=True)}
+    found = run([t for per_settings in sweeps.values() for seeds in per_settings.values() for t in seeds])
+    remaining = iter(found)
+    for method, per_settings in sweeps.items():
+        for settings, trials in per_settings.items():
+            methods[method].curve.append(_point(settings, [next(remaining) for _ in trials], request.metric))
+        methods[method].chosen = _choose(methods[method], request.floor)
+    tests = [
+        trial(method, methods[method].chosen, seed, scenario, request.strategy_settings)
+        for method in request.strategies
+        for seed in request.seeds
+    ]
+    outcomes = run(tests)
+    tested: dict[str, list[dict]] = {}
+    for position, method in enumerate(request.strategies):
+        part = outcomes[position * len(request.seeds) : (position + 1) * len(request.seeds)]
+        entry = methods[method]
+        entry.failed = [f"seed {s}: {o.error}" for s, o in zip(request.seeds, part, strict=True) if o.error]
+        if not entry.failed:
+            tested[entry.name] = [o.results for o in part]
+            _describe(entry, part)
+    for entry in methods.values():
+        if entry.name in tested and reference in tested and entry.name != reference:
+            entry.differences = _against(tested[entry.name], tested[reference])
+    return Comparison(request, scenario.value.name, reference, list(methods.values()))
+
+
+def _reference(request: Request, names: Sequence[str]) -> str:
+    if not request.reference:
+        return names[0]
+    for method, name in zip(request.strategies, names, strict=True):
+        if request.reference in (method, name):
+            return name
+    raise UserError(f"--reference {request.reference}: must be one of the compared strategies: {', '.join(names)}")
+
+
+def _for_validation(request: Request) -> Located[Scenario]:
+    shots = load_scenario(request.scenario, request.scenario_settings).value.validation_shots
+    settings = [f"validation_shots={shots or request.validation_shots}", "measure=validation"]
+    return load_scenario(request.scenario, [*request.scenario_settings, *settings])
+
+
+def _sweep_trials(request: Request, scenario: Located[Scenario]) -> dict[str, dict[Settings, list[Trial]]]:
+    if request.sweep is None:
+        return {}
+    seeds = request.sweep_seeds or request.seeds[:1]
+    for seed in seeds:
+        plan(scenario, seed)  # are there enough images for the validation shots?
+    found: dict[str, dict[Settings, list[Trial]]] = {}
+    for method in request.strategies:
+        swept = sweep_of(method, request.strategy_settings, request.sweep or None)
+        found[method] = {
+            settings: [trial(method, settings, seed, scenario, request.strategy_settings, True) for seed in seeds]
+            for settings in (grid(swept) if swept else [])
+        }
+    return found
+
+
+def _zero_shot(results: dict) -> float:
+    return float(np.mean([values[-1] for values in results["zero_shot"].values()])) if results["zero_shot"] else np.nan
+
+
+def _harmonic(one: float, other: float) -> float:
+    return 2 * one * other / (one + other) if one + other > 0 else 0.0
+
+
+def _point(settings: Settings, outcomes: Sequence[Outcome], metric: str) -> dict[str, Any]:
+    """One combination of swept values: its figures on validation shots, means over the sweep's seeds."""
+    errors = [o.error for o in outcomes if o.error]
+    point: dict[str, Any] = {"settings": dict(settings), "told": told(settings), "error": errors[0] if errors else None}
+    if not errors:
+        results = [o.results for o in outcomes]
+        point |= {key: float(np.mean([100 * r[key] for r in results])) for key in ("last", "average")}
+        point["retention"] = float(np.mean([_retention(r) for r in results]))
+        point["score"] = float(np.mean([SCORES[metric](r) for r in results]))
+    return point
+
+
+def _retention(results: dict) -> float:
+    return float(np.mean(list(results["retention"].values()))) if results["retention"] else np.nan
+
+
+def _choose(method: Method, floor: float | None) -> Settings:
+    """The combination with the best score among those above the floor, or the one nearest to it where none is."""
+    points = [p for p in method.curve if p["error"] is None]
+    if not points:
+        if method.curve:
+            raise UserError(f"strategy '{method.name}': no swept value could be trained: {method.curve[0]['error']}")
+        return ()
+    if floor is not None and any(p["retention"] == p["retention"] for p in points):
+        eligible = [p for p in points if p["retention"] >= floor]
+        points = eligible or [max(points, key=lambda p: p["retention"])]
+    return tuple(max(points, key=lambda p: p["score"])["settings"].items())
+
+
+def _describe(entry: Method, outcomes: Sequence[Outcome]) -> None:
+    results = [o.results for o in outcomes]
+    for metric in METRICS:
+        values = per_unit(results, metric)
+        entry.figures[metric] = values.mean(1).tolist() if values.size else [float("nan")] * len(results)
+    details = [d for r in results for d in r["tasks_detail"]]
+    entry.budget = {
+        "steps": float(np.mean([sum(d["steps"] for d in r["tasks_detail"]) for r in results])),
+        "trainable_parameters": float(max(d["trainable_parameters"] for d in details)),
+        "stored_bytes": float(np.mean([sum(d["stored_bytes"] for d in r["tasks_detail"]) for r in results])),
+        "carried_bytes": float(np.mean([r["tasks_detail"][-1]["carried_bytes"] for r in results])),
+        "train_seconds": float(np.mean([sum(d["train_seconds"] for d in r["tasks_detail"]) for r in results])),
+        "peak_memory_bytes": float(max(d["peak_memory_bytes"] for d in details)),
+    }
+    rows = [row for o in outcomes for row in o.updates or ()]
+    for key in ("norm", "matrix_norm", "principal", "earlier", "cosine"):
+        known = [row[key] for row in rows if row[key] is not None]
+        entry.updates[key] = float(np.mean(known)) if known else None
+
+
+def _against(ours: Sequence[dict], reference: Sequence[dict]) -> dict[str, Difference]:
+    found = {}
+    for metric in METRICS:
+        one, other = per_unit(ours, metric), per_unit(reference, metric)
+        if one.size and np.isfinite(one).all() and np.isfinite(other).all():
+            found[metric] = difference(one, other, metric not in LOWER_IS_BETTER)
+    return found

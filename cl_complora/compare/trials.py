@@ -1,0 +1,122 @@
+"""What a comparison has to run: all combinations of swept values on validation shots, then the chosen one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..config import Scenario, Strategy, load_strategy
+from ..config.loading import Located
+from ..errors import UserError
+
+Settings = tuple[tuple[str, float], ...]
+
+# The abbreviations that people say.
+_KEYS = {"lr": "optimiser.lr", "rank": "adapter.rank", "energy": "adapter.subspace.keep.energy"}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a comparison.
+
+    Attributes:
+        method: the strategy as the user named it.
+        settings: swept key paths and values.
+        seed: of the run.
+        validation: measured on validation shots, to choose by; otherwise on test images.
+        scenario, strategy: loaded, with everything applied.
+        variant: folder that keeps it apart from other runs of the strategy; empty for the strategy as it stands.
+    """
+
+    method: str
+    settings: Settings
+    seed: int
+    validation: bool
+    scenario: Located[Scenario]
+    strategy: Located[Strategy]
+    variant: str
+
+    def label(self) -> str:
+        """For people."""
+        parts = [self.method, f"seed {self.seed}", told(self.settings), "validation" if self.validation else ""]
+        return " · ".join(part for part in parts if part)
+
+
+def told(settings: Settings) -> str:
+    """``lr=0.001, strength=100``: settings by the last part of their key."""
+    return ", ".join(f"{key.rpartition('.')[2]}={value:g}" for key, value in settings)
+
+
+def parse_sweep(texts: Sequence[str]) -> dict[str, list[float]]:
+    """``lr=1e-4,3e-4`` → key path and values.
+
+    Raises:
+        UserError: for anything else.
+    """
+    sweep: dict[str, list[float]] = {}
+    for text in texts:
+        key, equals, values = text.partition("=")
+        try:
+            numbers = [_number(value) for value in values.split(",")]
+        except ValueError:
+            numbers = []
+        if not (key and equals and numbers):
+            raise UserError(f"--sweep {text}: must have the form key.path=1e-4,3e-4 (lr stands for {_KEYS['lr']})")
+        sweep[_KEYS.get(key, key)] = numbers
+    return sweep
+
+
+def _number(text: str) -> float:
+    return int(text) if text.strip().lstrip("+-").isdigit() else float(text)
+
+
+def grid(sweep: Mapping[str, Sequence[float]]) -> list[Settings]:
+    """Every combination of the swept values; one empty combination where nothing is swept."""
+    return [tuple(zip(sweep, values, strict=True)) for values in itertools.product(*sweep.values())]
+
+
+def sweep_of(method: str, overrides: Sequence[str], common: Mapping[str, Sequence[float]] | None) -> dict[str, Any]:
+    """What is swept for a method: its YAML's own section, or the common values where it has such a setting.
+
+    Args:
+        method: name or path.
+        overrides: settings of the whole comparison.
+        common: values for all methods; None for each method's own.
+    """
+    strategy = load_strategy(method, overrides).value
+    if strategy.optimiser is None:
+        return {}
+    if common is None:
+        return dict(strategy.sweep)
+    # A method without the setting (a rank in full fine-tuning) is not swept over it.
+    return {key: list(values) for key, values in common.items() if _takes(method, overrides, key, values[0])}
+
+
+def _takes(method: str, overrides: Sequence[str], key: str, value: float) -> bool:
+    try:
+        load_strategy(method, [*overrides, f"{key}={value}"])
+    except UserError:
+        return False
+    return True
+
+
+def trial(
+    method: str,
+    settings: Settings,
+    seed: int,
+    scenario: Located[Scenario],
+    overrides: Sequence[str] = (),
+    validation: bool = False,
+) -> Trial:
+    """A run with its folder: runs of the strategy as it stands share the folder of ``cl-complora run``."""
+    strategy = load_strategy(method, [*overrides, *(f"{key}={value}" for key, value in settings)])
+    as_it_stands = _without_sweep(strategy.value) == _without_sweep(load_strategy(method).value)
+    changed = [] if as_it_stands else [*overrides, *(f"{key}={value:g}" for key, value in settings)]
+    variant = ",".join(["validation"] * validation + changed)
+    return Trial(method, settings, seed, validation, scenario, strategy, variant)
+
+
+def _without_sweep(strategy: Strategy) -> Strategy:
+    return strategy.model_copy(update={"sweep": {}})
