@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import hashlib
 import platform
 import re
 import sys
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +71,10 @@ def software() -> dict[str, str]:
 
 
 class PeakMemory:
-    """Largest memory in use since this object was made: the device's on CUDA, the process's resident one on the CPU."""
+    """Largest memory in use since this object was made: the device's on CUDA, the process's resident one on the CPU.
+
+    The latter includes the libraries and whatever else the process holds.
+    """
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -77,6 +83,9 @@ class PeakMemory:
 
             torch.cuda.reset_peak_memory_stats(device)
         else:
+            gc.collect()  # what an earlier run of this process left must not count
+            with suppress(OSError, AttributeError):
+                ctypes.CDLL(None).malloc_trim(0)
             try:
                 Path("/proc/self/clear_refs").write_text("5")  # Linux: begins a new high-water mark
             except OSError:

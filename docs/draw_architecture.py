@@ -15,20 +15,21 @@ ROOMS = {
     "config/": (0.1, 7.2, 2.0, "plain", "schema, file:line errors"),
     "metrics.py": (7.75, 5.6, 2.1, "plain", "matrix → numbers"),
     "subspace.py": (2.9, 7.2, 2.1, "heavy", "principal, complement"),
-    "lowrank.py": (5.3, 7.2, 2.1, "heavy", "factors, merge, deltas"),
+    "lowrank.py, delta.py": (5.3, 7.2, 2.1, "heavy", "factors; what is merged"),
     "data/": (0.1, 5.6, 3.3, "heavy", "sources · shots · pixels · world"),
     "clip/": (4.0, 5.6, 3.4, "heavy", "load · slots · text head · logits"),
     "rundir.py": (7.75, 4.0, 1.6, "plain", "atomic files, lock"),
     "engine/": (2.0, 4.0, 5.4, "avalanche", "CompLoRAPlugin · ClipStrategy · EWC, LwF, replay · Avalanche"),
     "run.py": (2.9, 2.5, 3.6, "heavy", "one scenario × strategy × seed"),
     "report/": (7.75, 2.5, 2.1, "view", "tables, TensorBoard"),
-    "cli.py": (0.1, 2.5, 2.1, "plain", "a thin shell"),
+    "cli.py": (0.1, 1.0, 2.1, "plain", "a thin shell"),
+    "compare/": (0.1, 2.5, 2.1, "view", "sweeps, table, who is better"),
     "runs/…/results.json": (2.9, 1.0, 3.6, "view", "matrix, retention, deltas"),
 }
 # Imports, importer first; a room may import only what stands above it.
 IMPORTS = [
     ("data/", "config/"),
-    ("clip/", "lowrank.py"),
+    ("clip/", "lowrank.py, delta.py"),
     ("clip/", "data/"),
     ("engine/", "clip/"),
     ("engine/", "subspace.py"),
@@ -36,8 +37,10 @@ IMPORTS = [
     ("run.py", "engine/"),
     ("run.py", "report/"),
     ("run.py", "rundir.py"),
+    ("compare/", "run.py"),
+    ("cli.py", "compare/"),
     ("cli.py", "run.py"),
-    ("cli.py", "config/"),
+    ("compare/", "config/"),
 ]
 # Drawn past the room that stands between.
 DETOUR = ((9.62, 3.45), (9.62, 5.6))

@@ -120,7 +120,8 @@ def test_killed_in_the_middle_and_started_again_ends_with_the_same_table(compare
             method["budget"].pop(key)
     expected = json.loads(json.dumps(without_times(compared[0])))
     assert told["methods"] == expected["methods"]
-    for name in ("comparison.md", "comparison.tex", "comparison.csv", "comparison-runs.csv", "comparison-sweep.csv"):
+    tables = ["", "-runs", "-sweep", "-updates"]
+    for name in ("comparison.md", "comparison.tex", *(f"comparison{kind}.csv" for kind in tables)):
         assert (tmp_path / "runs" / "tiny" / name).stat().st_size > 50
     assert (tmp_path / "runs" / "tiny" / "comparison.png").read_bytes()[:4] == b"\x89PNG"
 

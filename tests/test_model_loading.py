@@ -92,6 +92,12 @@ def test_absolute_paths(folder, tmp_path_factory):
     assert load_clip(spec, elsewhere).pretrained == "tiny.pt"
 
 
+def test_the_normalisation_of_the_scenario_comes_first(folder):
+    spec = Model(name="tiny", config="tiny.json", pretrained="tiny.pt", mean=[0.0, 0.0, 0.0], std=[1.0, 1.0, 1.0])
+    loaded = load_clip(spec, folder)
+    assert (loaded.mean, loaded.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
 def test_the_config_file_that_open_clip_publishes_on_the_hub(folder):
     preprocess = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0], "interpolation": "bilinear", "resize_mode": "squash"}
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY, "preprocess_cfg": preprocess}))

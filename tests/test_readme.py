@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import COLOURS, paint
 
+from cl_complora.catalog import shipped
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -41,6 +43,10 @@ def run(command: list[str], folder: Path) -> str:
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=600, env=os.environ)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
+
+
+def test_the_number_of_strategies_is_that_of_the_files():
+    assert f"\n{len(shipped('strategy'))} strategies ship" in README
 
 
 @pytest.mark.parametrize("command", commands())

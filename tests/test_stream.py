@@ -13,7 +13,9 @@ import torch
 from conftest import COLOURS, paint
 
 from cl_complora.config import load_scenario
+from cl_complora.config.source import FolderSource
 from cl_complora.data.pixels import Pixels
+from cl_complora.data.sources import open_source
 from cl_complora.data.stream import Plans, load, plan, write_manifest
 from cl_complora.errors import UserError
 
@@ -402,3 +404,21 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "data" / "test" / "ant" / "0.png").write_text("no image")
     with pytest.raises(UserError, match=r"test/ant/0\.png: cannot be read as an image"):
         load(planned(tmp_path, "a; data", "shots: 1"), "task-incremental", Pixels((8, 8)))
+
+
+def test_imagenet_folders_are_called_by_their_words(tmp_path):
+    for index in range(1000):
+        (tmp_path / "images" / f"n{index:08d}").mkdir(parents=True)
+    named = open_source(FolderSource(kind="folder", root="images", names="imagenet"), tmp_path)
+    assert len(set(named.class_names)) == 1000 and named.class_names[0] == "tench"
+    assert named.class_names[744] == "projectile" and named.class_names[657] == "missile"
+    (tmp_path / "images" / "n00000999").rename(tmp_path / "images" / "toilet paper")
+    with pytest.raises(UserError, match="names: imagenet needs the 1000 folders"):
+        open_source(FolderSource(kind="folder", root="images", names="imagenet"), tmp_path)
+
+
+def test_a_folder_may_be_all_for_testing(class_folders, tmp_path):
+    for name in ("a", "b"):
+        paint(tmp_path / "all" / name / "0.png", (200, 0, 0), 0)
+    source = open_source(FolderSource(kind="folder", root="all", test_fraction=1.0), tmp_path)
+    assert len(source.items("test")) == 2 and not source.items("train")

@@ -76,12 +76,13 @@ def load_clip(spec: Model, folder: Path = Path(".")) -> LoadedClip:
         name, preprocess = _register_config(path, path.stem if name == EMBEDDED else name)
     elif name not in open_clip.list_models():
         raise UserError(f"model.name: {name!r} is not an open_clip model{_close(name, open_clip.list_models())}")
+    preprocess |= {key: getattr(spec, key) for key in ("mean", "std") if getattr(spec, key) is not None}
     pretrained = spec.pretrained
     file = _weight_file(pretrained, folder) if pretrained else None
     if pretrained and file is None:
         name, pretrained = _resolve_tag(name, pretrained, notes)
     try:
-        model = _create(name, str(file) if file else pretrained, preprocess)
+        model = _create(name, str(file) if file else pretrained, preprocess, spec.image_size)
     except Exception as error:  # open_clip, the hub client and torch raise many kinds; all mean "cannot be loaded"
         raise UserError(_load_failure(name, pretrained, file, error)) from None
     try:
@@ -108,12 +109,14 @@ def _load_embedded() -> LoadedClip:
     return LoadedClip(model, tokenizer, EMBEDDED, EMBEDDED, fingerprint(model), *_preprocessing(model, EMBEDDED))
 
 
-def _create(name: str, pretrained: str | None, preprocess: dict) -> nn.Module:
+def _create(name: str, pretrained: str | None, preprocess: dict, image_size: int | None = None) -> nn.Module:
     # Weights without a source are drawn from seed 0: the same model, and the same fingerprint, in every process.
     with _quiet(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         preprocess = {key: value for key, value in preprocess.items() if key != "size"}
-        return open_clip.create_model(name, pretrained=pretrained, force_preprocess_cfg=preprocess).eval()
+        return open_clip.create_model(
+            name, pretrained=pretrained, force_preprocess_cfg=preprocess, force_image_size=image_size
+        ).eval()
 
 
 def _preprocessing(model: nn.Module, name: str) -> tuple[Pixels, tuple[float, ...], tuple[float, ...]]:

@@ -106,8 +106,8 @@ TABLES = {
     ),
     "Paired differences": (
         difference_table,
-        "Mean over seeds and tasks with a 95 % bootstrap interval; ▲ better and ▼ worse only where it excludes zero and "
-        "the test (Wilcoxon, or sign test below six pairs) has p < 0.05; ? where there are too few pairs to tell.",
+        "Mean over seeds and tasks with a 95 % bootstrap interval; ▲ better and ▼ worse only where it excludes zero "
+        "and the test (Wilcoxon, or sign test below six pairs) has p < 0.05; ? where there are too few pairs to tell.",
     ),
     "Updates": (
         update_table,
@@ -153,6 +153,7 @@ def save(found: Comparison, folder: Path) -> list[Path]:
         "comparison.csv": _csv(_wide(found)),
         "comparison-runs.csv": _csv(_long(found)),
         "comparison-sweep.csv": _csv(_swept(found)),
+        "comparison-updates.csv": _csv([{"method": m.name, **row} for m in found.methods for row in m.per_task]),
     }
     for name, text in texts.items():
         write_text(folder / name, text)

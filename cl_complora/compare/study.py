@@ -70,7 +70,7 @@ class Method:
         differences: metric → against the reference; empty for the reference itself.
         budget: what a run costs.
         updates: means over tasks and seeds of what the updates did.
-        joint: whether it sees all tasks at once.
+        per_task: the same for every seed and task.
         failed: tests that did not finish, with the reason.
     """
 
@@ -81,6 +81,7 @@ class Method:
     differences: dict[str, Difference] = field(default_factory=dict)
     budget: dict[str, float] = field(default_factory=dict)
     updates: dict[str, float | None] = field(default_factory=dict)
+    per_task: list[dict[str, Any]] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
 
@@ -244,9 +245,13 @@ def _describe(entry: Method, outcomes: Sequence[Outcome]) -> None:
         "train_seconds": float(np.mean([sum(d["train_seconds"] for d in r["tasks_detail"]) for r in results])),
         "peak_memory_bytes": float(max(d["peak_memory_bytes"] for d in details)),
     }
-    rows = [row for o in outcomes for row in o.updates or ()]
+    entry.per_task = [
+        {"seed": o.results["seed"], "task": task, **row}
+        for o in outcomes
+        for task, row in zip(o.results["tasks"], o.updates, strict=True)
+    ]
     for key in ("norm", "matrix_norm", "principal", "earlier", "cosine"):
-        known = [row[key] for row in rows if row[key] is not None]
+        known = [row[key] for row in entry.per_task if row[key] is not None]
         entry.updates[key] = float(np.mean(known)) if known else None
 
 

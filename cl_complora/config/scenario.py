@@ -13,6 +13,9 @@ from .source import SourceConfig
 DEFAULT_PROMPTS = ["a photo of a {}."]
 
 
+Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
+
+
 class Model(Section):
     """The CLIP that the stream starts from."""
 
@@ -22,6 +25,11 @@ class Model(Section):
     """An open_clip tag (``openai``) or a checkpoint file; not for ``embedded``."""
     config: Text | None = None
     """An open_clip model-config JSON file for an architecture that open_clip does not know."""
+    image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
+    """Pixels of a side, where another size than the model's own is wanted (and its tower can do it)."""
+    mean: Channels | None = None
+    std: Channels | None = None
+    """Normalisation of pixels in 0..1 by colour channel, where the weights want another than open_clip assumes."""
 
 
 class Augmentation(Section):
@@ -115,6 +123,12 @@ class Scenario(Section):
         if model.name == "embedded" and model.config is None and model.pretrained is not None:
             message = "the embedded model brings its own weights; leave pretrained out or name another model"
             raise refused(message, "model", "pretrained", because=[("model", "name")])
+        for key in ("image_size", "mean", "std"):
+            if model.name == "embedded" and model.config is None and getattr(model, key) is not None:
+                message = "the embedded model brings its own; leave it out or name another model"
+                raise refused(message, "model", key, because=[("model", "name")])
+        if model.std is not None and min(model.std) <= 0:
+            raise refused(f"must be greater than 0, got {model.std}", "model", "std")
         return self
 
     @model_validator(mode="after")

@@ -23,8 +23,10 @@ class FolderSource(Section):
     kind: Literal["folder"]
     root: Text
     """A relative path starts from the folder of the scenario file."""
-    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Share of each class set apart for testing where the folder has no train/test of its own."""
+    test_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of each class set apart for testing where the folder has no train/test of its own; 1 for all of it."""
+    names: Literal["folders", "imagenet"] = "folders"
+    """What classes are called: like their folders, or, for folders named by the 1000 synsets of ImageNet, in words."""
 
     @field_validator("root")
     @classmethod

@@ -6,6 +6,7 @@ A new kind is a schema in ``config.source``, a class here or beside, and a line 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,11 +62,11 @@ def open_source(config: SourceConfig, folder: Path) -> Source:
 
 
 class Folder:
-    """Images in class folders; class names are the folder names with ``_`` read as a space."""
+    """Images in class folders; class names are the folder names with ``_`` read as a space, or ImageNet's words."""
 
     prompts: list[str] | None = None
 
-    def __init__(self, root: Path, test_fraction: float) -> None:
+    def __init__(self, root: Path, test_fraction: float, names: str = "folders") -> None:
         if not root.is_dir():
             problem = "is a file, not a folder" if root.exists() else "there is no such folder"
             raise UserError(f"{root}: {problem}; it must hold <class>/… or train/<class>/… and test/<class>/…")
@@ -76,7 +77,7 @@ class Folder:
         self.folders = sorted(folders)
         if not self.folders:
             raise UserError(f"{root}: holds no class folders")
-        self.class_names = [name.replace("_", " ") for name in self.folders]
+        self.class_names = _NAMES[names](root, self.folders)
 
     def items(self, split: str) -> list[Item]:
         """Images of a split, by class and file name."""
@@ -109,6 +110,23 @@ class Folder:
         return torch.stack([pixels.read(self.root / item.key) for item in items])
 
 
+def _imagenet_names(root: Path, folders: Sequence[str]) -> list[str]:
+    """open_clip's names of the 1000 synsets, two of which it gives twice."""
+    if len(folders) != 1000 or not all(re.fullmatch(r"n\d{8}", name) for name in folders):
+        raise UserError(f"{root}: names: imagenet needs the 1000 folders n01440764 … n15075141, found {len(folders)}")
+    from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
+
+    return [_TWICE.get(index, name) for index, name in enumerate(IMAGENET_CLASSNAMES)]
+
+
+_TWICE = {744: "projectile", 836: "sunglass"}
+
+_NAMES = {
+    "folders": lambda root, folders: [name.replace("_", " ") for name in folders],
+    "imagenet": _imagenet_names,
+}
+
+
 def _visible(path: Path, below: Path | None = None) -> bool:
     """Neither hidden nor in a hidden folder (``.ipynb_checkpoints`` holds copies) between ``below`` and itself."""
     parts = path.relative_to(below).parts if below is not None else (path.name,)
@@ -122,7 +140,7 @@ def _open_world(config: WorldSource, folder: Path) -> Source:
 
 
 def _open_folder(config: FolderSource, folder: Path) -> Source:
-    return Folder(folder / Path(config.root).expanduser(), config.test_fraction)
+    return Folder(folder / Path(config.root).expanduser(), config.test_fraction, config.names)
 
 
 _OPENERS = {"world": _open_world, "folder": _open_folder}
