@@ -70,6 +70,19 @@ def retention(values: Sequence[float]) -> float:
     return 100.0 * (float(values[-1]) - float(values[0]))
 
 
+def interval(accuracy: float, images: int) -> tuple[float, float]:
+    """95 % Wilson score interval of an accuracy.
+
+    Args:
+        accuracy: fraction of ``images`` that is right.
+        images: how many, at least 1.
+    """
+    z = 1.959964
+    centre = (accuracy + z * z / (2 * images)) / (1 + z * z / images)
+    half = z * (accuracy * (1 - accuracy) / images + z * z / (4 * images**2)) ** 0.5 / (1 + z * z / images)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
 def so_far(rows: ArrayLike) -> dict[str, float]:
     """:func:`summarize` of the tasks trained so far, for a stream that is still going on.
 

@@ -123,6 +123,7 @@ def check_same(folder: RunDir, made_with: dict, complete: bool) -> None:
         return
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{folder.config}: damaged ({error}); use --fresh to start this run over") from None
+    before.pop("files", None)  # where the settings came from does not matter, what they are does
     now = yaml.safe_load(yaml.safe_dump(made_with))
     if complete:
         for where in ("software", "device", "threads"):

@@ -107,7 +107,10 @@ def run(
         records = _finished(folder, plans)
         check_same(folder, made_with, complete=len(records) > len(plans.tasks))
         if len(records) <= len(plans.tasks):
-            write_text(folder.config, yaml.safe_dump(made_with, sort_keys=False, allow_unicode=True))
+            files = {"scenario": str(Path(scenario.file).resolve()), "strategy": str(Path(strategy.file).resolve())}
+            config = {**made_with, "files": files}
+            write_text(folder.config, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+            write_json(folder.classes, {p.name: {"classes": p.class_names, "prompts": p.prompts} for p in plans})
             for task_plan in plans:
                 stream.write_manifest(folder.split(task_plan.name), task_plan)
             reused = max(0, len(records) - 1)

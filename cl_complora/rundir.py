@@ -6,6 +6,7 @@ runs/<scenario>/<strategy>/seed<k>/
     deltas/<nn>-<task>.safetensors     what each task added to the weights
     tasks/<nn>-<task>.json             what each task measured: results rows, geometry, training curve
     splits/<task>.jsonl   the images of every task
+    classes.json          class names and prompts of every task and zero-shot set
     tensorboard/          a view of the above
 """
 
@@ -48,6 +49,11 @@ class RunDir:
     def config(self) -> Path:
         """The resolved configuration."""
         return self.root / "config.yaml"
+
+    @property
+    def classes(self) -> Path:
+        """Class names and prompts of every task and zero-shot set."""
+        return self.root / "classes.json"
 
     @property
     def tensorboard(self) -> Path:

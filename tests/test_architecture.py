@@ -28,6 +28,7 @@ ORDER = [
     "provenance",
     "run",
     "compare",
+    "finished",
     "cli",
 ]
 

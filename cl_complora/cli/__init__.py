@@ -1,0 +1,183 @@
+"""The command line: a thin shell over the library. Nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import UserError
+from ..version import __version__
+from .comparing import compare
+from .options import AllowPlugins, Device, Out, Settings, known_device, log_console
+from .using import evaluate, export, init, predict
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Continual few-shot learning of CLIP: run a stream of tasks, follow forgetting and zero-shot retention.",
+)
+
+for command in (compare, export, predict, evaluate, init):
+    app.command(command.__name__.replace("evaluate", "eval"))(command)
+
+LISTS = ("scenarios", "strategies", "models", "datasets")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cl-complora {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    scenario: Annotated[str, typer.Argument(help="Name of a shipped scenario, or a YAML file.")] = "embedded",
+    strategy: Annotated[
+        str, typer.Option("--strategy", "-s", help="Name of a shipped strategy, or a YAML file.")
+    ] = "complora",
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Seed of shots, order, initialisation and augmentation.")
+    ] = 0,
+    model: Annotated[str | None, typer.Option(help="open_clip model instead of the scenario's.")] = None,
+    model_config: Annotated[str | None, typer.Option(help="open_clip model config (JSON file).")] = None,
+    pretrained: Annotated[str | None, typer.Option(help="open_clip tag or weight file.")] = None,
+    device: Device = "auto",
+    out: Out = Path("runs"),
+    set_: Settings = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over; an existing run is kept aside.")] = False,
+    allow_plugins: AllowPlugins = False,
+) -> None:
+    """Run one scenario with one strategy and print what was learned, forgotten and retained."""
+    from ..config import load_scenario, load_strategy
+    from ..config.loading import split_overrides
+
+    for_scenario, for_strategy = split_overrides(set_ or [])
+    for_scenario += _model_settings(model, model_config, pretrained)
+    located, chosen = load_scenario(scenario, for_scenario), load_strategy(strategy, for_strategy)
+    known_device(device)
+
+    from ..data.stream import plan
+
+    plan(located, seed)  # wrong data is told before torch is even imported
+
+    from ..progress import display
+    from ..report.tables import show
+    from ..run import run as run_one
+
+    console = log_console()
+    try:
+        with display(console) as progress:
+            finished = run_one(located, chosen, seed, out, device, fresh, progress, allow_plugins=allow_plugins)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on after the last finished task", file=sys.stderr)
+        raise typer.Exit(130) from None
+    show(console, finished.results)
+    took = f"{finished.seconds:.0f} s" if finished.reused < len(finished.results["tasks"]) else "found finished"
+    console.print(
+        f"\n{took} · {finished.results['device']} · {finished.folder}", markup=False, highlight=False, soft_wrap=True
+    )
+
+
+def _model_settings(model: str | None, config: str | None, pretrained: str | None) -> list[str]:
+    import json
+
+    settings = []
+    for option, value in (("--model", model), ("--model-config", config), ("--pretrained", pretrained)):
+        if value == "":
+            raise UserError(f"{option}: must not be empty")
+    if model is not None or config is not None:
+        # Another architecture does not go with the scenario's weights.
+        name = model or Path(config).stem
+        settings = [f"model.name={json.dumps(name)}", "model.pretrained=null", "model.config=null"]
+    if config is not None:
+        settings.append(f"model.config={json.dumps(str(Path(config).resolve()))}")
+    if pretrained is not None:
+        path = Path(pretrained).expanduser()
+        settings.append(f"model.pretrained={json.dumps(str(path.resolve()) if path.is_file() else pretrained)}")
+    return settings
+
+
+@app.command()
+def check(files: Annotated[list[str], typer.Argument(help="Scenario or strategy files, or names.")]) -> None:
+    """Check scenario and strategy files: keys, values, folders, classes, shots. Writes nothing."""
+    faults: list[str] = []
+    for file in files:
+        try:
+            typer.echo(f"{file}: {_check(file)}")
+        except UserError as error:
+            faults += error.messages
+    if faults:
+        raise UserError(faults[0], tuple(faults[1:]))
+
+
+def _check(file: str) -> str:
+    from ..catalog import shipped
+    from ..config import load_scenario, load_strategy
+    from ..config.loading import kind_of, read_yaml
+
+    is_strategy = file in shipped("strategy") and file not in shipped("scenario")
+    path = Path(file)
+    if path.is_file():
+        data, _ = read_yaml(path, file)
+        is_strategy = kind_of(data) == "strategy"
+    if is_strategy:
+        found = load_strategy(file).value
+        return f"strategy '{found.name}' is fine ({found.adapter.kind} adapter)"
+    from ..data.stream import plan
+
+    located = load_scenario(file)
+    plans = plan(located, located.value.seeds[0])
+    images = sum(len(p.train) for p in plans.tasks)
+    return f"scenario '{located.value.name}' is fine ({len(plans.tasks)} tasks, {images} training images)"
+
+
+@app.command("list")
+def list_(what: Annotated[str, typer.Argument(help="scenarios, strategies, models or datasets.")]) -> None:
+    """List what there is to choose from."""
+    from ..catalog import description, shipped
+
+    if what not in LISTS:
+        raise UserError(f"list {what}: must be one of {', '.join(LISTS)}")
+    if what in ("scenarios", "strategies"):
+        rows = [(name, description(path)) for name, path in shipped(what.replace("ies", "y").removesuffix("s")).items()]
+    elif what == "datasets":
+        from ..data.world.source import domain_rows
+
+        rows = [*domain_rows(), ("folder", "class folders of your own: source: {kind: folder, root: …}")]
+    else:
+        import open_clip
+
+        rows = [("embedded", "the small CLIP that ships with the package")]
+        for name in open_clip.list_models():
+            tags = open_clip.list_pretrained_tags_by_model(name)
+            rows.append((name, f"tags: {', '.join(tags)}" if tags else "no published weights"))
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        typer.echo(f"{name:{width}}  {text}")
+
+
+def main() -> None:
+    """Entry point: user errors become one line each on stderr and exit code 2."""
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        for message in error.messages:
+            print(f"error: {message}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        # A full disk, a folder without permission: not a mistake in the input, and nothing that a traceback explains.
+        print(f"error: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,37 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ..errors import UserError
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<n>.")]
+Out = Annotated[Path, typer.Option(help="Folder of all runs.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a setting; may be repeated.")
+]
+AllowPlugins = Annotated[
+    bool, typer.Option("--allow-plugins", help="Let a strategy's YAML name a Python class of your own, and run it.")
+]
+
+
+def log_console() -> Console:
+    """Where tables go."""
+    console = Console()
+    # A log has no edge to wrap at, and tables must not be cut.
+    return console if console.is_terminal else Console(width=140)
+
+
+def known_device(device: str) -> None:
+    """Refuse what is no device.
+
+    Raises:
+        UserError: naming what is allowed.
+    """
+    if not (device in ("auto", "cpu", "cuda") or device.startswith("cuda:") and device[5:].isdigit()):
+        raise UserError(f"--device {device}: must be auto, cpu, cuda or cuda:<n>")

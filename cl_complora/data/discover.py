@@ -1,0 +1,146 @@
+"""Folders of pictures looked at, and a scenario written for them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config.source import FolderSource
+from ..errors import UserError
+from .sources import Source, open_source
+
+MOST_SHOTS = 16
+TEST_LIMIT = 500
+
+
+@dataclass(frozen=True)
+class _Found:
+    name: str
+    root: Path
+    source: Source
+    smallest: int
+    train: int
+    test: int
+
+
+def describe(folders: Sequence[Path], output: Path, shots: int | None = None) -> tuple[str, list[str]]:
+    """A commented scenario file for class folders.
+
+    Args:
+        folders: class folders (``root/<class>/…`` or ``root/train/<class>/…``), or folders that hold several of them.
+        output: the scenario file, whose folder relative paths start from.
+        shots: training images a class; as many as the poorest class has, at most 16, by default.
+
+    Returns:
+        The text, and a line about every task.
+
+    Raises:
+        UserError: where no pictures are found.
+    """
+    found: list[_Found] = []
+    for folder in folders:
+        for root in _roots(folder):
+            found.append(_look(root, _free(root.resolve().name, [f.name for f in found])))
+    least = min(f.smallest for f in found)
+    chosen = min(shots or MOST_SHOTS, least) if shots is None else shots
+    base = output.resolve().parent
+    lines = [
+        f"# {len(found)} tasks from class folders. Run: cl-complora run {output.name}",
+        "#",
+        "# Every task has its own classes (task-incremental). class-incremental tells the classes of all tasks apart;",
+        "# domain-incremental is for the same classes in every task.",
+        f"name: {json.dumps(_name(output.stem, 'stream'))}",
+        "protocol: task-incremental",
+        "",
+        "# The small model that ships with the package, to try things out. For real pictures take a real CLIP, such as",
+        "# model: {name: ViT-B-16, pretrained: openai}     (open_clip fetches it once; or a checkpoint file)",
+        "model: {name: embedded}",
+        "",
+        f"shots: {chosen}    # training images a class; the poorest class here has {least}",
+        'prompts: ["a photo of a {}."]    # what a class is called in; a task can have its own',
+        "augment: {crop: [0.7, 1.0], flip: false}    # flip: true where a mirrored picture is still the same class",
+        f"test_limit: {TEST_LIMIT}    # test images a task at most",
+        "tasks:",
+    ]
+    notes = []
+    for f in found:
+        where = json.dumps(os.path.relpath(f.root.resolve(), base), ensure_ascii=False)
+        size = f"{len(f.source.class_names)} classes, {f.train} training and {f.test} test images"
+        lines.append(f"  - name: {json.dumps(f.name)}    # {size}")
+        lines.append(f"    source: {{kind: folder, root: {where}}}")
+        if f.smallest < chosen:
+            lines.append(f"    shots: {f.smallest}    # its poorest class has no more")
+        notes.append(f"{f.name}: {size}")
+    lines += [
+        "",
+        "# Knowledge that should not be lost: class folders of no task, measured before and after every task.",
+        "zero_shot:",
+        "  - name: general",
+        "    source: {kind: world, domain: general}    # what that model knows; your own: {kind: folder, root: …}",
+        "    images: 300",
+        "seeds: [0, 1, 2]",
+    ]
+    return "\n".join(lines) + "\n", notes
+
+
+def _roots(folder: Path) -> list[Path]:
+    """The folder itself where its folders are classes, or the folders in it that are sets of classes."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: {'is a file' if folder.exists() else 'there is no such folder'}")
+    if _has_pictures(folder):
+        return [folder]
+    inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and _has_pictures(path)]
+    if not inside:
+        raise UserError(
+            f"{folder}: holds no class folders with pictures (<class>/… or train/<class>/… and test/<class>/…)"
+        )
+    return inside
+
+
+def _has_pictures(folder: Path) -> bool:
+    """Whether pictures lie exactly where those of class folders lie."""
+    divided = (folder / "train").is_dir() or (folder / "test").is_dir()
+    tops = [folder / split for split in ("train", "test")] if divided else [folder]
+    try:
+        source = open_source(FolderSource(kind="folder", root=str(folder.resolve())), Path("."))
+    except UserError:
+        return False
+    # Pictures of a class lie directly in its folder; deeper ones are those of a folder of folders.
+    names = {item.key for split in ("train", "test") for item in source.items(split)}
+    depth = 3 if divided else 2
+    return any(len(Path(name).parts) == depth for name in names) and any(top.is_dir() for top in tops)
+
+
+def _look(root: Path, name: str) -> _Found:
+    source = open_source(FolderSource(kind="folder", root=str(root.resolve())), Path("."))
+    train, test = source.items("train"), source.items("test")
+    counts = [0] * len(source.class_names)
+    for item in train:
+        counts[item.label] += 1
+    empty = [name for name, count in zip(source.class_names, counts, strict=True) if count == 0]
+    if empty:
+        raise UserError(
+            f"{root}: class {empty[0]!r} has no training images; a class needs at least two pictures in all"
+        )
+    if not test:
+        raise UserError(f"{root}: has no test images")
+    return _Found(name, root, source, min(counts), len(train), len(test))
+
+
+def _name(text: str, otherwise: str) -> str:
+    """Text as a name that a scenario takes."""
+    return re.sub(r"[^A-Za-z0-9 ._+-]+", "-", text).strip(" ._+-")[:60] or otherwise
+
+
+def _free(folder: str, taken: Sequence[str]) -> str:
+    name = _name(folder, "task")
+    known = {other.casefold() for other in taken}
+    counter, candidate = 1, name
+    while candidate.casefold() in known:
+        counter += 1
+        candidate = f"{name}-{counter}"
+    return candidate

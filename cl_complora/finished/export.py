@@ -1,0 +1,134 @@
+"""A run's weights as a checkpoint that plain open_clip loads, with everything needed to use it beside it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..clip.model import EMBEDDED, embedded_tokenizer
+from ..data.world import ASSETS
+from ..errors import UserError
+from ..files import write_bytes, write_text
+from .states import State
+
+SNIPPET = """\
+import open_clip, torch
+from PIL import Image
+
+open_clip.add_model_config("{name}.json")
+model, _, preprocess = open_clip.create_model_and_transforms(
+    "{name}", pretrained="{name}.safetensors", {preprocess}
+)
+tokenizer = {tokenizer}
+model.eval()
+
+with torch.no_grad():
+    image = model.encode_image(preprocess(Image.open("picture.jpg").convert("RGB"))[None], normalize=True)
+    text = model.encode_text(tokenizer(["a photo of a cat", "a photo of a dog"]), normalize=True)
+    print((model.logit_scale.exp() * image @ text.T).softmax(-1))
+"""
+
+
+def export(state: State, out: Path, half: bool = False) -> list[Path]:
+    """Write the state and check that open_clip reads the same model back.
+
+    Args:
+        state: from :func:`~cl_complora.finished.states.open_run`.
+        out: ``….safetensors``; the files beside it have its name.
+        half: 16-bit floats instead of 32.
+
+    Returns:
+        The files: weights, open_clip model config, page with a snippet, and the embedded model's tokenizer merges.
+
+    Raises:
+        UserError: for a name that open_clip would not read, or a folder that cannot be written.
+    """
+    if out.suffix != ".safetensors":
+        raise UserError(f"-o {out}: must end in .safetensors")
+    name = out.stem
+    if name in open_clip.list_models():
+        raise UserError(f"-o {out}: open_clip has a model of the name {name}; choose another")
+    config = model_config(state)
+    weights = {key: _plain(value, half) for key, value in state.loaded.model.state_dict().items()}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / f"{name}.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+        save_file(weights, folder / out.name, metadata={"format": "pt"})
+        _verify(folder, name, weights)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(out, (folder / out.name).read_bytes())
+    files = [out, out.with_suffix(".json"), out.with_suffix(".md")]
+    write_text(files[1], json.dumps(config, indent=1) + "\n")
+    write_text(files[2], _page(state, name, half))
+    if state.loaded.name == EMBEDDED:
+        files.append(out.with_suffix(".bpe.txt.gz"))
+        shutil.copyfile(ASSETS / "bpe.txt.gz", files[-1])
+    return files
+
+
+def model_config(state: State) -> dict[str, Any]:
+    """The open_clip model config of the resolved architecture."""
+    name = "embedded_clip" if state.loaded.name == EMBEDDED else state.loaded.name
+    config = open_clip.get_model_config(name)
+    config = {key: value for key, value in config.items() if key != "custom_text" or value}
+    if state.scenario.value.model.image_size is not None:
+        config["vision_cfg"]["image_size"] = state.scenario.value.model.image_size
+    if config["vision_cfg"].get("timm_model_pretrained"):
+        config["vision_cfg"]["timm_model_pretrained"] = False  # or open_clip would fetch weights only to replace them
+    return config
+
+
+def _plain(value: Tensor, half: bool) -> Tensor:
+    value = value.detach().cpu().contiguous().clone()
+    return value.half() if half and value.is_floating_point() else value
+
+
+def _verify(folder: Path, name: str, weights: dict[str, Tensor]) -> None:
+    """Load the files as a stranger would and compare every weight.
+
+    Raises:
+        UserError: naming the first weight that differs.
+    """
+    open_clip.add_model_config(folder / f"{name}.json")
+    model = open_clip.create_model(name, pretrained=str(folder / f"{name}.safetensors"))
+    for key, value in model.state_dict().items():
+        if key not in weights or not torch.equal(value.float(), weights[key].float()):
+            raise UserError(f"export: open_clip reads another {key} back; please report this model")
+
+
+def _page(state: State, name: str, half: bool) -> str:
+    loaded, results = state.loaded, state.results
+    pixels = loaded.pixels
+    preprocess = f"image_mean={tuple(map(float, loaded.mean))}, image_std={tuple(map(float, loaded.std))}"
+    preprocess += f', image_resize_mode="{pixels.resize}", image_interpolation="{pixels.interpolation}"'
+    tokenizer = f'open_clip.get_tokenizer("{name}")'
+    if loaded.name == EMBEDDED:
+        context = embedded_tokenizer().context_length
+        tokenizer = f'open_clip.tokenizer.SimpleTokenizer(bpe_path="{name}.bpe.txt.gz", context_length={context})'
+    merged = ", ".join(state.after) or "none (the untouched model)"
+    lines = [
+        f"# {name}",
+        "",
+        f"`{loaded.name}` ({loaded.pretrained or 'random weights'}) after the tasks: {merged}.",
+        f"Scenario `{results['scenario']}`, strategy `{results['strategy']}`, seed {results['seed']}; "
+        f"{'16' if half else '32'}-bit floats. A plain open_clip checkpoint: cl_complora is not needed to use it.",
+        "",
+        "```python",
+        SNIPPET.format(name=name, preprocess=preprocess, tokenizer=tokenizer).rstrip(),
+        "```",
+        "",
+        "Classes and the prompts that they were trained with:",
+        "",
+    ]
+    for task, space in state.spaces().items():
+        if task in results["tasks"]:
+            lines.append(f"* **{task}**: {', '.join(space.class_names)} — e.g. “{space.prompts[0][0]}”")
+    return "\n".join(lines) + "\n"

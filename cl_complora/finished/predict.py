@@ -1,0 +1,108 @@
+"""What a run's model sees in pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..clip.text import evaluating
+from ..data.labels import LabelSpace
+from ..data.sources import IMAGE_SUFFIXES
+from ..errors import UserError
+from .states import State
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest classes of one picture.
+
+    Attributes:
+        path: the file.
+        classes: (name, probability), likeliest first; empty where the file cannot be read.
+        error: why it cannot be read.
+    """
+
+    path: Path
+    classes: tuple[tuple[str, float], ...] = ()
+    error: str | None = None
+
+
+def label_space(
+    state: State, classes: Sequence[str] = (), prompts: Sequence[str] = (), task: str | None = None
+) -> LabelSpace:
+    """The classes to tell apart: the named ones, those of a task, or those of all tasks merged so far.
+
+    Args:
+        state: the run's state.
+        classes: names of the user's own.
+        prompts: templates for them; the scenario's by default.
+        task: a task or zero-shot set of the run instead.
+
+    Raises:
+        UserError: for an unknown task or a template without a place for the name.
+    """
+    for template in prompts:
+        if template.count("{}") != 1:
+            raise UserError(f"--prompt {template!r}: must hold {{}} once, where the class name goes")
+    if classes:
+        twice = next((name for name in classes if list(classes).count(name) > 1), None)
+        if twice is not None or "" in classes:
+            raise UserError(f"--classes: {'a name is empty' if '' in classes else f'{twice!r} stands twice'}")
+        return LabelSpace.from_templates(classes, prompts or state.scenario.value.prompts)
+    spaces = state.spaces()
+    if task is not None and task not in spaces:
+        raise UserError(f"--task {task}: this run has {', '.join(spaces)}")
+    chosen = [task] if task is not None else state.after or state.results["tasks"]
+    space = spaces[chosen[0]]
+    for name in chosen[1:]:
+        space = space.joined(spaces[name])
+    return LabelSpace.from_templates(space.class_names, prompts) if prompts else space
+
+
+def pictures(paths: Sequence[Path]) -> list[Path]:
+    """Files as given, and all pictures below folders.
+
+    Raises:
+        UserError: for a path that is not there, or a folder without pictures.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            if not inside:
+                raise UserError(f"{path}: holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise UserError(f"{path}: there is no such file or folder")
+    return found
+
+
+@torch.no_grad()
+def predict(
+    state: State, paths: Sequence[Path], space: LabelSpace, top: int = 5, batch: int = 64
+) -> Iterator[Prediction]:
+    """Classify pictures; one that cannot be read is told and does not stop the others."""
+    classifier = state.classifier()
+    with evaluating(classifier):
+        for start in range(0, len(paths), batch):
+            read: dict[Path, torch.Tensor] = {}
+            faults: dict[Path, str] = {}
+            for path in paths[start : start + batch]:
+                try:
+                    read[path] = state.loaded.pixels.read(path)
+                except UserError as error:
+                    faults[path] = error.messages[0]
+            shares = torch.softmax(classifier(torch.stack(list(read.values())), space), 1) if read else []
+            likeliest = dict(zip(read, shares, strict=True))
+            for path in paths[start : start + batch]:
+                if path in faults:
+                    yield Prediction(path, error=faults[path])
+                else:
+                    values, labels = likeliest[path].topk(min(top, len(space)))
+                    pairs = zip(labels.tolist(), values.tolist(), strict=True)
+                    yield Prediction(path, tuple((space.class_names[label], value) for label, value in pairs))
