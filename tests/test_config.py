@@ -210,10 +210,13 @@ BAD = [
         T, "energy", "energy: 0.5", "energy: 1.5",
         (9, "adapter.subspace.keep.energy", "must be at most 1, got 1.5"),
     ),
-    changed(S, "shots-0", "shots: 2", "shots: 0", (4, "shots", "must be at least 1 or 'all', got 0")),
+    changed(
+        S, "shots-0", "shots: 2", "shots: 0",
+        (4, "shots", "must be at least 1 or 'all' or a section (key: value), got 0"),
+    ),
     changed(
         S, "shots-text", "shots: 2", "shots: al",
-        (4, "shots", "a whole number or 'all', got 'al'; did you mean 'all'?"),
+        (4, "shots", "a whole number or 'all' or a section (key: value), got 'al'; did you mean 'all'?"),
     ),
     changed(
         S, "protocol", "task-incremental", "task-incremetal",
@@ -236,11 +239,11 @@ BAD = [
     ),
     changed(
         S, "source-kind", "kind: folder, root", "kind: foldr, root",
-        (9, "tasks[0].source.kind", "must be 'world' or 'folder', got 'foldr'; did you mean 'folder'?"),
+        (9, "tasks[0].source.kind", "'manifest', 'coop' or 'shards', got 'foldr'; did you mean 'folder'?"),
     ),
     changed(
         S, "source-kind-missing", "kind: folder, root", "root",
-        (9, "tasks[0].source.kind", "this key is missing; must be 'world' or 'folder'"),
+        (9, "tasks[0].source.kind", "this key is missing; must be 'world', 'folder', 'manifest', 'coop' or 'shards'"),
     ),
     changed(
         S, "source-kind-list", "{kind: folder, root", "{kind: [folder], root",
@@ -582,7 +585,7 @@ BAD_SETTINGS = [
     ("regularisers.²=1", "'²' must be an index from 0 to 0"),
     ("sweep={optimiser.lr: [-1]}", "sweep.optimiser.lr[0]: must be greater than 0"),
     ("shots=100", "100 shots a class, but class 'cat' of task 'a' has 4"),
-    ("shots=a\nb", "must be a whole number or 'all', got 'a b'"),
+    ("shots=a\nb", "must be a whole number or 'all' or a section (key: value), got 'a b'"),
     ("tasks=[]", "must not be empty"),
     ("tasks.-1.name=x", "'-1' must be an index from 0 to 1"),
     ("tasks[1].name=A", "'A' is already the name of tasks[0]"),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from .base import Count, CountOrZero, EachOnce, Name, Section, Template, Text, refused
 from .source import SourceConfig
@@ -48,6 +48,28 @@ class Augmentation(Section):
         return value
 
 
+class LongTail(Section):
+    """Shots that fall exponentially from the first class to the last (Cui et al., CVPR 2019)."""
+
+    most: Count
+    least: Count = 1
+
+    def of(self, classes: int) -> list[int]:
+        """Shots by class: most · (least / most)^(i / (classes − 1)), rounded."""
+        ratio = self.least / self.most
+        return [round(self.most * ratio ** (i / max(1, classes - 1))) for i in range(classes)]
+
+
+def _falling(shots: Any) -> Any:
+    if isinstance(shots, LongTail) and shots.least > shots.most:
+        raise refused(f"must be at most most ({shots.most}), got {shots.least}", "least", because=[("most",)])
+    return shots
+
+
+Shots = Count | Literal["all"] | LongTail
+Sampler = Literal["uniform", "coop", "clip_lora"]
+
+
 class Task(Section):
     """One few-shot task of the stream."""
 
@@ -57,8 +79,11 @@ class Task(Section):
     """Class names to take from the source, in this order; all by default."""
     class_range: Annotated[list[CountOrZero], Field(min_length=2, max_length=2)] | None = None
     """``[first, end)`` of the source's classes: a class split such as CIFAR-100 in ten parts."""
-    shots: Count | Literal["all"] | None = None
-    """Training images per class; the scenario's by default."""
+    shots: Annotated[Shots | Annotated[list[Count], Field(min_length=1)] | None, AfterValidator(_falling)] = None
+    """Training images per class, or one number for every class; the scenario's by default."""
+    sampler: Sampler | None = None
+    split_file: Text | None = None
+    """A published list of training images (JSON lines) instead of a draw."""
     prompts: Annotated[list[Template], Field(min_length=1)] | None = None
     test_limit: Count | None = None
     """At most this many test images, spread evenly over the classes."""
@@ -70,6 +95,16 @@ class Task(Section):
         if value is not None and value[0] >= value[1]:
             raise refused(f"must be [first, end] with first < end (the end itself is left out), got {value}")
         return value
+
+    @model_validator(mode="after")
+    def _list_or_draw(self) -> Task:
+        if self.split_file is not None:
+            for key in ("shots", "sampler"):
+                if getattr(self, key) is not None:
+                    raise refused(
+                        "has no effect with split_file, which names the images", key, because=[("split_file",)]
+                    )
+        return self
 
     @model_validator(mode="after")
     def _one_class_choice(self) -> Task:
@@ -104,7 +139,10 @@ class Scenario(Section):
     description: str = ""
     protocol: Literal["task-incremental", "class-incremental", "domain-incremental"] = "task-incremental"
     model: Model = Model()
-    shots: Count | Literal["all"] = 8
+    shots: Annotated[Shots, AfterValidator(_falling)] = 8
+    """Training images per class: a number, ``all``, or ``{most: 16, least: 1}`` for a long tail."""
+    sampler: Sampler = "uniform"
+    """``coop`` and ``clip_lora`` draw exactly as those projects do for the same seed and split file."""
     validation_shots: CountOrZero = 0
     """Images per class set apart from the training pool, for choosing hyper-parameters."""
     measure: Literal["test", "validation"] = "test"
@@ -154,7 +192,11 @@ class Scenario(Section):
                 first[file] = (section, index)
         return self
 
-    def shots_of(self, task: Task) -> int | None:
-        """Training images per class of a task; None for all of them."""
+    def shots_of(self, task: Task, classes: int) -> list[int | None]:
+        """Training images of every class of a task; None for all of them."""
         shots = task.shots if task.shots is not None else self.shots
-        return None if shots == "all" else shots
+        if isinstance(shots, LongTail):
+            return list(shots.of(classes))
+        if isinstance(shots, list):
+            return list(shots)
+        return [None if shots == "all" else shots] * classes

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from .base import Section, Text, refused
+from .base import EachOnce, Section, Text, refused
 
 
 class WorldSource(Section):
@@ -38,4 +38,37 @@ class FolderSource(Section):
         return value
 
 
-SourceConfig = Annotated[WorldSource | FolderSource, Field(discriminator="kind")]
+ClassNames = Annotated[list[Text], Field(min_length=1), EachOnce]
+
+
+class ManifestSource(Section):
+    """A CSV or JSONL file that names every image: ``path``, ``label`` (a class name), ``split``."""
+
+    kind: Literal["manifest"]
+    file: Text
+    root: Text | None = None
+    """Folder that the paths start from; the file's own by default."""
+    classes: ClassNames | None = None
+    """Class names in label order; those of the file, sorted, by default."""
+
+
+class CoopSource(Section):
+    """CoOp's ``split_zhou_*.json`` with its images; what ``sampler: coop`` and ``clip_lora`` are made for."""
+
+    kind: Literal["coop"]
+    file: Text
+    root: Text
+
+
+class ShardsSource(Section):
+    """WebDataset tar shards, found by pattern (``train-*.tar``)."""
+
+    kind: Literal["shards"]
+    train: Text
+    test: Text
+    classes: ClassNames | None = None
+
+
+SourceConfig = Annotated[
+    WorldSource | FolderSource | ManifestSource | CoopSource | ShardsSource, Field(discriminator="kind")
+]

@@ -6,7 +6,7 @@ import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import torch
 from PIL import Image, ImageOps
@@ -41,15 +41,19 @@ class Pixels:
         Raises:
             UserError: naming the file and what is wrong with it.
         """
+        return self.decode(path, str(path))
+
+    def decode(self, file: Path | IO[bytes], name: str) -> Tensor:
+        """As :meth:`read`, also of a file in memory, which ``name`` stands for in messages."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(path) as image:
+                with Image.open(file) as image:
                     if image.width * image.height > MAX_PIXELS:
                         raise ValueError(f"{image.width} × {image.height} pixels; at most {MAX_PIXELS} are read")
                     return self.fit(ImageOps.exif_transpose(image).convert("RGB"))
         except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError, Warning) as error:
-            raise UserError(f"{path}: cannot be read as an image: {' '.join(str(error).split())}") from None
+            raise UserError(f"{name}: cannot be read as an image: {' '.join(str(error).split())}") from None
 
     def fit(self, image: Image.Image) -> Tensor:
         """Resize and crop an RGB image to ``3 × H × W`` uint8."""

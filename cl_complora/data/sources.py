@@ -8,11 +8,11 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from ..config.source import FolderSource, SourceConfig, WorldSource
+from ..config.source import CoopSource, FolderSource, ManifestSource, ShardsSource, SourceConfig, WorldSource
 from ..errors import UserError
 
 if TYPE_CHECKING:
@@ -32,11 +32,13 @@ class Item:
         label: index into the source's class names.
         key: what the source needs to load it and what the split manifest records (a relative path, say).
         size: bytes of the file, so that a manifest notices pictures that were exchanged; None where there is no file.
+        order: place in the source's own list, where some samplers need it.
     """
 
     label: int
     key: str
     size: int | None = None
+    order: int = field(default=0, compare=False)
 
 
 class Source(Protocol):
@@ -46,7 +48,7 @@ class Source(Protocol):
     prompts: list[str] | None
 
     def items(self, split: str) -> list[Item]:
-        """All images of ``train`` or ``test``, in a fixed order."""
+        """All images of ``train``, ``test`` or, where there is one, ``validation``, in a fixed order."""
 
     def load(self, items: Sequence[Item], pixels: Pixels) -> Tensor:
         """``N × 3 × H × W`` uint8, after the model's deterministic resize and crop."""
@@ -81,6 +83,8 @@ class Folder:
 
     def items(self, split: str) -> list[Item]:
         """Images of a split, by class and file name."""
+        if split not in SPLITS:
+            return []
         return [item for label in range(len(self.folders)) for item in self._class_items(split, label)]
 
     def _class_items(self, split: str, label: int) -> list[Item]:
@@ -143,4 +147,28 @@ def _open_folder(config: FolderSource, folder: Path) -> Source:
     return Folder(folder / Path(config.root).expanduser(), config.test_fraction, config.names)
 
 
-_OPENERS = {"world": _open_world, "folder": _open_folder}
+def _open_manifest(config: ManifestSource, folder: Path) -> Source:
+    from .listed import open_manifest
+
+    return open_manifest(config, folder)
+
+
+def _open_coop(config: CoopSource, folder: Path) -> Source:
+    from .listed import open_coop
+
+    return open_coop(config, folder)
+
+
+def _open_shards(config: ShardsSource, folder: Path) -> Source:
+    from .shards import open_shards
+
+    return open_shards(config, folder)
+
+
+_OPENERS = {
+    "world": _open_world,
+    "folder": _open_folder,
+    "manifest": _open_manifest,
+    "coop": _open_coop,
+    "shards": _open_shards,
+}

@@ -15,6 +15,7 @@ from ..config.scenario import DEFAULT_PROMPTS, Augmentation, ReferenceSet, Scena
 from ..errors import UserError
 from ..files import write_text
 from .labels import LabelSpace
+from .sampling import SAMPLERS, Draw, TooFew, listed
 from .sources import Item, Source, open_source
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Plan:
         class_names: its classes in label order.
         prompts: templates.
         train, validation, test: items whose label counts within ``class_names``.
-        shots: training images per class, or None where all are used.
+        shots: training images per class, for each class where they differ, or None where all or listed ones are used.
         augment: what training images may undergo.
         source: where to load from.
     """
@@ -47,7 +48,7 @@ class Plan:
     train: tuple[Item, ...]
     validation: tuple[Item, ...]
     test: tuple[Item, ...]
-    shots: int | None
+    shots: int | tuple[int | None, ...] | None
     augment: Augmentation
     source: Source
 
@@ -137,9 +138,10 @@ def plan(located: Located[Scenario], seed: int) -> Plans:
     entries += [(("reference",), scenario.reference)] if scenario.reference else []
     for path, entry in entries:
         try:
-            if entry.source not in opened:
-                opened[entry.source] = _open(located, entry, (*path, "source"))
-            made = _MAKERS[type(entry)](located, entry, opened[entry.source], seed, path)
+            named = entry.source.model_dump_json()
+            if named not in opened:
+                opened[named] = _open(located, entry, (*path, "source"))
+            made = _MAKERS[type(entry)](located, entry, opened[named], seed, path)
             plans[path[0]] += [made] if made is not None else []
         except UserError as error:
             faults += error.messages
@@ -185,40 +187,55 @@ def _classes(located: Located[Scenario], task: Task, source: Source, path: tuple
 def _plan_task(located: Located[Scenario], task: Task, source: Source, seed: int, path: tuple) -> Plan:
     scenario = located.value
     chosen = _classes(located, task, source, path)
-    shots, validation_shots = scenario.shots_of(task), scenario.validation_shots
-    pools = _by_class(source.items("train"), chosen)
-    train: list[Item] = []
-    validation: list[Item] = []
-    for label, pool in enumerate(pools):
-        needed = (shots or 1) + validation_shots
-        if len(pool) < needed:
-            name = source.class_names[chosen[label]]
-            wanted = f"{shots or 1} shots" + (f" and {validation_shots} for validation" if validation_shots else "")
-            key = (*path, "shots") if task.shots is not None else ("shots",)
-            raise UserError(
-                located.fault(
-                    key, f"{wanted} a class, but class {name!r} of task '{task.name}' has {len(pool)} training images"
-                )
-            )
-        # A generator of its own for every class: adding a class or a task changes no other class's draw.
-        order = random.Random(f"{seed}/{task.name}/{source.class_names[chosen[label]]}").sample(pool, len(pool))
-        cut = shots if shots is not None else len(pool) - validation_shots
-        train += order[:cut]
-        validation += order[cut : cut + validation_shots]
+    names = tuple(source.class_names[c] for c in chosen)
+    shots = scenario.shots_of(task, len(chosen))
+    if len(shots) != len(chosen):
+        message = f"names {len(shots)} numbers for {len(chosen)} classes"
+        raise UserError(located.fault((*path, "shots"), message))
+    drawn = _draw(located, task, source, seed, path, chosen, shots)
     test = _spread(_by_class(source.items("test"), chosen), task.test_limit or scenario.test_limit)
     if not test:
         raise UserError(located.fault((*path, "source"), f"task '{task.name}' has no test images"))
+    if scenario.measure == "validation" and not drawn.validation:
+        raise UserError(located.fault((*path, "source"), f"task '{task.name}' has no validation images"))
+    even = len(set(shots)) == 1
     return Plan(
         name=task.name,
-        class_names=tuple(source.class_names[c] for c in chosen),
+        class_names=names,
         prompts=tuple(task.prompts or (_own_prompts(scenario, source))),
-        train=tuple(train),
-        validation=tuple(validation),
+        train=drawn.train,
+        validation=drawn.validation,
         test=tuple(test),
-        shots=shots,
+        shots=None if task.split_file else shots[0] if even else tuple(shots),
         augment=task.augment or scenario.augment,
         source=source,
     )
+
+
+def _draw(
+    located: Located[Scenario],
+    task: Task,
+    source: Source,
+    seed: int,
+    path: tuple,
+    chosen: Sequence[int],
+    shots: Sequence[int | None],
+) -> Draw:
+    scenario = located.value
+    pools = _by_class(source.items("train"), chosen)
+    if task.split_file is not None:
+        return listed(located.folder / Path(task.split_file).expanduser(), pools)
+    sampler = SAMPLERS[task.sampler or scenario.sampler]
+    names = [source.class_names[c] for c in chosen]
+    validation = _by_class(source.items("validation"), chosen)
+    try:
+        return sampler(pools, validation, shots, scenario.validation_shots, names, f"{seed}/{task.name}")
+    except TooFew as few:
+        wanted = f"{few.shots or 1} shots"
+        wanted += f" and {scenario.validation_shots} for validation" if scenario.validation_shots else ""
+        key = (*path, "shots") if task.shots is not None else ("shots",)
+        has = f"class {names[few.label]!r} of task '{task.name}' has {few.has} training images"
+        raise UserError(located.fault(key, f"{wanted} a class, but {has}")) from None
 
 
 def _plan_zero_shot(

@@ -55,7 +55,7 @@ class World:
         return [
             Item(label, f"{split}/{label}/{number}")
             for label in range(len(self.class_names))
-            for number in range(self.pool[split])
+            for number in range(self.pool.get(split, 0))
         ]
 
     def load(self, items: Sequence[Item], pixels: Pixels) -> Tensor:
