@@ -193,7 +193,14 @@ class _Stage:
 
         torch.manual_seed(self.seed)
         loaded = self.loaded
-        self.model: ClipClassifier = ClipClassifier(loaded.model, loaded.tokenizer, mean=loaded.mean, std=loaded.std)
+        precision = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+        self.model: ClipClassifier = ClipClassifier(
+            loaded.model,
+            loaded.tokenizer,
+            mean=loaded.mean,
+            std=loaded.std,
+            precision=precision[self.strategy.training.precision],
+        )
         # Every strategy computes with the same modules, whether it adapts low-rank or not.
         open_slots(self.model.clip)
         self.model.to(self.device).eval()

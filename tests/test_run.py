@@ -18,9 +18,11 @@ from safetensors.torch import load_file
 from cl_complora import metrics
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.delta import TaskDelta
+from cl_complora.engine.state import load_delta
 from cl_complora.errors import UserError
 from cl_complora.progress import Quiet
 from cl_complora.run import run
+from cl_complora.rundir import RunDir
 from cl_complora.subspace import Keep, principal
 
 
@@ -159,6 +161,7 @@ def replace(source, target):
 
 files.os.replace = replace
 from cl_complora.run import run
+from cl_complora.rundir import RunDir
 run(load_scenario(sys.argv[1]), load_strategy(sys.argv[2]), out=Path(sys.argv[3]))
 print(writes)
 """
@@ -320,3 +323,20 @@ def test_validation_shots_can_be_measured_instead_of_test_images(tmp_path, tiny_
 
     monkeypatch.setattr(stream, "load", wrong_labels)
     assert measured(tmp_path / "b") == honest
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("method", ["lora", "finetune"])
+def test_lower_precision_trains_nearly_the_same_weights(precision, method, tmp_path, tiny_scenario):
+    updates = {}
+    for kind in ("fp32", precision):
+        settings = ["training.steps=5", f"training.precision={kind}", *(["adapter.rank=2"] if method == "lora" else [])]
+        done = run(load_scenario(str(tiny_scenario)), load_strategy(method, settings), out=tmp_path / kind)
+        folder = RunDir(done.folder)
+        updates[kind] = load_delta(folder.delta(0, "warm"))
+        tensors = updates[kind].tensors().values()
+        assert all(t.dtype == torch.float32 and torch.isfinite(t).all() for t in tensors if t.is_floating_point())
+    full, low = ({(k, str(rows)): d for k, rows, d in updates[kind].updates()} for kind in ("fp32", precision))
+    inner = sum(float((full[k] * low[k]).sum()) for k in full)
+    assert inner / (updates["fp32"].norm() * updates[precision].norm()) > 0.9
+    assert any(not torch.equal(full[k], low[k]) for k in full)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.labels import LabelSpace
-from .text import TextEncoder
+from .text import TextEncoder, lower_precision
 
 
 class ClipClassifier(nn.Module):
@@ -23,6 +23,7 @@ class ClipClassifier(nn.Module):
         tokenizer: its tokenizer.
         label_space: the classes used when ``forward`` is given none (a stock Avalanche strategy gives none).
         mean, std: normalisation of uint8 images, per channel.
+        precision: type that the towers compute in while training (autocast); parameters and features stay float32.
     """
 
     def __init__(
@@ -32,11 +33,13 @@ class ClipClassifier(nn.Module):
         label_space: LabelSpace | None = None,
         mean: Sequence[float] = (0.48145466, 0.4578275, 0.40821073),
         std: Sequence[float] = (0.26862954, 0.26130258, 0.27577711),
+        precision: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         self.clip = clip
         self.label_space = label_space
-        self.text = TextEncoder(clip, tokenizer)
+        self.precision = precision
+        self.text = TextEncoder(clip, tokenizer, precision)
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1) * 255.0, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1) * 255.0, persistent=False)
 
@@ -54,7 +57,9 @@ class ClipClassifier(nn.Module):
 
     def image_features(self, images: Tensor) -> Tensor:
         """``N × embed`` unit vectors."""
-        return F.normalize(self.clip.encode_image(self.normalise(images)).float(), dim=-1)
+        with lower_precision(self.clip, self.precision):
+            features = self.clip.encode_image(self.normalise(images))
+        return F.normalize(features.float(), dim=-1)
 
     def head(self, features: Tensor, space: LabelSpace) -> Tensor:
         """``N × classes`` logits of unit image features."""

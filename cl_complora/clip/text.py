@@ -7,7 +7,7 @@ the longest prompt only is exact; it is checked on the model at hand and left of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from open_clip.transformer import text_global_pool
@@ -30,16 +30,25 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
+def lower_precision(model: nn.Module, precision: torch.dtype) -> AbstractContextManager:
+    """Autocast while the model is being trained; evaluation is always in the parameters' own precision."""
+    device = next(model.parameters()).device.type
+    return torch.autocast(device, dtype=precision, enabled=model.training and precision != torch.float32)
+
+
 class TextEncoder:
     """Encodes label spaces with a CLIP's text tower; remembers tokens for good and features per weight state.
 
     Args:
         model: an open_clip model (``CLIP`` or ``CustomTextCLIP``).
         tokenizer: texts → ``n × context`` token tensor; takes ``context_length``, as all of open_clip's do.
+        precision: as in :class:`~cl_complora.clip.classifier.ClipClassifier`.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Callable[..., Tensor]) -> None:
-        self.model, self.tokenizer = model, tokenizer
+    def __init__(
+        self, model: nn.Module, tokenizer: Callable[..., Tensor], precision: torch.dtype = torch.float32
+    ) -> None:
+        self.model, self.tokenizer, self.precision = model, tokenizer, precision
         self._tokens: dict[LabelSpace, Tensor] = {}
         self._features: dict[LabelSpace, tuple[tuple, Tensor]] = {}
         self._trim: bool | None = None
@@ -104,7 +113,8 @@ class TextEncoder:
         """Text features (not normalised), the tower run to the longest prompt where that is exact."""
         if self._trim is None:
             self._trim = self._trimming_is_exact(tokens)
-        return self._encode_trimmed(tokens) if self._trim else self.model.encode_text(tokens)
+        with lower_precision(self.model, self.precision):
+            return self._encode_trimmed(tokens) if self._trim else self.model.encode_text(tokens)
 
     def _encode_trimmed(self, tokens: Tensor) -> Tensor:
         tower = self.tower

@@ -183,7 +183,12 @@ def _sweep_trials(request: Request, scenario: Located[Scenario]) -> dict[str, di
         return {}
     seeds = request.sweep_seeds or request.seeds[:1]
     for seed in seeds:
-        plan(scenario, seed)  # are there enough images for the validation shots?
+        held_out = plan(scenario, seed).zero_shot  # also: are there enough images for the validation shots?
+        if not held_out and (request.metric == "harmonic" or request.floor is not None):
+            raise UserError(
+                "--metric harmonic and --floor need zero-shot images that no test uses: give the scenario a zero-shot "
+                "set with a training split, or limit its images"
+            )
     found: dict[str, dict[Settings, list[Trial]]] = {}
     for method in request.strategies:
         swept = sweep_of(method, request.strategy_settings, request.sweep or None)

@@ -294,6 +294,8 @@ class Training(Section):
     """Class-incremental only: contrast a batch with the task's own classes or all classes seen so far."""
     stream: Literal["sequential", "cumulative", "joint"] = "sequential"
     """Each task alone; each with all earlier ones; or all at once in place of the first, with the steps of all."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the towers while training; trained parameters, logits, losses and evaluation stay in 32 bits."""
     average_every: Count | None = None
     """Take the mean of the trained weights at every so many steps as the result of a task (ZSCL's weight ensemble)."""
 

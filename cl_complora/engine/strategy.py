@@ -4,6 +4,7 @@ What is overridden, and why (measured, avalanche-lib 0.6.0):
 
 * ``check_model_and_optimizer``: the stock one puts every parameter, frozen ones included, into the optimiser.
 * ``make_train_dataloader``: ours draws from its own generator, so evaluation and other loaders shift nothing.
+* ``backward``, ``optimizer_step``: loss scaling for 16-bit floats.
 * ``forward``: the label space comes from the experience, so an evaluation in the middle cannot leave another behind.
 """
 
@@ -93,6 +94,18 @@ class ClipStrategy(SupervisedTemplate):
         """A fresh optimiser over exactly the trainable parameters."""
         self.model = self.model.to(self.device)
         self.optimizer = self._make_optimizer(self.trainable)
+        # Gradients of 16-bit floats vanish below 6e-8 unless the loss is scaled; a new scale for every experience.
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.training_settings.precision == "fp16")
+
+    def backward(self) -> None:
+        """Gradients of the loss, in its own scale again before any plugin sees them."""
+        self._scaler.scale(self.loss).backward()
+        self._scaler.unscale_(self.optimizer)
+
+    def optimizer_step(self) -> None:
+        """One step, left out where 16-bit gradients overflowed."""
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
 
     @property
     def spaces(self) -> list[LabelSpace]:
