@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 
 import numpy as np
 import open_clip
@@ -12,6 +14,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import cl_complora.engine  # noqa: F401 - imports Avalanche with the warnings of its import silenced
+
+# Decoded images of the tests are no business of the user's cache; subprocesses read the same variable.
+_CACHE = tempfile.TemporaryDirectory(prefix="cl_complora-test-cache-")
+os.environ["CL_COMPLORA_CACHE"] = _CACHE.name
 
 TINY = {
     "embed_dim": 32,

@@ -176,7 +176,10 @@ def test_a_value_that_diverges_is_noted_and_not_chosen(tmp_path, tiny_scenario, 
         (["--strategies", "lora", "--sweep-from", "zeroshot"], "declares no sweep"),
         (["--strategies", "lora", "--metric", "best"], "must be one of last, average, harmonic"),
         (["--strategies", "lora", "--seeds", "0,0"], "different whole numbers"),
-        (["--strategies", "lora", "--sweep", "lr=1e-3", "--floor", "-5", "--set", "zero_shot=[]", "--validation-shots", "1"], "that no test uses"),
+        (
+            ["--strategies=lora", "--sweep=lr=1e-3", "--floor=-5", "--set=zero_shot=[]", "--validation-shots=1"],
+            "that no test uses",
+        ),
         (["--strategies", "lora", "--sweep", "lr=1e-3", "--validation-shots", "99"], "99 for validation"),
     ],
 )  # fmt: skip

@@ -11,6 +11,7 @@ import typer
 from ..errors import UserError
 from ..version import __version__
 from .comparing import compare
+from .data import data
 from .options import AllowPlugins, Device, Out, Settings, known_device, log_console
 from .using import evaluate, export, init, predict
 
@@ -23,6 +24,8 @@ app = typer.Typer(
 
 for command in (compare, export, predict, evaluate, init):
     app.command(command.__name__.replace("evaluate", "eval"))(command)
+
+app.add_typer(data, name="data")
 
 LISTS = ("scenarios", "strategies", "models", "datasets")
 

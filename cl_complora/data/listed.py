@@ -50,6 +50,10 @@ class Listed:
         except OSError as error:
             raise UserError(f"{self.root / key}: {error.strerror or error}") from None
 
+    def stamp(self, item: Item) -> int:
+        """When the file was last written."""
+        return (self.root / item.key).stat().st_mtime_ns
+
     def load(self, items: Sequence[Item], pixels: Pixels) -> Tensor:
         """Decode, resize and crop the images.
 

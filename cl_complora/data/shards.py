@@ -91,6 +91,11 @@ class Shards:
         """Images of a split by class, each class in the order of the shards."""
         return sorted(self._items.get(split, []), key=lambda item: item.label)
 
+    def stamp(self, item: Item) -> str:
+        """The shard and when it was last written."""
+        path, _ = self._members[item.key]
+        return f"{path} {path.stat().st_mtime_ns}"
+
     def load(self, items: Sequence[Item], pixels: Pixels) -> Tensor:
         """Read the members and decode them.
 

@@ -14,6 +14,7 @@ from ..config.loading import Located
 from ..config.scenario import DEFAULT_PROMPTS, Augmentation, ReferenceSet, Scenario, Task, ZeroShotSet
 from ..errors import UserError
 from ..files import write_text
+from .cache import load_cached
 from .labels import LabelSpace
 from .sampling import SAMPLERS, Draw, TooFew, listed
 from .sources import Item, Source, open_source
@@ -355,7 +356,7 @@ def load(plans: Plans, protocol: str, pixels: Pixels, loss_classes: str = "seen"
         if joint and loss_classes == "task":
             train_space, train_position = own[index], list(range(len(position)))
         parts = {
-            name: _images(task_plan.source, items, pixels, where)
+            name: _images(task_plan.source, items, pixels, where, cached=name == "test")
             for name, items, where in (
                 ("train", task_plan.train, train_position),
                 ("validation", task_plan.validation, position),
@@ -370,7 +371,7 @@ def load(plans: Plans, protocol: str, pixels: Pixels, loss_classes: str = "seen"
 
 
 def _held_out(chosen: Plan, pixels: Pixels) -> tuple[Images, LabelSpace]:
-    images = _images(chosen.source, chosen.test, pixels, range(len(chosen.class_names)))
+    images = _images(chosen.source, chosen.test, pixels, range(len(chosen.class_names)), cached=True)
     return images, LabelSpace.from_templates(chosen.class_names, chosen.prompts)
 
 
@@ -378,13 +379,13 @@ def _prefix(space: LabelSpace, classes: int) -> LabelSpace:
     return type(space)(space.class_names[:classes], space.prompts[:classes])
 
 
-def _images(source: Source, items: Sequence[Item], pixels: Pixels, position: Sequence[int]) -> Images:
+def _images(source: Source, items: Sequence[Item], pixels: Pixels, position: Sequence[int], cached: bool) -> Images:
     import torch
 
     if not items:
         return Images(torch.empty(0, 3, *pixels.size, dtype=torch.uint8), torch.empty(0, dtype=torch.long))
     labels = torch.tensor([position[item.label] for item in items])
-    return Images(source.load(items, pixels), labels)
+    return Images(load_cached(source, items, pixels) if cached else source.load(items, pixels), labels)
 
 
 def write_manifest(path: Path, chosen: Plan) -> None:

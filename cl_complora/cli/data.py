@@ -1,0 +1,50 @@
+"""cl-complora data: is everything there, and what is kept decoded."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..errors import UserError
+
+data = typer.Typer(no_args_is_help=True, help="Check a scenario's pictures; look after the cache of decoded ones.")
+
+
+@data.command()
+def check(
+    scenarios: Annotated[list[str], typer.Argument(help="Scenario files or names.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw that is looked at.")] = 0,
+) -> None:
+    """Open every picture that a scenario would use, without model or network, and tell which cannot be read."""
+    from ..data.verify import verify
+
+    faults: list[str] = []
+    for name in scenarios:
+        try:
+            report = verify(name, seed)
+        except UserError as error:
+            faults += error.messages
+            continue
+        for line in report.lines:
+            typer.echo(line)
+        faults += report.faults
+    if faults:
+        raise UserError(faults[0], tuple(faults[1:]))
+
+
+@data.command()
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Delete all decoded images.")] = False,
+) -> None:
+    """Where decoded test images are kept, and how large that is."""
+    from ..data import cache as kept
+
+    folder = kept.cache_folder()
+    if folder is None:
+        typer.echo("off (CL_COMPLORA_CACHE=off): images are decoded anew by every run")
+        return
+    if clear:
+        typer.echo(f"{kept.clear()} files deleted")
+    files, size = kept.usage()
+    typer.echo(f"{folder}: {files} files, {size / 1e6:.1f} MB")

@@ -1,0 +1,127 @@
+"""Decoded test images on disk: uint8 after resize and crop, memory-mapped, shared by all runs of the machine.
+
+A file holds the images of one task or zero-shot set. Its name is a hash of everything that its content depends on, so
+it never has to be invalidated: other pictures, another size or another resize make another file. It is written under a
+temporary name and renamed, so that any number of processes may make the same one at once.
+
+The folder is ``$CL_COMPLORA_CACHE``, or ``cl_complora`` in the user's cache folder; ``CL_COMPLORA_CACHE=off`` decodes
+anew every time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..version import __version__
+from .sources import Item, Source
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .pixels import Pixels
+
+OFF = "off"
+
+
+def cache_folder() -> Path | None:
+    """Where decoded images are kept; None where they are not."""
+    named = os.environ.get("CL_COMPLORA_CACHE")
+    if named == OFF:
+        return None
+    if named:
+        return Path(named).expanduser() / "pixels"
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "cl_complora" / "pixels"
+
+
+def size(items: Sequence[Item], pixels: Pixels) -> int:
+    """Bytes that these images take decoded."""
+    height, width = pixels.size
+    return len(items) * 3 * height * width
+
+
+def file_of(source: Source, items: Sequence[Item], pixels: Pixels, folder: Path) -> Path:
+    """The cache file of these images."""
+    stamp = getattr(source, "stamp", lambda item: None)
+    made_of = {
+        # How images are drawn or decoded may change with the version.
+        "version": __version__,
+        "source": f"{type(source).__name__} {getattr(source, 'root', getattr(source, 'domain', ''))}",
+        "pixels": str(pixels),
+        "images": [(item.key, item.size, stamp(item)) for item in items],
+    }
+    digest = hashlib.sha256(json.dumps(made_of, ensure_ascii=False).encode()).hexdigest()
+    return folder / f"{digest[:32]}.npy"
+
+
+def load_cached(source: Source, items: Sequence[Item], pixels: Pixels) -> Tensor:
+    """As ``source.load``, from the cache where it has the images, which otherwise it gets.
+
+    A cache that cannot be written (a full disk, no permission) is done without.
+    """
+    folder = cache_folder()
+    if folder is None:
+        return source.load(items, pixels)
+    path = file_of(source, items, pixels, folder)
+    found = _mapped(path, len(items), pixels)
+    if found is not None:
+        return found
+    loaded = source.load(items, pixels)
+    _keep(path, loaded)
+    mapped = _mapped(path, len(items), pixels)
+    return loaded if mapped is None else mapped
+
+
+def _mapped(path: Path, count: int, pixels: Pixels) -> Tensor | None:
+    import warnings
+
+    import numpy as np
+    import torch
+
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    if array.dtype != np.uint8 or array.shape != (count, 3, *pixels.size):
+        return None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)  # nothing writes to test images
+
+
+def _keep(path: Path, images: Tensor) -> None:
+    import numpy as np
+
+    scratch = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".tmp", dir=path.parent)
+        scratch = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            np.save(file, images.numpy(), allow_pickle=False)
+        scratch.replace(path)
+    except OSError:
+        if scratch is not None:
+            scratch.unlink(missing_ok=True)
+
+
+def usage() -> tuple[int, int]:
+    """(files, bytes) in the cache."""
+    folder = cache_folder()
+    sizes = [path.stat().st_size for path in folder.glob("*.npy")] if folder is not None and folder.is_dir() else []
+    return len(sizes), sum(sizes)
+
+
+def clear() -> int:
+    """Delete every cached image; a run that reads some now keeps what it has. Returns the number of files."""
+    folder = cache_folder()
+    files = list(folder.glob("*.npy")) if folder is not None and folder.is_dir() else []
+    for path in files:
+        path.unlink(missing_ok=True)
+    return len(files)

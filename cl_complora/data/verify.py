@@ -1,0 +1,66 @@
+"""Every picture that a scenario would use, opened once: what is missing or broken is told by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..config import load_scenario
+from ..errors import UserError
+from .cache import size
+from .stream import Plan, plan
+
+
+@dataclass
+class Report:
+    """What was found.
+
+    Attributes:
+        lines: one per task and zero-shot set.
+        faults: one per picture that cannot be read.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+def verify(scenario: str, seed: int = 0) -> Report:
+    """Check layout, classes, shots and readability.
+
+    Args:
+        scenario: name or path.
+        seed: of the draw.
+
+    Raises:
+        UserError: where the scenario itself cannot work (missing folder, too few images…).
+    """
+    from .pixels import Pixels
+
+    located = load_scenario(scenario)
+    report = Report()
+    pixels = Pixels((32, 32))
+    total = 0
+    for chosen in plan(located, seed):
+        items = (*chosen.train, *chosen.validation, *chosen.test)
+        broken = [fault for item in dict.fromkeys(items) if (fault := _fault(chosen, item, pixels))]
+        report.faults += broken
+        total += size(chosen.test, Pixels((224, 224)))
+        state = f"{len(broken)} of them cannot be read" if broken else "all can be read"
+        parts = [f"{len(part)} {name}" for name, part in _parts(chosen) if part]
+        report.lines.append(
+            f"{chosen.name}: {len(chosen.class_names)} classes, {', '.join(parts)} images, {state}; "
+            f"split {chosen.sha256()[:12]}"
+        )
+    report.lines.append(f"{scenario}: the test images take {total / 1e6:.0f} MB decoded at 224 × 224")
+    return report
+
+
+def _parts(chosen: Plan) -> tuple[tuple[str, tuple], ...]:
+    return ("training", chosen.train), ("validation", chosen.validation), ("test", chosen.test)
+
+
+def _fault(chosen: Plan, item, pixels) -> str | None:
+    try:
+        chosen.source.load([item], pixels)
+    except UserError as error:
+        return error.messages[0]
+    return None
