@@ -1,8 +1,8 @@
 """What EWC keeps for eleven tasks on a ViT-B/16, ours and Avalanche's way. Run: python benchmarks/ewc_memory.py
 
-Ours: the true per-sample Fisher of the effective q, k and v weights of both towers, really computed (random weights, two
-images a task), and what the plugin holds after every task. Avalanche's: its plugin keeps a copy of every parameter and of
-its importance per task, whether it is trained or not; that is counted from the model's parameters, not run.
+Ours: the true per-sample Fisher of the effective q, k and v weights of both towers, really computed (random weights,
+two images a task), and what the plugin holds after every task. Avalanche's: its plugin keeps a copy of every parameter
+and of its importance per task, whether it is trained or not; that is counted from the parameters, not run.
 """
 
 from __future__ import annotations

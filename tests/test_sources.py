@@ -11,11 +11,14 @@ import pytest
 import torch
 from conftest import COLOURS, paint
 
+from cl_complora.catalog import shipped
 from cl_complora.config import load_scenario
-from cl_complora.config.source import CoopSource, ManifestSource, ShardsSource
+from cl_complora.config.source import CoopSource, DatasetSource, ManifestSource, ShardsSource
 from cl_complora.data.pixels import Pixels
+from cl_complora.data.registry import DATASETS
 from cl_complora.data.sources import open_source
 from cl_complora.data.stream import load, plan, write_manifest
+from cl_complora.data.verify import verify
 from cl_complora.errors import UserError
 
 PIXELS = Pixels((16, 16))
@@ -252,3 +255,38 @@ def test_every_source_runs_through_the_same_stream(shards, split_file):
         for image, label in zip(task.train.pixels, task.train.labels, strict=True):
             colour = COLOURS[{"gre en": "green"}.get(task.space.class_names[label], task.space.class_names[label])]
             assert (image.float().mean((1, 2)) - torch.tensor(colour)).abs().max() < 20
+
+
+def test_every_shipped_scenario_is_valid_and_names_data_sets_that_are_known():
+    for name in shipped("scenario"):
+        value = load_scenario(name).value
+        assert value.name == name
+        for entry in (*value.tasks, *value.zero_shot):
+            assert not isinstance(entry.source, DatasetSource) or entry.source.name in DATASETS
+
+
+def test_mtil_order_one_and_two_hold_the_same_eleven_sets():
+    orders = [[task.source.name for task in load_scenario(f"mtil-order{i}").value.tasks] for i in (1, 2)]
+    assert sorted(orders[0]) == sorted(orders[1]) and len(orders[0]) == 11 and orders[0] != orders[1]
+    assert orders[0][:3] == ["aircraft", "caltech101", "cifar100"] and orders[1][:3] == [
+        "stanford_cars",
+        "food101",
+        "mnist",
+    ]
+
+
+def test_a_known_data_set_in_a_scenario(tmp_path, monkeypatch):
+    """PACS as a stream of four domains, found below $CL_COMPLORA_DATA, checked and loaded."""
+    for domain in ("photo", "art_painting", "cartoon", "sketch"):
+        for label, name in enumerate(("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")):
+            for number in range(4):
+                paint(tmp_path / "PACS" / domain / name / f"{number}.png", (30 * label, 90, 20), number, 20)
+    monkeypatch.setenv("CL_COMPLORA_DATA", str(tmp_path))
+    settings = ["shots=2", "zero_shot=[]"]
+    plans = plan(load_scenario("pacs-domains", settings), 0)
+    assert [len(p.train) for p in plans.tasks] == [14] * 4 and plans.tasks[2].prompts == ("a cartoon of a {}.",)
+    data = load(plans, "domain-incremental", PIXELS)
+    assert data.tasks[0].space.class_names[:2] == ("dog", "elephant") and len(data.tasks[0].test) == 14
+    monkeypatch.setenv("CL_COMPLORA_DATA", str(tmp_path / "elsewhere"))
+    report = verify("pacs-domains")
+    assert len(report.faults) == 5 and all("get it:" in fault for fault in report.faults)

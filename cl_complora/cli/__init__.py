@@ -157,9 +157,17 @@ def list_(what: Annotated[str, typer.Argument(help="scenarios, strategies, model
     if what in ("scenarios", "strategies"):
         rows = [(name, description(path)) for name, path in shipped(what.replace("ies", "y").removesuffix("s")).items()]
     elif what == "datasets":
+        from ..data.registry import DATASETS
         from ..data.world.source import domain_rows
 
-        rows = [*domain_rows(), ("folder", "class folders of your own: source: {kind: folder, root: …}")]
+        rows = [*domain_rows()]
+        rows += [(name, f"dataset: {d.title}, {d.classes} classes; {d.layout}") for name, d in DATASETS.items()]
+        rows += [
+            ("folder", "class folders of your own: source: {kind: folder, root: …}"),
+            ("manifest", "a CSV or JSONL file of path, label, split: source: {kind: manifest, file: …}"),
+            ("coop", "CoOp's split files: source: {kind: coop, file: split_zhou_….json, root: …}"),
+            ("shards", "WebDataset tar files: source: {kind: shards, train: train-*.tar, test: test-*.tar}"),
+        ]
     else:
         import open_clip
 

@@ -256,8 +256,10 @@ def _describe(entry: Method, outcomes: Sequence[Outcome]) -> None:
         for task, row in zip(o.results["tasks"], o.updates, strict=True)
     ]
     for key in ("norm", "matrix_norm", "principal", "earlier", "cosine"):
-        known = [row[key] for row in entry.per_task if row[key] is not None]
-        entry.updates[key] = float(np.mean(known)) if known else None
+        # Joint training has no update after its first: nothing to average.
+        known = [row[key] for row in entry.per_task if row[key] is not None and row["norm"] > 0]
+        nothing = 0.0 if key.endswith("norm") else None
+        entry.updates[key] = float(np.mean(known)) if known else nothing
 
 
 def _against(ours: Sequence[dict], reference: Sequence[dict]) -> dict[str, Difference]:

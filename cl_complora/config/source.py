@@ -60,6 +60,15 @@ class CoopSource(Section):
     root: Text
 
 
+class DatasetSource(Section):
+    """A data set known by name (``cl-complora list datasets``), where torchvision expects it."""
+
+    kind: Literal["dataset"]
+    name: Text
+    root: Text | None = None
+    """Folder that holds the data sets; ``$CL_COMPLORA_DATA`` or ``~/data`` by default."""
+
+
 class ShardsSource(Section):
     """WebDataset tar shards, found by pattern (``train-*.tar``)."""
 
@@ -70,5 +79,5 @@ class ShardsSource(Section):
 
 
 SourceConfig = Annotated[
-    WorldSource | FolderSource | ManifestSource | CoopSource | ShardsSource, Field(discriminator="kind")
+    WorldSource | FolderSource | ManifestSource | CoopSource | ShardsSource | DatasetSource, Field(discriminator="kind")
 ]

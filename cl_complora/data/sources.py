@@ -5,6 +5,7 @@ A new kind is a schema in ``config.source``, a class here or beside, and a line 
 
 from __future__ import annotations
 
+import os
 import random
 import re
 from collections.abc import Sequence
@@ -12,7 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from ..config.source import CoopSource, FolderSource, ManifestSource, ShardsSource, SourceConfig, WorldSource
+from ..config.source import (
+    CoopSource,
+    DatasetSource,
+    FolderSource,
+    ManifestSource,
+    ShardsSource,
+    SourceConfig,
+    WorldSource,
+)
 from ..errors import UserError
 
 if TYPE_CHECKING:
@@ -169,10 +178,24 @@ def _open_shards(config: ShardsSource, folder: Path) -> Source:
     return open_shards(config, folder)
 
 
+def _open_dataset(config: DatasetSource, folder: Path) -> Source:
+    from .registry import open_dataset
+
+    return open_dataset(config.name, data_root(config, folder))
+
+
+def data_root(config: DatasetSource, folder: Path) -> Path:
+    """Where the data sets known by name lie."""
+    if config.root is not None:
+        return folder / Path(config.root).expanduser()
+    return Path(os.environ.get("CL_COMPLORA_DATA") or "~/data").expanduser()
+
+
 _OPENERS = {
     "world": _open_world,
     "folder": _open_folder,
     "manifest": _open_manifest,
     "coop": _open_coop,
     "shards": _open_shards,
+    "dataset": _open_dataset,
 }

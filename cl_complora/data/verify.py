@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..config import load_scenario
+from ..config import Scenario, load_scenario
+from ..config.loading import Located
+from ..config.source import DatasetSource
 from ..errors import UserError
 from .cache import size
+from .sources import data_root
 from .stream import Plan, plan
 
 
@@ -36,7 +39,9 @@ def verify(scenario: str, seed: int = 0) -> Report:
     from .pixels import Pixels
 
     located = load_scenario(scenario)
-    report = Report()
+    report = Report(faults=_registry_faults(located))
+    if report.faults:
+        return report  # what is missing is told for every data set at once, and nothing can be drawn yet
     pixels = Pixels((32, 32))
     total = 0
     for chosen in plan(located, seed):
@@ -52,6 +57,15 @@ def verify(scenario: str, seed: int = 0) -> Report:
         )
     report.lines.append(f"{scenario}: the test images take {total / 1e6:.0f} MB decoded at 224 × 224")
     return report
+
+
+def _registry_faults(located: Located[Scenario]) -> list[str]:
+    from .registry import check
+
+    value = located.value
+    entries = (*value.tasks, *value.zero_shot, *([value.reference] if value.reference else []))
+    named = {e.source.model_dump_json(): e.source for e in entries if isinstance(e.source, DatasetSource)}
+    return [fault for source in named.values() for fault in check(source.name, data_root(source, located.folder))]
 
 
 def _parts(chosen: Plan) -> tuple[tuple[str, tuple], ...]:

@@ -1,0 +1,51 @@
+"""The data sets people know by name, listed with torchvision's own loading code; nothing is downloaded here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...errors import UserError
+from ..sources import Source
+from .dataset import Dataset, Registered
+from .entries import DATASETS
+
+__all__ = ["DATASETS", "Dataset", "check", "open_dataset"]
+
+
+def open_dataset(name: str, root: Path) -> Source:
+    """A data set of the registry below ``root``, the folder that torchvision, too, calls root.
+
+    Raises:
+        UserError: for an unknown name, and for data that are missing or incomplete: what, where, and how to get it.
+    """
+    return Registered(_entry(name), Path(root).expanduser())
+
+
+def check(name: str, root: Path) -> list[str]:
+    """What is wrong with a data set on the disk, found without decoding a picture; empty where all is well.
+
+    Raises:
+        UserError: for an unknown name.
+    """
+    entry, root = _entry(name), Path(root).expanduser()
+    try:
+        source = Registered(entry, root)
+        found = {"training": len(source.items("train")), "test": len(source.items("test"))}
+    except UserError as error:
+        return list(error.messages)
+    wanted = {"training": entry.train, "test": entry.test}
+    if entry.test_share is not None:
+        found, wanted = {"": sum(found.values())}, {"": sum(wanted.values())}
+    if entry.train_optional and not found["training"]:
+        del wanted["training"]
+    return [
+        str(entry.fault(root, f"{found[split]} {split} images instead of {count}".replace("  ", " ")))
+        for split, count in wanted.items()
+        if found[split] != count
+    ]
+
+
+def _entry(name: str) -> Dataset:
+    if name not in DATASETS:
+        raise UserError(f"data set {name!r}: not one of {', '.join(sorted(DATASETS))}")
+    return DATASETS[name]
