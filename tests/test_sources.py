@@ -10,8 +10,10 @@ import tarfile
 import pytest
 import torch
 from conftest import COLOURS, paint
+from typer.testing import CliRunner
 
 from cl_complora.catalog import shipped
+from cl_complora.cli import app
 from cl_complora.config import load_scenario
 from cl_complora.config.source import CoopSource, DatasetSource, ManifestSource, ShardsSource
 from cl_complora.data.pixels import Pixels
@@ -290,3 +292,30 @@ def test_a_known_data_set_in_a_scenario(tmp_path, monkeypatch):
     monkeypatch.setenv("CL_COMPLORA_DATA", str(tmp_path / "elsewhere"))
     report = verify("pacs-domains")
     assert len(report.faults) == 5 and all("get it:" in fault for fault in report.faults)
+
+
+def test_prepare_fetches_what_torchvision_can_and_tells_the_rest(tmp_path, monkeypatch):
+    from torchvision import datasets
+
+    asked = []
+
+    class Food101:
+        def __init__(self, root, split, download):
+            asked.append((root, split, download))
+
+    class EuroSAT:
+        def __init__(self, root, download):
+            raise OSError("no route\nto host")
+
+    monkeypatch.setattr(datasets, "Food101", Food101)
+    monkeypatch.setattr(datasets, "EuroSAT", EuroSAT)
+    tasks = "".join(
+        f"  - name: {n}\n    source: {{kind: dataset, name: {n}}}\n" for n in ("food101", "eurosat", "ucf101")
+    )
+    (tmp_path / "s.yaml").write_text(f"name: s\ntasks:\n{tasks}")
+    monkeypatch.setenv("CL_COMPLORA_DATA", str(tmp_path / "data"))
+    done = CliRunner().invoke(app, ["data", "prepare", str(tmp_path / "s.yaml")])
+    assert asked == [(str(tmp_path / "data"), split, True) for split in ("train", "test")]
+    first, second = done.exception.messages
+    assert "eurosat: not downloaded (OSError no route to host)" in first and "get it:" in first
+    assert "ucf101: torchvision has no download for it" in second

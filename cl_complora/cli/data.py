@@ -34,6 +34,30 @@ def check(
 
 
 @data.command()
+def prepare(scenario: Annotated[str, typer.Argument(help="Scenario file or name.")]) -> None:
+    """Download what a scenario needs and torchvision still can; tell where to get the rest."""
+    from ..config import load_scenario
+    from ..data.registry import check, fetch
+    from ..data.sources import data_root
+    from ..data.verify import named_sets
+
+    located = load_scenario(scenario)
+    faults: list[str] = []
+    for source in named_sets(located):
+        root = data_root(source, located.folder)
+        if not check(source.name, root):
+            typer.echo(f"{source.name}: complete in {root}")
+            continue
+        typer.echo(f"{source.name}: fetching into {root}")
+        try:
+            fetch(source.name, root)
+        except UserError as error:
+            faults += error.messages
+    if faults:
+        raise UserError(faults[0], tuple(faults[1:]))
+
+
+@data.command()
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Delete all decoded images.")] = False,
 ) -> None:

@@ -62,10 +62,15 @@ def verify(scenario: str, seed: int = 0) -> Report:
 def _registry_faults(located: Located[Scenario]) -> list[str]:
     from .registry import check
 
+    return [fault for source in named_sets(located) for fault in check(source.name, data_root(source, located.folder))]
+
+
+def named_sets(located: Located[Scenario]) -> list[DatasetSource]:
+    """The data sets of the registry that a scenario uses, each once."""
     value = located.value
     entries = (*value.tasks, *value.zero_shot, *([value.reference] if value.reference else []))
     named = {e.source.model_dump_json(): e.source for e in entries if isinstance(e.source, DatasetSource)}
-    return [fault for source in named.values() for fault in check(source.name, data_root(source, located.folder))]
+    return list(named.values())
 
 
 def _parts(chosen: Plan) -> tuple[tuple[str, tuple], ...]:

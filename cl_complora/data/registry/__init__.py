@@ -9,7 +9,7 @@ from ..sources import Source
 from .dataset import Dataset, Registered
 from .entries import DATASETS
 
-__all__ = ["DATASETS", "Dataset", "check", "open_dataset"]
+__all__ = ["DATASETS", "Dataset", "check", "fetch", "open_dataset"]
 
 
 def open_dataset(name: str, root: Path) -> Source:
@@ -43,6 +43,25 @@ def check(name: str, root: Path) -> list[str]:
         for split, count in wanted.items()
         if found[split] != count
     ]
+
+
+def fetch(name: str, root: Path) -> None:
+    """Let torchvision download a data set.
+
+    Raises:
+        UserError: where torchvision cannot, or the network does not give it; with where else to get it.
+    """
+    entry, root = _entry(name), Path(root).expanduser()
+    download = getattr(entry.read, "fetch", None)
+    if download is None:
+        raise entry.fault(root, "torchvision has no download for it")
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        download(root)
+    except Exception as error:  # the network, the disk, a page that is gone: torchvision raises many kinds
+        raise entry.fault(
+            root, f"not downloaded ({' '.join(f'{type(error).__name__} {error}'.split())[:200]})"
+        ) from None
 
 
 def _entry(name: str) -> Dataset:

@@ -37,6 +37,13 @@ def torchvision(kind: str, train: Sequence[dict[str, Any]] = ({},), test: Sequen
         listed = [pair for piece in pieces for pair in _listed(piece)]
         return Part(own[0], _ints(label for _, label in listed), [Path(file) for file, _ in listed])
 
+    def fetch(root: Path) -> None:
+        from torchvision import datasets
+
+        for arguments in (*train, *test):
+            getattr(datasets, kind)(str(root), download=True, **arguments)
+
+    read.fetch = fetch
     return read
 
 
