@@ -22,11 +22,6 @@ app = typer.Typer(
     help="Continual few-shot learning of CLIP: run a stream of tasks, follow forgetting and zero-shot retention.",
 )
 
-for command in (compare, export, predict, evaluate, init):
-    app.command(command.__name__.replace("evaluate", "eval"))(command)
-
-app.add_typer(data, name="data")
-
 LISTS = ("scenarios", "strategies", "models", "datasets")
 
 
@@ -178,6 +173,14 @@ def list_(what: Annotated[str, typer.Argument(help="scenarios, strategies, model
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         typer.echo(f"{name:{width}}  {text}")
+
+
+app.command("compare")(compare)
+app.command("eval")(evaluate)
+app.command("export")(export)
+app.command("predict")(predict)
+app.command("init")(init)
+app.add_typer(data, name="data")
 
 
 def main() -> None:
