@@ -16,6 +16,7 @@ from cl_complora.config.source import FolderSource
 from cl_complora.data import cache
 from cl_complora.data.pixels import Pixels
 from cl_complora.data.sources import open_source
+from cl_complora.errors import UserError
 from cl_complora.run import run
 
 PIXELS = Pixels((16, 16))
@@ -98,6 +99,30 @@ def test_a_run_gives_the_same_numbers_with_and_without(tmp_path, tiny_scenario, 
         done = run(load_scenario(str(tiny_scenario)), load_strategy(str(tiny_strategy)), out=out)
         results.append((done.results["accuracy"], done.results["zero_shot"]))
     assert results[0] == results[1] == results[2]
+
+
+def test_large_training_sets_are_mapped_too_and_train_the_same(tmp_path, tiny_scenario, tiny_strategy, monkeypatch):
+    from cl_complora.data import stream
+
+    results = []
+    for limit in (2**30, 1):
+        monkeypatch.setattr(stream, "LARGE", limit)
+        monkeypatch.setattr(cache, "PART", 2)
+        monkeypatch.setenv("CL_COMPLORA_CACHE", str(tmp_path / f"cache{limit}"))
+        out = tmp_path / f"runs{limit}"
+        results.append(
+            run(load_scenario(str(tiny_scenario)), load_strategy(str(tiny_strategy)), out=out).results["accuracy"]
+        )
+        results.append(cache.usage()[0])
+    assert results[0] == results[2] and results[3] == results[1] + 2
+
+
+def test_a_picture_that_cannot_be_read_leaves_nothing_behind(folder):
+    source, where = folder
+    (where / "set" / "red" / "1.png").write_bytes(b"broken")
+    with pytest.raises(UserError, match="cannot be read as an image"):
+        cache.load_cached(source, source.items("test"), PIXELS)
+    assert not list((where / "cache" / "pixels").iterdir())
 
 
 def test_the_commands(folder, tiny_scenario):

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .pixels import Pixels
 
 OFF = "off"
+# Images decoded at a time.
+PART = 512
 
 
 def cache_folder() -> Path | None:
@@ -72,10 +74,9 @@ def load_cached(source: Source, items: Sequence[Item], pixels: Pixels) -> Tensor
     found = _mapped(path, len(items), pixels)
     if found is not None:
         return found
-    loaded = source.load(items, pixels)
-    _keep(path, loaded)
-    mapped = _mapped(path, len(items), pixels)
-    return loaded if mapped is None else mapped
+    _make(path, source, items, pixels)
+    found = _mapped(path, len(items), pixels)
+    return source.load(items, pixels) if found is None else found
 
 
 def _mapped(path: Path, count: int, pixels: Pixels) -> Tensor | None:
@@ -95,7 +96,8 @@ def _mapped(path: Path, count: int, pixels: Pixels) -> Tensor | None:
         return torch.from_numpy(array)  # nothing writes to test images
 
 
-def _keep(path: Path, images: Tensor) -> None:
+def _make(path: Path, source: Source, items: Sequence[Item], pixels: Pixels) -> None:
+    """Decode and write a part at a time, so that a set larger than the memory can be made."""
     import numpy as np
 
     scratch = None
@@ -103,10 +105,17 @@ def _keep(path: Path, images: Tensor) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".tmp", dir=path.parent)
         scratch = Path(name)
+        # Written, not mapped: a full disk is an error in a write and the death of the process in a map.
         with os.fdopen(handle, "wb") as file:
-            np.save(file, images.numpy(), allow_pickle=False)
+            shape = (len(items), 3, *pixels.size)
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            for start in range(0, len(items), PART):
+                file.write(source.load(items[start : start + PART], pixels).contiguous().numpy().tobytes())
         scratch.replace(path)
+        scratch = None
     except OSError:
+        pass
+    finally:
         if scratch is not None:
             scratch.unlink(missing_ok=True)
 

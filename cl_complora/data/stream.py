@@ -14,7 +14,7 @@ from ..config.loading import Located
 from ..config.scenario import DEFAULT_PROMPTS, Augmentation, ReferenceSet, Scenario, Task, ZeroShotSet
 from ..errors import UserError
 from ..files import write_text
-from .cache import load_cached
+from .cache import load_cached, size
 from .labels import LabelSpace
 from .sampling import SAMPLERS, Draw, TooFew, listed
 from .sources import Item, Source, open_source
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from .pixels import Pixels
 
+
+# Training images beyond so many bytes stay on the disk like test images (a full Food-101 takes 11 GB decoded).
+LARGE = 2**30
 
 # No task can have this name: names begin with a letter or digit.
 REFERENCE = "_reference"
@@ -356,7 +359,7 @@ def load(plans: Plans, protocol: str, pixels: Pixels, loss_classes: str = "seen"
         if joint and loss_classes == "task":
             train_space, train_position = own[index], list(range(len(position)))
         parts = {
-            name: _images(task_plan.source, items, pixels, where, cached=name == "test")
+            name: _images(task_plan.source, items, pixels, where, cached=name == "test" or size(items, pixels) > LARGE)
             for name, items, where in (
                 ("train", task_plan.train, train_position),
                 ("validation", task_plan.validation, position),

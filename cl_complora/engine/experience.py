@@ -93,10 +93,18 @@ class TrainingBatches:
         experience: where from.
         steps, batch_size: how many and how large (smaller experiences give smaller batches).
         seed: of order, augmentation and template choice.
+        device: where images are augmented; the draws are the CPU's, and so the same everywhere.
     """
 
-    def __init__(self, experience: ClipExperience, steps: int, batch_size: int, seed: int) -> None:
-        self.experience, self.steps = experience, steps
+    def __init__(
+        self,
+        experience: ClipExperience,
+        steps: int,
+        batch_size: int,
+        seed: int,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.experience, self.steps, self.device = experience, steps, device
         self.batch_size = min(batch_size, experience.train_images)
         self.generator = torch.Generator().manual_seed(seed)
         self.template = 0
@@ -116,12 +124,13 @@ class TrainingBatches:
             chosen, order = order[: self.batch_size], order[self.batch_size :]
             # Drawn whether used or not, so that the prompt setting changes no image.
             self.template = int(torch.randint(0, 2**31, (1,), generator=self.generator))
-            yield [self._augmented(pixels[chosen], part_of[chosen]), labels[chosen], part_of[chosen]]
+            images = pixels[chosen].to(self.device)
+            yield [self._augmented(images, part_of[chosen]), labels[chosen], part_of[chosen]]
 
     def _augmented(self, images: Tensor, part_of: Tensor) -> Tensor:
         changed = images.clone()
         for index in part_of.unique().tolist():
-            members = part_of == index
+            members = (part_of == index).to(self.device)
             how = self.experience.parts[index].augment
             changed[members] = augment(images[members], tuple(how.crop), how.flip, self.generator)
         return changed

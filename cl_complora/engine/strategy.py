@@ -86,6 +86,7 @@ class ClipStrategy(SupervisedTemplate):
             self.steps,
             self.training_settings.batch_size,
             stable_seed(self.seed, position, "batches"),
+            self.device,
         )
         # Dropout draws from the global generator; nothing before this experience may shift it.
         torch.manual_seed(stable_seed(self.seed, position, "dropout"))
