@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from .config import Scenario, Strategy
-from .data import stream
+from .data import planning
 from .errors import UserError
 from .rundir import RunDir
 from .version import __version__
@@ -32,7 +32,7 @@ def describe(
     strategy: Strategy,
     seed: int,
     loaded: LoadedClip,
-    plans: stream.Plans,
+    plans: planning.Plans,
     device: str,
     evaluate: bool,
 ) -> dict:

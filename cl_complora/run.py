@@ -13,7 +13,8 @@ import yaml
 from . import metrics
 from .config import Scenario, Strategy
 from .config.loading import Located
-from .data import stream
+from .data import planning, stream
+from .data.registry.published import beside
 from .errors import UserError
 from .files import write_bytes, write_json, write_text
 from .progress import Progress, Quiet
@@ -87,7 +88,7 @@ def run(
     """
     started = time.perf_counter()
     progress = progress or Quiet()
-    plans = stream.plan(scenario, seed)
+    plans = planning.plan(scenario, seed)
     folder = RunDir.of(out, scenario.value.name, strategy.value.name, seed, variant)
     chosen = _device(device)
 
@@ -112,7 +113,7 @@ def run(
             write_text(folder.config, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
             write_json(folder.classes, {p.name: {"classes": p.class_names, "prompts": p.prompts} for p in plans})
             for task_plan in plans:
-                stream.write_manifest(folder.split(task_plan.name), task_plan)
+                planning.write_manifest(folder.split(task_plan.name), task_plan)
             reused = max(0, len(records) - 1)
             stage.go_on(records)
         else:
@@ -143,7 +144,7 @@ def _device(name: str) -> str:
     return name
 
 
-def _finished(folder: RunDir, plans: stream.Plans) -> list[_Record]:
+def _finished(folder: RunDir, plans: planning.Plans) -> list[_Record]:
     """Records of the zero-shot row and of every finished task, up to the first gap."""
     records = []
     for index in range(len(plans.tasks) + 1):
@@ -170,7 +171,7 @@ class _Stage:
     strategy: Strategy
     seed: int
     loaded: LoadedClip
-    plans: stream.Plans
+    plans: planning.Plans
     device: str
     folder: RunDir
     progress: Progress
@@ -321,6 +322,11 @@ class _Stage:
     def _zero_shot_row(self, data: stream.StreamData) -> _Record:
         self.progress.message(f"measuring the untouched model on {len(data.tasks)} tasks")
         row, zero_shot, seconds = self._measure(data)
+        for entry in self.scenario.zero_shot:
+            name = getattr(entry.source, "name", "")
+            told = beside(name, self.loaded.name, self.loaded.pretrained, zero_shot.get(entry.name, math.nan))
+            if told is not None:
+                self.progress.message(told)
         self.progress.evaluated(0, row, zero_shot)
         return _Record(row, zero_shot, {"eval_seconds": seconds})
 
@@ -370,6 +376,7 @@ class _Stage:
             "model": {"name": self.loaded.name, "pretrained": self.loaded.pretrained, "sha256": self.loaded.sha256},
             "tasks": [p.name for p in self.plans.tasks],
             "zero_shot_sets": [p.name for p in self.plans.zero_shot],
+            "zero_shot_images": {p.name: len(p.test) for p in self.plans.zero_shot},
             "accuracy": rows,
             "zero_shot": zero_shot,
             **metrics.so_far(rows),

@@ -27,7 +27,7 @@ from cl_complora.compare.study import Comparison, Method, Request, compare
 from cl_complora.compare.trials import grid, parse_sweep, sweep_of
 from cl_complora.compare.updates import measure_updates
 from cl_complora.config import load_scenario
-from cl_complora.data.stream import plan
+from cl_complora.data.planning import plan
 from cl_complora.delta import TaskDelta
 from cl_complora.engine.state import save_delta
 from cl_complora.errors import UserError

@@ -15,7 +15,8 @@ from cl_complora.cli import main
 from cl_complora.clip.evaluate import accuracy
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.data.discover import describe
-from cl_complora.data.stream import load, plan
+from cl_complora.data.planning import plan
+from cl_complora.data.stream import load
 from cl_complora.errors import UserError
 from cl_complora.finished.export import export
 from cl_complora.finished.measure import measure_folder, measure_stream

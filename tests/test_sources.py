@@ -17,9 +17,11 @@ from cl_complora.cli import app
 from cl_complora.config import load_scenario
 from cl_complora.config.source import CoopSource, DatasetSource, ManifestSource, ShardsSource
 from cl_complora.data.pixels import Pixels
+from cl_complora.data.planning import plan, write_manifest
 from cl_complora.data.registry import DATASETS
+from cl_complora.data.registry.published import beside
 from cl_complora.data.sources import open_source
-from cl_complora.data.stream import load, plan, write_manifest
+from cl_complora.data.stream import load
 from cl_complora.data.verify import verify
 from cl_complora.errors import UserError
 
@@ -319,3 +321,22 @@ def test_prepare_fetches_what_torchvision_can_and_tells_the_rest(tmp_path, monke
     first, second = done.exception.messages
     assert "eurosat: not downloaded (OSError no route to host)" in first and "get it:" in first
     assert "ucf101: torchvision has no download for it" in second
+
+
+def test_the_ensembles_of_clip_for_imagenet(tmp_path, class_folders):
+    (tmp_path / "s.yaml").write_text(
+        f"name: s\nshots: 1\ntasks:\n  - name: a\n    source: {{kind: folder, root: {class_folders}}}\n"
+        f"zero_shot:\n  - name: z\n    source: {{kind: folder, root: {class_folders}}}\n    prompts: imagenet-80\n"
+    )
+    eighty = plan(load_scenario(str(tmp_path / "s.yaml")), 0).zero_shot[0].prompts
+    assert len(eighty) == 80 and "a bad photo of a {}." in eighty and all(p.count("{}") == 1 for p in eighty)
+    seven = plan(load_scenario(str(tmp_path / "s.yaml"), ["zero_shot.0.prompts=imagenet-7"]), 0).zero_shot[0].prompts
+    assert len(seven) == 7 and set(seven) <= set(eighty)
+
+
+def test_published_values_stand_beside_measured_ones():
+    near = beside("imagenet", "ViT-B-16-quickgelu", "openai", 0.683)
+    assert "68.3 %" in near and "published for ViT-B-16-quickgelu: 68.6 %" in near and "apart" not in near
+    assert "-4.6 points apart" in beside("imagenet", "ViT-B-16-quickgelu", "openai", 0.64)
+    assert beside("imagenet", "ViT-B-16", "laion2b_s34b_b88k", 0.7) is None
+    assert beside("food101", "ViT-B-16-quickgelu", "openai", 0.8) is None

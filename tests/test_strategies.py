@@ -13,7 +13,8 @@ from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.evaluate import accuracy
 from cl_complora.clip.model import load_clip
 from cl_complora.config import load_scenario, load_strategy
-from cl_complora.data.stream import load, plan
+from cl_complora.data.planning import plan
+from cl_complora.data.stream import load
 from cl_complora.engine.replay import contrasted_with
 from cl_complora.engine.state import load_delta
 from cl_complora.progress import Quiet

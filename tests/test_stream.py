@@ -15,8 +15,9 @@ from conftest import COLOURS, paint
 from cl_complora.config import load_scenario
 from cl_complora.config.source import FolderSource
 from cl_complora.data.pixels import Pixels
+from cl_complora.data.planning import Plans, plan, write_manifest
 from cl_complora.data.sources import open_source
-from cl_complora.data.stream import Plans, load, plan, write_manifest
+from cl_complora.data.stream import load
 from cl_complora.errors import UserError
 
 
@@ -250,7 +251,7 @@ def test_a_fingerprint_holds_across_processes_and_versions(folders):
     (task,) = planned(folders, "a; divided; classes: [cat, bee]", "shots: 2\nvalidation_shots: 1\ntest_limit: 3").tasks
     # A change of this value ends every interrupted run of every user: their draws would no longer be repeated.
     assert task.sha256() == FINGERPRINT
-    script = "from cl_complora.config import load_scenario; from cl_complora.data.stream import plan; import sys; "
+    script = "from cl_complora.config import load_scenario; from cl_complora.data.planning import plan; import sys; "
     script += "print(plan(load_scenario(sys.argv[1]), 0).tasks[0].sha256(), 'torch' in sys.modules)"
     command = [sys.executable, "-c", script, str(folders / "scenario.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"})

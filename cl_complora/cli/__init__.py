@@ -67,7 +67,7 @@ def run(
     located, chosen = load_scenario(scenario, for_scenario), load_strategy(strategy, for_strategy)
     known_device(device)
 
-    from ..data.stream import plan
+    from ..data.planning import plan
 
     plan(located, seed)  # wrong data is told before torch is even imported
 
@@ -134,7 +134,7 @@ def _check(file: str) -> str:
     if is_strategy:
         found = load_strategy(file).value
         return f"strategy '{found.name}' is fine ({found.adapter.kind} adapter)"
-    from ..data.stream import plan
+    from ..data.planning import plan
 
     located = load_scenario(file)
     plans = plan(located, located.value.seeds[0])

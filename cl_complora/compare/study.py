@@ -11,7 +11,7 @@ import numpy as np
 
 from ..config import Scenario, load_scenario, load_strategy
 from ..config.loading import Located
-from ..data.stream import plan
+from ..data.planning import plan
 from ..errors import UserError
 from .pool import Outcome, run_all
 from .statistics import Difference, difference, per_unit

@@ -118,7 +118,8 @@ class ZeroShotSet(Section):
 
     name: Name
     source: SourceConfig
-    prompts: Annotated[list[Template], Field(min_length=1)] | None = None
+    prompts: Annotated[list[Template], Field(min_length=1)] | Literal["imagenet-80", "imagenet-7"] | None = None
+    """Templates, or CLIP's own ensembles for ImageNet; the source's or the scenario's by default."""
     images: Count | None = None
     """How many images, spread evenly over the classes and fixed for all runs; all by default."""
 

@@ -1,74 +1,24 @@
-"""A scenario's data made concrete: classes resolved, shots drawn, label spaces declared, images in memory."""
+"""A scenario's data made concrete: images in memory, label spaces declared."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..config.loading import Located
-from ..config.scenario import DEFAULT_PROMPTS, Augmentation, ReferenceSet, Scenario, Task, ZeroShotSet
-from ..errors import UserError
-from ..files import write_text
+from ..config.scenario import Augmentation
 from .cache import load_cached, size
 from .labels import LabelSpace
-from .sampling import SAMPLERS, Draw, TooFew, listed
-from .sources import Item, Source, open_source
+from .planning import Plan, Plans
+from .sources import Item, Source
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from .pixels import Pixels
 
-
 # Training images beyond so many bytes stay on the disk like test images (a full Food-101 takes 11 GB decoded).
 LARGE = 2**30
-
-# No task can have this name: names begin with a letter or digit.
-REFERENCE = "_reference"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which images a task uses and what they are called; no pixel loaded yet.
-
-    Attributes:
-        name: the task's or zero-shot set's name.
-        class_names: its classes in label order.
-        prompts: templates.
-        train, validation, test: items whose label counts within ``class_names``.
-        shots: training images per class, for each class where they differ, or None where all or listed ones are used.
-        augment: what training images may undergo.
-        source: where to load from.
-    """
-
-    name: str
-    class_names: tuple[str, ...]
-    prompts: tuple[str, ...]
-    train: tuple[Item, ...]
-    validation: tuple[Item, ...]
-    test: tuple[Item, ...]
-    shots: int | tuple[int | None, ...] | None
-    augment: Augmentation
-    source: Source
-
-    def manifest(self) -> list[dict]:
-        """Every chosen image as ``{"split", "class", "key"}``, with ``"bytes"`` where it is a file."""
-        parts = (("train", self.train), ("validation", self.validation), ("test", self.test))
-        return [
-            {"split": split, "class": self.class_names[item.label], "key": item.key}
-            | ({} if item.size is None else {"bytes": item.size})
-            for split, part in parts
-            for item in part
-        ]
-
-    def sha256(self) -> str:
-        """Fingerprint of the chosen images and their names."""
-        return hashlib.sha256(json.dumps(self.manifest(), ensure_ascii=False).encode()).hexdigest()
 
 
 @dataclass
@@ -114,223 +64,6 @@ class StreamData:
     tasks: list[TaskData]
     zero_shot: dict[str, tuple[Images, LabelSpace]]
     reference: tuple[Images, LabelSpace] | None = None
-
-
-@dataclass(frozen=True)
-class Plans:
-    """The plans of a whole scenario for one seed."""
-
-    tasks: tuple[Plan, ...]
-    zero_shot: tuple[Plan, ...]
-    reference: Plan | None = None
-
-    def __iter__(self) -> Iterator[Plan]:
-        """All plans, tasks first."""
-        yield from (*self.tasks, *self.zero_shot, *([self.reference] if self.reference else []))
-
-
-def plan(located: Located[Scenario], seed: int) -> Plans:
-    """Resolve classes and draw shots; loads no pixels, so it also serves as the check of a scenario.
-
-    Raises:
-        UserError: for a missing folder, an unknown class, more shots than images, differing domain classes…
-    """
-    scenario, opened, faults = located.value, {}, []
-    plans: dict[str, list[Plan]] = {"tasks": [], "zero_shot": [], "reference": []}
-    entries = [(("tasks", index), entry) for index, entry in enumerate(scenario.tasks)]
-    entries += [(("zero_shot", index), entry) for index, entry in enumerate(scenario.zero_shot)]
-    entries += [(("reference",), scenario.reference)] if scenario.reference else []
-    for path, entry in entries:
-        try:
-            named = entry.source.model_dump_json()
-            if named not in opened:
-                opened[named] = _open(located, entry, (*path, "source"))
-            made = _MAKERS[type(entry)](located, entry, opened[named], seed, path)
-            plans[path[0]] += [made] if made is not None else []
-        except UserError as error:
-            faults += error.messages
-    if faults:
-        raise UserError(faults[0], tuple(dict.fromkeys(faults[1:])))
-    if scenario.protocol == "domain-incremental":
-        _check_same_classes(located, plans["tasks"])
-    return Plans(tuple(plans["tasks"]), tuple(plans["zero_shot"]), *plans["reference"])
-
-
-def _open(located: Located[Scenario], entry: Task | ZeroShotSet | ReferenceSet, path: tuple) -> Source:
-    try:
-        source = open_source(entry.source, located.folder)
-    except UserError as error:
-        raise UserError(located.fault(path, error.messages[0])) from None
-    except OSError as error:
-        raise UserError(located.fault(path, f"cannot be read: {error.strerror or error}")) from None
-    names = source.class_names
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(located.fault(path, f"two classes are both called {twice!r}"))
-    return source
-
-
-def _classes(located: Located[Scenario], task: Task, source: Source, path: tuple) -> list[int]:
-    known = {name: label for label, name in enumerate(source.class_names)}
-    if task.classes is not None:
-        unknown = [name for name in task.classes if name not in known]
-        if unknown:
-            raise UserError(
-                located.fault((*path, "classes"), f"no class {unknown[0]!r}; there are {_some(source.class_names)}")
-            )
-        return [known[name] for name in task.classes]
-    if task.class_range is not None:
-        first, end = task.class_range
-        if end > len(source.class_names):
-            limit = f"ends at {end}, but the source has {len(source.class_names)} classes"
-            raise UserError(located.fault((*path, "class_range"), limit))
-        return list(range(first, end))
-    return list(range(len(source.class_names)))
-
-
-def _plan_task(located: Located[Scenario], task: Task, source: Source, seed: int, path: tuple) -> Plan:
-    scenario = located.value
-    chosen = _classes(located, task, source, path)
-    names = tuple(source.class_names[c] for c in chosen)
-    shots = scenario.shots_of(task, len(chosen))
-    if len(shots) != len(chosen):
-        message = f"names {len(shots)} numbers for {len(chosen)} classes"
-        raise UserError(located.fault((*path, "shots"), message))
-    drawn = _draw(located, task, source, seed, path, chosen, shots)
-    test = _spread(_by_class(source.items("test"), chosen), task.test_limit or scenario.test_limit)
-    if not test:
-        raise UserError(located.fault((*path, "source"), f"task '{task.name}' has no test images"))
-    if scenario.measure == "validation" and not drawn.validation:
-        raise UserError(located.fault((*path, "source"), f"task '{task.name}' has no validation images"))
-    even = len(set(shots)) == 1
-    return Plan(
-        name=task.name,
-        class_names=names,
-        prompts=tuple(task.prompts or (_own_prompts(scenario, source))),
-        train=drawn.train,
-        validation=drawn.validation,
-        test=tuple(test),
-        shots=None if task.split_file else shots[0] if even else tuple(shots),
-        augment=task.augment or scenario.augment,
-        source=source,
-    )
-
-
-def _draw(
-    located: Located[Scenario],
-    task: Task,
-    source: Source,
-    seed: int,
-    path: tuple,
-    chosen: Sequence[int],
-    shots: Sequence[int | None],
-) -> Draw:
-    scenario = located.value
-    pools = _by_class(source.items("train"), chosen)
-    if task.split_file is not None:
-        return listed(located.folder / Path(task.split_file).expanduser(), pools)
-    sampler = SAMPLERS[task.sampler or scenario.sampler]
-    names = [source.class_names[c] for c in chosen]
-    validation = _by_class(source.items("validation"), chosen)
-    try:
-        return sampler(pools, validation, shots, scenario.validation_shots, names, f"{seed}/{task.name}")
-    except TooFew as few:
-        wanted = f"{few.shots or 1} shots"
-        wanted += f" and {scenario.validation_shots} for validation" if scenario.validation_shots else ""
-        key = (*path, "shots") if task.shots is not None else ("shots",)
-        has = f"class {names[few.label]!r} of task '{task.name}' has {few.has} training images"
-        raise UserError(located.fault(key, f"{wanted} a class, but {has}")) from None
-
-
-def _plan_zero_shot(
-    located: Located[Scenario], entry: ZeroShotSet, source: Source, seed: int, path: tuple
-) -> Plan | None:
-    every = range(len(source.class_names))
-    test = _spread(_by_class(source.items("test"), every), entry.images)
-    if not test:
-        raise UserError(located.fault((*path, "source"), f"zero-shot set '{entry.name}' has no test images"))
-    if located.value.measure == "validation":
-        # What a hyper-parameter is chosen by must not be what the chosen one is reported on.
-        test = _not_for_testing(source, test)
-        if not test:
-            return None
-    return _only_test(located, entry, source, entry.name, test)
-
-
-def _not_for_testing(source: Source, test: Sequence[Item]) -> list[Item]:
-    """As many images as the test has, from the training split or else from what the test leaves over."""
-    pool = source.items("train")
-    if not pool:
-        taken = {item.key for item in test}
-        pool = [item for item in source.items("test") if item.key not in taken]
-    return _spread(_by_class(pool, range(len(source.class_names))), len(test)) if pool else []
-
-
-def _plan_reference(located: Located[Scenario], entry: ReferenceSet, source: Source, seed: int, path: tuple) -> Plan:
-    images = _spread(_by_class(source.items("train"), range(len(source.class_names))), entry.images)
-    if not images:
-        raise UserError(located.fault((*path, "source"), "the reference set has no training images"))
-    return _only_test(located, entry, source, REFERENCE, images)
-
-
-def _only_test(
-    located: Located[Scenario], entry: ZeroShotSet | ReferenceSet, source: Source, name: str, test: Sequence[Item]
-) -> Plan:
-    return Plan(
-        name=name,
-        class_names=tuple(source.class_names),
-        prompts=tuple(entry.prompts or _own_prompts(located.value, source)),
-        train=(),
-        validation=(),
-        test=tuple(test),
-        shots=0,
-        augment=located.value.augment,
-        source=source,
-    )
-
-
-_MAKERS = {Task: _plan_task, ZeroShotSet: _plan_zero_shot, ReferenceSet: _plan_reference}
-
-
-def _own_prompts(scenario: Scenario, source: Source) -> Sequence[str]:
-    # A source that comes with prompts knows its images better than a default that nobody wrote.
-    return scenario.prompts if scenario.prompts != DEFAULT_PROMPTS or not source.prompts else source.prompts
-
-
-def _by_class(items: Sequence[Item], chosen: Sequence[int]) -> list[list[Item]]:
-    local = {label: index for index, label in enumerate(chosen)}
-    pools: list[list[Item]] = [[] for _ in chosen]
-    for item in items:
-        if item.label in local:
-            pools[local[item.label]].append(replace(item, label=local[item.label]))
-    return pools
-
-
-def _spread(pools: list[list[Item]], limit: int | None) -> list[Item]:
-    """At most ``limit`` items, taken in rounds over the classes from a fixed shuffle (the same for every seed)."""
-    if limit is None or limit >= sum(map(len, pools)):
-        return [item for pool in pools for item in pool]
-    shuffled = [random.Random(f"test/{label}").sample(pool, len(pool)) for label, pool in enumerate(pools)]
-    rounds = [pool[depth] for depth in range(max(map(len, shuffled))) for pool in shuffled if depth < len(pool)]
-    return sorted(rounds[:limit], key=lambda item: (item.label, item.key))
-
-
-def _check_same_classes(located: Located[Scenario], plans: Sequence[Plan]) -> None:
-    for position, other in enumerate(plans[1:], start=1):
-        if other.class_names != plans[0].class_names:
-            differing = sorted(set(other.class_names) ^ set(plans[0].class_names)) or ["their order"]
-            raise UserError(
-                located.fault(
-                    ("tasks", position),
-                    f"domain-incremental tasks share their classes; '{other.name}' and '{plans[0].name}' differ in "
-                    f"{_some(differing)}",
-                )
-            )
-
-
-def _some(names: Sequence[str], most: int = 8) -> str:
-    shown = ", ".join(repr(name) for name in names[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def load(plans: Plans, protocol: str, pixels: Pixels, loss_classes: str = "seen") -> StreamData:
@@ -389,8 +122,3 @@ def _images(source: Source, items: Sequence[Item], pixels: Pixels, position: Seq
         return Images(torch.empty(0, 3, *pixels.size, dtype=torch.uint8), torch.empty(0, dtype=torch.long))
     labels = torch.tensor([position[item.label] for item in items])
     return Images(load_cached(source, items, pixels) if cached else source.load(items, pixels), labels)
-
-
-def write_manifest(path: Path, chosen: Plan) -> None:
-    """Write a plan's images as JSON lines, one per image."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in chosen.manifest()))

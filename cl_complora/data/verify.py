@@ -9,8 +9,8 @@ from ..config.loading import Located
 from ..config.source import DatasetSource
 from ..errors import UserError
 from .cache import size
+from .planning import Plan, plan
 from .sources import data_root
-from .stream import Plan, plan
 
 
 @dataclass

@@ -9,8 +9,9 @@ from pathlib import Path
 from ..clip.evaluate import accuracy
 from ..config.source import FolderSource
 from ..data.labels import LabelSpace
+from ..data.planning import plan
 from ..data.sources import open_source
-from ..data.stream import load, plan
+from ..data.stream import load
 from ..errors import UserError
 from .states import State
 

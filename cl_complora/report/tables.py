@@ -8,6 +8,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from ..metrics import interval
+
 _MEANING = {
     "transfer": "accuracy on tasks not yet trained",
     "average": "mean over the whole matrix",
@@ -43,6 +45,10 @@ def headlines(results: dict[str, Any]) -> Table:
     for name, points in results["retention"].items():
         before, after = results["zero_shot"][name][0], results["zero_shot"][name][-1]
         meaning = f"zero-shot accuracy {_percent(before)} % before, {_percent(after)} % after the stream"
+        images = results.get("zero_shot_images", {}).get(name)
+        if images and after is not None and after == after:
+            low, high = interval(after, images)
+            meaning += f" ({_percent(low)}–{_percent(high)} with 95 % confidence)"
         shown = "–" if points is None or points != points else f"{points:+.1f}"
         table.add_row(f"Retention {name}", shown, "points", Text(meaning, style="dim"))
     return table
