@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -103,6 +104,7 @@ def _settle(threads: int) -> None:
     """A worker dies with its parent, however that dies: an orphan would hold the locks of its runs."""
     parent = parent_process()
     threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
     import torch
 
     torch.set_num_threads(threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,39 +127,35 @@ def compare(
     sweeps = _sweep_trials(request, _for_validation(request))
 
     def run(trials: Sequence[Trial]) -> list[Outcome]:
-        done = 0
+        done = itertools.count(1)
 
-        def told(t: Trial, outcome: Outcome) -> None:
-            nonlocal done
-            done += 1
+        def finished(t: Trial, outcome: Outcome) -> None:
             if report is not None:
-                report(t, outcome, done, len(trials))
+                report(t, outcome, next(done), len(trials))
 
-        return run_all(trials, out, jobs, device, allow_plugins, told)
+        return run_all(trials, out, jobs, device, allow_plugins, finished)
 
     methods = {method: Method(name) for method, name in zip(request.strategies, names, strict=True)}
-    found = run([t for per_settings in sweeps.values() for seeds in per_settings.values() for t in seeds])
-    remaining = iter(found)
-    for method, per_settings in sweeps.items():
-        for settings, trials in per_settings.items():
-            methods[method].curve.append(_point(settings, [next(remaining) for _ in trials], request.metric))
+    outcomes = iter(run([t for points in sweeps.values() for trials in points.values() for t in trials]))
+    for method, points in sweeps.items():
+        for settings, trials in points.items():
+            methods[method].curve.append(_point(settings, [next(outcomes) for _ in trials], request.metric))
         methods[method].chosen = _choose(methods[method], request.floor)
     tests = [
-        trial(method, methods[method].chosen, seed, scenario, request.strategy_settings)
-        for method in request.strategies
+        trial(method, entry.chosen, seed, scenario, request.strategy_settings)
+        for method, entry in methods.items()
         for seed in request.seeds
     ]
-    outcomes = run(tests)
-    tested: dict[str, list[dict]] = {}
-    for position, method in enumerate(request.strategies):
-        part = outcomes[position * len(request.seeds) : (position + 1) * len(request.seeds)]
-        entry = methods[method]
+    outcomes = iter(run(tests))
+    tested = {}
+    for entry in methods.values():
+        part = [next(outcomes) for _ in request.seeds]
         entry.failed = [f"seed {s}: {o.error}" for s, o in zip(request.seeds, part, strict=True) if o.error]
         if not entry.failed:
             tested[entry.name] = [o.results for o in part]
             _describe(entry, part)
     for entry in methods.values():
-        if entry.name in tested and reference in tested and entry.name != reference:
+        if {entry.name, reference} <= tested.keys() and entry.name != reference:
             entry.differences = _against(tested[entry.name], tested[reference])
     return Comparison(request, scenario.value.name, reference, list(methods.values()))
 
