@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import yaml
@@ -45,59 +46,63 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_all(
-    trials: Sequence[Trial],
-    out: Path,
-    jobs: int,
-    device: str,
-    allow_plugins: bool,
-    report: Callable[[Trial, Outcome], None],
-) -> list[Outcome]:
-    """Run what is missing, go on with what was cut off, read what is done.
+class Workers:
+    """Processes that run trials; made once for a comparison, since each takes seconds to import what it needs.
 
     Args:
-        trials: what to run.
-        out: folder of all runs.
         jobs: processes; each has its share of the cores.
-        device: as for ``run``.
-        allow_plugins: as for ``run``.
-        report: told of every finished trial.
-
-    Returns:
-        The outcomes in the order of the trials.
-
-    Raises:
-        UserError: if a process was killed.
+        out: folder of all runs.
+        device, allow_plugins: as for ``run``.
     """
-    if not trials:
-        return []
-    jobs = max(1, min(jobs, len(trials)))
-    threads = max(1, cores() // jobs)
-    done: dict[int, Outcome] = {}
-    # torch reads this when it is loaded; the number set later does not reach all of its libraries.
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_settle, initargs=(threads,))
-    try:
-        waiting = {pool.submit(_run, t, out, device, allow_plugins, threads): i for i, t in enumerate(trials)}
-        for future in as_completed(waiting):
-            index = waiting[future]
-            done[index] = future.result()
-            report(trials[index], done[index])
-    except BrokenProcessPool:
-        raise UserError(
-            "a run was killed from outside (not enough memory for so many --jobs?); the same command goes on"
-        ) from None
-    except BaseException:
-        for process in list((pool._processes or {}).values()):
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+
+    def __init__(self, jobs: int, out: Path, device: str, allow_plugins: bool) -> None:
+        self.out, self.device, self.allow_plugins = out, device, allow_plugins
+        self.threads = max(1, cores() // jobs)
+        # torch reads this when a worker loads it; the number set later does not reach all of its libraries.
+        self._before = os.environ.get("OMP_NUM_THREADS")
+        os.environ["OMP_NUM_THREADS"] = str(self.threads)
+        self._pool = ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_settle, initargs=(self.threads,))
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is not None:
+            for process in list((self._pool._processes or {}).values()):
+                process.terminate()
+        self._pool.shutdown(wait=True, cancel_futures=True)
         os.environ.pop("OMP_NUM_THREADS")
-        if before is not None:
-            os.environ["OMP_NUM_THREADS"] = before
-    return [done[index] for index in range(len(trials))]
+        if self._before is not None:
+            os.environ["OMP_NUM_THREADS"] = self._before
+
+    def run(self, trials: Sequence[Trial], report: Callable[[Trial, Outcome], None]) -> list[Outcome]:
+        """Run what is missing, go on with what was cut off, read what is done.
+
+        Args:
+            trials: what to run.
+            report: told of every finished trial.
+
+        Returns:
+            The outcomes in the order of the trials.
+
+        Raises:
+            UserError: if a process was killed.
+        """
+        done: dict[int, Outcome] = {}
+        try:
+            waiting = {
+                self._pool.submit(_run, t, self.out, self.device, self.allow_plugins, self.threads): index
+                for index, t in enumerate(trials)
+            }
+            for future in as_completed(waiting):
+                index = waiting[future]
+                done[index] = future.result()
+                report(trials[index], done[index])
+        except BrokenProcessPool:
+            raise UserError(
+                "a run was killed from outside (not enough memory for so many --jobs?); the same command goes on"
+            ) from None
+        return [done[index] for index in range(len(trials))]
 
 
 def _settle(threads: int) -> None:

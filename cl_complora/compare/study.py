@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from ..config import Scenario, load_scenario, load_strategy
 from ..config.loading import Located
 from ..data.planning import plan
 from ..errors import UserError
-from .pool import Outcome, run_all
+from .pool import Outcome, Workers
 from .statistics import Difference, difference, per_unit
 from .trials import Settings, Trial, grid, sweep_of, told, trial
 
@@ -126,27 +126,27 @@ def compare(
         plan(scenario, seed)
     sweeps = _sweep_trials(request, _for_validation(request))
 
-    def run(trials: Sequence[Trial]) -> list[Outcome]:
-        done = itertools.count(1)
-
-        def finished(t: Trial, outcome: Outcome) -> None:
-            if report is not None:
-                report(t, outcome, next(done), len(trials))
-
-        return run_all(trials, out, jobs, device, allow_plugins, finished)
-
     methods = {method: Method(name) for method, name in zip(request.strategies, names, strict=True)}
-    outcomes = iter(run([t for points in sweeps.values() for trials in points.values() for t in trials]))
-    for method, points in sweeps.items():
-        for settings, trials in points.items():
-            methods[method].curve.append(_point(settings, [next(outcomes) for _ in trials], request.metric))
-        methods[method].chosen = _choose(methods[method], request.floor)
-    tests = [
-        trial(method, entry.chosen, seed, scenario, request.strategy_settings)
-        for method, entry in methods.items()
-        for seed in request.seeds
-    ]
-    outcomes = iter(run(tests))
+    swept = [t for points in sweeps.values() for trials in points.values() for t in trials]
+    jobs = max(1, min(jobs, max(len(swept), len(methods) * len(request.seeds))))
+    with Workers(jobs, out, device, allow_plugins) as workers:
+
+        def run(trials: Sequence[Trial]) -> Iterator[Outcome]:
+            done = itertools.count(1)
+            tell = report or (lambda *line: None)
+            return iter(workers.run(trials, lambda t, outcome: tell(t, outcome, next(done), len(trials))))
+
+        outcomes = run(swept)
+        for method, points in sweeps.items():
+            for settings, trials in points.items():
+                methods[method].curve.append(_point(settings, [next(outcomes) for _ in trials], request.metric))
+            methods[method].chosen = _choose(methods[method], request.floor)
+        tests = [
+            trial(method, entry.chosen, seed, scenario, request.strategy_settings)
+            for method, entry in methods.items()
+            for seed in request.seeds
+        ]
+        outcomes = run(tests)
     tested = {}
     for entry in methods.values():
         part = [next(outcomes) for _ in request.seeds]
