@@ -23,7 +23,7 @@ from cl_complora.cli import app, main
 from cl_complora.compare.output import as_json, latex, markdown
 from cl_complora.compare.plot import front
 from cl_complora.compare.statistics import difference, per_unit
-from cl_complora.compare.study import Comparison, Method, Request, compare
+from cl_complora.compare.study import Comparison, Method, Request, choose, compare
 from cl_complora.compare.trials import grid, parse_sweep, sweep_of
 from cl_complora.compare.updates import measure_updates
 from cl_complora.config import load_scenario
@@ -158,11 +158,20 @@ def test_a_value_that_diverges_is_noted_and_not_chosen(tmp_path, tiny_scenario, 
     )
     (quick,) = compare(request, tmp_path / "runs").methods
     assert "diverged" in quick.curve[0]["error"] and dict(quick.chosen) == {"optimiser.lr": 5e-3}
-    with pytest.raises(UserError, match="no swept value could be trained"):
-        compare(
-            Request(str(tiny_scenario), methods[:1], seeds=(0,), sweep={"optimiser.lr": [1e30]}, validation_shots=2),
-            tmp_path / "runs",
-        )
+    nothing = Method("quick", curve=quick.curve[:1])
+    with pytest.raises(UserError, match="no swept value could be trained: .*diverged"):
+        choose(nothing, None)
+
+
+def test_the_floor_decides_before_the_score():
+    points = [(-1.0, 30.0), (-4.0, 40.0), (-9.0, 50.0)]
+    curve = [
+        {"settings": {"lr": i}, "error": None, "retention": retention, "score": score}
+        for i, (retention, score) in enumerate(points)
+    ]
+    method = Method("m", curve=curve)
+    assert [dict(choose(method, floor))["lr"] for floor in (None, -10, -5, -2, -0.5)] == [2, 2, 1, 0, 0]
+    assert choose(Method("m"), -5) == ()
 
 
 @pytest.mark.parametrize(

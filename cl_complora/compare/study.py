@@ -140,7 +140,7 @@ def compare(
         for method, points in sweeps.items():
             for settings, trials in points.items():
                 methods[method].curve.append(_point(settings, [next(outcomes) for _ in trials], request.metric))
-            methods[method].chosen = _choose(methods[method], request.floor)
+            methods[method].chosen = choose(methods[method], request.floor)
         tests = [
             trial(method, entry.chosen, seed, scenario, request.strategy_settings)
             for method, entry in methods.items()
@@ -220,8 +220,12 @@ def _retention(results: dict) -> float:
     return float(np.mean(list(results["retention"].values()))) if results["retention"] else np.nan
 
 
-def _choose(method: Method, floor: float | None) -> Settings:
-    """The combination with the best score among those above the floor, or the one nearest to it where none is."""
+def choose(method: Method, floor: float | None) -> Settings:
+    """The combination with the best score among those above the floor, or the one nearest to it where none is.
+
+    Raises:
+        UserError: if none could be trained.
+    """
     points = [p for p in method.curve if p["error"] is None]
     if not points:
         if method.curve:
