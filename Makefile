@@ -31,8 +31,9 @@ $(STAMP): setup.py pyproject.toml constraints.txt
 demo: venv  ## the default strategy on the default scenario
 	$(BIN)/cl-complora run $(RUN_ARGS)
 
+# A process for every core and one thread in each; the tests of a file stay in one process and in order.
 test: venv  ## all tests
-	$(BIN)/python -m pytest tests $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile $(PYTEST_ARGS)
 
 lint: venv  ## ruff check
 	$(BIN)/python -m ruff check .

@@ -42,7 +42,7 @@ INSTALL_REQUIRES = [
     "pillow>=10",
 ]
 
-EXTRAS_REQUIRE = {"test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6"]}
+EXTRAS_REQUIRE = {"test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.6"]}
 
 # strategies/ and scenarios/ stand at the top of the checkout, where people look for them, and become data
 # packages in the wheel. They hold no Python, so find_packages does not see them.
