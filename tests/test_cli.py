@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -17,9 +17,10 @@ def cli(*arguments: str, cwd=None, **environment: str) -> subprocess.CompletedPr
 
 
 def test_help_is_fast_and_names_the_commands():
-    began = time.perf_counter()
+    began = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     done = cli("--help")
-    assert done.returncode == 0 and time.perf_counter() - began < 5
+    # Seconds of the processor, not of the clock: other tests may be running beside this one.
+    assert done.returncode == 0 and resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - began < 5
     for command in ("run", "check", "list"):
         assert command in done.stdout
 
