@@ -38,15 +38,19 @@ def summarize(accuracy: ArrayLike, zero_shot_row: bool = True) -> dict[str, floa
         ValueError: for another shape or missing values.
     """
     p = _rows(accuracy, zero_shot_row)
-    tasks = p.shape[1]
-    later = range(1, tasks)
     return {
-        "transfer": _mean([p[:j, j].mean() for j in later]),
+        "transfer": _mean(transfer(accuracy, zero_shot_row)),
         "average": float(p.mean()),
         "last": float(p[-1].mean()),
         "forgetting": _mean(forgetting(accuracy, zero_shot_row)[:-1]),
         "bwt": _mean(backward_transfer(accuracy, zero_shot_row)[:-1]),
     }
+
+
+def transfer(accuracy: ArrayLike, zero_shot_row: bool = True) -> list[float]:
+    """Per task j ≥ 2: mean_{1≤i<j} p[i][j], the accuracy on it while it was still unseen."""
+    p = _rows(accuracy, zero_shot_row)
+    return [float(p[:j, j].mean()) for j in range(1, p.shape[1])]
 
 
 def forgetting(accuracy: ArrayLike, zero_shot_row: bool = True) -> list[float]:

@@ -279,13 +279,13 @@ class _Stage:
         steps = self.strategy.training.steps * share if trains else 0
         self.progress.task(task.index, len(data.tasks), task.name, steps)
         began = time.perf_counter()
-        trainable = 0
+        trainable, norm = 0, 0.0
         memory = PeakMemory(self.device)
         if trains:
             self.model.train()
             strategy.steps = steps
             strategy.train(experience, eval_streams=[])
-            if not math.isfinite(self.adapter.deltas[-1].norm()):
+            if not math.isfinite(norm := self.adapter.deltas[-1].norm()):
                 raise UserError(f"task '{task.name}': training diverged (the update is not finite); lower optimiser.lr")
             trainable = sum(p.numel() for group in strategy.optimizer.param_groups for p in group["params"])
             self.model.eval()
@@ -308,7 +308,7 @@ class _Stage:
             "steps": steps,
             "train_seconds": train_seconds,
             "eval_seconds": eval_seconds,
-            "delta_norm": delta.norm(),
+            "delta_norm": norm,
             "protected_overlap": max(overlaps) if overlaps else None,
             "trainable_parameters": trainable,
             "stored_bytes": len(stored),

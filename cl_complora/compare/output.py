@@ -16,6 +16,7 @@ from rich.table import Table
 
 from ..files import write_json, write_text
 from .study import METRICS, Comparison, Method
+from .trials import told
 
 _NAMES = {
     "learned": "learned",
@@ -36,7 +37,7 @@ def accuracy_table(found: Comparison) -> Rows:
     rows = [["method", "chosen", *_NAMES.values()]]
     for m in found.methods:
         cells = [_spread(m.figures.get(metric), sign=metric == "retention") for metric in _NAMES]
-        rows.append([m.name, _told(m), *cells])
+        rows.append([m.name, told(m.chosen) or "–", *cells])
     return rows
 
 
@@ -248,7 +249,7 @@ def _csv(rows: Sequence[dict[str, Any]]) -> str:
 def _wide(found: Comparison) -> list[dict[str, Any]]:
     rows = []
     for m in found.methods:
-        row: dict[str, Any] = {"method": m.name, "chosen": _told(m)}
+        row: dict[str, Any] = {"method": m.name, "chosen": told(m.chosen) or "–"}
         for metric in METRICS:
             values = m.figures.get(metric)
             if values:
@@ -277,10 +278,6 @@ def _swept(found: Comparison) -> list[dict[str, Any]]:
     return [
         {"method": m.name, **p["settings"], **{key: p.get(key) for key in keys}} for m in found.methods for p in m.curve
     ]
-
-
-def _told(m: Method) -> str:
-    return ", ".join(f"{key.rpartition('.')[2]}={value:g}" for key, value in m.chosen) or "–"
 
 
 def _std(values: Sequence[float]) -> float:

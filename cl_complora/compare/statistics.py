@@ -96,8 +96,7 @@ def _matrix(results: dict) -> np.ndarray:
 def _transfer(results: dict) -> list[float]:
     if results["transfer"] is None:  # of a method that sees every task at once
         return [float("nan")] * (len(results["tasks"]) - 1)
-    trained = _matrix(results)[1:]
-    return [trained[:j, j].mean() for j in range(1, trained.shape[1])]
+    return metrics.transfer(_matrix(results))
 
 
 _VALUES = {

@@ -6,21 +6,15 @@ import csv
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from ..config.source import CoopSource, ManifestSource
 from ..errors import UserError
-from .sources import Item
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from .pixels import Pixels
+from .sources import Files, Item
 
 _SPLITS = {"train": "train", "training": "train", "test": "test", "val": "validation", "validation": "validation"}
 
 
-class Listed:
+class Listed(Files):
     """Images by split, as a file lists them.
 
     Args:
@@ -49,20 +43,6 @@ class Listed:
             return (self.root / key).stat().st_size
         except OSError as error:
             raise UserError(f"{self.root / key}: {error.strerror or error}") from None
-
-    def stamp(self, item: Item) -> int:
-        """When the file was last written."""
-        return (self.root / item.key).stat().st_mtime_ns
-
-    def load(self, items: Sequence[Item], pixels: Pixels) -> Tensor:
-        """Decode, resize and crop the images.
-
-        Raises:
-            UserError: naming the file that cannot be decoded.
-        """
-        import torch
-
-        return torch.stack([pixels.read(self.root / item.key) for item in items])
 
 
 def open_manifest(config: ManifestSource, folder: Path) -> Listed:

@@ -72,7 +72,27 @@ def open_source(config: SourceConfig, folder: Path) -> Source:
     return _OPENERS[config.kind](config, folder)
 
 
-class Folder:
+class Files:
+    """The part that every source of separate files has in common: keys are paths below ``root``."""
+
+    root: Path
+
+    def stamp(self, item: Item) -> int:
+        """When the file was last written, which tells another picture of the same size."""
+        return (self.root / item.key).stat().st_mtime_ns
+
+    def load(self, items: Sequence[Item], pixels: Pixels) -> Tensor:
+        """Decode, resize and crop the images.
+
+        Raises:
+            UserError: naming the file that cannot be decoded.
+        """
+        import torch
+
+        return torch.stack([pixels.read(self.root / item.key) for item in items])
+
+
+class Folder(Files):
     """Images in class folders; class names are the folder names with ``_`` read as a space, or ImageNet's words."""
 
     prompts: list[str] | None = None
@@ -112,31 +132,15 @@ class Folder:
             keys = sorted(keys[:cut] if split == "train" else keys[cut:])
         return [Item(label, key, (self.root / key).stat().st_size) for key in keys]
 
-    def stamp(self, item: Item) -> int:
-        """When the file was last written, which tells another picture of the same size."""
-        return (self.root / item.key).stat().st_mtime_ns
-
-    def load(self, items: Sequence[Item], pixels: Pixels) -> Tensor:
-        """Decode, resize and crop the images.
-
-        Raises:
-            UserError: naming the file that cannot be decoded.
-        """
-        import torch
-
-        return torch.stack([pixels.read(self.root / item.key) for item in items])
-
 
 def _imagenet_names(root: Path, folders: Sequence[str]) -> list[str]:
-    """open_clip's names of the 1000 synsets, two of which it gives twice."""
+    """The words of the 1000 synsets, by sorted place."""
     if len(folders) != 1000 or not all(re.fullmatch(r"n\d{8}", name) for name in folders):
         raise UserError(f"{root}: names: imagenet needs the 1000 folders n01440764 … n15075141, found {len(folders)}")
-    from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
+    from .registry.names import imagenet
 
-    return [_TWICE.get(index, name) for index, name in enumerate(IMAGENET_CLASSNAMES)]
+    return imagenet([str(place) for place in range(len(folders))])
 
-
-_TWICE = {744: "projectile", 836: "sunglass"}
 
 _NAMES = {
     "folders": lambda root, folders: [name.replace("_", " ") for name in folders],
