@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class UserError(Exception):
     """Bad input told in one line per fault (file, line, key, value and what is allowed).
@@ -14,3 +16,10 @@ class UserError(Exception):
     def __init__(self, message: str, more: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.messages: tuple[str, ...] = (message, *more)
+
+
+def raise_all(faults: Sequence[str]) -> None:
+    """Raise the faults as one error, each once, where there are any."""
+    if faults:
+        first, *more = dict.fromkeys(faults)
+        raise UserError(first, tuple(more))

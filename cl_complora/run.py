@@ -89,6 +89,8 @@ def run(
     started = time.perf_counter()
     progress = progress or Quiet()
     plans = planning.plan(scenario, seed)
+    for line in plans.skipped:
+        progress.message(f"skipped: {line}")
     folder = RunDir.of(out, scenario.value.name, strategy.value.name, seed, variant)
     chosen = _device(device)
 
@@ -382,6 +384,7 @@ class _Stage:
             **metrics.so_far(rows),
             **({} if self.strategy.training.stream != "joint" else {"transfer": math.nan}),  # no task is unseen
             "retention": {name: metrics.retention(values) for name, values in zero_shot.items()},
+            "skipped": list(self.plans.skipped),
             "tasks_detail": [record.detail for record in records[1:]],
             "status": "done" if done else "running",
             "software": software(),

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import UserError
+from ..errors import UserError, raise_all
 from ..version import __version__
 from .comparing import compare
 from .data import data
@@ -117,8 +117,7 @@ def check(files: Annotated[list[str], typer.Argument(help="Scenario or strategy 
             typer.echo(f"{file}: {_check(file)}")
         except UserError as error:
             faults += error.messages
-    if faults:
-        raise UserError(faults[0], tuple(faults[1:]))
+    raise_all(faults)
 
 
 def _check(file: str) -> str:
@@ -139,7 +138,8 @@ def _check(file: str) -> str:
     located = load_scenario(file)
     plans = plan(located, located.value.seeds[0])
     images = sum(len(p.train) for p in plans.tasks)
-    return f"scenario '{located.value.name}' is fine ({len(plans.tasks)} tasks, {images} training images)"
+    told = f"scenario '{located.value.name}' is fine ({len(plans.tasks)} tasks, {images} training images)"
+    return "\n".join([told, *(f"  skipped: {line}" for line in plans.skipped)])
 
 
 @app.command("list")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import UserError
+from ..errors import UserError, raise_all
 
 data = typer.Typer(no_args_is_help=True, help="Check a scenario's pictures; look after the cache of decoded ones.")
 
@@ -29,8 +29,7 @@ def check(
         for line in report.lines:
             typer.echo(line)
         faults += report.faults
-    if faults:
-        raise UserError(faults[0], tuple(faults[1:]))
+    raise_all(faults)
 
 
 @data.command()
@@ -53,8 +52,7 @@ def prepare(scenario: Annotated[str, typer.Argument(help="Scenario file or name.
             fetch(source.name, root)
         except UserError as error:
             faults += error.messages
-    if faults:
-        raise UserError(faults[0], tuple(faults[1:]))
+    raise_all(faults)
 
 
 @data.command()

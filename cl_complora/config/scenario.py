@@ -151,6 +151,8 @@ class Scenario(Section):
     prompts: Annotated[list[Template], Field(min_length=1)] = DEFAULT_PROMPTS
     test_limit: Count | None = None
     augment: Augmentation = Augmentation()
+    broken: Literal["refuse", "skip"] = "refuse"
+    """A picture that cannot be read ends the run, or is named and left out before shots are drawn."""
     tasks: Annotated[list[Task], Field(min_length=1)]
     zero_shot: list[ZeroShotSet] = []
     reference: ReferenceSet | None = None

@@ -48,18 +48,17 @@ def size(items: Sequence[Item], pixels: Pixels) -> int:
     return len(items) * 3 * height * width
 
 
-def file_of(source: Source, items: Sequence[Item], pixels: Pixels, folder: Path) -> Path:
-    """The cache file of these images."""
-    stamp = getattr(source, "stamp", lambda item: None)
+def file_of(source: Source, items: Sequence[Item], pixels: Pixels | None, folder: Path) -> Path:
+    """The cache file of these images decoded, or, for no pixels, of the list of those that cannot be."""
     made_of = {
         # How images are drawn or decoded may change with the version.
         "version": __version__,
-        "source": f"{type(source).__name__} {getattr(source, 'root', getattr(source, 'domain', ''))}",
+        "source": source.origin,
         "pixels": str(pixels),
-        "images": [(item.key, item.size, stamp(item)) for item in items],
+        "images": [(item.key, item.size, source.stamp(item)) for item in items],
     }
     digest = hashlib.sha256(json.dumps(made_of, ensure_ascii=False).encode()).hexdigest()
-    return folder / f"{digest[:32]}.npy"
+    return folder / f"{digest[:32]}{'.npy' if pixels else '.json'}"
 
 
 def load_cached(source: Source, items: Sequence[Item], pixels: Pixels) -> Tensor:
@@ -122,15 +121,18 @@ def _make(path: Path, source: Source, items: Sequence[Item], pixels: Pixels) -> 
 
 def usage() -> tuple[int, int]:
     """(files, bytes) in the cache."""
-    folder = cache_folder()
-    sizes = [path.stat().st_size for path in folder.glob("*.npy")] if folder is not None and folder.is_dir() else []
+    sizes = [path.stat().st_size for path in _files()]
     return len(sizes), sum(sizes)
 
 
 def clear() -> int:
     """Delete every cached image; a run that reads some now keeps what it has. Returns the number of files."""
-    folder = cache_folder()
-    files = list(folder.glob("*.npy")) if folder is not None and folder.is_dir() else []
+    files = _files()
     for path in files:
         path.unlink(missing_ok=True)
     return len(files)
+
+
+def _files() -> list[Path]:
+    folder = cache_folder()
+    return [*folder.glob("*.npy"), *folder.glob("*.json")] if folder is not None and folder.is_dir() else []

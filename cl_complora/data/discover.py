@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..config.source import FolderSource
 from ..errors import UserError
+from .readable import Readable
 from .sources import Source, open_source
 
 MOST_SHOTS = 16
 TEST_LIMIT = 500
+# More pictures than so many in a folder are not opened to look for broken ones: that is work of minutes.
+OPENED = 5000
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class _Found:
     smallest: int
     train: int
     test: int
+    broken: tuple[str, ...]
 
 
 def describe(folders: Sequence[Path], output: Path, shots: int | None = None) -> tuple[str, list[str]]:
@@ -64,9 +69,11 @@ def describe(folders: Sequence[Path], output: Path, shots: int | None = None) ->
         'prompts: ["a photo of a {}."]    # what a class is called in; a task can have its own',
         "augment: {crop: [0.7, 1.0], flip: false}    # flip: true where a mirrored picture is still the same class",
         f"test_limit: {TEST_LIMIT}    # test images a task at most",
-        "tasks:",
     ]
-    notes = []
+    notes = [f"cannot be read, and is left out: {line}" for f in found for line in f.broken]
+    if notes:
+        lines.append(f"broken: skip    # {len(notes)} pictures cannot be read; refuse stops a run that would use one")
+    lines.append("tasks:")
     for f in found:
         where = json.dumps(os.path.relpath(f.root.resolve(), base), ensure_ascii=False)
         size = f"{len(f.source.class_names)} classes, {f.train} training and {f.test} test images"
@@ -118,21 +125,25 @@ def _has_pictures(folder: Path) -> bool:
 def _look(root: Path, name: str) -> _Found:
     source = open_source(FolderSource(kind="folder", root=str(root.resolve())), Path("."))
     train, test = source.items("train"), source.items("test")
+    broken: list[str] = []
+    if len(train) + len(test) <= OPENED:
+        readable = Readable(source)
+        train, test, broken = readable.items("train"), readable.items("test"), readable.skipped
     counts = [0] * len(source.class_names)
     for item in train:
         counts[item.label] += 1
     empty = [name for name, count in zip(source.class_names, counts, strict=True) if count == 0]
     if empty:
-        raise UserError(
-            f"{root}: class {empty[0]!r} has no training images; a class needs at least two pictures in all"
-        )
+        problem = f"{root}: class {empty[0]!r} has no training images; a class needs at least two pictures in all"
+        raise UserError(problem, tuple(broken))
     if not test:
         raise UserError(f"{root}: has no test images")
-    return _Found(name, root, source, min(counts), len(train), len(test))
+    return _Found(name, root, source, min(counts), len(train), len(test), tuple(broken))
 
 
 def _name(text: str, otherwise: str) -> str:
-    """Text as a name that a scenario takes."""
+    """Text as a name that a scenario takes: letters without their accents."""
+    text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9 ._+-]+", "-", text).strip(" ._+-")[:60] or otherwise
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
+import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -51,8 +52,10 @@ class Pixels:
                 with Image.open(file) as image:
                     if image.width * image.height > MAX_PIXELS:
                         raise ValueError(f"{image.width} × {image.height} pixels; at most {MAX_PIXELS} are read")
-                    return self.fit(ImageOps.exif_transpose(image).convert("RGB"))
-        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError, Warning) as error:
+                    return self.fit(_rgb(ImageOps.exif_transpose(image)))
+        except UnidentifiedImageError:
+            raise UserError(f"{name}: cannot be read as an image: it is empty or of no known format") from None
+        except Exception as error:  # decoders raise whatever a hostile file leads them to
             raise UserError(f"{name}: cannot be read as an image: {' '.join(str(error).split())}") from None
 
     def fit(self, image: Image.Image) -> Tensor:
@@ -79,6 +82,16 @@ class Pixels:
         ratios = (height / target_height, width / target_width)
         ratio = min(ratios) if self.resize == "shortest" else max(ratios)
         return max(1, round(width / ratio)), max(1, round(height / ratio))
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Any mode as RGB; of more than eight bits a channel the eight high ones, where Pillow would clip to white."""
+    if image.mode == "F":
+        raise ValueError("floating-point pixels, whose range is not known")
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        image = Image.fromarray((values >> 8 if values.max() > 255 else values).clip(0, 255).astype(np.uint8))
+    return image.convert("RGB")
 
 
 def _centre(image: Image.Image, width: int, height: int, fill: int) -> Image.Image:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from ..config.loading import Located
 from ..config.scenario import DEFAULT_PROMPTS, Augmentation, ReferenceSet, Scenario, Task, ZeroShotSet
-from ..errors import UserError
+from ..errors import UserError, raise_all
 from ..files import write_text
+from .readable import Readable
 from .sampling import SAMPLERS, Draw, TooFew, listed
 from .sources import Item, Source, open_source
 
@@ -61,11 +62,17 @@ class Plan:
 
 @dataclass(frozen=True)
 class Plans:
-    """The plans of a whole scenario for one seed."""
+    """The plans of a whole scenario for one seed.
+
+    Attributes:
+        tasks, zero_shot, reference: the plans.
+        skipped: a line for every picture that was left out because it cannot be read (``broken: skip``).
+    """
 
     tasks: tuple[Plan, ...]
     zero_shot: tuple[Plan, ...]
     reference: Plan | None = None
+    skipped: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Plan]:
         """All plans, tasks first."""
@@ -92,11 +99,11 @@ def plan(located: Located[Scenario], seed: int) -> Plans:
             plans[path[0]] += [made] if made is not None else []
         except UserError as error:
             faults += error.messages
-    if faults:
-        raise UserError(faults[0], tuple(dict.fromkeys(faults[1:])))
+    raise_all(faults)
     if scenario.protocol == "domain-incremental":
         _check_same_classes(located, plans["tasks"])
-    return Plans(tuple(plans["tasks"]), tuple(plans["zero_shot"]), *plans["reference"])
+    skipped = [line for source in opened.values() for line in getattr(source, "skipped", ())]
+    return Plans(tuple(plans["tasks"]), tuple(plans["zero_shot"]), *(plans["reference"] or [None]), tuple(skipped))
 
 
 def _open(located: Located[Scenario], entry: Task | ZeroShotSet | ReferenceSet, path: tuple) -> Source:
@@ -110,7 +117,7 @@ def _open(located: Located[Scenario], entry: Task | ZeroShotSet | ReferenceSet, 
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(located.fault(path, f"two classes are both called {twice!r}"))
-    return source
+    return Readable(source) if located.value.broken == "skip" else source
 
 
 def _classes(located: Located[Scenario], task: Task, source: Source, path: tuple) -> list[int]:

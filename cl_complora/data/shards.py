@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..config.source import ShardsSource
 from ..errors import UserError
-from .sources import IMAGE_SUFFIXES, Item
+from .sources import IMAGE_SUFFIXES, Item, Pictures
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .pixels import Pixels
 
 
-class Shards:
+class Shards(Pictures):
     """``<key>.jpg`` beside ``<key>.cls`` (a number or a name) or ``<key>.json`` (with ``label``) in tar files.
 
     Nothing is extracted: a member is read from its archive, whatever its name.
@@ -96,21 +96,12 @@ class Shards:
         path, _ = self._members[item.key]
         return f"{path} {path.stat().st_mtime_ns}"
 
-    def load(self, items: Sequence[Item], pixels: Pixels) -> Tensor:
-        """Read the members and decode them.
-
-        Raises:
-            UserError: naming the member that cannot be decoded.
-        """
-        import torch
-
-        decoded = []
-        for item in items:
-            path, member = self._members[item.key]
-            with path.open("rb") as file:
-                file.seek(member.offset_data)
-                decoded.append(pixels.decode(io.BytesIO(file.read(member.size)), item.key))
-        return torch.stack(decoded)
+    def picture(self, item: Item, pixels: Pixels) -> Tensor:
+        """One member of a shard."""
+        path, member = self._members[item.key]
+        with path.open("rb") as file:
+            file.seek(member.offset_data)
+            return pixels.decode(io.BytesIO(file.read(member.size)), item.key)
 
 
 def open_shards(config: ShardsSource, folder: Path) -> Shards:

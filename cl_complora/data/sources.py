@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from ..config.source import (
     SourceConfig,
     WorldSource,
 )
-from ..errors import UserError
+from ..errors import UserError, raise_all
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,8 +57,15 @@ class Source(Protocol):
     class_names: list[str]
     prompts: list[str] | None
 
+    @property
+    def origin(self) -> str:
+        """What tells this source's pictures from others of the same key and size."""
+
     def items(self, split: str) -> list[Item]:
         """All images of ``train``, ``test`` or, where there is one, ``validation``, in a fixed order."""
+
+    def stamp(self, item: Item) -> int | str | None:
+        """What changes when a picture is exchanged for another of the same size; None where there is no file."""
 
     def load(self, items: Sequence[Item], pixels: Pixels) -> Tensor:
         """``N × 3 × H × W`` uint8, after the model's deterministic resize and crop."""
@@ -72,8 +80,46 @@ def open_source(config: SourceConfig, folder: Path) -> Source:
     return _OPENERS[config.kind](config, folder)
 
 
-class Files:
-    """The part that every source of separate files has in common: keys are paths below ``root``."""
+class Pictures(ABC):
+    """The part that every source of pictures has in common: each is decoded by itself."""
+
+    @property
+    def origin(self) -> str:
+        """The kind of source and, where there is one, the folder or domain that its keys are found in."""
+        return f"{type(self).__name__} {getattr(self, 'root', '')}"
+
+    def stamp(self, item: Item) -> int | str | None:
+        """None: nothing can change."""
+        return None
+
+    @abstractmethod
+    def picture(self, item: Item, pixels: Pixels) -> Tensor:
+        """One image, decoded, resized and cropped.
+
+        Raises:
+            UserError: naming the file that cannot be decoded.
+        """
+
+    def load(self, items: Sequence[Item], pixels: Pixels) -> Tensor:
+        """Decode, resize and crop the images.
+
+        Raises:
+            UserError: naming every file that cannot be decoded.
+        """
+        import torch
+
+        decoded, faults = [], []
+        for item in items:
+            try:
+                decoded.append(self.picture(item, pixels))
+            except UserError as error:
+                faults += error.messages
+        raise_all(faults)
+        return torch.stack(decoded)
+
+
+class Files(Pictures):
+    """Separate files: keys are paths below ``root``."""
 
     root: Path
 
@@ -81,15 +127,9 @@ class Files:
         """When the file was last written, which tells another picture of the same size."""
         return (self.root / item.key).stat().st_mtime_ns
 
-    def load(self, items: Sequence[Item], pixels: Pixels) -> Tensor:
-        """Decode, resize and crop the images.
-
-        Raises:
-            UserError: naming the file that cannot be decoded.
-        """
-        import torch
-
-        return torch.stack([pixels.read(self.root / item.key) for item in items])
+    def picture(self, item: Item, pixels: Pixels) -> Tensor:
+        """As in the base class."""
+        return pixels.read(self.root / item.key)
 
 
 class Folder(Files):

@@ -44,7 +44,9 @@ def verify(scenario: str, seed: int = 0) -> Report:
         return report  # what is missing is told for every data set at once, and nothing can be drawn yet
     pixels = Pixels((32, 32))
     total = 0
-    for chosen in plan(located, seed):
+    plans = plan(located, seed)
+    report.lines += [f"skipped: {line}" for line in plans.skipped]
+    for chosen in plans:
         items = (*chosen.train, *chosen.validation, *chosen.test)
         broken = [fault for item in dict.fromkeys(items) if (fault := _fault(chosen, item, pixels))]
         report.faults += broken

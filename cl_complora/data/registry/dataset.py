@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError
-from ..sources import SPLITS, Item
+from ..sources import SPLITS, Item, Pictures
 from .names import Words, spaced
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def place(root: Path, alternatives: str) -> Path | None:
     return next((root / path for path in alternatives.split("|") if (root / path).exists()), None)
 
 
-class Registered:
+class Registered(Pictures):
     """A data set of the registry as a ``Source``; its test split is listed at once, the training split when asked for.
 
     Raises:
@@ -116,22 +116,13 @@ class Registered:
         """When a file was last written; pictures in a block are told by their place alone."""
         return None if self._in_block else (self.root / item.key).stat().st_mtime_ns
 
-    def load(self, items: Sequence[Item], pixels: Pixels) -> Tensor:
-        """Decode, resize and crop the images.
-
-        Raises:
-            UserError: naming the file that cannot be decoded.
-        """
-        import torch
-
-        return torch.stack([self._picture(item.key, pixels) for item in items])
-
-    def _picture(self, key: str, pixels: Pixels) -> Tensor:
+    def picture(self, item: Item, pixels: Pixels) -> Tensor:
+        """One image, of a file or out of the block."""
         if not self._in_block:
-            return pixels.read(self.root / key)
+            return pixels.read(self.root / item.key)
         from PIL import Image
 
-        split, _, index = key.partition("/")
+        split, _, index = item.key.partition("/")
         return pixels.fit(Image.fromarray(self._part(split).pictures[int(index)]).convert("RGB"))
 
     def _divided(self, keyed: list[tuple[int, str]], split: str) -> list[tuple[int, str]]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...errors import UserError
-from ..sources import Item
+from ..sources import Item, Pictures
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +29,7 @@ def domain_names() -> list[str]:
     return [GENERAL, *DOMAINS]
 
 
-class World:
+class World(Pictures):
     """Images drawn on demand; every one is a function of (domain, class, split, number) alone."""
 
     def __init__(self, domain: str) -> None:
@@ -50,6 +49,11 @@ class World:
             hint = f"did you mean '{close[0]}'? " if close else ""
             raise UserError(f"no domain named {domain!r}; {hint}there are {', '.join(domain_names())}")
 
+    @property
+    def origin(self) -> str:
+        """The domain."""
+        return f"World {self.domain}"
+
     def items(self, split: str) -> list[Item]:
         """Every image of a split."""
         return [
@@ -58,20 +62,16 @@ class World:
             for number in range(self.pool.get(split, 0))
         ]
 
-    def load(self, items: Sequence[Item], pixels: Pixels) -> Tensor:
-        """Draw the images; a model of another input size gets them resized like any file."""
+    def picture(self, item: Item, pixels: Pixels) -> Tensor:
+        """Draw one image; a model of another input size gets it resized like any file."""
         import torch
         from PIL import Image
 
-        drawn = []
-        for item in items:
-            split, label, number = item.key.split("/")
-            image = self._draw(int(label), int(number), split)
-            if image.shape[:2] == pixels.size:
-                drawn.append(torch.from_numpy(image).permute(2, 0, 1))
-            else:
-                drawn.append(pixels.fit(Image.fromarray(image)))
-        return torch.stack(drawn).contiguous()
+        split, label, number = item.key.split("/")
+        image = self._draw(int(label), int(number), split)
+        if image.shape[:2] == pixels.size:
+            return torch.from_numpy(image).permute(2, 0, 1)
+        return pixels.fit(Image.fromarray(image))
 
     def _draw(self, label: int, number: int, split: str):
         if self.domain == GENERAL:

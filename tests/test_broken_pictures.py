@@ -1,0 +1,123 @@
+"""Folders as they are found in the world: every mode and format of picture, odd names, some files cut off."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cl_complora.config import load_scenario
+from cl_complora.data.cache import usage
+from cl_complora.data.discover import describe
+from cl_complora.data.pixels import Pixels
+from cl_complora.data.planning import plan
+from cl_complora.errors import UserError
+
+COLOURS = {"Große Katze": (200, 50, 50), "<b>x": (50, 200, 50), "日本 語": (50, 50, 200)}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Three classes of nine pictures; of each one is cut off, and of the first another is empty."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CL_COMPLORA_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        where = tmp_path / "My Bilder ünï" / name
+        where.mkdir(parents=True)
+        noisy = np.clip(np.array(colour) + rng.normal(0, 30, (60, 70, 3)), 0, 255).astype(np.uint8)
+        image = Image.fromarray(noisy)
+        image.convert("L").save(where / "grey one.JPG")
+        image.convert("CMYK").save(where / "print.JPEG")
+        image.convert("P").save(where / "palette.PNG")
+        image.convert("LA").save(where / "see through.Png")
+        image.save(where / "anim.GIF", save_all=True, append_images=[image.rotate(90)])
+        image.convert("RGBA").save(where / "ü.webp")
+        turned = Image.Exif()
+        turned[0x0112] = 6
+        image.save(where / "turned.jpg", exif=turned)
+        Image.fromarray(noisy[..., 0].astype(np.uint16) * 256).save(where / "sixteen.png")
+        image.save(where / "cut off.JPG")
+        whole = (where / "cut off.JPG").read_bytes()
+        (where / "cut off.JPG").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "My Bilder ünï" / "Große Katze" / "empty.jpeg").write_bytes(b"")
+    return tmp_path
+
+
+def scenario_of(folder, broken):
+    text, notes = describe([folder / "My Bilder ünï"], folder / "mine.yaml")
+    (folder / "mine.yaml").write_text(text.replace("broken: skip", f"broken: {broken}"))
+    return notes
+
+
+def test_init_names_them_and_leaves_them_out(folder):
+    notes = scenario_of(folder, "skip")
+    assert [("cut off.JPG" in note, "empty.jpeg" in note) for note in notes[:4]].count((True, False)) == 3
+    assert sum("empty.jpeg: cannot be read as an image: it is empty" in note for note in notes) == 1
+    assert notes[-1].startswith("My Bilder uni: 3 classes, ")
+    scenario = load_scenario("mine.yaml")
+    assert scenario.value.broken == "skip" and scenario.value.tasks[0].name == "My Bilder uni"
+    plans = plan(scenario, 0)
+    used = {item.key for chosen in plans.tasks for item in (*chosen.train, *chosen.test)}
+    assert len(plans.skipped) == 4 and not any("cut off" in key or "empty" in key for key in used)
+    assert usage()[0] > 0  # found once for all runs
+    assert plan(scenario, 0).skipped == plans.skipped
+
+
+def test_a_picture_that_was_mended_is_found_again(folder):
+    scenario_of(folder, "skip")
+    broken = folder / "My Bilder ünï" / "<b>x" / "cut off.JPG"
+    (broken.parent / "turned.jpg").rename(broken)
+    assert len(plan(load_scenario("mine.yaml"), 0).skipped) == 3
+
+
+def test_without_a_cache_they_are_looked_at_anew(folder, monkeypatch):
+    monkeypatch.setenv("CL_COMPLORA_CACHE", "off")
+    scenario_of(folder, "skip")
+    assert len(plan(load_scenario("mine.yaml"), 0).skipped) == 4 and not (folder / "cache").exists()
+
+
+def words(*arguments):
+    done = subprocess.run([sys.executable, "-m", "cl_complora", *arguments], capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_whole_way(folder):
+    scenario_of(folder, "skip")
+    quick = ("--set", "training.steps=2", "--set", "zero_shot.0.images=10", "-s", "lora")
+    code, out, err = words("run", "mine.yaml", *quick)
+    assert code == 0 and out.count("skipped: ") == 4 and "empty.jpeg" in out and "Traceback" not in err
+    code, out, err = words("predict", "runs/mine/lora/seed0", "My Bilder ünï", "--top", "1")
+    assert code == 1 and len(out.splitlines()) == 24 and err.count("cannot be read as an image") == 4
+    code, out, _ = words("check", "mine.yaml")
+    assert code == 0 and out.count("skipped: ") == 4
+
+    scenario_of(folder, "refuse")
+    code, out, err = words("run", "mine.yaml", *quick, "--out", "refused", "--set", "shots=all")
+    assert code == 2 and "Traceback" not in err and "cannot be read as an image" in err
+    assert all(line.startswith("error: ") for line in err.splitlines())
+    assert not (folder / "refused" / "mine" / "lora" / "seed0" / "results.json").exists()
+
+
+def test_every_broken_picture_of_a_part_is_named_at_once(folder):
+    scenario_of(folder, "refuse")
+    chosen = plan(load_scenario("mine.yaml", ["shots=all"]), 0).tasks[0]
+    with pytest.raises(UserError) as told:
+        chosen.source.load([*chosen.train, *chosen.test], Pixels((32, 32)))
+    assert len(told.value.messages) == 4
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path):
+    """Pillow's own conversion makes them white."""
+    values = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    Image.fromarray((values >> 8).astype(np.uint8)).save(tmp_path / "flat.png")
+    pixels = Pixels((64, 64))
+    assert torch.equal(pixels.read(tmp_path / "deep.png"), pixels.read(tmp_path / "flat.png"))
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "float.tiff")
+    with pytest.raises(UserError, match="floating-point pixels"):
+        pixels.read(tmp_path / "float.tiff")
