@@ -53,6 +53,20 @@ def transfer(accuracy: ArrayLike, zero_shot_row: bool = True) -> list[float]:
     return [float(p[:j, j].mean()) for j in range(1, p.shape[1])]
 
 
+def of_independent(rows: ArrayLike) -> dict[str, float]:
+    """The keys of :func:`summarize` where every task started from the pretrained weights.
+
+    There is one model a task: ``last`` is the mean accuracy of each on its own task, and what compares tasks along a
+    stream is not defined.
+
+    Args:
+        rows: the first t+1 rows (zero-shot row first) of a (T+1, T) matrix.
+    """
+    own = np.diagonal(np.asarray(rows, dtype=float)[1:])
+    undefined = dict.fromkeys(("transfer", "average", "last", "forgetting", "bwt"), float("nan"))
+    return undefined | {"last": _mean(own.tolist())}
+
+
 def forgetting(accuracy: ArrayLike, zero_shot_row: bool = True) -> list[float]:
     """Per task j: max_{i ≥ j} p[i][j] − p[T][j] (0 for the last task)."""
     p = _rows(accuracy, zero_shot_row)
@@ -72,6 +86,11 @@ def retention(values: Sequence[float]) -> float:
         values: fractions [before, after task 1, …, after task T].
     """
     return 100.0 * (float(values[-1]) - float(values[0]))
+
+
+def mean_retention(values: Sequence[float]) -> float:
+    """As :func:`retention` where every value after the first is of another model: their mean minus the first."""
+    return 100.0 * (_mean(values[1:]) - float(values[0]))
 
 
 def interval(accuracy: float, images: int) -> tuple[float, float]:

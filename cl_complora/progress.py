@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -69,7 +70,7 @@ class _Shared:
 
     def evaluated(self, index: int, row: Sequence[float], zero_shot: dict[str, float]) -> None:
         """A row of the matrix in one line."""
-        done = " ".join(f"{100 * value:5.1f}" for value in row)
+        done = " ".join("    –" if math.isnan(value) else f"{100 * value:5.1f}" for value in row)
         held_out = "  ".join(f"{name} {100 * value:.1f}" for name, value in zero_shot.items())
         label = self.name if index else "zero-shot"
         self.console.print(f"{label:>14}  {done}  | {held_out}", markup=False, highlight=False, soft_wrap=True)

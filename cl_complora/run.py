@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -192,7 +194,6 @@ class _Stage:
 
         from .clip.classifier import ClipClassifier
         from .clip.slots import open_slots
-        from .engine.build import build_adapter, build_plugins, check_fits
 
         torch.manual_seed(self.seed)
         loaded = self.loaded
@@ -207,24 +208,35 @@ class _Stage:
         # Every strategy computes with the same modules, whether it adapts low-rank or not.
         open_slots(self.model.clip)
         self.model.to(self.device).eval()
-        self.adapter = build_adapter(self.strategy.adapter, self.seed)
-        check_fits(self.strategy, self.adapter, self.model)
-        self.plugins = build_plugins(self.strategy, self.adapter, self.seed, plugin_folder)
+        self.plugin_folder = plugin_folder
+        self._open_strategy()
+        if self.scenario.independent and self.strategy.training.stream != "sequential":
+            raise UserError(
+                f"strategy '{self.strategy.name}': training.stream: {self.strategy.training.stream} trains tasks "
+                f"together, which scenario '{self.scenario.name}' (independent: true) keeps apart"
+            )
         if self.plans.reference is None and any(getattr(plugin, "needs_reference", False) for plugin in self.plugins):
             raise UserError(
                 f"scenario '{self.scenario.name}' has no reference set, which strategy '{self.strategy.name}' needs; "
                 "add reference: {source: …, images: …} to the scenario"
             )
 
+    def _open_strategy(self) -> None:
+        """Adapter and plugins as they are before the first task."""
+        from .engine.build import build_adapter, build_plugins, check_fits
+
+        self.adapter = build_adapter(self.strategy.adapter, self.seed)
+        check_fits(self.strategy, self.adapter, self.model)
+        self.plugins = build_plugins(self.strategy, self.adapter, self.seed, self.plugin_folder)
+
     def go_on(self, records: list[_Record]) -> None:
         """Measure and train what is missing; every finished task is on disk before the next begins."""
-        from .engine.state import meet_plugins
         from .report.tensorboard import BoardWriter
 
         loss_classes = self.strategy.training.classes
         data = stream.load(self.plans, self.scenario.protocol, self.loaded.pixels, loss_classes)
         self._warn_of_cut_prompts(data)
-        meet_plugins(self.plugins, self.model, data)
+        before_each = self._starting(data)
         self._restore(records, data)
         with BoardWriter(self.folder.tensorboard, [t.name for t in data.tasks], self.strategy.training.steps) as board:
             for index, record in enumerate(records):
@@ -232,11 +244,28 @@ class _Stage:
             if not records:
                 records.append(self._zero_shot_row(data))
                 self._save(0, records, board)
-            strategy = self._avalanche_strategy()
             for task in data.tasks[len(records) - 1 :]:
+                strategy = before_each()
                 records.append(self._train(strategy, task, data))
                 self._save(len(records) - 1, records, board)
         write_json(self.folder.results, self.results(records))
+
+    def _starting(self, data: stream.StreamData) -> Callable[[], ClipStrategy]:
+        """What to call before each task: it returns the strategy that goes on, or, for independent tasks, a new one."""
+        from .engine.state import meet_plugins
+
+        meet_plugins(self.plugins, self.model, data)
+        if not self.scenario.independent:
+            return cache(self._avalanche_strategy)
+        pretrained = {name: value.clone() for name, value in self.model.clip.state_dict().items()}
+
+        def anew() -> ClipStrategy:
+            self.model.clip.load_state_dict(pretrained)
+            self._open_strategy()
+            meet_plugins(self.plugins, self.model, data)
+            return self._avalanche_strategy()
+
+        return anew
 
     def _warn_of_cut_prompts(self, data: stream.StreamData) -> None:
         spaces = [task.space for task in data.tasks] + [space for _, space in data.zero_shot.values()]
@@ -251,10 +280,12 @@ class _Stage:
         from .engine.state import load_delta, restore_plugins
 
         done = data.tasks[: len(records) - 1]
+        self.progress.message(f"going on after task {len(done)} of {len(data.tasks)} ({done[-1].name})")
+        if self.scenario.independent:
+            return
         deltas = [load_delta(self.folder.delta(task.index, task.name)) for task in done]
         self.adapter.restore(self.model, deltas, [record.adapter_state for record in records[1:]])
         restore_plugins(self.plugins, self.folder, done, self.device)
-        self.progress.message(f"going on after task {len(done)} of {len(data.tasks)} ({done[-1].name})")
 
     def _avalanche_strategy(self) -> ClipStrategy:
         from .engine.schedule import CurvePlugin, SchedulePlugin, optimizer_factory
@@ -298,7 +329,7 @@ class _Stage:
         stored = save_delta(delta)
         write_bytes(self.folder.delta(task.index, task.name), stored)
         held = save_plugins(self.plugins, self.folder, task)
-        row, zero_shot, eval_seconds = self._measure(data)
+        row, zero_shot, eval_seconds = self._measure(data, task if self.scenario.independent else None)
         overlaps = [g["protected_overlap"] for g in geometry.values() if "protected_overlap" in g]
         detail = {
             "name": task.name,
@@ -332,7 +363,10 @@ class _Stage:
         self.progress.evaluated(0, row, zero_shot)
         return _Record(row, zero_shot, {"eval_seconds": seconds})
 
-    def _measure(self, data: stream.StreamData) -> tuple[list[float], dict[str, float], float]:
+    def _measure(
+        self, data: stream.StreamData, only: stream.TaskData | None = None
+    ) -> tuple[list[float], dict[str, float], float]:
+        """Row of the matrix (NaN but for ``only``, where it is given), zero-shot accuracies and seconds."""
         from .clip.evaluate import accuracy
 
         began = time.perf_counter()
@@ -340,7 +374,7 @@ class _Stage:
             return [float("nan")] * len(data.tasks), dict.fromkeys(data.zero_shot, float("nan")), 0.0
         parts = [task.test if self.scenario.measure == "test" else task.validation for task in data.tasks]
         row = [
-            accuracy(self.model, part.pixels, part.labels, task.space)
+            accuracy(self.model, part.pixels, part.labels, task.space) if only is None or only is task else math.nan
             for task, part in zip(data.tasks, parts, strict=True)
         ]
         zero_shot = {
@@ -367,6 +401,7 @@ class _Stage:
         done = len(records) == len(self.plans.tasks) + 1
         rows = [record.row for record in records]
         zero_shot = {p.name: [record.zero_shot[p.name] for record in records] for p in self.plans.zero_shot}
+        kept = metrics.mean_retention if self.scenario.independent else metrics.retention
         device = self.device
         if device.startswith("cuda"):
             device = f"{device} ({torch.cuda.get_device_name(device)})"
@@ -381,9 +416,10 @@ class _Stage:
             "zero_shot_images": {p.name: len(p.test) for p in self.plans.zero_shot},
             "accuracy": rows,
             "zero_shot": zero_shot,
-            **metrics.so_far(rows),
+            "independent": self.scenario.independent,
+            **(metrics.of_independent(rows) if self.scenario.independent else metrics.so_far(rows)),
             **({} if self.strategy.training.stream != "joint" else {"transfer": math.nan}),  # no task is unseen
-            "retention": {name: metrics.retention(values) for name, values in zero_shot.items()},
+            "retention": {name: kept(values) for name, values in zero_shot.items()},
             "skipped": list(self.plans.skipped),
             "tasks_detail": [record.detail for record in records[1:]],
             "status": "done" if done else "running",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import open_clip
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import cl_complora.engine  # noqa: F401 - imports Avalanche with the warnings of its import silenced
 
@@ -123,3 +124,16 @@ def tiny_strategy(tmp_path_factory):
     path = tmp_path_factory.mktemp("strategy") / "quick.yaml"
     path.write_text(STRATEGY.format(name="quick"))
     return path
+
+
+def without_timings(results: dict) -> dict:
+    """results.json less what no two runs share."""
+    results = json.loads(json.dumps(results))
+    for detail in results["tasks_detail"]:
+        del detail["train_seconds"], detail["eval_seconds"], detail["peak_memory_bytes"]
+    return results
+
+
+def deltas_of(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """File name → tensors of every delta that a run left."""
+    return {path.name: load_file(path) for path in sorted((folder / "deltas").iterdir())}

@@ -6,13 +6,12 @@ import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import STRATEGY, paint
+from conftest import STRATEGY, deltas_of, paint, without_timings
 from safetensors.torch import load_file
 
 from cl_complora import metrics
@@ -28,17 +27,6 @@ from cl_complora.subspace import Keep, principal
 
 def go(scenario, strategy, out, **options):
     return run(load_scenario(str(scenario)), load_strategy(str(strategy)), out=out, **options)
-
-
-def without_timings(results: dict) -> dict:
-    results = json.loads(json.dumps(results))
-    for detail in results["tasks_detail"]:
-        del detail["train_seconds"], detail["eval_seconds"], detail["peak_memory_bytes"]
-    return results
-
-
-def deltas(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
-    return {path.name: load_file(path) for path in sorted((folder / "deltas").iterdir())}
 
 
 def same(a: dict, b: dict) -> bool:
@@ -73,7 +61,7 @@ def test_results_follow_the_interface(finished):
     assert {"python", "torch", "open_clip_torch", "avalanche-lib", "cl_complora"} <= set(results["software"])
 
 
-def test_protection_recomputed_from_the_stored_deltas(finished, tiny_files):
+def test_protection_recomputed_from_the_stored_deltas_of(finished, tiny_files):
     weights = load_file(tiny_files[1])
     for file in sorted((finished.folder / "deltas").iterdir()):
         delta = TaskDelta.from_tensors(load_file(file))
@@ -91,14 +79,14 @@ def test_protection_recomputed_from_the_stored_deltas(finished, tiny_files):
 def test_the_same_seed_twice_gives_the_same_results(finished, tmp_path, tiny_scenario, tiny_strategy):
     again = go(tiny_scenario, tiny_strategy, tmp_path)
     assert without_timings(again.results) == without_timings(finished.results)
-    assert same(deltas(again.folder), deltas(finished.folder))
+    assert same(deltas_of(again.folder), deltas_of(finished.folder))
     other = go(tiny_scenario, tiny_strategy, tmp_path, seed=1)
-    assert not same(deltas(other.folder), deltas(finished.folder))
+    assert not same(deltas_of(other.folder), deltas_of(finished.folder))
 
 
 def test_evaluation_changes_no_weight(finished, tmp_path, tiny_scenario, tiny_strategy):
     blind = go(tiny_scenario, tiny_strategy, tmp_path, evaluate=False)
-    assert same(deltas(blind.folder), deltas(finished.folder))
+    assert same(deltas_of(blind.folder), deltas_of(finished.folder))
     assert blind.results["last"] is None
 
 
@@ -106,7 +94,7 @@ def test_nothing_global_shifts_a_run(finished, tmp_path, tiny_scenario, tiny_str
     torch.manual_seed(12345)
     np.random.seed(5)
     torch.rand(17)
-    assert same(deltas(go(tiny_scenario, tiny_strategy, tmp_path).folder), deltas(finished.folder))
+    assert same(deltas_of(go(tiny_scenario, tiny_strategy, tmp_path).folder), deltas_of(finished.folder))
 
 
 def test_a_finished_run_is_read_not_repeated(finished, tiny_scenario, tiny_strategy):
@@ -139,7 +127,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(finished, tmp_path, tiny_sce
     resumed = go(tiny_scenario, tiny_strategy, tmp_path)
     assert resumed.reused == max(0, rows - 1)
     assert without_timings(resumed.results) == without_timings(finished.results)
-    assert same(deltas(resumed.folder), deltas(finished.folder))
+    assert same(deltas_of(resumed.folder), deltas_of(finished.folder))
 
 
 KILLED_AT_A_WRITE = """
@@ -197,7 +185,7 @@ def test_killed_at_any_write_a_run_ends_with_the_same_bits(tmp_path, tiny_scenar
     assert done.returncode == -9, done.stderr
     resumed = go(tiny_scenario, ewc_strategy, tmp_path / "cut")
     assert without_timings(resumed.results) == without_timings(whole.results)
-    assert resumed.results["status"] == "done" and same(deltas(resumed.folder), deltas(whole.folder))
+    assert resumed.results["status"] == "done" and same(deltas_of(resumed.folder), deltas_of(whole.folder))
     assert not list(resumed.folder.rglob("*.tmp"))
 
 
@@ -217,7 +205,7 @@ def test_a_resumed_run_repeats_the_decompositions_of_the_interrupted_one(
     with pytest.raises(_Stop):
         go(path, quick, tmp_path / "cut", progress=StopAfter(3))
     resumed = go(path, quick, tmp_path / "cut")
-    assert resumed.reused == 2 and same(deltas(resumed.folder), deltas(whole.folder))
+    assert resumed.reused == 2 and same(deltas_of(resumed.folder), deltas_of(whole.folder))
     again = json.loads(next((resumed.folder / "tasks").glob("003-*")).read_text())
     assert (
         again["adapter_state"] == json.loads(next((whole.folder / "tasks").glob("003-*")).read_text())["adapter_state"]

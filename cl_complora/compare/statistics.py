@@ -86,7 +86,14 @@ def per_unit(results: Sequence[dict], metric: str) -> np.ndarray:
         metric: ``transfer``, ``average``, ``last``, ``forgetting``, ``learned`` (per task) or ``retention`` (per
             zero-shot set).
     """
-    return np.array([_VALUES[metric](r) for r in results], dtype=float)
+    return np.array([_of(r, metric) for r in results], dtype=float)
+
+
+def _of(results: dict, metric: str) -> list[float]:
+    if results.get("independent") and metric not in ("learned", "retention"):
+        own = _VALUES["learned"](results)
+        return own if metric == "last" else [float("nan")] * len(own)
+    return _VALUES[metric](results)
 
 
 def _matrix(results: dict) -> np.ndarray:

@@ -197,7 +197,10 @@ def _sweep_trials(request: Request, scenario: Located[Scenario]) -> dict[str, di
 
 
 def _zero_shot(results: dict) -> float:
-    return float(np.mean([values[-1] for values in results["zero_shot"].values()])) if results["zero_shot"] else np.nan
+    """Zero-shot accuracy that a stream ends with, or the mean over the models of independent tasks."""
+    after = slice(1, None) if results.get("independent") else slice(-1, None)
+    values = [np.mean(values[after]) for values in results["zero_shot"].values()]
+    return float(np.mean(values)) if values else np.nan
 
 
 def _harmonic(one: float, other: float) -> float:

@@ -151,6 +151,8 @@ class Scenario(Section):
     prompts: Annotated[list[Template], Field(min_length=1)] = DEFAULT_PROMPTS
     test_limit: Count | None = None
     augment: Augmentation = Augmentation()
+    independent: bool = False
+    """Every task starts from the pretrained weights and is measured by itself: few-shot learning without a stream."""
     broken: Literal["refuse", "skip"] = "refuse"
     """A picture that cannot be read ends the run, or is named and left out before shots are drawn."""
     tasks: Annotated[list[Task], Field(min_length=1)]
@@ -176,6 +178,13 @@ class Scenario(Section):
     def _something_to_measure(self) -> Scenario:
         if self.measure == "validation" and self.validation_shots == 0:
             raise refused("validation needs validation_shots of at least 1", "measure", because=[("validation_shots",)])
+        return self
+
+    @model_validator(mode="after")
+    def _independent_tasks_meet_only_their_own_classes(self) -> Scenario:
+        if self.independent and self.protocol == "class-incremental":
+            message = "class-incremental tells the classes of all tasks apart, which independent tasks never meet"
+            raise refused(message, "independent", because=[("protocol",)])
         return self
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ..metrics import interval
 
-_MEANING = {
+MEANING = {
     "transfer": "accuracy on tasks not yet trained",
     "average": "mean over the whole matrix",
     "last": "mean accuracy after the last task",
@@ -38,15 +38,19 @@ def matrix(results: dict[str, Any]) -> Table:
 def headlines(results: dict[str, Any]) -> Table:
     """Transfer, Average, Last, forgetting, BWT and retention, each with its meaning."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for key, meaning in _MEANING.items():
+    meanings = MEANING | ({"last": "mean accuracy of every task's own model"} if results.get("independent") else {})
+    for key, meaning in meanings.items():
         unit = "points" if key in ("forgetting", "bwt") else "%"
         name = "BWT" if key == "bwt" else key.capitalize()
         table.add_row(name, _percent(results[key], signed=key == "bwt"), unit, Text(meaning, style="dim"))
     for name, points in results["retention"].items():
         before, after = results["zero_shot"][name][0], results["zero_shot"][name][-1]
-        meaning = f"zero-shot accuracy {_percent(before)} % before, {_percent(after)} % after the stream"
         images = results.get("zero_shot_images", {}).get(name)
-        if images and after is not None and after == after:
+        if results.get("independent"):
+            meaning = f"zero-shot accuracy {_percent(before)} % before; the mean change after a task"
+        else:
+            meaning = f"zero-shot accuracy {_percent(before)} % before, {_percent(after)} % after the stream"
+        if images and after is not None and after == after and not results.get("independent"):
             low, high = interval(after, images)
             meaning += f" ({_percent(low)}–{_percent(high)} with 95 % confidence)"
         shown = "–" if points is None or points != points else f"{points:+.1f}"
