@@ -7,7 +7,10 @@ runs/<scenario>/<strategy>/seed<k>/
     tasks/<nn>-<task>.json             what each task measured: results rows, geometry, training curve
     splits/<task>.jsonl   the images of every task
     classes.json          class names and prompts of every task and zero-shot set
-    tensorboard/          a view of the above
+    predictions/<nn>-<task>.safetensors   what every state answered to every test image
+    analysis/<nn>-<task>.json             geometry of each update, drift of features (not with --no-analysis)
+    features/<nn>-<task>.safetensors      features of a task's images just after it, to tell later drift by
+    tensorboard/, report.html             views of the above
 """
 
 from __future__ import annotations
@@ -71,6 +74,18 @@ class RunDir:
     def state(self, index: int, task: str, plugin: int) -> Path:
         """What plugin number ``plugin`` holds after task ``index``."""
         return self.root / "state" / f"{_numbered(index, task)}.plugin{plugin}.safetensors"
+
+    def predictions(self, index: int, task: str) -> Path:
+        """Answers to every test image after task ``index``."""
+        return self.root / "predictions" / f"{_numbered(index, task)}.safetensors"
+
+    def analysis(self, index: int, task: str) -> Path:
+        """What task ``index`` did to the weights and to the features of earlier tasks."""
+        return self.root / "analysis" / f"{_numbered(index, task)}.json"
+
+    def features(self, index: int, task: str) -> Path:
+        """Features of some of the task's images just after it."""
+        return self.root / "features" / f"{_numbered(index, task)}.safetensors"
 
     def split(self, task: str) -> Path:
         """Manifest of a task's images."""

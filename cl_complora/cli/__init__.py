@@ -57,6 +57,9 @@ def run(
     set_: Settings = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over; an existing run is kept aside.")] = False,
     allow_plugins: AllowPlugins = False,
+    analysis: Annotated[
+        bool, typer.Option(help="Follow what every task does to weights and features; changes no result.")
+    ] = True,
 ) -> None:
     """Run one scenario with one strategy and print what was learned, forgotten and retained."""
     from ..config import load_scenario, load_strategy
@@ -78,7 +81,9 @@ def run(
     console = log_console()
     try:
         with display(console) as progress:
-            finished = run_one(located, chosen, seed, out, device, fresh, progress, allow_plugins=allow_plugins)
+            finished = run_one(
+                located, chosen, seed, out, device, fresh, progress, allow_plugins=allow_plugins, analysis=analysis
+            )
     except KeyboardInterrupt:
         print("interrupted; the same command goes on after the last finished task", file=sys.stderr)
         raise typer.Exit(130) from None

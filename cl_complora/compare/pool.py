@@ -125,7 +125,8 @@ def _run(t: Trial, out: Path, device: str, allow_plugins: bool, threads: int) ->
     # Bits depend on the number of threads: a run that was cut off goes on with the number that it began with.
     torch.set_num_threads(_begun_with(folder) or threads)
     try:
-        finished = run(t.scenario, t.strategy, t.seed, out, device, allow_plugins=allow_plugins, variant=t.variant)
+        options = {"allow_plugins": allow_plugins, "variant": t.variant, "analysis": not t.validation}
+        finished = run(t.scenario, t.strategy, t.seed, out, device, **options)
         updates = None if t.validation else measure_updates(finished.folder, t.scenario)
     except UserError as error:
         return Outcome(None, error="; ".join(error.messages))

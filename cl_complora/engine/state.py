@@ -8,6 +8,7 @@ from pathlib import Path
 import safetensors.torch
 from avalanche.training.plugins import SupervisedPlugin
 from safetensors import SafetensorError
+from torch import Tensor
 
 from ..clip.classifier import ClipClassifier
 from ..data.stream import StreamData, TaskData
@@ -37,6 +38,12 @@ def _read(path: Path) -> dict:
         return safetensors.torch.load_file(path)
     except (OSError, SafetensorError, ValueError) as error:
         raise UserError(f"{path}: damaged ({error}); use --fresh to start this run over") from None
+
+
+def save_answers(found: dict[str, tuple[Tensor, Tensor]]) -> bytes:
+    """Predicted labels and their probabilities by set, as the content of a safetensors file."""
+    tensors = {f"{name}/label": label.int() for name, (label, _) in found.items()}
+    return safetensors.torch.save(tensors | {f"{name}/share": share.float() for name, (_, share) in found.items()})
 
 
 def meet_plugins(plugins: Sequence[SupervisedPlugin], model: ClipClassifier, data: StreamData) -> None:

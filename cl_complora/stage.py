@@ -1,0 +1,339 @@
+"""The parts of a run and the steps that it takes: measure, train, merge, measure again, write."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import metrics
+from .config import Scenario, Strategy
+from .data import planning, stream
+from .data.registry.published import beside
+from .errors import UserError
+from .files import write_bytes, write_json
+from .progress import Progress
+from .provenance import PeakMemory, software
+from .rundir import RunDir
+
+if TYPE_CHECKING:
+    from .clip.classifier import ClipClassifier
+    from .clip.model import LoadedClip
+    from .engine.strategy import ClipStrategy
+
+SCHEMA = 1
+
+
+@dataclass
+class Record:
+    """What one task (or, at index 0, the untouched model) measured."""
+
+    row: list[float]
+    zero_shot: dict[str, float]
+    detail: dict[str, Any] = field(default_factory=dict)
+    geometry: dict[str, dict[str, float]] = field(default_factory=dict)
+    adapter_state: dict[str, Any] = field(default_factory=dict)
+    curve: list[float] = field(default_factory=list)
+
+
+def finished_records(folder: RunDir, plans: planning.Plans) -> list[Record]:
+    """Records of the zero-shot row and of every finished task, up to the first gap."""
+    records = []
+    for index in range(len(plans.tasks) + 1):
+        name = plans.tasks[index - 1].name if index else "zero-shot"
+        data = folder.read_json(folder.record(index - 1, name))
+        if data is None or (index and not folder.delta(index - 1, name).exists()):
+            break
+        for name in ("row", "curve"):
+            data[name] = [_number(value) for value in data[name]]
+        data["zero_shot"] = {name: _number(value) for name, value in data["zero_shot"].items()}
+        records.append(Record(**data))
+    return records
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+@dataclass
+class Stage:
+    """The parts of a run and the steps that it takes."""
+
+    scenario: Scenario
+    strategy: Strategy
+    seed: int
+    loaded: LoadedClip
+    plans: planning.Plans
+    device: str
+    folder: RunDir
+    progress: Progress
+    evaluate: bool
+    analysis: bool
+
+    def prepare_model(self, plugin_folder: Path | None) -> None:
+        """Classifier, adapter, regularisers and memory.
+
+        Args:
+            plugin_folder: where a plugin of the user's own may lie; None allows none.
+
+        Raises:
+            UserError: if the strategy does not fit the model or the scenario.
+        """
+        import torch
+
+        from .clip.classifier import ClipClassifier
+        from .clip.slots import open_slots
+
+        torch.manual_seed(self.seed)
+        loaded = self.loaded
+        precision = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+        self.model: ClipClassifier = ClipClassifier(
+            loaded.model,
+            loaded.tokenizer,
+            mean=loaded.mean,
+            std=loaded.std,
+            precision=precision[self.strategy.training.precision],
+        )
+        # Every strategy computes with the same modules, whether it adapts low-rank or not.
+        open_slots(self.model.clip)
+        self.model.to(self.device).eval()
+        self.plugin_folder = plugin_folder
+        self._open_strategy()
+        if self.scenario.independent and self.strategy.training.stream != "sequential":
+            raise UserError(
+                f"strategy '{self.strategy.name}': training.stream: {self.strategy.training.stream} trains tasks "
+                f"together, which scenario '{self.scenario.name}' (independent: true) keeps apart"
+            )
+        if self.plans.reference is None and any(getattr(plugin, "needs_reference", False) for plugin in self.plugins):
+            raise UserError(
+                f"scenario '{self.scenario.name}' has no reference set, which strategy '{self.strategy.name}' needs; "
+                "add reference: {source: …, images: …} to the scenario"
+            )
+
+    def _open_strategy(self) -> None:
+        """Adapter and plugins as they are before the first task."""
+        from .engine.build import build_adapter, build_plugins, check_fits
+
+        self.adapter = build_adapter(self.strategy.adapter, self.seed)
+        check_fits(self.strategy, self.adapter, self.model)
+        self.plugins = build_plugins(self.strategy, self.adapter, self.seed, self.plugin_folder)
+
+    def go_on(self, records: list[Record]) -> None:
+        """Measure and train what is missing; every finished task is on disk before the next begins."""
+        from .report.tensorboard import BoardWriter
+
+        loss_classes = self.strategy.training.classes
+        data = stream.load(self.plans, self.scenario.protocol, self.loaded.pixels, loss_classes)
+        self._warn_of_cut_prompts(data)
+        before_each = self._starting(data)
+        self.watch = None
+        if self.analysis and self.evaluate:
+            from .analysis.watch import StreamWatch
+
+            self.watch = StreamWatch(self.model, data.tasks, self.folder, self.scenario.independent)
+        self._restore(records, data)
+        with BoardWriter(self.folder.tensorboard, [t.name for t in data.tasks], self.strategy.training.steps) as board:
+            for index, record in enumerate(records):
+                board.add(index, record.row, record.zero_shot, record.detail, record.curve)
+            if not records:
+                records.append(self._zero_shot_row(data))
+                self._save(0, records, board)
+            for task in data.tasks[len(records) - 1 :]:
+                strategy = before_each()
+                records.append(self._train(strategy, task, data))
+                self._save(len(records) - 1, records, board)
+        write_json(self.folder.results, self.results(records))
+
+    def _starting(self, data: stream.StreamData) -> Callable[[], ClipStrategy]:
+        """What to call before each task: it returns the strategy that goes on, or, for independent tasks, a new one."""
+        from .engine.state import meet_plugins
+
+        meet_plugins(self.plugins, self.model, data)
+        if not self.scenario.independent:
+            return cache(self._avalanche_strategy)
+        pretrained = {name: value.clone() for name, value in self.model.clip.state_dict().items()}
+
+        def anew() -> ClipStrategy:
+            self.model.clip.load_state_dict(pretrained)
+            self._open_strategy()
+            meet_plugins(self.plugins, self.model, data)
+            return self._avalanche_strategy()
+
+        return anew
+
+    def _warn_of_cut_prompts(self, data: stream.StreamData) -> None:
+        spaces = [task.space for task in data.tasks] + [space for _, space in data.zero_shot.values()]
+        cut = dict.fromkeys(prompt for space in spaces for prompt in self.model.text.cut_prompts(space))
+        if cut:
+            shown = "; ".join(repr(prompt[:60]) for prompt in list(cut)[:3])
+            self.progress.message(f"{len(cut)} prompts are longer than the model's context and are cut: {shown}")
+
+    def _restore(self, records: list[Record], data: stream.StreamData) -> None:
+        if len(records) < 2:
+            return
+        from .engine.state import load_delta, restore_plugins
+
+        done = data.tasks[: len(records) - 1]
+        self.progress.message(f"going on after task {len(done)} of {len(data.tasks)} ({done[-1].name})")
+        if self.scenario.independent:
+            return
+        deltas = [load_delta(self.folder.delta(task.index, task.name)) for task in done]
+        self.adapter.restore(self.model, deltas, [record.adapter_state for record in records[1:]])
+        if self.watch is not None:
+            self.watch.restore(done, deltas)
+        restore_plugins(self.plugins, self.folder, done, self.device)
+
+    def _avalanche_strategy(self) -> ClipStrategy:
+        from .engine.schedule import CurvePlugin, SchedulePlugin, optimizer_factory
+        from .engine.strategy import ClipStrategy
+
+        self.curve = CurvePlugin(self.progress.step)
+        optimiser = self.strategy.optimiser
+        schedule = [SchedulePlugin(self.strategy.schedule, optimiser)] if optimiser else []
+        return ClipStrategy(
+            model=self.model,
+            make_optimizer=optimizer_factory(optimiser, self.adapter, self.model) if optimiser else None,
+            training=self.strategy.training,
+            seed=self.seed,
+            device=self.device,
+            plugins=[self.adapter, *self.plugins, *schedule, self.curve],
+        )
+
+    def _train(self, strategy: ClipStrategy, task: stream.TaskData, data: stream.StreamData) -> Record:
+        from .engine.experience import experience_at
+        from .engine.state import save_delta, save_plugins
+
+        experience, share = experience_at(self.strategy.training.stream, data.tasks, task.index)
+        trains = experience is not None and self.strategy.adapter.kind != "none"
+        steps = self.strategy.training.steps * share if trains else 0
+        self.progress.task(task.index, len(data.tasks), task.name, steps)
+        if self.watch is not None:
+            self.watch.before()
+        began = time.perf_counter()
+        trainable, norm = 0, 0.0
+        memory = PeakMemory(self.device)
+        if trains:
+            self.model.train()
+            strategy.steps = steps
+            strategy.train(experience, eval_streams=[])
+            if not math.isfinite(norm := self.adapter.deltas[-1].norm()):
+                raise UserError(f"task '{task.name}': training diverged (the update is not finite); lower optimiser.lr")
+            trainable = sum(p.numel() for group in strategy.optimizer.param_groups for p in group["params"])
+            self.model.eval()
+        else:
+            self.adapter.skip()
+        train_seconds = time.perf_counter() - began
+        delta, geometry = self.adapter.deltas[-1], self.adapter.geometry[-1]
+        stored = save_delta(delta)
+        write_bytes(self.folder.delta(task.index, task.name), stored)
+        held = save_plugins(self.plugins, self.folder, task)
+        row, zero_shot, eval_seconds = self._measure(data, task)
+        if self.watch is not None:
+            self.watch.after(task, delta)
+        overlaps = [g["protected_overlap"] for g in geometry.values() if "protected_overlap" in g]
+        detail = {
+            "name": task.name,
+            "classes": len(task.plan.class_names),
+            "shots": task.plan.shots,
+            "train_images": len(task.train),
+            "test_images": len(task.test),
+            "split_sha256": task.plan.sha256(),
+            "steps": steps,
+            "train_seconds": train_seconds,
+            "eval_seconds": eval_seconds,
+            "delta_norm": norm,
+            "protected_overlap": max(overlaps) if overlaps else None,
+            "trainable_parameters": trainable,
+            "stored_bytes": len(stored),
+            "carried_bytes": held,
+            "peak_memory_bytes": memory.bytes(),
+        }
+        self.progress.evaluated(task.index + 1, row, zero_shot)
+        curve = self.curve.curve() if trains else []
+        return Record(row, zero_shot, detail, geometry, self.adapter.state(), curve)
+
+    def _zero_shot_row(self, data: stream.StreamData) -> Record:
+        self.progress.message(f"measuring the untouched model on {len(data.tasks)} tasks")
+        row, zero_shot, seconds = self._measure(data, None)
+        for entry in self.scenario.zero_shot:
+            name = getattr(entry.source, "name", "")
+            told = beside(name, self.loaded.name, self.loaded.pretrained, zero_shot.get(entry.name, math.nan))
+            if told is not None:
+                self.progress.message(told)
+        self.progress.evaluated(0, row, zero_shot)
+        return Record(row, zero_shot, {"eval_seconds": seconds})
+
+    def _measure(
+        self, data: stream.StreamData, after: stream.TaskData | None
+    ) -> tuple[list[float], dict[str, float], float]:
+        """Row of the matrix (NaN where nothing was measured), zero-shot accuracies and seconds; keeps the answers.
+
+        Args:
+            data: the stream.
+            after: the task just learned; None for the untouched model.
+        """
+        from .clip.evaluate import answers, share_right
+        from .engine.state import save_answers
+
+        began = time.perf_counter()
+        if not self.evaluate:
+            return [math.nan] * len(data.tasks), dict.fromkeys(data.zero_shot, math.nan), 0.0
+        on_test = self.scenario.measure == "test"
+        sets = {task.name: (task.test if on_test else task.validation, task.space) for task in data.tasks}
+        if self.scenario.independent and after is not None:
+            sets = {after.name: sets[after.name]}
+        sets |= data.zero_shot
+        found = {name: answers(self.model, images.pixels, space) for name, (images, space) in sets.items()}
+        index, name = (-1, "zero-shot") if after is None else (after.index, after.name)
+        write_bytes(self.folder.predictions(index, name), save_answers(found))
+        right = {name: share_right(found[name][0], images.labels) for name, (images, _) in sets.items()}
+        row = [right.get(task.name, math.nan) for task in data.tasks]
+        return row, {name: right[name] for name in data.zero_shot}, time.perf_counter() - began
+
+    def _save(self, index: int, records: list[Record], board) -> None:
+        from .engine.state import forget_plugins
+
+        record = records[index]
+        name = self.plans.tasks[index - 1].name if index else "zero-shot"
+        write_json(self.folder.record(index - 1, name), vars(record))
+        if index > 1:
+            forget_plugins(self.plugins, self.folder, index - 2, self.plans.tasks[index - 2].name)
+        write_json(self.folder.results, self.results(records))
+        board.add(index, record.row, record.zero_shot, record.detail, record.curve)
+
+    def results(self, records: list[Record]) -> dict:
+        """Content of results.json for the tasks done so far."""
+        import torch
+
+        done = len(records) == len(self.plans.tasks) + 1
+        rows = [record.row for record in records]
+        zero_shot = {p.name: [record.zero_shot[p.name] for record in records] for p in self.plans.zero_shot}
+        kept = metrics.mean_retention if self.scenario.independent else metrics.retention
+        device = self.device
+        if device.startswith("cuda"):
+            device = f"{device} ({torch.cuda.get_device_name(device)})"
+        return {
+            "schema": SCHEMA,
+            "scenario": self.scenario.name,
+            "strategy": self.strategy.name,
+            "seed": self.seed,
+            "model": {"name": self.loaded.name, "pretrained": self.loaded.pretrained, "sha256": self.loaded.sha256},
+            "tasks": [p.name for p in self.plans.tasks],
+            "zero_shot_sets": [p.name for p in self.plans.zero_shot],
+            "zero_shot_images": {p.name: len(p.test) for p in self.plans.zero_shot},
+            "accuracy": rows,
+            "zero_shot": zero_shot,
+            "independent": self.scenario.independent,
+            **(metrics.of_independent(rows) if self.scenario.independent else metrics.so_far(rows)),
+            **({} if self.strategy.training.stream != "joint" else {"transfer": math.nan}),  # no task is unseen
+            "retention": {name: kept(values) for name, values in zero_shot.items()},
+            "skipped": list(self.plans.skipped),
+            "tasks_detail": [record.detail for record in records[1:]],
+            "status": "done" if done else "running",
+            "software": software(),
+            "device": device,
+        }
