@@ -20,7 +20,7 @@ def linear_cka(x: Tensor, y: Tensor) -> float:
     return float(torch.linalg.matrix_norm(y.mT @ x) ** 2 / scale) if float(scale) else float("nan")
 
 
-def sampled(images: int) -> Tensor:
-    """At most :data:`SAMPLE` places among ``images``, evenly spread and the same every time."""
-    count = min(images, SAMPLE)
+def spread(images: int, most: int = SAMPLE) -> Tensor:
+    """At most ``most`` places among ``images``, evenly spread and the same every time."""
+    count = min(images, most)
     return torch.arange(count) * images // max(1, count)

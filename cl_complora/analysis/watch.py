@@ -18,7 +18,7 @@ from ..delta import TaskDelta
 from ..files import write_bytes, write_json
 from ..rundir import RunDir
 from .geometry import GeometryWatch
-from .representation import linear_cka, sampled
+from .representation import linear_cka, spread
 
 
 class StreamWatch:
@@ -66,7 +66,7 @@ class StreamWatch:
         """Image features of a sample of the task's test images, in 16 bits: what is stored is what is compared."""
         pixels = next(task for task in self.tasks if task.name == name).test.pixels
         with evaluating(self.model):
-            features = self.model.image_features(pixels[sampled(len(pixels))].to(self.model.mean.device))
+            features = self.model.image_features(pixels[spread(len(pixels))].to(self.model.mean.device))
         return features.cpu().half()
 
     def _updates(self, delta: TaskDelta) -> dict[str, Tensor]:

@@ -30,13 +30,16 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("model.safetensors"),
     after: After = None,
     half: Annotated[bool, typer.Option("--half", help="16-bit floats.")] = False,
+    peft: Annotated[
+        bool, typer.Option("--peft", help="Also the update alone, as a PEFT adapter in the folder <file>-peft.")
+    ] = False,
 ) -> None:
     """Write a run's merged weights as a plain open_clip checkpoint, with its model config and a snippet beside it."""
     from ..finished.export import export as write
     from ..finished.states import open_run
 
     state = open_run(run, after)
-    for path in write(state, output, half):
+    for path in write(state, output, half, peft):
         typer.echo(f"{path}  {path.stat().st_size:,} bytes")
 
 
@@ -77,23 +80,52 @@ def predict(
 
 
 def evaluate(
-    run: Run,
-    after: After = None,
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|MODEL",
+            help="Folder of a run; or a model: embedded, an open_clip name, or a .safetensors that export wrote.",
+        ),
+    ],
     data: Annotated[
-        list[Path] | None,
-        typer.Option(help="Class folders to measure instead of the run's own stream; may be repeated."),
+        list[str] | None,
+        typer.Option(
+            help="What to measure on instead of the run's own stream: class folders, the name or YAML of a "
+            "scenario, a name of 'list datasets'; may be repeated."
+        ),
     ] = None,
     prompt: Prompts = None,
+    after: After = None,
     without: Annotated[list[str] | None, typer.Option(help="Leave this task's update out; may be repeated.")] = None,
     scale: Annotated[
         list[str] | None, typer.Option(metavar="TASK=FACTOR", help="Scale this task's update; may be repeated.")
     ] = None,
+    model_config: Annotated[str | None, typer.Option(help="A MODEL's open_clip model config (JSON).")] = None,
+    pretrained: Annotated[str | None, typer.Option(help="A MODEL's open_clip tag or weight file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
 ) -> None:
-    """Measure any state of a run: on its own stream or on class folders, with tasks left out or scaled."""
-    from ..finished.measure import measure_folder, measure_stream
-    from ..finished.states import open_run
+    """Measure any state of a run (on its stream or other data, with tasks left out or scaled), or any model."""
+    for_runs = {"--after": after, "--without": without, "--scale": scale}
+    for_models = {"--model-config": model_config, "--pretrained": pretrained}
+    if Path(what).is_dir():
+        _none_of(for_models, f"is for a model, and {what} is a folder, as runs are")
+        found, title = _evaluate_run(Path(what), after, _factors(without, scale), data, prompt)
+    else:
+        _none_of(for_runs, f"is for a run, and {what} is no run's folder")
+        found, title = _evaluate_model(what, pretrained, model_config, data, prompt)
+    if as_json:
+        typer.echo(json.dumps([vars(one) for one in found], indent=1, ensure_ascii=False))
+    else:
+        log_console().print(_measured(found, title))
 
+
+def _none_of(options: dict[str, object], reason: str) -> None:
+    for option, value in options.items():
+        if value is not None:
+            raise UserError(f"{option}: {reason}")
+
+
+def _factors(without: list[str] | None, scale: list[str] | None) -> dict[str, float]:
     factors = {name: 0.0 for name in without or ()}
     for text in scale or ():
         name, equals, factor = text.rpartition("=")
@@ -103,15 +135,39 @@ def evaluate(
             equals = ""
         if not equals or factors[name] != factors[name]:
             raise UserError(f"--scale {text}: must have the form TASK=FACTOR, such as digits=0.5")
+    return factors
+
+
+def _evaluate_run(
+    run: Path, after: str | None, factors: dict[str, float], data: list[str] | None, prompts: list[str] | None
+) -> tuple[list[Measured], str]:
+    from ..finished.measure import find_data, measure_data, measure_stream
+    from ..finished.states import open_run
+
+    if prompts and not data:
+        raise UserError("--prompt: is for --data; the run's own stream has its own prompts")
     state = open_run(run, after, factors)
-    if data:
-        found = [measure_folder(state, root, prompt or ()) for root in data]
-    else:
-        found = measure_stream(state, as_recorded=not factors)
-    if as_json:
-        typer.echo(json.dumps([vars(one) for one in found], indent=1, ensure_ascii=False))
-    else:
-        log_console().print(_measured(found, f"{run} after {state.after[-1] if state.after else 'no task'}"))
+    title = f"{run} after {state.after[-1] if state.after else 'no task'}"
+    if not data:
+        return measure_stream(state, as_recorded=not factors), title
+    found = [find_data(one, prompts or (), state.scenario.value.prompts) for one in data]
+    return [row for one in found for row in measure_data(state.loaded, one)], title
+
+
+def _evaluate_model(
+    name: str, pretrained: str | None, config: str | None, data: list[str] | None, prompts: list[str] | None
+) -> tuple[list[Measured], str]:
+    from ..finished.measure import find_data, measure_data
+    from ..finished.models import open_model
+
+    loaded = open_model(name, pretrained, config)
+    if not data:
+        raise UserError(f"{name}: is a model, which has no stream of its own; give --data")
+    found = [find_data(one, prompts or ()) for one in data]
+    for note in loaded.notes:
+        print(note, file=sys.stderr)
+    rows = [row for one in found for row in measure_data(loaded, one)]
+    return rows, f"{loaded.name} ({loaded.pretrained or 'random weights'})"
 
 
 def _measured(found: list[Measured], title: str) -> Table:

@@ -17,6 +17,8 @@ from ..clip.model import EMBEDDED, embedded_tokenizer
 from ..data.world import ASSETS
 from ..errors import UserError
 from ..files import write_bytes, write_text
+from .models import HUB_CONFIG, MERGES, hub_config
+from .peft import Adapter, adapter_of
 from .states import State
 
 SNIPPET = """\
@@ -36,26 +38,38 @@ with torch.no_grad():
     print((model.logit_scale.exp() * image @ text.T).softmax(-1))
 """
 
+PEFT_SNIPPET = """\
+from peft import PeftModel
 
-def export(state: State, out: Path, half: bool = False) -> list[Path]:
+open_clip.add_model_config("base.json")
+base = open_clip.create_model("base", pretrained="base.safetensors")
+model = PeftModel.from_pretrained(base, "{folder}").eval()
+"""
+
+
+def export(state: State, out: Path, half: bool = False, peft: bool = False) -> list[Path]:
     """Write the state and check that open_clip reads the same model back.
 
     Args:
         state: from :func:`~cl_complora.finished.states.open_run`.
         out: ``….safetensors``; the files beside it have its name.
         half: 16-bit floats instead of 32.
+        peft: also write the update as a PEFT adapter, in the folder ``<name>-peft``.
 
     Returns:
-        The files: weights, open_clip model config, page with a snippet, and the embedded model's tokenizer merges.
+        The files: weights, open_clip model config, page with a snippet, the config with its preprocessing,
+        the embedded model's tokenizer merges, and those of the adapter.
 
     Raises:
-        UserError: for a name that open_clip would not read, or a folder that cannot be written.
+        UserError: for a name that open_clip would not read, a folder that cannot be written, or an update that
+            PEFT's format cannot hold.
     """
     if out.suffix != ".safetensors":
         raise UserError(f"-o {out}: must end in .safetensors")
     name = out.stem
     if name in open_clip.list_models():
         raise UserError(f"-o {out}: open_clip has a model of the name {name}; choose another")
+    adapter = adapter_of(state) if peft else None
     config = model_config(state)
     weights = {key: _plain(value, half) for key, value in state.loaded.model.state_dict().items()}
     with tempfile.TemporaryDirectory() as scratch:
@@ -65,12 +79,15 @@ def export(state: State, out: Path, half: bool = False) -> list[Path]:
         _verify(folder, name, weights)
         out.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(out, (folder / out.name).read_bytes())
-    files = [out, out.with_suffix(".json"), out.with_suffix(".md")]
+    files = [out, out.with_suffix(".json"), out.with_suffix(".md"), out.with_suffix(HUB_CONFIG)]
     write_text(files[1], json.dumps(config, indent=1) + "\n")
-    write_text(files[2], _page(state, name, half))
+    write_text(files[2], _page(state, name, half, adapter))
+    write_text(files[3], json.dumps(hub_config(config, state.loaded), indent=1) + "\n")
     if state.loaded.name == EMBEDDED:
-        files.append(out.with_suffix(".bpe.txt.gz"))
+        files.append(out.with_suffix(MERGES))
         shutil.copyfile(ASSETS / "bpe.txt.gz", files[-1])
+    if adapter is not None:
+        files += adapter.write(out.with_name(f"{name}-peft"))
     return files
 
 
@@ -104,7 +121,7 @@ def _verify(folder: Path, name: str, weights: dict[str, Tensor]) -> None:
             raise UserError(f"export: open_clip reads another {key} back; please report this model")
 
 
-def _page(state: State, name: str, half: bool) -> str:
+def _page(state: State, name: str, half: bool, adapter: Adapter | None) -> str:
     loaded, results = state.loaded, state.results
     pixels = loaded.pixels
     preprocess = f"image_mean={tuple(map(float, loaded.mean))}, image_std={tuple(map(float, loaded.std))}"
@@ -125,6 +142,7 @@ def _page(state: State, name: str, half: bool) -> str:
         SNIPPET.format(name=name, preprocess=preprocess, tokenizer=tokenizer).rstrip(),
         "```",
         "",
+        *(_adapter_lines(state, name, adapter) if adapter is not None else []),
         "Classes and the prompts that they were trained with:",
         "",
     ]
@@ -132,3 +150,17 @@ def _page(state: State, name: str, half: bool) -> str:
         if task in results["tasks"]:
             lines.append(f"* **{task}**: {', '.join(space.class_names)} — e.g. “{space.prompts[0][0]}”")
     return "\n".join(lines) + "\n"
+
+
+def _adapter_lines(state: State, name: str, adapter: Adapter) -> list[str]:
+    whole = "modules_to_save" in adapter.config
+    return [
+        f"`{name}-peft/` holds the same update as an adapter for PEFT (32-bit floats), on top of the untouched "
+        f"model, which `cl-complora export {state.folder.root} --after 0 -o base.safetensors` writes."
+        + (" Norms, and attentions whose output projection was trained, stand in it whole." if whole else ""),
+        "",
+        "```python",
+        PEFT_SNIPPET.format(folder=f"{name}-peft").rstrip(),
+        "```",
+        "",
+    ]

@@ -1,18 +1,25 @@
-"""A state of a run measured again: on its own stream, or on other class folders."""
+"""A model measured: a state of a run on its own stream, or any model on other data."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..catalog import shipped
 from ..clip.evaluate import accuracy
-from ..config.source import FolderSource
-from ..data.labels import LabelSpace
-from ..data.planning import plan
+from ..clip.model import LoadedClip
+from ..config import load_scenario
+from ..config.scenario import DEFAULT_PROMPTS, Augmentation
+from ..config.source import DatasetSource, FolderSource, SourceConfig, WorldSource
+from ..data.planning import Plan, Plans, plan
+from ..data.registry import DATASETS
 from ..data.sources import open_source
 from ..data.stream import load
+from ..data.world.source import domain_names
 from ..errors import UserError
+from .models import classifier_of
 from .states import State
 
 
@@ -43,37 +50,127 @@ def measure_stream(state: State, as_recorded: bool) -> list[Measured]:
     Raises:
         UserError: if the pictures are not those of the run any more.
     """
-    plans = plan(state.scenario, state.results["seed"])
+    scenario, results, row = state.scenario.value, state.results, state.row
+    plans = plan(state.scenario, results["seed"])
     for chosen in plans:
         if chosen.sha256() != state.config["splits"].get(chosen.name):
             raise UserError(f"'{chosen.name}' has other pictures now than when {state.folder.root} was made")
-    data = load(plans, state.scenario.value.protocol, state.loaded.pixels)
-    classifier, results, row = state.classifier(), state.results, len(state.after)
-    found = []
-    for column, task in enumerate(data.tasks):
-        part = task.test if state.scenario.value.measure == "test" else task.validation
-        share = accuracy(classifier, part.pixels, part.labels, task.space)
-        found.append(Measured(task.name, share, len(part), results["accuracy"][row][column] if as_recorded else None))
-    for name, (images, space) in data.zero_shot.items():
-        share = accuracy(classifier, images.pixels, images.labels, space)
-        found.append(Measured(name, share, len(images), results["zero_shot"][name][row] if as_recorded else None))
-    return found
+    found = _measure(state.loaded, plans, scenario.protocol, scenario.measure)
+    if not as_recorded:
+        return found
+    recorded = dict(zip(results["tasks"], results["accuracy"][row], strict=True))
+    recorded |= {name: curve[row] for name, curve in results["zero_shot"].items()}
+    return [replace(one, recorded=recorded[one.name]) for one in found]
 
 
-def measure_folder(state: State, root: Path, prompts: Sequence[str] = ()) -> Measured:
-    """Class folders of any kind: their test split, or all of them where there is none.
+@dataclass(frozen=True)
+class Data:
+    """What ``--data`` names, on paper: no picture loaded yet.
+
+    Attributes:
+        plans: tasks and zero-shot sets to measure.
+        protocol: of the scenario that they come from.
+        part: images of the tasks to measure on, ``test`` or ``validation``.
+        prefix: before the name of each, where they come from a scenario.
+    """
+
+    plans: Plans
+    protocol: str = "task-incremental"
+    part: str = "test"
+    prefix: str = ""
+
+
+def find_data(data: str, prompts: Sequence[str] = (), default: Sequence[str] = DEFAULT_PROMPTS) -> Data:
+    """Data that a model can be measured on.
+
+    Args:
+        data: class folders (their test split, or all pictures where there is none), the name or YAML of a
+            scenario (all its tasks and zero-shot sets), a domain of the embedded world, or a data set known by
+            name.
+        prompts: templates instead of the data's own.
+        default: templates for data that bring none.
 
     Raises:
-        UserError: for a folder without classes or pictures.
+        UserError: for data that are not there, and for a template without a place for the class name.
     """
-    import torch
+    for template in prompts:
+        if template.count("{}") != 1:
+            raise UserError(f"--prompt {template!r}: must hold {{}} once, where the class name goes")
+    named = _named_source(data)
+    if named is not None:
+        return Data(Plans((), (_all_of(data, named, prompts, default),)))
+    located = load_scenario(data)
+    scenario = located.value
+    plans = plan(located, scenario.seeds[0])
+    own = {"prompts": tuple(prompts)} if prompts else {}
+    tasks, zero_shot = (tuple(replace(one, **own) for one in chosen) for chosen in (plans.tasks, plans.zero_shot))
+    return Data(Plans(tasks, zero_shot), scenario.protocol, scenario.measure, f"{scenario.name}/")
 
-    divided = (root / "test").is_dir() or (root / "train").is_dir()
-    source = open_source(FolderSource(kind="folder", root=str(root.resolve()), test_fraction=1.0), Path("."))
-    items = source.items("test")
+
+def measure_data(loaded: LoadedClip, data: Data) -> list[Measured]:
+    """A model on data that no run of it needs to know."""
+    found = _measure(loaded, data.plans, data.protocol, data.part)
+    return [replace(one, name=f"{data.prefix}{one.name}") for one in found]
+
+
+def _measure(loaded: LoadedClip, plans: Plans, protocol: str, part: str) -> list[Measured]:
+    """Accuracy on the ``part`` of every task and on every zero-shot set; no other picture is loaded."""
+    unused: dict[str, tuple] = {name: () for name in ("train", "validation", "test") if name != part}
+    tasks = tuple(replace(one, **unused) for one in plans.tasks)
+    data = load(Plans(tasks, plans.zero_shot), protocol, loaded.pixels)
+    sets = [(task.name, getattr(task, part), task.space) for task in data.tasks]
+    sets += [(name, images, space) for name, (images, space) in data.zero_shot.items()]
+    classifier = classifier_of(loaded)
+    return [
+        Measured(name, accuracy(classifier, images.pixels, images.labels, space), len(images))
+        for name, images, space in sets
+    ]
+
+
+def _named_source(data: str) -> SourceConfig | None:
+    """What ``--data`` names; None for a scenario.
+
+    Raises:
+        UserError: listing what there is, for a name of nothing; for a folder with the name of something else.
+    """
+    scenarios, domains = shipped("scenario"), domain_names()
+    kinds = {"scenario": scenarios, "world domain": domains, "data set": DATASETS}
+    kind = next((kind for kind, names in kinds.items() if data in names), None)
+    path = Path(data).expanduser()
+    if kind is not None and path.is_dir():
+        raise UserError(f"--data {data}: is a {kind}, and a folder here; write ./{data} for the folder")
+    if path.is_dir():
+        return FolderSource(kind="folder", root=str(path.resolve()), test_fraction=1.0)
+    if kind == "scenario" or path.suffix in (".yaml", ".yml"):
+        return None
+    if kind is None:
+        close = difflib.get_close_matches(data, [name for names in kinds.values() for name in names], n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        lists = "; ".join(f"{kind}s: {', '.join(names)}" for kind, names in kinds.items())
+        raise UserError(f"--data {data}: there is no such folder, and nothing of that name{hint}; {lists}")
+    if kind == "world domain":
+        return WorldSource(kind="world", domain=data)
+    return DatasetSource(kind="dataset", name=data)
+
+
+def _all_of(data: str, named: SourceConfig, prompts: Sequence[str], default: Sequence[str]) -> Plan:
+    """Every test picture of a source, as a zero-shot set."""
+    source = open_source(named, Path("."))
+    items, names = source.items("test"), source.class_names
     if not items:
-        raise UserError(f"{root}: holds no {'test ' if divided else ''}pictures")
-    space = LabelSpace.from_templates(source.class_names, prompts or state.scenario.value.prompts)
-    pixels = source.load(items, state.loaded.pixels)
-    share = accuracy(state.classifier(), pixels, torch.tensor([item.label for item in items]), space)
-    return Measured(root.name, share, len(items))
+        divided = any((Path(data) / split).is_dir() for split in ("train", "test"))
+        raise UserError(f"{data}: holds no {'test ' if divided else ''}pictures")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"{data}: two classes are both called {twice!r}")
+    return Plan(
+        name=Path(data).expanduser().resolve().name if isinstance(named, FolderSource) else data,
+        class_names=tuple(names),
+        prompts=tuple(prompts or source.prompts or default),
+        train=(),
+        validation=(),
+        test=tuple(items),
+        shots=0,
+        augment=Augmentation(),
+        source=source,
+    )

@@ -1,22 +1,27 @@
-"""Any state of a run rebuilt from the pretrained weights and the deltas of its tasks: W_t = W_0 + Σ ΔW_i."""
+"""Any state of a run rebuilt from the pretrained weights and the deltas of its tasks: W_t = W_0 + Σ ΔW_i.
+
+Of independent tasks each has a model of its own, W_0 + ΔW_t.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
+from ..analysis.recorded import recorded_scenario
 from ..clip.classifier import ClipClassifier
 from ..clip.model import LoadedClip, load_clip
 from ..config import Scenario
 from ..config.loading import Located
 from ..data.labels import LabelSpace
+from ..delta import TaskDelta
 from ..errors import UserError
 from ..rundir import RunDir
+from .models import classifier_of
 
 
 @dataclass
@@ -30,6 +35,7 @@ class State:
         scenario: its scenario, with the folder that relative paths start from.
         loaded: the model, with merged weights.
         after: tasks that the weights hold, in order.
+        scale: task → factor on its update; 1 where it is not named.
     """
 
     folder: RunDir
@@ -38,11 +44,25 @@ class State:
     scenario: Located[Scenario]
     loaded: LoadedClip
     after: list[str]
+    scale: Mapping[str, float] = field(default_factory=dict)
 
     def classifier(self) -> ClipClassifier:
         """The model with its text head, for evaluation."""
-        found = self.loaded
-        return ClipClassifier(found.model, found.tokenizer, mean=found.mean, std=found.std).eval()
+        return classifier_of(self.loaded)
+
+    @property
+    def row(self) -> int:
+        """Row of the run's matrix that this state was measured in; 0 is the untouched model."""
+        return self.results["tasks"].index(self.after[-1]) + 1 if self.after else 0
+
+    def updates(self) -> Iterator[tuple[TaskDelta, float]]:
+        """What every task in the weights added to them, in order, and the factor on it."""
+        from ..engine.state import load_delta
+
+        for name in self.after:
+            factor = self.scale.get(name, 1.0)
+            if factor != 0.0:
+                yield load_delta(self.folder.delta(self.results["tasks"].index(name), name)), factor
 
     def spaces(self) -> dict[str, LabelSpace]:
         """Name of every task and zero-shot set → its own classes and prompts."""
@@ -57,7 +77,8 @@ def open_run(path: Path, after: str | None = None, scale: Mapping[str, float] | 
 
     Args:
         path: the run's folder (``runs/embedded/complora/seed0``).
-        after: name or number (from 1) of the last task to include, 0 for the untouched model; by default all finished.
+        after: name or number (from 1) of the last task to include (of independent tasks: of the one to
+            include), 0 for the untouched model; by default the last finished.
         scale: task → factor on its update (0 leaves it out).
 
     Raises:
@@ -67,21 +88,20 @@ def open_run(path: Path, after: str | None = None, scale: Mapping[str, float] | 
     config, results = _read(folder)
     tasks = _finished_tasks(folder, results)
     count = len(tasks) if after is None else _position(after, tasks, path)
+    scenario = recorded_scenario(folder, config)
+    held = tasks[:count][-1:] if scenario.value.independent else tasks[:count]
     factors = dict(scale or {})
     for name in factors:
-        if name not in tasks[:count]:
-            raise UserError(f"{path}: no task {name!r} among those merged: {', '.join(tasks[:count]) or 'none'}")
-    scenario = _scenario(folder, config)
+        if name not in held:
+            raise UserError(f"{path}: no task {name!r} among those merged: {', '.join(held) or 'none'}")
     loaded = load_clip(scenario.value.model, scenario.folder)
     if loaded.sha256 != config["model"]["sha256"]:
         raise UserError(f"{path}: began with other weights of {loaded.name} than are there now")
+    state = State(folder, config, results, scenario, loaded, held, factors)
     parameters = dict(loaded.model.named_parameters())
-    from ..engine.state import load_delta
-
-    for index, name in enumerate(tasks[:count]):
-        if factors.get(name, 1.0) != 0.0:
-            load_delta(folder.delta(index, name)).add_to(parameters, factors.get(name, 1.0))
-    return State(folder, config, results, scenario, loaded, tasks[:count])
+    for delta, factor in state.updates():
+        delta.add_to(parameters, factor)
+    return state
 
 
 def _read(folder: RunDir) -> tuple[dict, dict]:
@@ -116,14 +136,3 @@ def _position(after: str, tasks: list[str], path: Path) -> int:
     if after.isdigit() and int(after) <= len(tasks):
         return int(after)
     raise UserError(f"--after {after}: {path} has finished {', '.join(tasks) or 'no task'} (or 0 to {len(tasks)})")
-
-
-def _scenario(folder: RunDir, config: dict) -> Located[Scenario]:
-    try:
-        value = Scenario.model_validate(config["scenario"])
-        file = config["files"]["scenario"]
-    except (ValidationError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{folder.config}: damaged, or of another version ({' '.join(str(error).split())[:200]})"
-        ) from None
-    return Located(value, file, {})

@@ -1,0 +1,223 @@
+"""Which images a run got wrong that it once had right, from the answers that every task left in ``predictions/``."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import UserError
+from ..rundir import RunDir
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An image that was right and is wrong now.
+
+    Attributes:
+        position: its place among the measured images of its set.
+        key: what its source calls it (a relative path, say).
+        truth: its class.
+        earlier_share: probability that the truth had when it was the answer.
+        answer: the class that it is taken for now.
+        share: probability of that answer.
+    """
+
+    position: int
+    key: str
+    truth: str
+    earlier_share: float
+    answer: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How often images of one class are taken for another.
+
+    Attributes:
+        truth, answer: the two classes.
+        earlier, now: number of images in the two states.
+    """
+
+    truth: str
+    answer: str
+    earlier: int
+    now: int
+
+
+@dataclass
+class Changes:
+    """What became of the answers on one task or zero-shot set between two states of a run.
+
+    Attributes:
+        name: of the set.
+        images: how many were measured.
+        right_earlier, right_now: how many of them were right.
+        mistakes: right in the earlier state and wrong in the later, the most confident first.
+        confusions: pairs of classes that are confused in either state, the one that grew most first.
+    """
+
+    name: str
+    images: int
+    right_earlier: int
+    right_now: int
+    mistakes: list[Mistake] = field(default_factory=list)
+    confusions: list[Confusion] = field(default_factory=list)
+
+
+def changes(folder: RunDir, config: dict[str, Any], name: str, earlier: int, now: int) -> Changes:
+    """Compare the answers of two states on one set.
+
+    Args:
+        folder: the run.
+        config: its config.yaml.
+        name: a task or zero-shot set.
+        earlier, now: states, counted by the tasks that they have learned (0: the untouched model).
+
+    Raises:
+        UserError: where the answers, or the names that belong to them, are missing or do not fit together.
+    """
+    images = measured_images(folder, config, name)
+    classes = label_space(folder, config, name)
+    before, after = answers(folder, config, name, earlier), answers(folder, config, name, now)
+    if not len(images) == len(before.labels) == len(after.labels):
+        raise UserError(f"{folder.root}: the answers on '{name}' are not those to the images of its split manifest")
+    position = {class_name: label for label, class_name in enumerate(classes)}
+    if any(row["class"] not in position for row in images) or max(before.highest(), after.highest()) >= len(classes):
+        raise UserError(f"{folder.root}: the answers on '{name}' do not fit the classes in {folder.classes.name}")
+    truth = np.array([position[row["class"]] for row in images])
+    lost = np.flatnonzero((before.labels == truth) & (after.labels != truth))
+    lost = lost[np.argsort(-after.shares[lost], kind="stable")]
+    mistakes = [
+        Mistake(
+            int(place),
+            images[place]["key"],
+            classes[truth[place]],
+            float(before.shares[place]),
+            classes[after.labels[place]],
+            float(after.shares[place]),
+        )
+        for place in lost
+    ]
+    right = [int((state.labels == truth).sum()) for state in (before, after)]
+    return Changes(name, len(images), *right, mistakes, _confusions(classes, truth, before.labels, after.labels))
+
+
+def _confusions(classes: Sequence[str], truth: np.ndarray, before: np.ndarray, after: np.ndarray) -> list[Confusion]:
+    earlier, now = (
+        Counter((int(t), int(a)) for t, a in zip(truth, labels, strict=True) if t != a) for labels in (before, after)
+    )
+    found = [Confusion(classes[t], classes[a], earlier[t, a], now[t, a]) for t, a in sorted({*earlier, *now})]
+    return sorted(found, key=lambda pair: (pair.earlier - pair.now, -pair.now))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one state answered on one set, image by image.
+
+    Attributes:
+        labels: predicted class, as an index into :func:`label_space`.
+        shares: its probability.
+    """
+
+    labels: np.ndarray
+    shares: np.ndarray
+
+    def highest(self) -> int:
+        """The largest label, −1 where there are none."""
+        return int(self.labels.max(initial=-1))
+
+
+def answers(folder: RunDir, config: dict[str, Any], name: str, state: int) -> Answers:
+    """The recorded answers of a state.
+
+    Raises:
+        UserError: if there are none.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    task = config["scenario"]["tasks"][state - 1]["name"] if state else "zero-shot"
+    path = folder.predictions(state - 1, task)
+    try:
+        with safe_open(path, "numpy") as file:
+            found = Answers(file.get_tensor(f"{name}/label"), file.get_tensor(f"{name}/share"))
+    except FileNotFoundError:
+        raise UserError(f"{folder.root}: this run kept no answers ({path.name} is missing)") from None
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: damaged, or without answers on '{name}' ({error})") from None
+    if not found.labels.shape == found.shares.shape == (len(found.labels),) or found.labels.min(initial=0) < 0:
+        raise UserError(f"{path}: the answers on '{name}' are damaged")
+    return found
+
+
+def measured_images(folder: RunDir, config: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """Rows of a set's split manifest that accuracy is measured on.
+
+    Raises:
+        UserError: if the manifest is missing or damaged.
+    """
+    path = folder.split(name)
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [row for row in rows if row["split"] == measured_split(config, name) and row["class"] and row["key"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: missing or damaged ({error})") from None
+
+
+def measured_split(config: dict[str, Any], name: str) -> str:
+    """``test`` or ``validation``; a zero-shot set calls what it is measured on ``test`` in either case."""
+    is_task = any(task["name"] == name for task in config["scenario"]["tasks"])
+    return config["scenario"].get("measure", "test") if is_task else "test"
+
+
+def label_space(folder: RunDir, config: dict[str, Any], name: str) -> list[str]:
+    """Classes that a set's images are told apart into, in label order.
+
+    Raises:
+        UserError: if the run does not name them.
+    """
+    stored = folder.read_json(folder.classes)
+    tasks = [task["name"] for task in config["scenario"]["tasks"]]
+    try:
+        if name in tasks and config["scenario"]["protocol"] == "class-incremental":
+            return list(dict.fromkeys(label for task in tasks for label in stored[task]["classes"]))
+        return list(stored[name]["classes"])
+    except (KeyError, TypeError):
+        raise UserError(f"{folder.classes}: missing, or without the classes of '{name}'") from None
+
+
+def pictures(folder: RunDir, config: dict[str, Any], name: str, positions: Sequence[int], side: int) -> Tensor:
+    """Small versions of some measured images of a task, from the data that the run was made with.
+
+    Args:
+        folder, config, name: as for :func:`changes`.
+        positions: places among the measured images.
+        side: height and width, in pixels; the centre of a picture that is no square.
+
+    Returns:
+        ``N × 3 × side × side`` uint8.
+
+    Raises:
+        UserError: if the data is gone or is not what it was.
+    """
+    from ..data.pixels import Pixels
+    from ..data.planning import plan
+    from .recorded import only_task, recorded_scenario
+
+    scenario = only_task(recorded_scenario(folder, config), name)
+    try:
+        (chosen,) = plan(scenario, config["seed"]).tasks
+        if chosen.sha256() != config["splits"].get(name):
+            raise UserError(f"'{name}' has other pictures now than when the run was made")
+        items = chosen.test if measured_split(config, name) == "test" else chosen.validation
+        return chosen.source.load([items[place] for place in positions], Pixels((side, side)))
+    except OSError as error:
+        raise UserError(f"the pictures of '{name}' cannot be read: {error.strerror or error}") from None
