@@ -136,7 +136,14 @@ class Stage:
 
             self.watch = StreamWatch(self.model, data.tasks, self.folder, self.scenario.independent)
         self._restore(records, data)
-        with BoardWriter(self.folder.tensorboard, [t.name for t in data.tasks], self.strategy.training.steps) as board:
+        measured = {task.name: part for task, part in zip(data.tasks, self._measured(data), strict=True)}
+        with BoardWriter(
+            self.folder,
+            list(measured),
+            list(data.zero_shot),
+            self.scenario.independent,
+            lambda name, places: measured[name].pixels[list(places)],
+        ) as board:
             for index, record in enumerate(records):
                 board.add(index, record.row, record.zero_shot, record.detail, record.curve)
             if not records:
@@ -146,6 +153,7 @@ class Stage:
                 strategy = before_each()
                 records.append(self._train(strategy, task, data))
                 self._save(len(records) - 1, records, board)
+            board.finish()
         write_json(self.folder.results, self.results(records))
 
     def _starting(self, data: stream.StreamData) -> Callable[[], ClipStrategy]:
@@ -282,8 +290,7 @@ class Stage:
         began = time.perf_counter()
         if not self.evaluate:
             return [math.nan] * len(data.tasks), dict.fromkeys(data.zero_shot, math.nan), 0.0
-        on_test = self.scenario.measure == "test"
-        sets = {task.name: (task.test if on_test else task.validation, task.space) for task in data.tasks}
+        sets = {task.name: (part, task.space) for task, part in zip(data.tasks, self._measured(data), strict=True)}
         if self.scenario.independent and after is not None:
             sets = {after.name: sets[after.name]}
         sets |= data.zero_shot
@@ -293,6 +300,10 @@ class Stage:
         right = {name: share_right(found[name][0], images.labels) for name, (images, _) in sets.items()}
         row = [right.get(task.name, math.nan) for task in data.tasks]
         return row, {name: right[name] for name in data.zero_shot}, time.perf_counter() - began
+
+    def _measured(self, data: stream.StreamData) -> list[stream.Images]:
+        """The images of every task that the matrix is about."""
+        return [task.test if self.scenario.measure == "test" else task.validation for task in data.tasks]
 
     def _save(self, index: int, records: list[Record], board) -> None:
         from .engine.state import forget_plugins

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from cl_complora.analysis.geometry import GeometryWatch, Spectrum
-from cl_complora.analysis.representation import linear_cka, sampled
+from cl_complora.analysis.representation import linear_cka, spread
 from cl_complora.clip.slots import open_slots
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.progress import Quiet
@@ -111,7 +111,7 @@ def test_cka_of_what_does_not_vary_is_undefined():
 
 @pytest.mark.parametrize("images", [0, 1, 255, 256, 257, 5000])
 def test_the_sample_is_spread_and_fixed(images):
-    places = sampled(images)
+    places = spread(images)
     assert len(places) == min(images, 256) and len(places.unique()) == len(places)
     assert not len(places) or (int(places.min()) == 0 and int(places.max()) >= images - images // 256 - 1)
 

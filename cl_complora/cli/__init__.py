@@ -10,9 +10,12 @@ import typer
 
 from ..errors import UserError, raise_all
 from ..version import __version__
+from .board import tensorboard
 from .comparing import compare
 from .data import data
+from .explaining import explain
 from .options import AllowPlugins, Device, Out, Settings, known_device, log_console
+from .reporting import report
 from .using import evaluate, export, init, predict
 
 app = typer.Typer(
@@ -184,7 +187,10 @@ app.command("compare")(compare)
 app.command("eval")(evaluate)
 app.command("export")(export)
 app.command("predict")(predict)
+app.command("explain")(explain)
+app.command("report")(report)
 app.command("init")(init)
+app.command("tensorboard")(tensorboard)
 app.add_typer(data, name="data")
 
 

@@ -9,16 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ..files import write_bytes
+from ..report.compared import front
 from .study import Comparison
-
-
-def front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The (retention, Last) points that no other point beats in both, by ascending retention."""
-    kept: list[tuple[float, float]] = []
-    for point in sorted(set(points), key=lambda p: (-p[0], -p[1])):
-        if not kept or point[1] > kept[-1][1]:
-            kept.append(point)
-    return kept[::-1]
 
 
 def pareto(found: Comparison, path: Path) -> None:

@@ -1,0 +1,69 @@
+"""A run or a comparison as one HTML file: no network, light and dark, for screens, paper and screen readers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import UserError
+from ..files import write_text
+from ..rundir import RunDir
+
+NAME = "report.html"
+
+
+def write_report(folder: Path, out: Path | None = None) -> Path:
+    """Write the report of a run or of a comparison; one that still goes on gets a report of what is there.
+
+    Args:
+        folder: of a run (``runs/embedded/complora/seed0``) or of a comparison (``runs/embedded``).
+        out: the file to write; ``report.html`` in the folder by default.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: if the folder is neither, or what it holds is damaged.
+        OSError: if the file cannot be written.
+    """
+    target = folder / NAME if out is None else out
+    if target.is_dir():
+        raise UserError(f"{target}: is a folder; name the file, such as -o {target / NAME}")
+    write_text(target, _page(folder, target))
+    return target
+
+
+def try_report(folder: Path, tell: Callable[[str], None]) -> Path | None:
+    """:func:`write_report` after a run, which must not fail because of a view of it.
+
+    Args:
+        folder: as there.
+        tell: given a sentence where no report could be written.
+
+    Returns:
+        The file, or None.
+    """
+    try:
+        return write_report(folder)
+    except Exception as error:  # whatever it is, the results are on the disk and right
+        said = error.messages[0] if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        tell(f"no report was written: {said}")
+        return None
+
+
+def _page(folder: Path, target: Path) -> str:
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such folder; give a run's, such as runs/embedded/complora/seed0")
+    if (folder / "comparison.json").is_file():
+        from .comparison_page import comparison_page, load_comparison
+
+        return comparison_page(load_comparison(folder), folder, target).html()
+    run = RunDir(folder)
+    if not (run.results.is_file() or run.config.is_file()):
+        inside = [path.parent for depth in (1, 2, 3) for path in sorted(folder.glob("*/" * depth + "results.json"))][:3]
+        hint = f"; runs in it: {', '.join(map(str, inside))}" if inside else ""
+        raise UserError(f"{folder}: is no run (no results.json) and no comparison (no comparison.json){hint}")
+    from .loaded import load_run
+    from .run_page import run_page
+
+    return run_page(load_run(run)).html()

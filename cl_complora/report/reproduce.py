@@ -1,0 +1,127 @@
+"""The commands that make a run or a comparison again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..catalog import shipped
+from ..config import load_scenario, load_strategy
+from ..config.loading import Located
+from ..errors import UserError
+
+# What does not change a run and is not recorded with it.
+_LEFT_OUT = {"scenario": {"seeds", "description"}, "strategy": {"description", "sweep"}}
+# More settings than this are no command that anyone would type: the file is another one now.
+MOST_SETTINGS = 12
+_LOADERS: dict[str, Callable[[str, Sequence[str]], Located]] = {"scenario": load_scenario, "strategy": load_strategy}
+
+
+class _Other(Exception):
+    """A file says something that no setting on the command line leads back from."""
+
+
+def run_command(config: dict[str, Any]) -> str | None:
+    """The command that makes a run again; None where the files that it was made from are gone or too different.
+
+    The files are read again: where they differ from the recorded settings, the differences become ``--set``.
+
+    Args:
+        config: the run's config.yaml.
+    """
+    words = ["cl-complora", "run"]
+    settings: list[str] = []
+    for kind, option in (("scenario", []), ("strategy", ["--strategy"])):
+        source = _source(kind, config)
+        try:
+            changed = _settings(kind, source, config[kind])
+        except (_Other, UserError, OSError):
+            return None
+        words += [*option, source]
+        settings += [word for key, value in changed for word in ("--set", f"{kind}.{key}={_told(value)}")]
+    words += [*settings, "--seed", str(config.get("seed", 0)), "--device", str(config.get("device", "auto"))]
+    if config["strategy"].get("plugin"):
+        words.append("--allow-plugins")
+    threads = config.get("threads")
+    return (f"OMP_NUM_THREADS={threads} " if threads else "") + shlex.join(words)
+
+
+def _source(kind: str, config: dict[str, Any]) -> str:
+    """Name of a shipped file, or the path as recorded."""
+    path = Path(str((config.get("files") or {}).get(kind, config[kind]["name"])))
+    own = shipped(kind).get(path.stem)
+    moved = own is not None and (path.name == path.stem or path.parent.name == own.parent.name and not path.exists())
+    return path.stem if own is not None and (moved or path.exists() and path.samefile(own)) else str(path)
+
+
+def _settings(kind: str, source: str, wanted: dict[str, Any]) -> list[tuple[str, Any]]:
+    """What has to be set for the file to say what was recorded.
+
+    Raises:
+        UserError, OSError: if the file cannot be read any more.
+        _Other: if that does not lead there.
+    """
+    settings = _differences(_LOADERS[kind](source, ()), kind, wanted)
+    overrides = [f"{key}={_told(value)}" for key, value in settings]
+    if len(settings) > MOST_SETTINGS or _differences(_LOADERS[kind](source, overrides), kind, wanted):
+        raise _Other
+    return settings
+
+
+def _differences(located: Located, kind: str, wanted: dict[str, Any]) -> list[tuple[str, Any]]:
+    whole, chosen = (
+        located.value.model_dump(mode="json", exclude=_LEFT_OUT[kind], exclude_defaults=only) for only in (False, True)
+    )
+    return list(_differing(whole, chosen, wanted, ""))
+
+
+def _differing(whole: Any, chosen: Any, wanted: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Key path and recorded value of what differs; ``chosen`` is the part of ``whole`` that is no default."""
+    if isinstance(whole, dict) and isinstance(wanted, dict):
+        chosen = chosen if isinstance(chosen, dict) else {}
+        # A run of an older version does not have the settings of today, which then must be at their defaults.
+        if not wanted.keys() <= whole.keys() or any(name in chosen for name in whole.keys() - wanted.keys()):
+            raise _Other
+        for name in wanted:
+            yield from _differing(whole[name], chosen.get(name), wanted[name], f"{key}.{name}" if key else name)
+    elif isinstance(whole, list) and isinstance(wanted, list) and len(whole) == len(wanted):
+        inner = chosen if isinstance(chosen, list) else [None] * len(whole)
+        for place, parts in enumerate(zip(whole, inner, wanted, strict=True)):
+            yield from _differing(*parts, f"{key}.{place}")
+    elif whole != wanted:
+        yield key, wanted
+
+
+def _told(value: Any) -> str:
+    return value if isinstance(value, str) and value.isidentifier() else json.dumps(value, ensure_ascii=False)
+
+
+def compare_command(request: dict[str, Any]) -> str:
+    """The command that makes a comparison again.
+
+    Args:
+        request: as comparison.json has it.
+    """
+    words = ["cl-complora", "compare", request["scenario"], "--strategies", ",".join(request["strategies"])]
+    words += ["--seeds", _listed(request["seeds"])]
+    sweep = request.get("sweep")
+    if sweep == {}:
+        words += ["--sweep-from", "strategy"]
+    for key, values in (sweep or {}).items():
+        words += ["--sweep", f"{key}={','.join(f'{value:g}' for value in values)}"]
+    if sweep is not None:
+        words += ["--sweep-seeds", _listed(request["sweep_seeds"])] if request.get("sweep_seeds") else []
+        words += ["--metric", request["metric"], "--validation-shots", str(request["validation_shots"])]
+        words += ["--floor", f"{request['floor']:g}"] if request.get("floor") is not None else []
+    words += ["--reference", request["reference"]] if request.get("reference") else []
+    for kind in ("scenario", "strategy"):
+        settings = request.get(f"{kind}_settings") or ()
+        words += [word for text in settings for word in ("--set", f"{kind}.{text.removeprefix(f'{kind}.')}")]
+    return shlex.join(words)
+
+
+def _listed(values: Sequence[int]) -> str:
+    return ",".join(map(str, values))
