@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from .allocator import keep_freed_memory
 from .config import Scenario, Strategy
 from .config.loading import Located
 from .data import planning
@@ -18,6 +19,9 @@ from .progress import Progress, Quiet
 from .provenance import check_same, describe
 from .rundir import RunDir
 from .stage import Stage, finished_records
+from .stopping import Stopping
+
+SAVE_EVERY = 60.0
 
 
 @dataclass
@@ -49,6 +53,7 @@ def run(
     allow_plugins: bool = False,
     variant: str = "",
     analysis: bool = True,
+    save_every: float = SAVE_EVERY,
 ) -> RunResult:
     """Run a stream, or go on with one that was interrupted, or return the results of one that is done.
 
@@ -62,10 +67,12 @@ def run(
         evaluate: False trains without measuring (the weights are the same, bit for bit; the matrix then is NaN).
         allow_plugins: whether the strategy may name Python code of the user's own.
         analysis: whether to follow what every task does to the weights and to the features of earlier ones.
+        save_every: seconds between two states within a task that an interrupted run can go on from.
         variant: keeps runs of one strategy with other settings apart: a folder of that name within the strategy's.
 
     Raises:
         UserError: for input that cannot work, or a run that was made with other settings.
+        Stopped: when Ctrl-C or SIGTERM came; what was done is saved.
     """
     started = time.perf_counter()
     progress = progress or Quiet()
@@ -74,6 +81,8 @@ def run(
         progress.message(f"skipped: {line}")
     folder = RunDir.of(out, scenario.value.name, strategy.value.name, seed, variant)
     chosen = _device(device)
+    if chosen == "cpu":
+        keep_freed_memory()
 
     from .clip.model import load_clip
 
@@ -81,11 +90,25 @@ def run(
     for note in loaded.notes:
         progress.message(note)
     made_with = describe(scenario.value, strategy.value, seed, loaded, plans, chosen, evaluate)
-    stage = Stage(scenario.value, strategy.value, seed, loaded, plans, chosen, folder, progress, evaluate, analysis)
+    stopping = Stopping()
+    stage = Stage(
+        scenario.value,
+        strategy.value,
+        seed,
+        loaded,
+        plans,
+        chosen,
+        folder,
+        progress,
+        evaluate,
+        analysis,
+        save_every,
+        stopping,
+    )
     stage.prepare_model(
         strategy.folder if allow_plugins else None
     )  # refuses a strategy that does not fit the model before anything is written
-    with folder.locked():
+    with folder.locked(), stopping.heard():
         if fresh:
             _set_aside(folder, progress)
         records = finished_records(folder, plans)

@@ -75,6 +75,11 @@ class RunDir:
         """What plugin number ``plugin`` holds after task ``index``."""
         return self.root / "state" / f"{_numbered(index, task)}.plugin{plugin}.safetensors"
 
+    def inside(self, index: int, task: str, step: int | None = None, digest: str = "") -> Path:
+        """State within task ``index`` after a step; the folder of all such states where no step is named."""
+        folder = self.root / "state" / f"inside-{_numbered(index, task)}"
+        return folder if step is None else folder / f"{step:08d}-{digest}.safetensors"
+
     def predictions(self, index: int, task: str) -> Path:
         """Answers to every test image after task ``index``."""
         return self.root / "predictions" / f"{_numbered(index, task)}.safetensors"

@@ -19,6 +19,7 @@ from .files import write_bytes, write_json
 from .progress import Progress
 from .provenance import PeakMemory, software
 from .rundir import RunDir
+from .stopping import Stopping
 
 if TYPE_CHECKING:
     from .clip.classifier import ClipClassifier
@@ -73,6 +74,8 @@ class Stage:
     progress: Progress
     evaluate: bool
     analysis: bool
+    save_every: float
+    stopping: Stopping
 
     def prepare_model(self, plugin_folder: Path | None) -> None:
         """Classifier, adapter, regularisers and memory.
@@ -153,6 +156,7 @@ class Stage:
                 strategy = before_each()
                 records.append(self._train(strategy, task, data))
                 self._save(len(records) - 1, records, board)
+                self.stopping.raise_if_asked()
             board.finish()
         write_json(self.folder.results, self.results(records))
 
@@ -196,24 +200,40 @@ class Stage:
         restore_plugins(self.plugins, self.folder, done, self.device)
 
     def _avalanche_strategy(self) -> ClipStrategy:
+        from .engine.inside import InsidePlugin, StepState
         from .engine.schedule import CurvePlugin, SchedulePlugin, optimizer_factory
+        from .engine.state import save_inside
         from .engine.strategy import ClipStrategy
 
         self.curve = CurvePlugin(self.progress.step)
         optimiser = self.strategy.optimiser
         schedule = [SchedulePlugin(self.strategy.schedule, optimiser)] if optimiser else []
+        changing = [plugin for plugin in (*self.plugins, *schedule, self.curve) if isinstance(plugin, StepState)]
+        self.inside = InsidePlugin(
+            changing,
+            lambda step, tensors: save_inside(self.folder, self.current, step, tensors),
+            self.save_every if self._steps_are_known() else math.inf,
+            self.stopping.is_asked,
+            self.stopping.raise_if_asked,
+        )
         return ClipStrategy(
             model=self.model,
             make_optimizer=optimizer_factory(optimiser, self.adapter, self.model) if optimiser else None,
             training=self.strategy.training,
             seed=self.seed,
             device=self.device,
-            plugins=[self.adapter, *self.plugins, *schedule, self.curve],
+            plugins=[self.adapter, *self.plugins, *schedule, self.curve, self.inside],
         )
+
+    def _steps_are_known(self) -> bool:
+        """Whether every plugin says what of it changes from step to step; one of the user's own may not."""
+        from .engine.inside import StepState
+
+        return self.strategy.plugin is None or isinstance(self.plugins[-1], StepState)
 
     def _train(self, strategy: ClipStrategy, task: stream.TaskData, data: stream.StreamData) -> Record:
         from .engine.experience import experience_at
-        from .engine.state import save_delta, save_plugins
+        from .engine.state import load_inside, save_delta, save_plugins
 
         experience, share = experience_at(self.strategy.training.stream, data.tasks, task.index)
         trains = experience is not None and self.strategy.adapter.kind != "none"
@@ -227,7 +247,12 @@ class Stage:
         if trains:
             self.model.train()
             strategy.steps = steps
-            strategy.train(experience, eval_streams=[])
+            self.current = task
+            self.inside.restored = load_inside(self.folder, task, self.progress.message)
+            if self.inside.restored is not None:
+                self.progress.message("going on inside the task")
+            with self.stopping.waiting():
+                strategy.train(experience, eval_streams=[])
             if not math.isfinite(norm := self.adapter.deltas[-1].norm()):
                 raise UserError(f"task '{task.name}': training diverged (the update is not finite); lower optimiser.lr")
             trainable = sum(p.numel() for group in strategy.optimizer.param_groups for p in group["params"])
@@ -235,6 +260,8 @@ class Stage:
         else:
             self.adapter.skip()
         train_seconds = time.perf_counter() - began
+        if trains:
+            train_seconds += self.inside.seconds  # of the process that was cut off
         delta, geometry = self.adapter.deltas[-1], self.adapter.geometry[-1]
         stored = save_delta(delta)
         write_bytes(self.folder.delta(task.index, task.name), stored)
@@ -306,11 +333,13 @@ class Stage:
         return [task.test if self.scenario.measure == "test" else task.validation for task in data.tasks]
 
     def _save(self, index: int, records: list[Record], board) -> None:
-        from .engine.state import forget_plugins
+        from .engine.state import forget_inside, forget_plugins
 
         record = records[index]
         name = self.plans.tasks[index - 1].name if index else "zero-shot"
         write_json(self.folder.record(index - 1, name), vars(record))
+        if index:
+            forget_inside(self.folder, index - 1, name)
         if index > 1:
             forget_plugins(self.plugins, self.folder, index - 2, self.plans.tasks[index - 2].name)
         write_json(self.folder.results, self.results(records))

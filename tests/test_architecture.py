@@ -14,6 +14,8 @@ ORDER = [
     "errors",
     "files",
     "catalog",
+    "allocator",
+    "stopping",
     "config",
     "subspace",
     "lowrank",

@@ -153,7 +153,8 @@ def finished(tmp_path_factory, tiny_scenario, tiny_strategy):
         "new": "cold", "old": "warm", "images": 12, "accuracy_before": 1.0, "accuracy_after": 0.5,
         "zero_shot": {"colours": [0.5, 0.25]},
         "parts": [
-            {"kind": "tower", "name": "text", "returned": 12.5, "retention": {"colours": 1.5}},
+            {"kind": "tower", "name": "text", "returned": 12.5, "probability": 3.5, "cost": 2.0,
+             "retention": {"colours": 1.5}},
             {"kind": "layer", "name": "vision 1", "returned": 33.25, "retention": {"colours": -2.5}},
         ],
     }  # fmt: skip
@@ -228,9 +229,9 @@ def test_what_changed_on_the_most_forgotten_task_is_shown(finished, tmp_path):
     assert shown[0]["alt"] == "An image of red that is now taken for yellow"
     told = re.findall(r"(\d+) % sure", page.text)
     assert told == sorted(told, reverse=True) and len(told) == 3
-    assert page.values("Pairs of tasks") == [[None, 1.0, 0.5, -0.5, None, 33.25]]
-    assert page.values("warm after cold") == [[None, 33.25, -2.5], [None, 12.5, 1.5]]
-    assert "layer vision 1" in page.text
+    assert page.values("Pairs of tasks") == [[None, 1.0, 0.5, -0.5, 12.5, 33.25]]
+    assert page.values("warm after cold") == [[None, 12.5, 3.5, 2.0, 1.5], [None, 33.25, None, None, -2.5]]
+    assert "vision 1 +33.2" in page.text and "The first" not in page.text
 
 
 def test_the_geometry_of_every_matrix_is_there(finished, tmp_path):

@@ -15,7 +15,7 @@ from .comparing import compare
 from .data import data
 from .explaining import explain
 from .options import AllowPlugins, Device, Out, Settings, known_device, log_console
-from .reporting import report
+from .reporting import report, say_report
 from .using import evaluate, export, init, predict
 
 app = typer.Typer(
@@ -63,6 +63,10 @@ def run(
     analysis: Annotated[
         bool, typer.Option(help="Follow what every task does to weights and features; changes no result.")
     ] = True,
+    save_every: Annotated[
+        float,
+        typer.Option(min=0.0, help="Seconds between two saves within a task, which an interrupted run goes on from."),
+    ] = 60.0,
 ) -> None:
     """Run one scenario with one strategy and print what was learned, forgotten and retained."""
     from ..config import load_scenario, load_strategy
@@ -80,21 +84,34 @@ def run(
     from ..progress import display
     from ..report.tables import show
     from ..run import run as run_one
+    from ..stopping import Stopped
 
     console = log_console()
     try:
         with display(console) as progress:
             finished = run_one(
-                located, chosen, seed, out, device, fresh, progress, allow_plugins=allow_plugins, analysis=analysis
+                located,
+                chosen,
+                seed,
+                out,
+                device,
+                fresh,
+                progress,
+                allow_plugins=allow_plugins,
+                analysis=analysis,
+                save_every=save_every,
             )
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on after the last finished task", file=sys.stderr)
+    except Stopped as stopped:
+        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        raise typer.Exit(stopped.exit_code) from None
+    except KeyboardInterrupt:  # before anything was begun
         raise typer.Exit(130) from None
     show(console, finished.results)
     took = f"{finished.seconds:.0f} s" if finished.reused < len(finished.results["tasks"]) else "found finished"
     console.print(
         f"\n{took} · {finished.results['device']} · {finished.folder}", markup=False, highlight=False, soft_wrap=True
     )
+    say_report(console, finished.folder)
 
 
 def _model_settings(model: str | None, config: str | None, pretrained: str | None) -> list[str]:

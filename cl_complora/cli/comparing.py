@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ..errors import UserError
 from .options import AllowPlugins, Device, Out, Settings, known_device, log_console
+from .reporting import say_report
 
 if TYPE_CHECKING:
     from ..compare.pool import Outcome
@@ -97,6 +98,7 @@ def compare(
     written = save(found, folder)
     names = ", ".join(path.name for path in written)
     console.print(f"\n{folder}: {names}", markup=False, highlight=False, soft_wrap=True)
+    say_report(console, folder)
     if any(m.failed for m in found.methods):
         raise typer.Exit(1)
 

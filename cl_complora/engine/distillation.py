@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,6 +14,7 @@ from ..config.strategy import Lwf, Reference
 from ..data.labels import LabelSpace
 from ..data.stream import StreamData, TaskData
 from .adapter import AdapterPlugin
+from .inside import StepState
 from .regularisers import RegulariserPlugin
 from .subspaces import stable_seed
 
@@ -61,7 +64,7 @@ class LwfPlugin(RegulariserPlugin, supports_distributed=False):
             self.spaces.append(space)
 
 
-class ReferencePlugin(RegulariserPlugin, supports_distributed=False):
+class ReferencePlugin(RegulariserPlugin, StepState, supports_distributed=False):
     """ZSCL (Zheng et al., ICCV 2023, arXiv 2303.06628): stay close to the pretrained model on data of no task.
 
     With S = scale · (reference images · reference textsᵀ) / temperature of teacher and student,
@@ -110,6 +113,14 @@ class ReferencePlugin(RegulariserPlugin, supports_distributed=False):
         student = scale * student_images @ student_texts.mT
         both = [_distillation(s, t) for s, t in ((student, teacher), (student.mT, teacher.mT))]
         return self.settings.strength * torch.stack(both).sum()
+
+    def step_state(self) -> dict[str, Tensor]:
+        """Place in the stream of random numbers."""
+        return {"generator": self._generator.get_state()}
+
+    def load_step_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """As in the base class."""
+        self._generator.set_state(tensors["generator"])
 
     def _drawn(self, available: int, wanted: int) -> Tensor:
         return torch.randperm(available, generator=self._generator)[:wanted]

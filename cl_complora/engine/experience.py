@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
@@ -13,6 +13,7 @@ from torch.utils.data import TensorDataset
 from ..data.labels import LabelSpace
 from ..data.pixels import augment
 from ..data.stream import Images, TaskData
+from .inside import StepState
 
 
 def as_avalanche(images: Images) -> AvalancheDataset:
@@ -84,7 +85,7 @@ def experience_at(stream: str, tasks: Sequence[TaskData], position: int) -> tupl
     return ClipExperience(parts, position), len(tasks) if stream == "joint" else 1
 
 
-class TrainingBatches:
+class TrainingBatches(StepState):
     """Exactly ``steps`` shuffled, augmented batches; every image is seen once before any is seen again.
 
     Draws from generators of its own, so that nothing else that is random (evaluation, another loader) shifts them.
@@ -108,6 +109,8 @@ class TrainingBatches:
         self.batch_size = min(batch_size, experience.train_images)
         self.generator = torch.Generator().manual_seed(seed)
         self.template = 0
+        self.done = 0
+        self._order = torch.empty(0, dtype=torch.long)
 
     def __len__(self) -> int:
         return self.steps
@@ -117,15 +120,24 @@ class TrainingBatches:
         pixels = torch.cat([part.train.pixels for part in parts])
         labels = torch.cat([part.train.labels for part in parts])
         part_of = torch.cat([torch.full((len(part.train),), i) for i, part in enumerate(parts)])
-        order = torch.empty(0, dtype=torch.long)
-        for _ in range(self.steps):
-            while len(order) < self.batch_size:
-                order = torch.cat([order, torch.randperm(len(labels), generator=self.generator)])
-            chosen, order = order[: self.batch_size], order[self.batch_size :]
+        while self.done < self.steps:
+            self.done += 1
+            while len(self._order) < self.batch_size:
+                self._order = torch.cat([self._order, torch.randperm(len(labels), generator=self.generator)])
+            chosen, self._order = self._order[: self.batch_size], self._order[self.batch_size :]
             # Drawn whether used or not, so that the prompt setting changes no image.
             self.template = int(torch.randint(0, 2**31, (1,), generator=self.generator))
             images = pixels[chosen].to(self.device)
             yield [self._augmented(images, part_of[chosen]), labels[chosen], part_of[chosen]]
+
+    def step_state(self) -> dict[str, Tensor]:
+        """Place in the stream of batches and in that of random numbers."""
+        return {"generator": self.generator.get_state(), "order": self._order, "done": torch.tensor(self.done)}
+
+    def load_step_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """As in the base class."""
+        self.generator.set_state(tensors["generator"])
+        self._order, self.done = tensors["order"], int(tensors["done"])
 
     def _augmented(self, images: Tensor, part_of: Tensor) -> Tensor:
         changed = images.clone()

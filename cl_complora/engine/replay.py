@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from avalanche.training.storage_policy import ClassBalancedBuffer, ReservoirSamplingBuffer
 from torch import Tensor
@@ -12,6 +14,7 @@ from ..data.pixels import augment
 from ..data.stream import TaskData
 from .carrying import CarryingPlugin
 from .experience import as_avalanche, contrasted_with, one_template
+from .inside import StepState
 from .subspaces import stable_seed
 
 _POLICIES = {
@@ -20,7 +23,7 @@ _POLICIES = {
 }
 
 
-class ReplayPlugin(CarryingPlugin, supports_distributed=False):
+class ReplayPlugin(CarryingPlugin, StepState, supports_distributed=False):
     """Adds the loss of a batch drawn from stored images to every step after the first experience.
 
     What to keep is chosen by one of Avalanche's storage policies, one buffer per task because labels are local to a
@@ -61,6 +64,14 @@ class ReplayPlugin(CarryingPlugin, supports_distributed=False):
         device = strategy.device
         logits = strategy.model(torch.cat(images).to(device), spaces, torch.cat(ids).to(device))
         strategy.loss = strategy.loss + self.settings.weight * F.cross_entropy(logits, torch.cat(labels).to(device))
+
+    def step_state(self) -> dict[str, Tensor]:
+        """Place in the stream of random numbers."""
+        return {"generator": self._generator.get_state()}
+
+    def load_step_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """As in the base class."""
+        self._generator.set_state(tensors["generator"])
 
     def after_training_exp(self, strategy, **kwargs) -> None:
         """Choose what to keep of this experience."""

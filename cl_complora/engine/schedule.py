@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from avalanche.training.plugins import SupervisedPlugin
@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from ..config.strategy import Optimiser, Schedule
 from .adapter import AdapterPlugin
+from .inside import StepState
 
 
 def optimizer_factory(
@@ -47,7 +48,7 @@ def rate(schedule: Schedule, step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-class SchedulePlugin(SupervisedPlugin, supports_distributed=False):
+class SchedulePlugin(SupervisedPlugin, StepState, supports_distributed=False):
     """Sets the learning rate before every step and clips the gradient norm after every backward pass.
 
     Avalanche's own scheduler plugin keeps driving the first optimiser object when a strategy makes a new one.
@@ -69,13 +70,21 @@ class SchedulePlugin(SupervisedPlugin, supports_distributed=False):
             group["lr"] = group["initial_lr"] * factor
         self.step += 1
 
+    def step_state(self) -> dict[str, torch.Tensor]:
+        """The step."""
+        return {"step": torch.tensor(self.step)}
+
+    def load_step_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """As in the base class."""
+        self.step = int(tensors["step"])
+
     def before_update(self, strategy, **kwargs) -> None:
         """Clip."""
         if self.optimiser.clip_norm is not None:
             nn.utils.clip_grad_norm_(strategy.trainable, self.optimiser.clip_norm)
 
 
-class AveragePlugin(SupervisedPlugin, supports_distributed=False):
+class AveragePlugin(SupervisedPlugin, StepState, supports_distributed=False):
     """The result of an experience is the mean of the trained parameters over its course (ZSCL's weight ensemble).
 
     Low-rank factors are averaged as factors, which is not the average of their products.
@@ -104,6 +113,18 @@ class AveragePlugin(SupervisedPlugin, supports_distributed=False):
             for mean, p in zip(self._mean, strategy.trainable, strict=True):
                 mean += (p - mean) / self._count
 
+    def step_state(self) -> dict[str, torch.Tensor]:
+        """The mean so far."""
+        counts = {"step": torch.tensor(self._step), "count": torch.tensor(self._count)}
+        return counts | {f"mean/{place}": mean for place, mean in enumerate(self._mean)}
+
+    @torch.no_grad()
+    def load_step_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """As in the base class."""
+        self._step, self._count = int(tensors["step"]), int(tensors["count"])
+        for place, mean in enumerate(self._mean):
+            mean.copy_(tensors[f"mean/{place}"])
+
     @torch.no_grad()
     def after_training_epoch(self, strategy, **kwargs) -> None:
         """Put the mean in place; what follows (merging, Fisher) sees it."""
@@ -112,7 +133,7 @@ class AveragePlugin(SupervisedPlugin, supports_distributed=False):
         self._mean = []
 
 
-class CurvePlugin(SupervisedPlugin, supports_distributed=False):
+class CurvePlugin(SupervisedPlugin, StepState, supports_distributed=False):
     """Keeps the loss of every step on the device and hands it out now and then, since reading it waits for the device.
 
     Args:
@@ -137,6 +158,14 @@ class CurvePlugin(SupervisedPlugin, supports_distributed=False):
         if step % self.every == 0 or step == len(strategy.dataloader):
             self.report(step, float(self.losses[-1]), self.images)
 
+    def step_state(self) -> dict[str, torch.Tensor]:
+        """The curve so far."""
+        return {"losses": torch.tensor(self.curve()), "images": torch.tensor(self.images)}
+
+    def load_step_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """As in the base class."""
+        self.losses, self.images = list(tensors["losses"]), int(tensors["images"])
+
     def curve(self) -> list[float]:
         """Loss per step of the last experience."""
-        return torch.stack(self.losses).cpu().tolist() if self.losses else []
+        return torch.stack([loss.cpu() for loss in self.losses]).tolist() if self.losses else []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import safetensors.torch
@@ -72,6 +74,46 @@ def restore_plugins(plugins: Sequence[SupervisedPlugin], folder: RunDir, done: S
                 plugin.remember(task)
             stored = _read(folder.state(done[-1].index, done[-1].name, position))
             plugin.load({key: value.to(device) for key, value in stored.items()})
+
+
+# States within a task that are kept: the newest, and one more in case that is damaged.
+KEPT = 2
+
+
+def save_inside(folder: RunDir, task: TaskData, step: int, tensors: Mapping[str, Tensor]) -> None:
+    """Store a state within a task; its name holds a digest of its content."""
+    content = safetensors.torch.save(dict(tensors))
+    write_bytes(folder.inside(task.index, task.name, step, _digest(content)), content)
+    for old in sorted(folder.inside(task.index, task.name).glob("*.safetensors"))[:-KEPT]:
+        old.unlink(missing_ok=True)
+
+
+def load_inside(folder: RunDir, task: TaskData, tell: Callable[[str], None]) -> dict[str, Tensor] | None:
+    """The newest undamaged state within a task, if there is any.
+
+    Args:
+        folder: of the run.
+        task: that was cut off.
+        tell: told of a file that is damaged, and so passed over.
+    """
+    for path in sorted(folder.inside(task.index, task.name).glob("*.safetensors"), reverse=True):
+        try:
+            content = path.read_bytes()
+            if _digest(content) == path.stem.partition("-")[2]:
+                return safetensors.torch.load(content)
+        except (OSError, SafetensorError):
+            pass
+        tell(f"{path}: damaged, and passed over for the state before it")
+    return None
+
+
+def forget_inside(folder: RunDir, index: int, name: str) -> None:
+    """Delete the states within a task that is finished."""
+    shutil.rmtree(folder.inside(index, name), ignore_errors=True)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def forget_plugins(plugins: Sequence[SupervisedPlugin], folder: RunDir, index: int, name: str) -> None:

@@ -96,17 +96,17 @@ class ClipStrategy(SupervisedTemplate):
         self.model = self.model.to(self.device)
         self.optimizer = self._make_optimizer(self.trainable)
         # Gradients of 16-bit floats vanish below 6e-8 unless the loss is scaled; a new scale for every experience.
-        self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.training_settings.precision == "fp16")
+        self.loss_scaler = torch.amp.GradScaler(self.device.type, enabled=self.training_settings.precision == "fp16")
 
     def backward(self) -> None:
         """Gradients of the loss, in its own scale again before any plugin sees them."""
-        self._scaler.scale(self.loss).backward()
-        self._scaler.unscale_(self.optimizer)
+        self.loss_scaler.scale(self.loss).backward()
+        self.loss_scaler.unscale_(self.optimizer)
 
     def optimizer_step(self) -> None:
         """One step, left out where 16-bit gradients overflowed."""
-        self._scaler.step(self.optimizer)
-        self._scaler.update()
+        self.loss_scaler.step(self.optimizer)
+        self.loss_scaler.update()
 
     @property
     def spaces(self) -> list[LabelSpace]:

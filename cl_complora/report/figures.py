@@ -22,7 +22,7 @@ CELL = 15
 def _percent_axis(axes: Axes, low: float, high: float) -> None:
     axes.set_ylim(low, high)
     axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}".replace("-", "−")))
     axes.grid(axis="y")
 
 

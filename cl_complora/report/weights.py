@@ -119,35 +119,42 @@ def _table(measures: list[_Measure], places: list[dict[Place, Values]]) -> Table
 
 def _overlaps(run: LoadedRun, places: list[dict[Place, Values]]) -> Table | None:
     """Mean over all matrices of how much of a task's update lies in the directions of an earlier one."""
-    tasks, rows, known = run.tasks[: run.trained], [], False
-    for index, found in enumerate(places[1:], start=1):
-        cells = [Cell(tasks[index])]
-        for earlier in tasks[:-1]:
-            each = [(values.get("overlap_with") or {}).get(earlier) for values in found.values()]
-            each = [value for value in each if _is_number(value)]
-            mean = float(np.mean(each)) if each else math.nan
-            known |= bool(each)
-            cells.append(shaded(number(mean, 2), mean))
-        rows.append(cells)
-    if not known:
-        return None
+    tasks = run.tasks[: run.trained]
+    found: dict[str, dict[str, float]] = {}
+    for task, matrices in zip(tasks, places, strict=True):
+        each = [values.get("overlap_with") or {} for values in matrices.values()]
+        shares = {old: [v for one in each if _is_number(v := one.get(old))] for old in tasks}
+        found[task] = {old: float(np.mean(values)) for old, values in shares.items() if values}
     note = "How much of a row's update lies in the directions of a column's: 0 nothing, 1 all; mean over all matrices."
-    return Table("Overlap of the updates", ["update of", *tasks[:-1]], rows, note, sortable=False, heat=True)
+    highest = max((value for row in found.values() for value in row.values()), default=0.0)
+    return _between_tasks("Overlap of the updates", "update of", found, 2, (0.0, highest), note)
 
 
 def _drift(run: LoadedRun) -> Table | None:
     """Similarity of the image features of old tasks to what they were right after their training."""
-    tasks = run.tasks[: run.trained]
-    rows = []
-    for index, analysis in enumerate(run.analyses):
-        similar = analysis.get("cka") or {}
-        values = [v if _is_number(v := similar.get(old)) else math.nan for old in tasks]
-        if any(v == v for v in values):
-            rows.append([Cell(tasks[index]), *(shaded(number(v, 3), v) for v in values)])
-    if not rows:
-        return None
+    found = {
+        task: {old: value for old, value in (analysis.get("cka") or {}).items() if _is_number(value)}
+        for task, analysis in zip(run.tasks, run.analyses, strict=False)
+    }
     note = (
         "Linear CKA of the image features of a column's task after a row's task with those right after its own "
         "training: 1 unchanged, 0 unrelated."
     )
-    return Table("Drift of the image features", ["after", *tasks], rows, note, sortable=False, heat=True)
+    lowest = min((value for row in found.values() for value in row.values()), default=0.0)
+    return _between_tasks("Drift of the image features", "after", found, 3, (lowest, 1.0), note)
+
+
+def _between_tasks(
+    caption: str, corner: str, found: dict[str, dict[str, float]], digits: int, scale: tuple[float, float], note: str
+) -> Table | None:
+    """Values by later and earlier task as a heat map, without the tasks that have none."""
+    earlier = [task for task in found if any(task in row for row in found.values())]
+    low, high = scale
+    rows = []
+    for task, row in found.items():
+        if row:
+            values = [row.get(old, math.nan) for old in earlier]
+            cells = [shaded(number(v, digits), (v - low) / (high - low) if high > low else 1.0) for v in values]
+            rows.append([Cell(task), *cells])
+    note += f" The colours run from {low:.3g} to {high:.3g}."
+    return Table(caption, [corner, *earlier], rows, note, sortable=False, heat=True) if rows else None

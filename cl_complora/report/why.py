@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 MOST_PICTURES = 12
 SIDE = 96
 MOST_CONFUSIONS = 12
-MOST_PARTS = 12
+# Of each kind.
+MOST_PARTS = 5
 MOST_PAIRS = 20
 # More of them one after the other are folded once more.
 MOST_FOLDS = 5
@@ -103,56 +104,63 @@ def explanation(run: LoadedRun) -> list:
     pairs = (run.explained or {}).get("pairs") or []
     try:
         pairs = sorted(pairs, key=lambda pair: pair["accuracy_after"] - pair["accuracy_before"])
-        shown, every = pairs[:MOST_PAIRS], len(pairs)
-        summary = [_pair_row(pair) for pair in shown]
-        folds = [
-            Fold(f"{p['old']} after {p['new']}: {len(p['parts'])} parts", [_parts(p)]) for p in pairs if p["parts"]
-        ]
+        shown = pairs[:MOST_PAIRS]
+        summary = _pairs(shown)
+        folds = [Fold(f"{p['old']} after {p['new']}, part by part", [_parts(p)]) for p in shown if p["parts"]]
     except (KeyError, TypeError, AttributeError) as error:
         return [Notice([f"explain.json is of another form and left out ({type(error).__name__}: {error})."])]
     if not pairs:
         return []
-    head = ["new task", "old task", "before %", "after %", "change", "what gives most back", "points back"]
+    if len(pairs) > MOST_PAIRS:
+        summary.note += f" The {MOST_PAIRS} pairs that lost most, of {len(pairs)}."
+    return [summary, *(folds if len(folds) <= MOST_FOLDS else [Fold("Part by part", folds)])]
+
+
+def _pairs(pairs: Sequence[dict[str, Any]]) -> Table:
+    """Every pair with the most responsible part of each kind."""
+    kinds = list(dict.fromkeys(part["kind"] for pair in pairs for part in pair["parts"]))
+    rows = []
+    for pair in pairs:
+        before, after = pair["accuracy_before"], pair["accuracy_after"]
+        cells = [percent(before), percent(after), percent(after - before, signed=True)]
+        for kind in kinds:
+            most = next((part for part in _ranked(pair["parts"]) if part["kind"] == kind), None)
+            back = None if most is None else number(most["returned"], 1, signed=True)
+            cells.append(Cell("–") if back is None else Cell(f"{most['name']} {back.text}", back.value))
+        rows.append([Cell(str(pair["new"])), Cell(str(pair["old"])), *cells])
+    head = ["new task", "old task", "before %", "after %", "change", *kinds]
     note = (
-        "Accuracy on an old task before and after a new one was trained, and the part of the new task's update without "
-        "which most of it comes back."
+        "Accuracy on an old task before and after a new one was trained; then, for every kind of part of the new "
+        "task's update, the one without which most of it comes back, and how many points."
     )
-    if every > MOST_PAIRS:
-        note += f" The {MOST_PAIRS} pairs that lost most, of {every}."
-    folds = folds if len(folds) <= MOST_FOLDS else [Fold("Part by part", folds)]
-    return [Table("Pairs of tasks", head, summary, note), *folds]
-
-
-def _pair_row(pair: dict[str, Any]) -> list[Cell]:
-    before, after = pair["accuracy_before"], pair["accuracy_after"]
-    parts = _ranked(pair["parts"])
-    most = parts[0] if parts else None
-    told = Cell("–") if most is None else Cell(_part_name(most))
-    back = Cell("–") if most is None else number(most["returned"], 1, signed=True)
-    return [Cell(str(pair["new"])), Cell(str(pair["old"])), percent(before), percent(after),
-            percent(after - before, signed=True), told, back]  # fmt: skip
+    return Table("Pairs of tasks", head, rows, note)
 
 
 def _ranked(parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(parts, key=lambda part: -part["returned"])
-
-
-def _part_name(part: dict[str, Any]) -> str:
-    return str(part["name"]) if part["kind"] == "matrix" else f"{part['kind']} {part['name']}"
+    return sorted(parts, key=lambda part: (-part["returned"], -part.get("probability", 0)))
 
 
 def _parts(pair: dict[str, Any]) -> Table:
-    sets = list(dict.fromkeys(name for part in pair["parts"] for name in part.get("retention") or {}))
+    """The most responsible parts of one pair, kind by kind."""
+    parts = _ranked(pair["parts"])
+    kinds = list(dict.fromkeys(part["kind"] for part in pair["parts"]))
+    sets = list(dict.fromkeys(name for part in parts for name in part.get("retention") or {}))
+    told = {"probability": "its probability", "cost": f"lost on {pair['new']}"}
+    told = {key: name for key, name in told.items() if any(key in part for part in parts)}
     rows = []
-    for part in _ranked(pair["parts"])[:MOST_PARTS]:
-        kept = part.get("retention") or {}
-        cells = [Cell(str(part["name"])), Cell(str(part["kind"])), number(part["returned"], 1, signed=True)]
-        rows.append([*cells, *(number(kept.get(name), 1, signed=True) for name in sets)])
+    for kind in kinds:
+        for part in [part for part in parts if part["kind"] == kind][:MOST_PARTS]:
+            kept = part.get("retention") or {}
+            figures = [part["returned"], *(part.get(key) for key in told), *(kept.get(name) for name in sets)]
+            rows.append([Cell(str(kind)), Cell(str(part["name"])), *(number(f, 1, signed=True) for f in figures)])
     note = (
-        f"Points of accuracy on {pair['old']} that come back when this part of the update of {pair['new']} is taken "
-        f"out, measured on {pair.get('images', '?')} images, and what happens to the zero-shot sets."
+        f"What comes back when this part of the update of {pair['new']} is taken out, in points: accuracy on "
+        f"{pair['old']} ({pair.get('images', '?')} images)"
     )
-    if len(pair["parts"]) > MOST_PARTS:
-        note += f" The first {MOST_PARTS} of {len(pair['parts'])} parts."
-    head = ["part", "of kind", f"{pair['old']}, points back", *(f"{name}, points" for name in sets)]
+    note += ", the mean probability of the right class" if "probability" in told else ""
+    note += ", zero-shot accuracy" if sets else ""
+    note += f"; and what {pair['new']} loses by it." if "cost" in told else "."
+    if len(rows) < len(parts):
+        note += f" The first {MOST_PARTS} of each kind, of {len(parts)} parts."
+    head = ["kind", "part", f"{pair['old']} back", *told.values(), *(f"{name} back" for name in sets)]
     return Table(f"{pair['old']} after {pair['new']}", head, rows, note)
