@@ -10,7 +10,7 @@ BIN   := $(VENV)/bin
 STAMP := $(VENV)/.cl_complora-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint clean
+.PHONY: help venv demo test test-faults bench lint clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -34,6 +34,10 @@ demo: venv  ## the default strategy on the default scenario
 # A process for every core and one thread in each; the tests of a file stay in one process and in order.
 test: venv  ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile $(PYTEST_ARGS)
+
+test-faults: venv  ## the long form of the fault and fuzz tests
+	CL_COMPLORA_FAULTS=long OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_faults.py tests/test_inside.py \
+		$(wildcard tests/test_fuzz.py tests/test_hostile_states.py) -n auto --dist loadfile $(PYTEST_ARGS)
 
 lint: venv  ## ruff check
 	$(BIN)/python -m ruff check .

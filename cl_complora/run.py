@@ -17,8 +17,9 @@ from .errors import UserError
 from .files import write_json, write_text
 from .progress import Progress, Quiet
 from .provenance import check_same, describe
+from .records import finished_records
 from .rundir import RunDir
-from .stage import Stage, finished_records
+from .stage import Stage
 from .stopping import Stopping
 
 SAVE_EVERY = 60.0
@@ -111,7 +112,7 @@ def run(
     with folder.locked(), stopping.heard():
         if fresh:
             _set_aside(folder, progress)
-        records = finished_records(folder, plans)
+        records = finished_records(folder, plans, progress.message)
         check_same(folder, made_with, complete=len(records) > len(plans.tasks))
         if len(records) <= len(plans.tasks):
             files = {"scenario": str(Path(scenario.file).resolve()), "strategy": str(Path(strategy.file).resolve())}

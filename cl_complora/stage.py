@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import metrics
 from .config import Scenario, Strategy
 from .data import planning, stream
 from .data.registry.published import beside
 from .errors import UserError
+from .failures import told_of_failure
 from .files import write_bytes, write_json
 from .progress import Progress
 from .provenance import PeakMemory, software
+from .records import Record
 from .rundir import RunDir
 from .stopping import Stopping
 
@@ -27,37 +29,6 @@ if TYPE_CHECKING:
     from .engine.strategy import ClipStrategy
 
 SCHEMA = 1
-
-
-@dataclass
-class Record:
-    """What one task (or, at index 0, the untouched model) measured."""
-
-    row: list[float]
-    zero_shot: dict[str, float]
-    detail: dict[str, Any] = field(default_factory=dict)
-    geometry: dict[str, dict[str, float]] = field(default_factory=dict)
-    adapter_state: dict[str, Any] = field(default_factory=dict)
-    curve: list[float] = field(default_factory=list)
-
-
-def finished_records(folder: RunDir, plans: planning.Plans) -> list[Record]:
-    """Records of the zero-shot row and of every finished task, up to the first gap."""
-    records = []
-    for index in range(len(plans.tasks) + 1):
-        name = plans.tasks[index - 1].name if index else "zero-shot"
-        data = folder.read_json(folder.record(index - 1, name))
-        if data is None or (index and not folder.delta(index - 1, name).exists()):
-            break
-        for name in ("row", "curve"):
-            data[name] = [_number(value) for value in data[name]]
-        data["zero_shot"] = {name: _number(value) for name, value in data["zero_shot"].items()}
-        records.append(Record(**data))
-    return records
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
 
 
 @dataclass
@@ -132,6 +103,7 @@ class Stage:
         loss_classes = self.strategy.training.classes
         data = stream.load(self.plans, self.scenario.protocol, self.loaded.pixels, loss_classes)
         self._warn_of_cut_prompts(data)
+        records[:] = self._resumable(records)
         before_each = self._starting(data)
         self.watch = None
         if self.analysis and self.evaluate:
@@ -146,6 +118,7 @@ class Stage:
             list(data.zero_shot),
             self.scenario.independent,
             lambda name, places: measured[name].pixels[list(places)],
+            self.progress.message,
         ) as board:
             for index, record in enumerate(records):
                 board.add(index, record.row, record.zero_shot, record.detail, record.curve)
@@ -183,6 +156,19 @@ class Stage:
         if cut:
             shown = "; ".join(repr(prompt[:60]) for prompt in list(cut)[:3])
             self.progress.message(f"{len(cut)} prompts are longer than the model's context and are cut: {shown}")
+
+    def _resumable(self, records: list[Record]) -> list[Record]:
+        """The records up to the last task whose state is intact."""
+        from .engine.state import plugins_intact
+
+        done = len(records)
+        while not self.scenario.independent and done > 1:
+            name = self.plans.tasks[done - 2].name
+            if plugins_intact(self.plugins, self.folder, done - 2, name):
+                break
+            self.progress.message(f"what '{name}' left for later tasks is damaged or gone; going on from before it")
+            done -= 1
+        return records[:done]
 
     def _restore(self, records: list[Record], data: stream.StreamData) -> None:
         if len(records) < 2:
@@ -251,10 +237,16 @@ class Stage:
             self.inside.restored = load_inside(self.folder, task, self.progress.message)
             if self.inside.restored is not None:
                 self.progress.message("going on inside the task")
-            with self.stopping.waiting():
+            good = f"task '{self.plans.tasks[task.index - 1].name}'" if task.index else "the untouched model"
+            with (
+                self.stopping.waiting(),
+                told_of_failure(task.name, good, self.device, self.strategy.training.batch_size),
+            ):
                 strategy.train(experience, eval_streams=[])
             if not math.isfinite(norm := self.adapter.deltas[-1].norm()):
                 raise UserError(f"task '{task.name}': training diverged (the update is not finite); lower optimiser.lr")
+            if strategy.skipped:
+                self.progress.message(f"{strategy.skipped} steps were left out: their loss or gradient was no number")
             trainable = sum(p.numel() for group in strategy.optimizer.param_groups for p in group["params"])
             self.model.eval()
         else:
@@ -340,8 +332,8 @@ class Stage:
         write_json(self.folder.record(index - 1, name), vars(record))
         if index:
             forget_inside(self.folder, index - 1, name)
-        if index > 1:
-            forget_plugins(self.plugins, self.folder, index - 2, self.plans.tasks[index - 2].name)
+        if index > 2:
+            forget_plugins(self.plugins, self.folder, index - 3, self.plans.tasks[index - 3].name)
         write_json(self.folder.results, self.results(records))
         board.add(index, record.row, record.zero_shot, record.detail, record.curve)
 

@@ -29,6 +29,8 @@ ORDER = [
     "report",
     "progress",
     "provenance",
+    "records",
+    "failures",
     "stage",
     "run",
     "compare",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.labels import LabelSpace
-from .text import TextEncoder, lower_precision
+from .text import TextEncoder, in_chunks, lower_precision
 
 
 class ClipClassifier(nn.Module):
@@ -37,6 +37,7 @@ class ClipClassifier(nn.Module):
     ) -> None:
         super().__init__()
         self.clip = clip
+        self.chunk: int | None = None
         self.label_space = label_space
         self.precision = precision
         self.text = TextEncoder(clip, tokenizer, precision)
@@ -58,8 +59,12 @@ class ClipClassifier(nn.Module):
     def image_features(self, images: Tensor) -> Tensor:
         """``N × embed`` unit vectors."""
         with lower_precision(self.clip, self.precision):
-            features = self.clip.encode_image(self.normalise(images))
+            features = in_chunks(self.clip.encode_image, self.normalise(images), self.chunk)
         return F.normalize(features.float(), dim=-1)
+
+    def compute_in(self, chunk: int | None) -> None:
+        """Let both towers train on so many images or prompts at a time; None for all at once."""
+        self.chunk = self.text.chunk = chunk
 
     def head(self, features: Tensor, space: LabelSpace) -> Tensor:
         """``N × classes`` logits of unit image features."""

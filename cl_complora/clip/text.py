@@ -13,6 +13,7 @@ import torch
 from open_clip.transformer import text_global_pool
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from ..data.labels import LabelSpace
 from ..lowrank import Adapters
@@ -52,6 +53,7 @@ class TextEncoder:
         self._tokens: dict[LabelSpace, Tensor] = {}
         self._features: dict[LabelSpace, tuple[tuple, Tensor]] = {}
         self._trim: bool | None = None
+        self.chunk: int | None = None
 
     @property
     def tower(self) -> nn.Module:
@@ -113,8 +115,9 @@ class TextEncoder:
         """Text features (not normalised), the tower run to the longest prompt where that is exact."""
         if self._trim is None:
             self._trim = self._trimming_is_exact(tokens)
+        encode = self._encode_trimmed if self._trim else self.model.encode_text
         with lower_precision(self.model, self.precision):
-            return self._encode_trimmed(tokens) if self._trim else self.model.encode_text(tokens)
+            return in_chunks(encode, tokens, self.chunk)
 
     def _encode_trimmed(self, tokens: Tensor) -> Tensor:
         tower = self.tower
@@ -142,6 +145,17 @@ class TextEncoder:
         with evaluating(tower):
             whole, trimmed = self.model.encode_text(shortest), self._encode_trimmed(shortest)
         return bool(torch.allclose(whole, trimmed, atol=1e-4 * float(whole.abs().max()), rtol=0))
+
+
+def in_chunks(encode: Callable[[Tensor], Tensor], inputs: Tensor, chunk: int | None) -> Tensor:
+    """``encode(inputs)`` a chunk at a time, each computed again in the backward pass instead of being remembered.
+
+    Outside training, and for no chunk, it is one call.
+    """
+    if chunk is None or not torch.is_grad_enabled() or len(inputs) <= chunk:
+        return encode(inputs)
+    parts = [checkpoint(encode, part, use_reentrant=False) for part in inputs.split(chunk)]
+    return torch.cat(parts)
 
 
 def _texts(space: LabelSpace) -> list[str]:

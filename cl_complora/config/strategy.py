@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -247,8 +249,8 @@ class Memory(Section):
     """Avalanche's storage policy: as many of every class, or a uniform sample of the task."""
     per_class: Count = 2
     """Images kept of every class seen (on average, with the reservoir)."""
-    batch_size: Count = 16
-    """Images drawn from the memory at every step, beside the task's own batch."""
+    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 16
+    """Images drawn from the memory at every step, with replacement and beside the task's own batch."""
     weight: Annotated[float, Field(gt=0)] = 1.0
 
 
@@ -296,6 +298,11 @@ class Training(Section):
     """Each task alone; each with all earlier ones; or all at once in place of the first, with the steps of all."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the towers while training; trained parameters, logits, losses and evaluation stay in 32 bits."""
+    chunk: Count | None = None
+    """Images and prompts that a tower computes at a time while training, and again for the gradient: less memory, more
+    time, the same result but for rounding."""
+    on_nan: Literal["stop", "skip"] = "stop"
+    """A loss or gradient that is no number ends the run, or its step changes nothing."""
     average_every: Count | None = None
     """Take the mean of the trained weights at every so many steps as the result of a task (ZSCL's weight ensemble)."""
 
@@ -327,6 +334,15 @@ class Strategy(Section):
     training: Training = Training()
     sweep: Annotated[dict[Text, SweepValues], Field(max_length=20)] = {}
     """Values worth trying for a key path (``optimiser.lr: [1e-4, 1e-3]``); each must be one that the setting takes."""
+
+    @field_validator("settings")
+    @classmethod
+    def _equal_to_themselves(cls, value: dict[str, Any]) -> dict[str, Any]:
+        # What is not equal to itself could never be the setting that a run was begun with.
+        for path, number in _numbers(value):
+            if not math.isfinite(number):
+                raise refused(f"must be a finite number, got {number}", *path)
+        return value
 
     @field_validator("regularisers")
     @classmethod
@@ -360,6 +376,15 @@ class Strategy(Section):
             message = f"{_idle(idle)} with adapter kind none, which trains nothing"
             raise refused(message, idle[0], because=[("adapter", "kind")])
         return self
+
+
+def _numbers(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], float]]:
+    """Every number with a fraction in plain data, and where it stands."""
+    if isinstance(value, float):
+        yield path, value
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, entry in entries:
+        yield from _numbers(entry, (*path, key))
 
 
 def _idle(keys: list[str]) -> str:

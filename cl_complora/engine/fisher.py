@@ -45,8 +45,9 @@ def diagonal_fisher(
     whole = {f"clip.{name}": parameters[name].detach() for name in names}
     total = {name: torch.zeros_like(value) for name, value in whole.items()}
     chunk = max(1, min(chunk, GRADIENT_BYTES // max(1, sum(value.nbytes for value in whole.values()))))
-    was_training = model.training
+    was_training, chunk_of_images = model.training, model.chunk
     model.eval()
+    model.compute_in(None)  # what is computed twice cannot be differentiated per sample
     seen = 0
     share = max(1, samples // len(experience.parts))
     for part in experience.parts:
@@ -73,6 +74,7 @@ def diagonal_fisher(
                 total[name] += gradient.square().sum(0)
             seen += len(batch)
     model.train(was_training)
+    model.compute_in(chunk_of_images)
     fisher = {}
     for key, (name, rows) in wanted.items():
         mean = total[f"clip.{name}"] / seen

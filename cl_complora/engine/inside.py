@@ -15,6 +15,22 @@ from torch.optim import Optimizer
 SHARE = 0.05
 
 
+# Steps between two looks at the loss on a GPU.
+LOOK = 10
+
+
+class Diverged(Exception):
+    """The loss is no number any more.
+
+    Args:
+        step, steps: at which step of how many.
+        rates: learning rates of that step.
+    """
+
+    def __init__(self, step: int, steps: int, rates: Sequence[float]) -> None:
+        super().__init__(f"at step {step} of {steps}, learning rate {' and '.join(f'{rate:.3g}' for rate in rates)}")
+
+
 class StepState(ABC):
     """Something that changes from step to step within an experience.
 
@@ -68,6 +84,7 @@ class InsidePlugin(SupervisedPlugin, supports_distributed=False):
 
     def after_training_iteration(self, strategy, **kwargs) -> None:
         """Save where it is time, or where the run shall stop."""
+        self._refuse_nan(strategy)
         asked = self.asked()
         now = time.perf_counter()
         # What follows the last step (merging, measuring) may take long as well.
@@ -80,6 +97,14 @@ class InsidePlugin(SupervisedPlugin, supports_distributed=False):
             self._wait = max(self.every, (self._saved - now) / SHARE)
         if asked:
             self.stop()
+
+    def _refuse_nan(self, strategy) -> None:
+        """Raise where the loss is no number; on a GPU it is read now and then, since reading waits for the device."""
+        step = strategy.dataloader.done
+        looked = strategy.device.type == "cpu" or step % LOOK == 0 or step == len(strategy.dataloader)
+        if looked and strategy.training_settings.on_nan == "stop" and not bool(torch.isfinite(strategy.loss)):
+            rates = sorted({group["lr"] for group in strategy.optimizer.param_groups})
+            raise Diverged(step, len(strategy.dataloader), rates)
 
     def spent(self) -> float:
         """Seconds of this experience until now."""

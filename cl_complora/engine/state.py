@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import safetensors.torch
+import torch
 from avalanche.training.plugins import SupervisedPlugin
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..clip.classifier import ClipClassifier
@@ -23,7 +24,7 @@ from .carrying import CarryingPlugin
 
 def save_delta(delta: TaskDelta) -> bytes:
     """The delta as the content of a safetensors file."""
-    return safetensors.torch.save(delta.tensors(), metadata={"format": "cl_complora delta 1"})
+    return _with_checksum(delta.tensors(), "delta")
 
 
 def load_delta(path: Path) -> TaskDelta:
@@ -35,11 +36,45 @@ def load_delta(path: Path) -> TaskDelta:
     return TaskDelta.from_tensors(_read(path))
 
 
-def _read(path: Path) -> dict:
+def _with_checksum(tensors: Mapping[str, Tensor], kind: str) -> bytes:
+    metadata = {"format": f"cl_complora {kind} 1", "sha256": _checksum(tensors)}
+    return safetensors.torch.save(dict(tensors), metadata=metadata)
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    """Of names, types, shapes and content."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Tensors of a file, checked against the checksum in it.
+
+    Raises:
+        UserError: if the file is missing or damaged.
+    """
     try:
-        return safetensors.torch.load_file(path)
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            known = (file.metadata() or {}).get("sha256")
+        if known is not None and known != _checksum(tensors):
+            raise ValueError("its content does not have the checksum that it was written with")
+        return tensors
     except (OSError, SafetensorError, ValueError) as error:
-        raise UserError(f"{path}: damaged ({error}); use --fresh to start this run over") from None
+        raise UserError(f"{path}: damaged ({error})") from None
+
+
+def is_intact(path: Path) -> bool:
+    """Whether a delta or state is there as it was written."""
+    try:
+        _read(path)
+    except UserError:
+        return False
+    return True
 
 
 def save_answers(found: dict[str, tuple[Tensor, Tensor]]) -> bytes:
@@ -61,7 +96,7 @@ def save_plugins(plugins: Sequence[SupervisedPlugin], folder: RunDir, task: Task
     for position, plugin in enumerate(plugins):
         if isinstance(plugin, CarryingPlugin):
             tensors = {key: value.detach().cpu().contiguous() for key, value in plugin.tensors().items()}
-            write_bytes(folder.state(task.index, task.name, position), safetensors.torch.save(tensors))
+            write_bytes(folder.state(task.index, task.name, position), _with_checksum(tensors, "state"))
             held += sum(value.nbytes for value in tensors.values())
     return held
 
@@ -116,7 +151,13 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
+def plugins_intact(plugins: Sequence[SupervisedPlugin], folder: RunDir, index: int, name: str) -> bool:
+    """Whether all that plugins held after a task is there as it was written."""
+    carrying = [place for place, plugin in enumerate(plugins) if isinstance(plugin, CarryingPlugin)]
+    return all(is_intact(folder.state(index, name, place)) for place in carrying)
+
+
 def forget_plugins(plugins: Sequence[SupervisedPlugin], folder: RunDir, index: int, name: str) -> None:
-    """Delete the state after a task that is not the last finished one: only the newest is ever needed."""
+    """Delete the state after a task; the newest is needed, and the one before it should that be damaged."""
     for position in range(len(plugins)):
         folder.state(index, name, position).unlink(missing_ok=True)

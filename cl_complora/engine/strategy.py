@@ -47,6 +47,7 @@ class ClipStrategy(SupervisedTemplate):
 
     Attributes:
         steps: of the next experience; those of the settings unless changed (joint training takes those of all tasks).
+        skipped: steps of the last experience that changed nothing because of a loss or gradient that is no number.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class ClipStrategy(SupervisedTemplate):
         plugins: Sequence[SupervisedPlugin] = (),
     ) -> None:
         self.training_settings, self.seed, self.steps = training, seed, training.steps
+        self.skipped = 0
         self._make_optimizer = make_optimizer
         placeholder = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)  # replaced before the first step
         super().__init__(
@@ -94,6 +96,8 @@ class ClipStrategy(SupervisedTemplate):
     def check_model_and_optimizer(self, **kwargs) -> None:
         """A fresh optimiser over exactly the trainable parameters."""
         self.model = self.model.to(self.device)
+        self.model.compute_in(self.training_settings.chunk)
+        self.skipped = 0
         self.optimizer = self._make_optimizer(self.trainable)
         # Gradients of 16-bit floats vanish below 6e-8 unless the loss is scaled; a new scale for every experience.
         self.loss_scaler = torch.amp.GradScaler(self.device.type, enabled=self.training_settings.precision == "fp16")
@@ -104,9 +108,18 @@ class ClipStrategy(SupervisedTemplate):
         self.loss_scaler.unscale_(self.optimizer)
 
     def optimizer_step(self) -> None:
-        """One step, left out where 16-bit gradients overflowed."""
+        """One step, left out where 16-bit gradients overflowed, or where ``on_nan: skip`` finds what is no number."""
+        if self.training_settings.on_nan == "skip" and not self._finite():
+            self.skipped += 1
+            self.loss_scaler.update()
+            return
         self.loss_scaler.step(self.optimizer)
         self.loss_scaler.update()
+
+    def _finite(self) -> bool:
+        gradients = [p.grad for p in self.trainable if p.grad is not None]
+        norms = torch.stack(torch._foreach_norm(gradients)) if gradients else self.loss.new_zeros(1)
+        return bool(torch.isfinite(self.loss) & torch.isfinite(norms).all())
 
     @property
     def spaces(self) -> list[LabelSpace]:

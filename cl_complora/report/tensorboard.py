@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 import shutil
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +44,8 @@ MISTAKES = 8
 class BoardWriter:
     """Writes event files while a run goes on.
 
+    A disk that takes no more events ends the view, not the run.
+
     The folder is emptied first and every finished task is written again: a resumed run has no point twice, and the same
     points as one that was never interrupted.
 
@@ -50,6 +54,7 @@ class BoardWriter:
         tasks: task names in order.
         zero_shot: names of the zero-shot sets.
         independent: whether every task started from the pretrained weights.
+        tell: told where the events cannot be written.
         pictures: (task, places among its test images) → those images, ``N × 3 × H × W`` uint8.
     """
 
@@ -60,11 +65,14 @@ class BoardWriter:
         zero_shot: Sequence[str],
         independent: bool,
         pictures: Callable[[str, Sequence[int]], Tensor],
+        tell: Callable[[str], None] = lambda line: None,
     ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         shutil.rmtree(folder.tensorboard, ignore_errors=True)
         self.writer = SummaryWriter(str(folder.tensorboard))
+        self.tell, self.failed = tell, False
+        self._hook = threading.excepthook
         self.folder, self.tasks, self.independent, self.pictures = folder, list(tasks), independent, pictures
         self.config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
         self.tags = _tags([*tasks, *zero_shot])
@@ -77,15 +85,39 @@ class BoardWriter:
         self.writer.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()))
 
     def __enter__(self) -> BoardWriter:
+        # Events are written by a thread, whose end for want of room is told by us and not by a traceback.
+        threading.excepthook = lambda told: None if isinstance(told.exc_value, OSError) else self._hook(told)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.writer.close()
+        with self._bearing_a_full_disk():
+            self.writer.close()
+        threading.excepthook = self._hook
 
     def add(
         self, index: int, row: Sequence[float], zero_shot: dict[str, float], detail: dict, curve: Sequence[float]
     ) -> None:
         """One row of the matrix (index 0: the untouched model) and what came with it."""
+        with self._bearing_a_full_disk():
+            self._add(index, row, zero_shot, detail, curve)
+
+    def finish(self) -> None:
+        """The stream is done: a row of the HParams table, with the metrics that the run ended with."""
+        with self._bearing_a_full_disk():
+            self._finish()
+
+    @contextmanager
+    def _bearing_a_full_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self.failed:
+                self.tell(f"{self.folder.tensorboard}: no more events can be written: {error.strerror or error}")
+            self.failed = True
+
+    def _add(
+        self, index: int, row: Sequence[float], zero_shot: dict[str, float], detail: dict, curve: Sequence[float]
+    ) -> None:
         self.rows.append(row)
         self.zero_shot.append(zero_shot)
         scalars = {f"accuracy/{self.tags[task]}": value for task, value in zip(self.tasks, row, strict=True)}
@@ -112,8 +144,7 @@ class BoardWriter:
                 self._mistakes(index)
         self.writer.flush()
 
-    def finish(self) -> None:
-        """The stream is done: a row of the HParams table, with the metrics that the run ended with."""
+    def _finish(self) -> None:
         from torch.utils.tensorboard.summary import hparams
 
         metrics_of = {f"stream/{name}": 0.0 for name in _HEADLINES}

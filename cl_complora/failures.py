@@ -1,0 +1,45 @@
+"""What training may die of, told in a sentence that says what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .errors import UserError
+
+
+@contextmanager
+def told_of_failure(task: str, good: str, device: str, batch: int) -> Iterator[None]:
+    """Around the training of a task; whatever was saved before stays as it was.
+
+    Args:
+        task: its name.
+        good: what the last good state is that of.
+        device: where it trains.
+        batch: images a step.
+
+    Raises:
+        UserError: for a loss that is no number, and for memory that does not suffice.
+    """
+    from .engine.inside import Diverged
+
+    try:
+        yield
+    except Diverged as error:
+        raise UserError(
+            f"task '{task}': the loss is not a number {error}; the last good state is that of {good}. Lower "
+            "optimiser.lr, set optimiser.clip_norm, or leave such steps out with training.on_nan: skip"
+        ) from None
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"task '{task}': the memory of {device} does not suffice for a batch of {batch}; training.chunk: "
+            f"{max(1, batch // 4)} gives the same result in less, training.precision: bf16 halves the activations, "
+            f"training.batch_size is the last resort. The last good state is that of {good}"
+        ) from None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    told = str(error)
+    return isinstance(error, MemoryError) or "out of memory" in told or "can't allocate memory" in told
