@@ -271,10 +271,10 @@ def test_an_export_keeps_its_normalisation_and_its_way_to_resize(tiny_files, tmp
     quick = load_strategy(str(tiny_strategy), ["training.steps=1"])
     out = run(load_scenario(str(tiny_scenario), settings), quick, out=tmp_path / "runs")
     state = open_run(out.folder)
-    loaded = open_model(str(export(state, tmp_path / "odd.safetensors")[0]))
+    loaded = open_model(str(export(state, tmp_path / "resized.safetensors")[0]))
     assert loaded.mean == state.loaded.mean == (0, 0.1, 0.2) and loaded.std == (1, 1, 1)
     assert loaded.pixels == state.loaded.pixels and loaded.pixels.size == (40, 40)
-    assert loaded.sha256 == open_model(str(tmp_path / "odd.safetensors")).sha256
+    assert loaded.sha256 == open_model(str(tmp_path / "resized.safetensors")).sha256
 
 
 def test_data_are_found_by_name(tmp_path, monkeypatch, class_folders):

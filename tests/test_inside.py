@@ -169,7 +169,7 @@ def wait_for(condition, process, seconds: float = 120) -> None:
         time.sleep(0.01)
 
 
-KILLS = 50 if os.environ.get("CL_COMPLORA_FAULTS") == "long" else 4
+KILLS = 50 if os.environ.get("CL_COMPLORA_FAULTS") == "long" else 2
 
 
 def test_killed_at_random_moments(tmp_path, tiny_scenario, tiny_strategy):
