@@ -5,6 +5,7 @@ VENV   ?= .venv
 RUN_ARGS     ?=
 PYTEST_ARGS  ?=
 PIP_ARGS     ?=
+BENCH_ARGS   ?=
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.cl_complora-installed
@@ -14,7 +15,7 @@ STAMP := $(VENV)/.cl_complora-installed
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
-	@echo "Variables: PYTHON=$(PYTHON) VENV=$(VENV) RUN_ARGS PYTEST_ARGS PIP_ARGS"
+	@echo "Variables: PYTHON=$(PYTHON) VENV=$(VENV) RUN_ARGS PYTEST_ARGS PIP_ARGS BENCH_ARGS"
 
 venv: $(STAMP)  ## an environment in $(VENV) with the package (editable) and the tested versions
 
@@ -38,6 +39,10 @@ test: venv  ## all tests
 test-faults: venv  ## the long form of the fault and fuzz tests
 	CL_COMPLORA_FAULTS=long OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_faults.py tests/test_inside.py \
 		$(wildcard tests/test_fuzz.py tests/test_hostile_states.py) -n auto --dist loadfile $(PYTEST_ARGS)
+
+bench: venv  ## ours against its peers (an hour; BENCH_ARGS=--quick for minutes)
+	$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) -e '.[bench]'
+	$(BIN)/python -m benchmarks all $(BENCH_ARGS)
 
 lint: venv  ## ruff check
 	$(BIN)/python -m ruff check .

@@ -42,7 +42,10 @@ INSTALL_REQUIRES = [
     "pillow>=10",
 ]
 
-EXTRAS_REQUIRE = {"test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.6"]}
+EXTRAS_REQUIRE = {
+    "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.6"],
+    "bench": ["peft>=0.14"],  # a peer of the benchmarks, which go without it where it is missing
+}
 
 # strategies/ and scenarios/ stand at the top of the checkout, where people look for them, and become data
 # packages in the wheel. They hold no Python, so find_packages does not see them.
