@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+# A message holds a path of up to 4096 characters and a sentence about it.
+MOST_CHARACTERS = 6000
+# More faults than this come from one mistake, or from a file of another kind.
+MOST_FAULTS = 20
+
 
 class UserError(Exception):
     """Bad input told in one line per fault (file, line, key, value and what is allowed).
+
+    Names and values from files may stand in the messages as they are: what would break the line or steer a terminal
+    is escaped here.
 
     Args:
         message: the sentence shown to the user.
@@ -14,8 +22,8 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str, more: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
-        self.messages: tuple[str, ...] = (message, *more)
+        self.messages: tuple[str, ...] = tuple(printable(text, MOST_CHARACTERS) for text in (message, *more))
+        super().__init__(self.messages[0])
 
 
 def raise_all(faults: Sequence[str]) -> None:
@@ -23,3 +31,9 @@ def raise_all(faults: Sequence[str]) -> None:
     if faults:
         first, *more = dict.fromkeys(faults)
         raise UserError(first, tuple(more))
+
+
+def printable(text: str, most: int = 80) -> str:
+    """A text from a file made fit for one line of a terminal."""
+    cut = text if len(text) <= most else text[: most - 1] + "…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)

@@ -27,8 +27,8 @@ def told_of_failure(task: str, good: str, device: str, batch: int) -> Iterator[N
         yield
     except Diverged as error:
         raise UserError(
-            f"task '{task}': training diverged: the loss is not a number {error}; the last good state is that of {good}; "
-            "lower optimiser.lr, set optimiser.clip_norm, or leave such steps out with training.on_nan: skip"
+            f"task '{task}': training diverged: the loss is not a number {error}; the last good state is that of "
+            f"{good}; lower optimiser.lr, set optimiser.clip_norm, or leave such steps out with training.on_nan: skip"
         ) from None
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):

@@ -1,13 +1,109 @@
-"""Files that are whole or absent: written under another name, flushed to the disk, then renamed."""
+"""Files: written whole or not at all; read only where they are files, and no more of them than is bearable."""
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import math
 import os
 import re
+import stat
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+from .errors import UserError
+
+MAX_LINE = 100_000
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a regular file for reading.
+
+    Opening a pipe waits for a writer, a device may never end, and either may do something when it is opened.
+
+    Raises:
+        OSError: also for what is no regular file, and for a name that no file can have.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError:  # a zero byte, or half a character
+        raise OSError(errno.EINVAL, "no file can have this name", str(path)) from None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    # What was a file a moment ago may be a pipe by now: not waited for.
+    return open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """Content of a regular file.
+
+    Raises:
+        OSError: as :func:`open_file`, and for a file of more than ``most`` bytes.
+    """
+    with open_file(path) as file:
+        content = file.read(min(most, os.fstat(file.fileno()).st_size) + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"is larger than {most:,} bytes", str(path))
+    return content
+
+
+def read_text(path: Path, most: int) -> str:
+    """Text of a file in UTF-8, with or without a byte-order mark.
+
+    Raises:
+        UserError: for what :func:`read_bytes` refuses, and for other bytes.
+    """
+    try:
+        content = read_bytes(path, most)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        byte = content[error.start]
+        raise UserError(f"{path}:{line}: cannot be read: must be text in UTF-8, got the byte 0x{byte:02x}") from None
+
+
+def read_lines(path: Path, most: int) -> Iterator[str]:
+    """Lines of a file in UTF-8, one at a time, each with its end.
+
+    Not ``str.splitlines``, which also splits at characters that JSON and file names may hold as they are.
+
+    Raises:
+        UserError: as :func:`read_text`, and for a line of more than ``MAX_LINE`` characters.
+    """
+    try:
+        with open_file(path) as file:
+            if os.fstat(file.fileno()).st_size > most:
+                raise OSError(errno.EFBIG, f"is larger than {most:,} bytes", str(path))
+            text, number = io.TextIOWrapper(file, encoding="utf-8-sig"), 1
+            while line := text.readline(MAX_LINE + 1):
+                if len(line) > MAX_LINE:
+                    raise UserError(f"{path}:{number}: this line has more than {MAX_LINE:,} characters")
+                yield line
+                number += 1
+    except UnicodeDecodeError:
+        read_text(path, most)  # which says where
+        raise
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """As ``json.loads``, with one kind of error for everything that is no JSON.
+
+    Raises:
+        ValueError: also for lists and objects that are nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("lists and objects are nested too deeply") from None
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -20,7 +116,9 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:  # of a full disk Python does not know the file
+            error.filename = str(path)
         temporary.unlink(missing_ok=True)
         raise
     folder = os.open(path.parent, os.O_RDONLY)

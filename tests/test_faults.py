@@ -128,7 +128,10 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, tiny_scenario):
     with pytest.raises(UserError) as told:
         go(tiny_scenario, tmp_path, "finetune", ["optimiser.lr=1e30", "optimiser.clip_norm=null", "training.steps=8"])
     (message,) = told.value.messages
-    assert "task 'warm': training diverged: the loss is not a number at step" in message and "of 8, learning rate" in message
+    assert (
+        "task 'warm': training diverged: the loss is not a number at step" in message
+        and "of 8, learning rate" in message
+    )
     assert "the untouched model" in message and "training.on_nan: skip" in message
     folder = RunDir.of(tmp_path, "tiny", "finetune", 0)
     assert json.loads(folder.results.read_text())["status"] == "running" and not folder.delta(0, "warm").exists()

@@ -8,8 +8,10 @@ import hashlib
 import json
 import logging
 import pickle
+import re
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +24,13 @@ from torch import Tensor, nn
 from ..config.scenario import Model
 from ..data.pixels import Pixels
 from ..data.world import ASSETS
-from ..errors import UserError
+from ..errors import UserError, raise_all
+from ..files import parse_json, read_bytes
+from .architecture import check_size, config_faults
 
 EMBEDDED = "embedded"
+# Of a model config, in bytes; open_clip's own have a few hundred.
+MAX_CONFIG = 1_000_000
 
 _BUILT_IN = frozenset(open_clip.list_models())
 
@@ -81,10 +87,14 @@ def load_clip(spec: Model, folder: Path = Path(".")) -> LoadedClip:
     file = _weight_file(pretrained, folder) if pretrained else None
     if pretrained and file is None:
         name, pretrained = _resolve_tag(name, pretrained, notes)
+    check_size(name, open_clip.get_model_config(name), spec.image_size)
     try:
         model = _create(name, str(file) if file else pretrained, preprocess, spec.image_size)
     except Exception as error:  # open_clip, the hub client and torch raise many kinds; all mean "cannot be loaded"
         raise UserError(_load_failure(name, pretrained, file, error)) from None
+    broken = next((key for key, value in model.named_parameters() if not value.isfinite().all()), None)
+    if broken is not None:
+        raise UserError(f"model.pretrained: {file or pretrained}: {broken} holds numbers that are not finite")
     try:
         tokenizer = open_clip.get_tokenizer(name)
     except Exception as error:
@@ -148,7 +158,7 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def _read_json(path: Path) -> dict:
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = parse_json(read_bytes(path, MAX_CONFIG))
     if not isinstance(content, dict) or not isinstance(content.get("model_cfg", {}), dict):
         raise ValueError("not a JSON object")
     return content
@@ -163,11 +173,14 @@ def _register_config(path: Path, name: str) -> tuple[str, dict]:
     try:
         content = _read_json(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as an open_clip model config (JSON): {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read as an open_clip model config (JSON): {reason}") from None
     config, preprocess = content.get("model_cfg", content), content.get("preprocess_cfg", {})
-    missing = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in config]
-    if missing:
-        raise UserError(f"{path}: not an open_clip model config: {', '.join(missing)} missing")
+    raise_all([f"{path}: not an open_clip model config: {fault}" for fault in config_faults(config, preprocess)])
+    # The name becomes that of a file, and open_clip takes some names for addresses (hf-hub:…, local-dir:…).
+    if not re.fullmatch(r"[^.:/\\\x00-\x1f][^:/\\\x00-\x1f]{0,99}", name):
+        allowed = "up to 100 characters, none of them : / or \\, the first of them no ."
+        raise UserError(f"model.name: {name!r} cannot be what {path} is called: {allowed}")
     if name in _BUILT_IN and config != open_clip.get_model_config(name):
         raise UserError(f"{path}: open_clip has another model of the name {name}; give this one its own")
     # A copy that is gone afterwards: open_clip reads every file that it was ever given again at each addition.
@@ -181,10 +194,22 @@ def _register_config(path: Path, name: str) -> tuple[str, dict]:
 def _weight_file(pretrained: str, folder: Path) -> Path | None:
     path = folder / Path(pretrained).expanduser()
     if path.is_file():
+        _check_archive(path)
         return path
     if "/" in pretrained or "\\" in pretrained or path.suffix in (".safetensors", ".pt", ".pth", ".bin", ".npz"):
         raise UserError(f"model.pretrained: there is no weight file {path}")
     return None
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse an archive that unpacks to more than itself: what torch writes is neither compressed nor overlapping."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):  # no archive, or one that torch will refuse
+        return
+    if unpacked > path.stat().st_size:
+        raise UserError(f"model.pretrained: {path}: is compressed, as no checkpoint is; unpacked: {unpacked:,} bytes")
 
 
 def _resolve_tag(name: str, tag: str, notes: list[str]) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -43,7 +44,22 @@ EachOnce = AfterValidator(_each_once)
 # Names become folder names and TensorBoard tags, so they stay within what both carry.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}$")]
 Text = Annotated[str, StringConstraints(min_length=1)]
-Template = Annotated[str, StringConstraints(pattern=r"^[^{}]*\{\}[^{}]*$")]
+# No context of a text tower is as long.
+Template = Annotated[str, StringConstraints(pattern=r"^[^{}]*\{\}[^{}]*$", max_length=1000)]
+
+
+def _a_path(value: str) -> str:
+    if "\0" in value:
+        raise refused("no file or folder can have this name, which holds a zero byte")
+    try:
+        Path(value).expanduser()
+    except RuntimeError:
+        raise refused(f"the home folder that ~ stands for is not known, got {value!r}") from None
+    return value
+
+
+# Of a file or folder; a relative one starts from the folder of the YAML file.
+PathText = Annotated[Text, AfterValidator(_a_path)]
 Count = Annotated[int, Field(ge=1, le=MOST)]
 CountOrZero = Annotated[int, Field(ge=0, le=MOST)]
 Fraction = Annotated[float, Field(ge=0, le=1)]

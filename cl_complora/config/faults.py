@@ -52,6 +52,7 @@ _MUST = {
     "too_short": "have at least {min_length} entries",
     "too_long": "have at most {max_length} entries",
     "string_too_short": "not be empty",
+    "string_too_long": "have at most {max_length} characters",
 }
 
 

@@ -12,16 +12,13 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from ..catalog import find, shipped
-from ..errors import UserError
+from ..errors import MOST_FAULTS, UserError
 from .faults import Fault, closest, faults, suggest
 from .reading import KeyPath, Malformed, dotted, parse, printable, read_yaml
 from .scenario import Scenario
 from .strategy import Strategy
 
 Settings = TypeVar("Settings", Scenario, Strategy)
-
-# More faults than this come from one mistake, or from a file of another kind.
-MOST_FAULTS = 20
 
 _SCHEMAS: dict[str, type[Scenario] | type[Strategy]] = {"scenario": Scenario, "strategy": Strategy}
 _PLACES = {

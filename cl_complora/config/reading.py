@@ -14,11 +14,12 @@ from typing import Any
 import yaml
 from yaml.reader import ReaderError
 
-from ..errors import UserError
+from ..errors import UserError, printable
 
 # PyYAML takes a second for this many bytes of the densest YAML, and a fifth of one for ordinary text.
 MAX_BYTES = 100_000
 MAX_VALUES = 50_000
+MAX_CHARACTERS = 1_000_000
 MAX_BRACKETS = 20
 
 KeyPath = tuple[str | int, ...]
@@ -146,7 +147,7 @@ class _Builder:
 
     def __init__(self) -> None:
         self.lines: Lines = {}
-        self.values = 0
+        self.values = self.characters = 0
 
     def build(self, node: yaml.Node, path: KeyPath) -> Any:
         """The data of a node; its lines are noted under ``path``."""
@@ -162,7 +163,7 @@ class _Builder:
         if isinstance(node, yaml.SequenceNode) and kind == "seq":
             return [self.build(value, (*path, index)) for index, value in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode) and kind in _SCALARS:
-            if any("\ud800" <= character <= "\udfff" for character in node.value):
+            if re.search("[\ud800-\udfff]", node.value):
                 raise Malformed(f"half a character (a lone surrogate), got {shown(node.value)}", line, path)
             try:
                 return _SCALARS[kind](node.value)
@@ -200,6 +201,9 @@ class _Builder:
         line = node.start_mark.line + 1
         if self.values > MAX_VALUES:
             raise Malformed(f"at most {MAX_VALUES} values are read, here are more (aliases count each time)", line)
+        self.characters += len(node.value) if isinstance(node, yaml.ScalarNode) else 0
+        if self.characters > MAX_CHARACTERS:
+            raise Malformed(f"at most {MAX_CHARACTERS} characters are read, aliases counted each time", line)
         return line
 
 
@@ -234,12 +238,6 @@ def _explained(error: yaml.MarkedYAMLError) -> Malformed:
         if match:
             return Malformed(f"not valid YAML: {sentence.format(*match.groups(), **lines)}", lines[where])
     return Malformed(f"not valid YAML: {printable(problem)}", lines["here"])
-
-
-def printable(text: str, most: int = 80) -> str:
-    """A text from a file made fit for one line of a terminal."""
-    cut = text if len(text) <= most else text[: most - 1] + "…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
 
 
 def shown(value: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from .base import Count, CountOrZero, EachOnce, Name, Section, Template, Text, refused
+from .base import Count, CountOrZero, EachOnce, Name, PathText, Section, Template, Text, refused
 from .source import SourceConfig
 
 DEFAULT_PROMPTS = ["a photo of a {}."]
@@ -21,9 +21,9 @@ class Model(Section):
 
     name: Text = "embedded"
     """An open_clip architecture (``ViT-B-16``), or ``embedded`` for the small one that ships with the package."""
-    pretrained: Text | None = None
+    pretrained: PathText | None = None
     """An open_clip tag (``openai``) or a checkpoint file; not for ``embedded``."""
-    config: Text | None = None
+    config: PathText | None = None
     """An open_clip model-config JSON file for an architecture that open_clip does not know."""
     image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
     """Pixels of a side, where another size than the model's own is wanted (and its tower can do it)."""
@@ -82,7 +82,7 @@ class Task(Section):
     shots: Annotated[Shots | Annotated[list[Count], Field(min_length=1)] | None, AfterValidator(_falling)] = None
     """Training images per class, or one number for every class; the scenario's by default."""
     sampler: Sampler | None = None
-    split_file: Text | None = None
+    split_file: PathText | None = None
     """A published list of training images (JSON lines) instead of a draw."""
     prompts: Annotated[list[Template], Field(min_length=1)] | None = None
     test_limit: Count | None = None

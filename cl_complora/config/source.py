@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from .base import EachOnce, Section, Text, refused
+from .base import EachOnce, PathText, Section, Text
 
 
 class WorldSource(Section):
@@ -21,21 +20,12 @@ class FolderSource(Section):
     """Class folders: ``root/train/<class>/…`` and ``root/test/<class>/…``, or ``root/<class>/…`` divided by us."""
 
     kind: Literal["folder"]
-    root: Text
+    root: PathText
     """A relative path starts from the folder of the scenario file."""
     test_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Share of each class set apart for testing where the folder has no train/test of its own; 1 for all of it."""
     names: Literal["folders", "imagenet"] = "folders"
     """What classes are called: like their folders, or, for folders named by the 1000 synsets of ImageNet, in words."""
-
-    @field_validator("root")
-    @classmethod
-    def _home_is_known(cls, value: str) -> str:
-        try:
-            Path(value).expanduser()
-        except RuntimeError:
-            raise refused(f"the home folder that ~ stands for is not known, got {value!r}") from None
-        return value
 
 
 ClassNames = Annotated[list[Text], Field(min_length=1), EachOnce]
@@ -45,8 +35,8 @@ class ManifestSource(Section):
     """A CSV or JSONL file that names every image: ``path``, ``label`` (a class name), ``split``."""
 
     kind: Literal["manifest"]
-    file: Text
-    root: Text | None = None
+    file: PathText
+    root: PathText | None = None
     """Folder that the paths start from; the file's own by default."""
     classes: ClassNames | None = None
     """Class names in label order; those of the file, sorted, by default."""
@@ -56,8 +46,8 @@ class CoopSource(Section):
     """CoOp's ``split_zhou_*.json`` with its images; what ``sampler: coop`` and ``clip_lora`` are made for."""
 
     kind: Literal["coop"]
-    file: Text
-    root: Text
+    file: PathText
+    root: PathText
 
 
 class DatasetSource(Section):
@@ -65,7 +55,7 @@ class DatasetSource(Section):
 
     kind: Literal["dataset"]
     name: Text
-    root: Text | None = None
+    root: PathText | None = None
     """Folder that holds the data sets; ``$CL_COMPLORA_DATA`` or ``~/data`` by default."""
 
 
@@ -73,8 +63,8 @@ class ShardsSource(Section):
     """WebDataset tar shards, found by pattern (``train-*.tar``)."""
 
     kind: Literal["shards"]
-    train: Text
-    test: Text
+    train: PathText
+    test: PathText
     classes: ClassNames | None = None
 
 

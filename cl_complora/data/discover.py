@@ -75,7 +75,7 @@ def describe(folders: Sequence[Path], output: Path, shots: int | None = None) ->
         lines.append(f"broken: skip    # {len(notes)} pictures cannot be read; refuse stops a run that would use one")
     lines.append("tasks:")
     for f in found:
-        where = json.dumps(os.path.relpath(f.root.resolve(), base), ensure_ascii=False)
+        where = _quoted(os.path.relpath(f.root.resolve(), base))
         size = f"{len(f.source.class_names)} classes, {f.train} training and {f.test} test images"
         lines.append(f"  - name: {json.dumps(f.name)}    # {size}")
         lines.append(f"    source: {{kind: folder, root: {where}}}")
@@ -139,6 +139,12 @@ def _look(root: Path, name: str) -> _Found:
     if not test:
         raise UserError(f"{root}: has no test images")
     return _Found(name, root, source, min(counts), len(train), len(test), tuple(broken))
+
+
+def _quoted(text: str) -> str:
+    """Text in double quotes that YAML reads back as it is; it takes some characters for ends of lines."""
+    shown = json.dumps(text, ensure_ascii=False)
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in shown)
 
 
 def _name(text: str, otherwise: str) -> str:

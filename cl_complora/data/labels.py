@@ -3,8 +3,26 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from ..config.reading import shown
+
+# No context of a text tower holds as many characters, and a tokeniser's time grows faster than a name.
+MAX_NAME = 500
+
+
+def name_fault(name: str) -> str | None:
+    """What is wrong with a class name, or None: it becomes part of texts, files and tables of one line a row."""
+    if not name.strip():
+        return "a class name is empty"
+    if len(name) > MAX_NAME:
+        return f"the class name {shown(name)} has {len(name)} characters; at most {MAX_NAME} are taken"
+    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name):
+        held = "a line break, another control character, or bytes that are not UTF-8"
+        return f"the class name {shown(name)} holds {held}"
+    return None
 
 
 @dataclass(frozen=True)

@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import math
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import UserError
+from ..files import read_bytes
 
-# A picture of more pixels is refused: it is a decompression bomb or at least no few-shot image.
-MAX_PIXELS = 200_000_000
+# A picture of more pixels is refused, as Pillow warns from here on: it is a decompression bomb, or at least no
+# few-shot image. With the bytes and the tiles below this bounds what a picture can cost to a gigabyte and a half.
+MAX_PIXELS = 89_478_485
+MAX_BYTES = 2**28
+MAX_TILE = 4096 * 4096
+# A progressive JPEG is drawn once for every scan, of which a megabyte can hold many thousands. Only so many of the
+# largest picture are drawn, or more of a smaller one: what follows a picture (a phone's film) may look like scans, too.
+MAX_SCANS = 100
+# What Pillow may take a file for. It knows forty more, one of which (EPS) hands the file to another program to run.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+
+_TURNED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True)
@@ -42,21 +67,25 @@ class Pixels:
         Raises:
             UserError: naming the file and what is wrong with it.
         """
-        return self.decode(path, str(path))
-
-    def decode(self, file: Path | IO[bytes], name: str) -> Tensor:
-        """As :meth:`read`, also of a file in memory, which ``name`` stands for in messages."""
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(file) as image:
-                    if image.width * image.height > MAX_PIXELS:
-                        raise ValueError(f"{image.width} × {image.height} pixels; at most {MAX_PIXELS} are read")
-                    return self.fit(_rgb(ImageOps.exif_transpose(image)))
+            content = read_bytes(path, MAX_BYTES)
+        except OSError as error:
+            raise _unreadable(str(path), error.strerror or str(error)) from None
+        return self.decode(content, str(path))
+
+    def decode(self, content: bytes, name: str) -> Tensor:
+        """As :meth:`read`, of a file's content; ``name`` stands for it in messages."""
+        try:
+            with _quiet(content), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                _check_cost(image, content)
+                image.load()
+                return self.fit(_rgb(_upright(image)))
         except UnidentifiedImageError:
-            raise UserError(f"{name}: cannot be read as an image: it is empty or of no known format") from None
+            raise _unreadable(name, f"it is empty, damaged or none of {', '.join(FORMATS)}") from None
+        except MemoryError:
+            raise _unreadable(name, "there is not enough memory for it") from None
         except Exception as error:  # decoders raise whatever a hostile file leads them to
-            raise UserError(f"{name}: cannot be read as an image: {' '.join(str(error).split())}") from None
+            raise _unreadable(name, " ".join(str(error).split()) or type(error).__name__) from None
 
     def fit(self, image: Image.Image) -> Tensor:
         """Resize and crop an RGB image to ``3 × H × W`` uint8."""
@@ -65,6 +94,8 @@ class Pixels:
         if self.resize == "shortest" and height != width:
             method = Image.Resampling.BICUBIC  # the only one that open_clip uses here
         scaled = self._scaled(image.width, image.height)
+        if math.prod(scaled) > MAX_PIXELS:
+            raise ValueError(f"{image.width} × {image.height} pixels are too long and thin to be scaled")
         if scaled != image.size:
             image = image.resize(scaled, method)
         if image.size != (width, height):
@@ -84,14 +115,79 @@ class Pixels:
         return max(1, round(width / ratio)), max(1, round(height / ratio))
 
 
+def _unreadable(name: str, why: str) -> UserError:
+    return UserError(f"{name}: cannot be read as an image: {why}")
+
+
+@contextmanager
+def _quiet(content: bytes) -> Iterator[None]:
+    """Whatever matters is raised; Pillow also warns of broken metadata and logs, and libtiff writes on the terminal."""
+    logger = logging.getLogger("PIL")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    silence = _no_stderr() if content[:2] in (b"II", b"MM") else nullcontext()
+    try:
+        with warnings.catch_warnings(), silence:
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _no_stderr() -> Iterator[None]:
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _check_cost(image: Image.Image, content: bytes) -> None:
+    """Refuse what would take too much memory or time to decode."""
+    pixels = image.width * image.height
+    if pixels == 0:
+        raise ValueError("it has no pixels")
+    if pixels > MAX_PIXELS:
+        raise ValueError(f"{image.width} × {image.height} pixels; at most {MAX_PIXELS:,} are read")
+    if image.format in ("JPEG", "MPO") and content.count(b"\xff\xda") * pixels > MAX_SCANS * MAX_PIXELS:
+        raise ValueError(f"{image.width} × {image.height} pixels in too many scans")
+    if isinstance(image, TiffImageFile):
+        tile = image.tag_v2.get(TILEWIDTH, 0) * image.tag_v2.get(TILELENGTH, 0)
+        if tile > MAX_TILE:
+            raise ValueError(f"tiles of {tile:,} pixels; at most {MAX_TILE:,} are read")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF data say; those that are broken say nothing."""
+    try:
+        method = _TURNED.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # as in decoding
+        return image
+    return image if method is None else image.transpose(method)
+
+
 def _rgb(image: Image.Image) -> Image.Image:
     """Any mode as RGB; of more than eight bits a channel the eight high ones, where Pillow would clip to white."""
     if image.mode == "F":
         raise ValueError("floating-point pixels, whose range is not known")
     if image.mode.startswith("I"):
         values = np.asarray(image)
-        image = Image.fromarray((values >> 8 if values.max() > 255 else values).clip(0, 255).astype(np.uint8))
-    return image.convert("RGB")
+        shift = 8 if values.max() > 255 else 0
+        flat = np.empty(values.shape, np.uint8)
+        for row, out in zip(values, flat, strict=True):  # by row: numbers of 32 bits need no second copy
+            out[:] = (row >> shift).clip(0, 255)
+        image = Image.fromarray(flat)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _centre(image: Image.Image, width: int, height: int, fill: int) -> Image.Image:

@@ -99,6 +99,9 @@ def plan(located: Located[Scenario], seed: int) -> Plans:
             plans[path[0]] += [made] if made is not None else []
         except UserError as error:
             faults += error.messages
+        except OSError as error:  # a picture that has just gone, a folder without permission
+            where = f"{error.filename}: " if error.filename else ""
+            faults.append(located.fault((*path, "source"), f"{where}cannot be read: {error.strerror or error}"))
     raise_all(faults)
     if scenario.protocol == "domain-incremental":
         _check_same_classes(located, plans["tasks"])
@@ -110,9 +113,8 @@ def _open(located: Located[Scenario], entry: Task | ZeroShotSet | ReferenceSet, 
     try:
         source = open_source(entry.source, located.folder)
     except UserError as error:
-        raise UserError(located.fault(path, error.messages[0])) from None
-    except OSError as error:
-        raise UserError(located.fault(path, f"cannot be read: {error.strerror or error}")) from None
+        first, *more = (located.fault(path, message) for message in error.messages)
+        raise UserError(first, tuple(more)) from None
     names = source.class_names
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)

@@ -9,14 +9,18 @@ The two projects iterate over labels in the order in which they first appear in 
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import UserError
+from ..config.reading import shown
+from ..errors import MOST_FAULTS, UserError, raise_all
+from ..files import parse_json, read_lines
 from .sources import Item
+
+# Of a published list.
+MAX_BYTES = 2**28
 
 Pools = Sequence[Sequence[Item]]
 
@@ -162,20 +166,22 @@ def listed(file: Path, pools: Pools) -> Draw:
         for start in range(1, len(parts)):
             tail = "/".join(parts[start:])
             tails[tail] = None if tail in tails else item
+    deepest = max((key.count("/") for key in known), default=0) + 1
     found: dict[str, list[Item]] = {"train": [], "validation": []}
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read: {error}") from None
-    for number, line in enumerate(lines, start=1):
+    faults: list[str] = []
+    for number, line in enumerate(read_lines(file, MAX_BYTES), start=1):
         if line.strip():
             split, name = _listed_line(file, number, line)
             if split == "test":
                 continue
-            item = known.get(name) or _by_tail(name, known, tails)
+            item = known.get(name) or _by_tail(name, known, tails, deepest)
             if item is None:
-                raise UserError(f"{file}:{number}: no training image of this task is called {name!r}")
-            found[split].append(item)
+                faults.append(f"{file}:{number}: no training image of this task is called {shown(name)}")
+                if len(faults) == MOST_FAULTS:
+                    break
+            else:
+                found[split].append(item)
+    raise_all(faults)
     if not found["train"]:
         raise UserError(f"{file}: names no training image of this task")
     return Draw(tuple(found["train"]), tuple(found["validation"]))
@@ -183,20 +189,29 @@ def listed(file: Path, pools: Pools) -> Draw:
 
 def _listed_line(file: Path, number: int, line: str) -> tuple[str, str]:
     try:
-        row = json.loads(line)
+        row = parse_json(line)
         name = next(row[key] for key in ("path", "impath", "image", "key") if key in row)
         split = {"val": "validation"}.get(row.get("split", "train"), row.get("split", "train"))
     except (ValueError, TypeError, AttributeError, StopIteration):
         raise UserError(f"{file}:{number}: must be a JSON object with path (or impath, image, key)") from None
-    if split not in ("train", "validation", "test") or not isinstance(name, str):
-        raise UserError(f"{file}:{number}: split must be train, validation or test, got {split!r}")
+    if split not in ("train", "validation", "test"):
+        raise UserError(f"{file}:{number}: split must be train, validation or test, got {shown(split)}")
+    if not isinstance(name, str):
+        raise UserError(f"{file}:{number}: path must be a text, got {shown(name)}")
     return split, name.replace("\\", "/")
 
 
-def _by_tail(name: str, known: dict[str, Item], tails: dict[str, Item | None]) -> Item | None:
-    """An image whose key is the end of the name, or the other way round, where only one is."""
+def _by_tail(name: str, known: dict[str, Item], tails: dict[str, Item | None], deepest: int) -> Item | None:
+    """An image whose key is the end of the name, or the other way round, where only one is.
+
+    Args:
+        name: as listed.
+        known: images by key.
+        tails: images by every end of their key; None where several have it.
+        deepest: parts of the longest key.
+    """
     parts = name.split("/")
-    for start in range(len(parts)):
+    for start in range(max(0, len(parts) - deepest), len(parts)):
         if "/".join(parts[start:]) in known:
             return known["/".join(parts[start:])]
     return tails.get(name)

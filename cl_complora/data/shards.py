@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import io
-import json
-import tarfile
+import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
+from ..config.reading import shown
 from ..config.source import ShardsSource
 from ..errors import UserError
+from ..files import open_file, parse_json
 from .sources import IMAGE_SUFFIXES, Item, Pictures
+from .tar import Damaged, Member, members
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from .pixels import Pixels
+
+# Bytes of a label's file.
+MAX_LABEL = 100_000
+_LABELS = ("cls", "txt", "json")
 
 
 class Shards(Pictures):
@@ -32,60 +37,57 @@ class Shards(Pictures):
     prompts: list[str] | None = None
 
     def __init__(self, train: Sequence[Path], test: Sequence[Path], classes: Sequence[str] | None) -> None:
-        self._members: dict[str, tuple[Path, tarfile.TarInfo]] = {}
-        found = {split: [row for path in paths for row in self._index(path)] for split, paths in
-                 (("train", train), ("test", test))}  # fmt: skip
+        self._members: dict[str, tuple[Path, Member]] = {}
+        called = _called([*train, *test])
+        found = {
+            split: [row for path in paths for row in self._index(path, called[path])]
+            for split, paths in (("train", train), ("test", test))
+        }
         labels = {label for rows in found.values() for _, label, _ in rows}
+        first = train[0] if train else test[0]
+        if not labels:
+            raise UserError(f"{first}: this shard and the others hold no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        if not classes and all(label.isdecimal() for label in labels):
+            raise UserError(f"{first}: labels are numbers; name the classes with classes: [...]")
         self.class_names = list(classes) if classes else sorted(labels)
-        if not classes and all(label.isdigit() for label in labels):
-            raise UserError(
-                f"{train[0] if train else test[0]}: labels are numbers; name the classes with classes: [...]"
-            )
+        self._places = {name: place for place, name in enumerate(self.class_names)}
         self._items = {split: [self._item(*row) for row in rows] for split, rows in found.items()}
 
-    def _index(self, path: Path) -> list[tuple[str, str, int]]:
+    def _index(self, path: Path, called: str) -> list[tuple[str, str, int]]:
         """(key of the image, label, bytes) of one shard."""
-        images: dict[str, tarfile.TarInfo] = {}
+        images: dict[str, Member] = {}
         labels: dict[str, str] = {}
         try:
-            with tarfile.open(path, "r:") as archive:
-                for member in archive:
+            with open_file(path) as file:
+                for member in members(file):
                     stem, _, suffix = member.name.rpartition(".")
-                    if not member.isfile():
-                        continue
                     if f".{suffix.lower()}" in IMAGE_SUFFIXES:
+                        if stem in images:
+                            raise UserError(f"{path}: {member.name} comes after {images[stem].name}, of the same name")
                         images[stem] = member
-                    elif suffix in ("cls", "txt", "json"):
-                        labels.setdefault(stem, self._label(archive, member, suffix))
-        except (OSError, tarfile.TarError) as error:
+                    elif suffix in _LABELS and stem not in labels:
+                        labels[stem] = _label(file, member, f"{path}: {member.name}")
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read as a tar shard: {error.strerror or error}") from None
+        except Damaged as error:
             raise UserError(f"{path}: cannot be read as a tar shard: {error}") from None
-        rows = []
-        for stem, member in images.items():
-            if stem not in labels:
-                raise UserError(
-                    f"{path}: {member.name} has no label beside it ({PurePosixPath(stem).name}.cls or .json)"
-                )
-            key = f"{path.name}/{member.name}"
-            self._members[key] = (path, member)
-            rows.append((key, labels[stem], member.size))
-        return rows
+        return [self._row(path, called, member, labels.get(stem)) for stem, member in images.items()]
 
-    @staticmethod
-    def _label(archive: tarfile.TarFile, member: tarfile.TarInfo, suffix: str) -> str:
-        text = archive.extractfile(member).read(100_000).decode("utf-8", "replace").strip()
-        if suffix != "json":
-            return text
-        try:
-            return str(json.loads(text)["label"])
-        except (ValueError, TypeError, KeyError):
-            raise UserError(f"{archive.name}: {member.name} must hold a JSON object with label") from None
+    def _row(self, path: Path, called: str, member: Member, label: str | None) -> tuple[str, str, int]:
+        if label is None:
+            beside = f"{PurePosixPath(member.name).stem}.cls or .json"
+            raise UserError(f"{path}: {member.name} has no label beside it ({beside})")
+        key = f"{called}/{member.name}"
+        self._members[key] = (path, member)
+        return key, label, member.size
 
     def _item(self, key: str, label: str, size: int) -> Item:
-        if label in self.class_names:
-            return Item(self.class_names.index(label), key, size)
-        if label.isdigit() and int(label) < len(self.class_names):
-            return Item(int(label), key, size)
-        raise UserError(f"{key}: label {label!r} is none of the source's {len(self.class_names)} classes")
+        place = self._places.get(label)
+        if place is None and label.isdecimal() and len(label) < 10 and int(label) < len(self.class_names):
+            place = int(label)
+        if place is None:
+            raise UserError(f"{key}: label {shown(label)} is none of the source's {len(self.class_names)} classes")
+        return Item(place, key, size)
 
     def items(self, split: str) -> list[Item]:
         """Images of a split by class, each class in the order of the shards."""
@@ -98,10 +100,42 @@ class Shards(Pictures):
 
     def picture(self, item: Item, pixels: Pixels) -> Tensor:
         """One member of a shard."""
+        from .pixels import MAX_BYTES
+
         path, member = self._members[item.key]
-        with path.open("rb") as file:
-            file.seek(member.offset_data)
-            return pixels.decode(io.BytesIO(file.read(member.size)), item.key)
+        if member.size > MAX_BYTES:
+            raise UserError(f"{item.key}: cannot be read as an image: is larger than {MAX_BYTES:,} bytes")
+        try:
+            with open_file(path) as file:
+                file.seek(member.start)
+                content = file.read(member.size)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+        return pixels.decode(content, item.key)
+
+
+def _called(paths: Sequence[Path]) -> dict[Path, str]:
+    """What the shards are called in keys: their names, with their folders' where two have the same one."""
+    names = {path: path.name for path in paths}
+    if len(set(names.values())) < len(names):
+        whole = {path: os.path.abspath(path) for path in names}
+        common = os.path.commonpath([os.path.dirname(path) for path in whole.values()])
+        names = {path: Path(whole[path]).relative_to(common).as_posix() for path in names}
+    return names
+
+
+def _label(file: BinaryIO, member: Member, where: str) -> str:
+    file.seek(member.start)
+    text = file.read(min(member.size, MAX_LABEL)).decode("utf-8", "replace").strip()
+    if not member.name.endswith(".json"):
+        return text
+    try:
+        label = parse_json(text)["label"]
+    except (ValueError, TypeError, KeyError):
+        label = None
+    if isinstance(label, bool) or not isinstance(label, str | int):
+        raise UserError(f"{where} must hold a JSON object with label, a text or a number")
+    return str(label)
 
 
 def open_shards(config: ShardsSource, folder: Path) -> Shards:
@@ -112,10 +146,11 @@ def open_shards(config: ShardsSource, folder: Path) -> Shards:
     """
     paths = {}
     for split in ("train", "test"):
-        pattern = str(Path(getattr(config, split)).expanduser())
-        anchor = Path(pattern)
-        base = anchor.parent if anchor.is_absolute() else folder / anchor.parent
-        paths[split] = sorted(base.glob(anchor.name)) if base.is_dir() else []
+        pattern = folder / Path(getattr(config, split)).expanduser()
+        try:
+            paths[split] = sorted(pattern.parent.glob(pattern.name)) if pattern.parent.is_dir() else []
+        except (ValueError, NotImplementedError):
+            raise UserError(f"{pattern}: is no pattern of file names, such as {split}-*.tar") from None
         if not paths[split]:
-            raise UserError(f"{base / anchor.name}: no shard matches")
+            raise UserError(f"{pattern}: no shard matches")
     return Shards(paths["train"], paths["test"], config.classes)

@@ -23,7 +23,8 @@ from ..config.source import (
     SourceConfig,
     WorldSource,
 )
-from ..errors import UserError, raise_all
+from ..errors import MOST_FAULTS, UserError, raise_all
+from .labels import name_fault
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,9 +76,12 @@ def open_source(config: SourceConfig, folder: Path) -> Source:
     """The source that a configuration describes; relative paths start from ``folder``.
 
     Raises:
-        UserError: for a missing folder, an unknown domain…
+        UserError: for a missing folder, an unknown domain, a class name that cannot be one…
     """
-    return _OPENERS[config.kind](config, folder)
+    source = _OPENERS[config.kind](config, folder)
+    named = f"{source.origin.partition(' ')[2] or config.kind}: "
+    raise_all([named + fault for name in source.class_names if (fault := name_fault(name))][:MOST_FAULTS])
+    return source
 
 
 class Pictures(ABC):
@@ -144,8 +148,9 @@ class Folder(Files):
         self.root, self.test_fraction = root, test_fraction
         self.divided = (root / "train").is_dir() or (root / "test").is_dir()
         present = [root / split for split in SPLITS if (root / split).is_dir()] if self.divided else [root]
-        folders = {path.name for parent in present for path in parent.iterdir() if path.is_dir() and _visible(path)}
-        self.folders = sorted(folders)
+        self.folders = sorted(
+            {path.name for parent in present for path in parent.iterdir() if _visible(path.name) and path.is_dir()}
+        )
         if not self.folders:
             raise UserError(f"{root}: holds no class folders")
         self.class_names = _NAMES[names](root, self.folders)
@@ -161,10 +166,7 @@ class Folder(Files):
         folder = self.root / split / name if self.divided else self.root / name
         if not folder.is_dir():
             return []
-        files = sorted(
-            path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and _visible(path, folder)
-        )
-        keys = [path.relative_to(self.root).as_posix() for path in files if path.is_file()]
+        keys = [path.relative_to(self.root).as_posix() for path in pictures_below(folder)]
         if not self.divided:
             # One fixed division for every run and seed, so that no test image is ever trained on.
             random.Random(f"division/{name}").shuffle(keys)
@@ -188,10 +190,38 @@ _NAMES = {
 }
 
 
-def _visible(path: Path, below: Path | None = None) -> bool:
-    """Neither hidden nor in a hidden folder (``.ipynb_checkpoints`` holds copies) between ``below`` and itself."""
-    parts = path.relative_to(below).parts if below is not None else (path.name,)
-    return not any(part.startswith((".", "__MACOSX")) for part in parts)
+def pictures_below(folder: Path) -> list[Path]:
+    """Files below a folder that are pictures by their suffix, by their path's parts; links to folders are not followed.
+
+    Raises:
+        OSError: for a folder that cannot be read.
+        UserError: for names that no manifest can hold.
+    """
+    found, faults = [], []
+    for parent, folders, files in os.walk(folder, onerror=_raise):
+        folders[:] = filter(_visible, folders)
+        for name in filter(_visible, files):
+            path = Path(parent, name)
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+                found.append(path)
+                if not is_utf8(str(path)):
+                    faults.append(f"{path}: the name is not UTF-8; rename this file or folder")
+    raise_all(faults[:MOST_FAULTS])
+    return sorted(found, key=lambda path: path.parts)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a file's name can be written down; Python reads other bytes as half characters."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def _visible(name: str) -> bool:
+    """Not hidden: ``.ipynb_checkpoints`` and macOS's ``._name`` hold copies and rubbish."""
+    return not name.startswith((".", "__MACOSX"))
 
 
 def _open_world(config: WorldSource, folder: Path) -> Source:

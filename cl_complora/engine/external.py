@@ -53,7 +53,11 @@ def _module(name: str, folder: Path):
     if own not in sys.modules:
         spec = importlib.util.spec_from_file_location(own, file)
         sys.modules[own] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[own])
+        try:
+            spec.loader.exec_module(sys.modules[own])
+        except BaseException:
+            del sys.modules[own]  # or the next attempt would take the half of it that ran
+            raise
     return sys.modules[own]
 
 

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import difflib
-import json
+import gzip
+import io
+import os
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import open_clip
+from pydantic import ValidationError
+from torch import nn
 
 from ..clip.classifier import ClipClassifier
 from ..clip.model import EMBEDDED, LoadedClip, load_clip
 from ..config.scenario import Model
 from ..errors import UserError
+from ..files import read_bytes
 
 # Beside an exported checkpoint, in the form that open_clip publishes with weights on the hub.
 HUB_CONFIG = ".open_clip_config.json"
 MERGES = ".bpe.txt.gz"
+# CLIP's own are 1.4 MB packed and 3 MB unpacked.
+MAX_MERGES = 2**25
 
 
 def classifier_of(loaded: LoadedClip) -> ClipClassifier:
@@ -42,7 +50,7 @@ def open_model(name: str, pretrained: str | None = None, config: str | None = No
         if value is not None and name.endswith(".safetensors"):
             raise UserError(f"{option}: an exported checkpoint brings its own; leave this out")
     if name.endswith(".safetensors"):
-        return _open_export(Path(name).expanduser())
+        return _open_export(Path(os.path.expanduser(name)))
     known = open_clip.list_models()
     if config is None and name != EMBEDDED and name not in known:
         close = difflib.get_close_matches(name, known, n=1)
@@ -51,7 +59,14 @@ def open_model(name: str, pretrained: str | None = None, config: str | None = No
             f"{name}: neither a run's folder nor a model{hint}; a model is {EMBEDDED}, a name that "
             "'cl-complora list models' lists, or a .safetensors file that 'cl-complora export' wrote"
         )
-    return load_clip(Model(name=name, pretrained=pretrained, config=config))
+    return load_clip(_model(name, pretrained, config))
+
+
+def _model(name: str, pretrained: str | None, config: str | None) -> Model:
+    try:
+        return Model(name=name, pretrained=pretrained, config=config)
+    except ValidationError as error:
+        raise UserError("; ".join(f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors())) from None
 
 
 def hub_config(model: dict[str, Any], loaded: LoadedClip) -> dict[str, Any]:
@@ -79,14 +94,24 @@ def _open_export(weights: Path) -> LoadedClip:
             f"{weights}: {config.name}, which 'cl-complora export' writes beside it, is missing; for weights "
             "from elsewhere give the name of their architecture, and the file as --pretrained"
         )
-    spec = Model(name=weights.stem, pretrained=str(weights.absolute()), config=str(config.absolute()))
-    loaded = load_clip(spec)
-    return replace(loaded, tokenizer=_tokenizer(merges, config)) if merges.is_file() else loaded
+    loaded = load_clip(_model(weights.stem, str(weights.absolute()), str(config.absolute())))
+    return replace(loaded, tokenizer=_tokenizer(merges, loaded.model)) if merges.is_file() else loaded
 
 
-def _tokenizer(merges: Path, config: Path) -> open_clip.tokenizer.SimpleTokenizer:
-    context = json.loads(config.read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]["context_length"]
+def _tokenizer(merges: Path, model: nn.Module) -> open_clip.tokenizer.SimpleTokenizer:
+    """CLIP's tokeniser with other merges, as many as the model has words for.
+
+    Raises:
+        UserError: for a file that is none, unpacks to more than any has, or names other words.
+    """
     try:
-        return open_clip.tokenizer.SimpleTokenizer(bpe_path=str(merges), context_length=context)
-    except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"{merges}: cannot be read as a tokenizer's merges: {error}") from None
+        with gzip.open(io.BytesIO(read_bytes(merges, MAX_MERGES))) as file:
+            if len(file.read(MAX_MERGES + 1)) > MAX_MERGES:
+                raise ValueError(f"is larger than {MAX_MERGES:,} bytes")
+        found = open_clip.tokenizer.SimpleTokenizer(bpe_path=str(merges), context_length=model.context_length)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{merges}: cannot be read as a tokenizer's merges: {reason}") from None
+    if found.vocab_size != model.vocab_size:
+        raise UserError(f"{merges}: makes {found.vocab_size} words, and the model was made for {model.vocab_size}")
+    return found

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from ..clip.text import evaluating
-from ..data.labels import LabelSpace
-from ..data.sources import IMAGE_SUFFIXES
-from ..errors import UserError
+from ..data.labels import LabelSpace, name_fault
+from ..data.sources import IMAGE_SUFFIXES, is_utf8, pictures_below
+from ..errors import MOST_FAULTS, UserError, raise_all
 from .states import State
 
 
@@ -48,9 +48,10 @@ def label_space(
         if template.count("{}") != 1:
             raise UserError(f"--prompt {template!r}: must hold {{}} once, where the class name goes")
     if classes:
+        raise_all([f"--classes: {fault}" for name in classes if (fault := name_fault(name))][:MOST_FAULTS])
         twice = next((name for name in classes if list(classes).count(name) > 1), None)
-        if twice is not None or "" in classes:
-            raise UserError(f"--classes: {'a name is empty' if '' in classes else f'{twice!r} stands twice'}")
+        if twice is not None:
+            raise UserError(f"--classes: {twice!r} stands twice")
         return LabelSpace.from_templates(classes, prompts or state.scenario.value.prompts)
     spaces = state.spaces()
     if task is not None and task not in spaces:
@@ -66,19 +67,21 @@ def pictures(paths: Sequence[Path]) -> list[Path]:
     """Files as given, and all pictures below folders.
 
     Raises:
-        UserError: for a path that is not there, or a folder without pictures.
+        UserError: for a path that is not there or no file, a folder without pictures, a name that is not UTF-8.
     """
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            inside = pictures_below(path)
             if not inside:
                 raise UserError(f"{path}: holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
             found += inside
-        elif path.exists():
-            found.append(path)
-        else:
+        elif not path.exists():
             raise UserError(f"{path}: there is no such file or folder")
+        elif not path.is_file() or not is_utf8(str(path)):
+            raise UserError(f"{path}: {'the name is not UTF-8' if path.is_file() else 'is no regular file'}")
+        else:
+            found.append(path)
     return found
 
 

@@ -93,8 +93,11 @@ class Registered(Pictures):
         if not root.is_dir():
             raise dataset.fault(root, "there is no such folder")
         for path in dataset.needs:
-            if place(root, path) is None:
+            found = place(root, path)
+            if found is None:
                 raise dataset.fault(root, f"{' or '.join(path.split('|'))} is missing")
+            if not (found.is_dir() or found.is_file()):
+                raise dataset.fault(root, f"{found} is no regular file")
         tested = self._part("test")
         self.class_names = self._names(tested)
         self._in_block = tested.pictures is not None

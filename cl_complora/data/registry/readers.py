@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from ..sources import pictures_below
 from .dataset import Part, place
 
 Reader = Callable[[Path, str], Part]
@@ -96,13 +97,12 @@ def folders(test: str, train: str = "") -> Reader:
 
 
 def _class_folders(folder: Path) -> Part:
-    from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
-
-    names = [name for name in find_classes(folder)[0] if not name.startswith(".")]
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if all(name.isdecimal() for name in names):  # ImageNet-V2 numbers them 0 … 999, of which 10 sorts before 2
         names.sort(key=int)
-    listed = make_dataset(folder, {name: label for label, name in enumerate(names)}, IMG_EXTENSIONS)
-    return Part(names, [label for _, label in listed], [Path(file) for file, _ in listed])
+    # Not torchvision's make_dataset, which follows links round in circles.
+    listed = [(label, file) for label, name in enumerate(names) for file in pictures_below(folder / name)]
+    return Part(names, [label for label, _ in listed], [file for _, file in listed])
 
 
 def midframes(folder: str) -> Reader:

@@ -1,0 +1,86 @@
+"""A model config looked at before open_clip builds a model from it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import UserError, printable
+
+# Far beyond any tower there is; a model of more is not built but waited for.
+MOST_LAYERS = 1000
+MOST = 10_000_000
+# Handed on to the tokeniser's own code, which takes others for leave to run Python from the hub.
+TOKENIZER_KEYS = ("clean", "strip_sep_token", "language")
+
+
+def config_faults(config: dict[str, Any], preprocess: Any) -> list[str]:
+    """What is wrong with a model config that open_clip would not tell, or not before it is too late."""
+    missing = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in config]
+    if missing:
+        return [f"{', '.join(missing)} missing"]
+    sections = {"vision_cfg": config["vision_cfg"], "text_cfg": config["text_cfg"], "preprocess_cfg": preprocess}
+    faults = [f"{key} must be a JSON object" for key, value in sections.items() if not isinstance(value, dict)]
+    if faults:
+        return faults
+    faults += [f"{key} must be at most {MOST:,}, got {printable(repr(value))}" for key, value in _too_large(config)]
+    for tower in ("vision_cfg", "text_cfg"):
+        layers = _layers(config[tower])
+        if layers > MOST_LAYERS:
+            faults.append(f"{tower}.layers must be at most {MOST_LAYERS}, got {printable(repr(layers))}")
+    options = config["text_cfg"].get("tokenizer_kwargs", {})
+    strange = [key for key in options if key not in TOKENIZER_KEYS] if isinstance(options, dict) else ["none"]
+    if strange:
+        allowed = ", ".join(TOKENIZER_KEYS)
+        faults.append(f"text_cfg.tokenizer_kwargs: only {allowed} are allowed there, got {printable(strange[0])}")
+    return faults
+
+
+def _too_large(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """Every number that is none or too large, with its key."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _too_large(part, f"{key}.{printable(name)}".lstrip("."))
+    elif isinstance(value, list):
+        for part in value:
+            yield from _too_large(part, key)
+    elif isinstance(value, int | float) and not abs(value) <= MOST:
+        yield key, value
+
+
+def _layers(tower: dict[str, Any]) -> float:
+    layers = tower.get("layers")
+    return sum(map(_number, layers)) if isinstance(layers, list) else _number(layers)
+
+
+def _number(value: Any) -> float:
+    return max(0, value) if isinstance(value, int | float) else 0
+
+
+def check_size(name: str, config: dict[str, Any], image_size: int | None = None) -> None:
+    """Refuse a model that this machine cannot hold, which the system would end without a word.
+
+    Args:
+        name: what it is called.
+        config: its open_clip model config.
+        image_size: where another than its own is wanted.
+
+    Raises:
+        UserError: with the sizes of both.
+    """
+    vision = config["vision_cfg"] | ({"image_size": image_size} if image_size else {})
+    needed = _bytes_of(vision) + _bytes_of(config["text_cfg"])
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        held = f"this machine has {there / 1e9:,.0f} GB of memory"
+        raise UserError(f"model: the weights of {name} take at least {needed / 1e9:,.0f} GB, and {held}")
+
+
+def _bytes_of(tower: dict[str, Any]) -> float:
+    """Of a transformer's weights, the larger part of them counted."""
+    width, context = _number(tower.get("width")), _number(tower.get("context_length"))
+    side, patch = _number(tower.get("image_size")), _number(tower.get("patch_size"))
+    positions = (side / patch) ** 2 if patch else 0
+    blocks = 12 * width * width * _layers(tower)
+    return 4 * (blocks + width * (_number(tower.get("vocab_size")) + context + positions) + context * context)
