@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -46,6 +47,26 @@ class TaskDelta:
             yield parameter, None, delta
         for parameter, (index, delta) in self.rows.items():
             yield parameter, index, delta
+
+    def check(self) -> None:
+        """Refuse what no task can have left.
+
+        Raises:
+            ValueError: naming the key whose tensors do not fit together or are not finite.
+        """
+        for key, (b, a) in self.factors.items():
+            parse_rows(key)
+            if not (b.ndim == a.ndim == 2 and b.shape[1] == a.shape[0]):
+                raise ValueError(f"the factors of '{key}' have shapes {tuple(b.shape)} and {tuple(a.shape)}")
+        for key, (index, value) in self.rows.items():
+            if not (index.ndim == 1 and index.dtype == torch.int64 and value.ndim == 2 and len(index) == len(value)):
+                raise ValueError(f"the rows of '{key}' have shapes {tuple(index.shape)} and {tuple(value.shape)}")
+            if len(index) and int(index.min()) < 0:
+                raise ValueError(f"the rows of '{key}' are counted from the end")
+        values = {key: pair for key, pair in self.factors.items()} | {k: (v,) for k, v in self.dense.items()}
+        for key, tensors in (values | {k: (v,) for k, (_, v) in self.rows.items()}).items():
+            if not all(tensor.is_floating_point() and bool(tensor.isfinite().all()) for tensor in tensors):
+                raise ValueError(f"'{key}' holds numbers that are not finite, or no numbers with a fraction")
 
     def __bool__(self) -> bool:
         """Whether anything was trained at all."""
@@ -163,6 +184,6 @@ def parse_rows(key: str) -> tuple[str, slice]:
     """
     parameter, bracket, rest = key.rpartition("[")
     start, _, stop = rest.removesuffix("]").partition(":")
-    if not (bracket and rest.endswith("]") and start.isdigit() and stop.isdigit()):
+    if not (bracket and rest.endswith("]") and re.fullmatch("[0-9]{1,9}", start) and re.fullmatch("[0-9]{1,9}", stop)):
         raise ValueError(f"delta key '{key}' is not of the form name[start:stop]")
     return parameter, slice(int(start), int(stop))

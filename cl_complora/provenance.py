@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import hashlib
 import platform
 import re
@@ -83,7 +82,6 @@ class PeakMemory:
 
             torch.cuda.reset_peak_memory_stats(device)
         else:
-            gc.collect()  # what an earlier run of this process left must not count
             with suppress(OSError, AttributeError):
                 ctypes.CDLL(None).malloc_trim(0)
             try:
@@ -117,12 +115,9 @@ def check_same(folder: RunDir, made_with: dict, complete: bool) -> None:
     Raises:
         UserError: naming the first difference.
     """
-    try:
-        before = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    before = folder.read_config()
+    if before is None:
         return
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{folder.config}: damaged ({error}); use --fresh to start this run over") from None
     before.pop("files", None)  # where the settings came from does not matter, what they are does
     now = yaml.safe_load(yaml.safe_dump(made_with))
     if complete:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .data import planning
+from .errors import UserError
 from .rundir import RunDir
+from .stored import checked_record
 
 
 @dataclass
@@ -30,20 +32,24 @@ def finished_records(folder: RunDir, plans: planning.Plans, tell: Callable[[str]
         folder, plans: of the run.
         tell: told of a file that is damaged; its task is learned again.
     """
-    from .engine.state import is_intact
+    from .engine.state import load_delta
 
     records = []
+    tasks, sets = [p.name for p in plans.tasks], [p.name for p in plans.zero_shot]
     for index in range(len(plans.tasks) + 1):
         name = plans.tasks[index - 1].name if index else "zero-shot"
-        data = folder.read_json(folder.record(index - 1, name))
-        delta = folder.delta(index - 1, name)
-        if data is None or (index and not delta.exists()):
+        record, delta = folder.record(index - 1, name), folder.delta(index - 1, name)
+        if not record.exists() or (index and not delta.exists()):
             break
-        if index and not is_intact(delta):
-            tell(f"{delta}: damaged; going on from the task before it")
+        try:
+            data = checked_record(record, folder.read_json(record), tasks, sets)
+            if index:
+                load_delta(delta)
+        except UserError as error:
+            tell(f"{error.messages[0]}; going on from {'before it' if index else 'the start'}")
             break
         for name in ("row", "curve"):
-            data[name] = [_number(value) for value in data[name]]
+            data[name] = [_number(value) for value in data.get(name, [])]
         data["zero_shot"] = {name: _number(value) for name, value in data["zero_shot"].items()}
         records.append(Record(**data))
     return records

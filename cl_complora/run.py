@@ -14,7 +14,7 @@ from .config import Scenario, Strategy
 from .config.loading import Located
 from .data import planning
 from .errors import UserError
-from .files import write_json, write_text
+from .files import finite, write_json, write_text
 from .progress import Progress, Quiet
 from .provenance import check_same, describe
 from .records import finished_records
@@ -125,11 +125,26 @@ def run(
             stage.go_on(records)
         else:
             reused = len(plans.tasks)
-            stored = folder.read_json(folder.results)
-            if stored is None or stored["status"] != "done":  # killed after the last record, before the results
+            # Killed after the last record and before the results, or damaged since: they follow from the records.
+            if not _tells(folder, stage.results(records), progress):
                 stage.go_on(records)
-        results = folder.read_json(folder.results)
+        results = folder.read_results()
     return RunResult(results, folder.root, time.perf_counter() - started, reused)
+
+
+def _tells(folder: RunDir, expected: dict, progress: Progress) -> bool:
+    """Whether results.json is there and says what the records say; where it was written does not matter."""
+    try:
+        stored = folder.read_results()
+    except UserError as error:
+        progress.message(f"{error.messages[0]}; written again from the records of the tasks")
+        return False
+    wanted = finite({key: value for key, value in expected.items() if key not in ("software", "device")})
+    if stored is None or any(stored.get(key) != value for key, value in wanted.items()):
+        if stored is not None and stored["status"] == "done":
+            progress.message(f"{folder.results}: does not say what the tasks' records say; written again from them")
+        return False
+    return True
 
 
 def _set_aside(folder: RunDir, progress: Progress) -> None:

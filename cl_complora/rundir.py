@@ -15,7 +15,6 @@ runs/<scenario>/<strategy>/seed<k>/
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from . import stored
 from .errors import UserError
 from .files import slug
 
@@ -102,12 +102,40 @@ class RunDir:
         Raises:
             UserError: if the file is damaged.
         """
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        return stored.read_json(path)
+
+    def read_config(self) -> dict[str, Any] | None:
+        """What the run was made with, or None if config.yaml is not there.
+
+        Raises:
+            UserError: if it is damaged or of another version.
+        """
+        if not self.config.exists():
             return None
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: damaged ({error}); use --fresh to start this run over") from None
+        return stored.checked(self.config, stored.Config, stored.read_yaml(self.config))
+
+    def read_results(self) -> dict[str, Any] | None:
+        """results.json, or None if it is not there.
+
+        Raises:
+            UserError: if it is damaged or of another version.
+        """
+        if not self.results.exists():
+            return None
+        return stored.checked_results(self.results, stored.read_json(self.results))
+
+    def read_labels(self) -> dict[str, dict[str, list[str]]]:
+        """Name of every task and zero-shot set → its ``classes`` and ``prompts``.
+
+        Raises:
+            UserError: if classes.json is missing or damaged.
+        """
+        content = stored.read_json(self.classes)
+        if content is None:
+            raise UserError(f"{self.classes}: missing; the same run command writes it again")
+        if not isinstance(content, dict):
+            raise stored.damaged(self.classes, "must be an object")
+        return {name: stored.checked(self.classes, stored.Labels, part) for name, part in content.items()}
 
     def set_aside(self) -> Path | None:
         """Move an existing run away (``seed0.2026-01-31-120000``) and return its new place."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from .provenance import PeakMemory, software
 from .records import Record
 from .rundir import RunDir
 from .stopping import Stopping
+from .stored import sealed
 
 if TYPE_CHECKING:
     from .clip.classifier import ClipClassifier
@@ -100,6 +102,7 @@ class Stage:
         """Measure and train what is missing; every finished task is on disk before the next begins."""
         from .report.tensorboard import BoardWriter
 
+        gc.collect()  # what an earlier run of this process left must not count as this one's memory
         loss_classes = self.strategy.training.classes
         data = stream.load(self.plans, self.scenario.protocol, self.loaded.pixels, loss_classes)
         self._warn_of_cut_prompts(data)
@@ -180,7 +183,12 @@ class Stage:
         if self.scenario.independent:
             return
         deltas = [load_delta(self.folder.delta(task.index, task.name)) for task in done]
-        self.adapter.restore(self.model, deltas, [record.adapter_state for record in records[1:]])
+        try:
+            self.adapter.restore(self.model, deltas, [record.adapter_state for record in records[1:]])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            told = " ".join(str(error).split())[:200]
+            problem = f"what this run left does not fit its model ({told}); use --fresh to start over"
+            raise UserError(f"{self.folder.root}: {problem}") from None
         if self.watch is not None:
             self.watch.restore(done, deltas)
         restore_plugins(self.plugins, self.folder, done, self.device)
@@ -258,7 +266,7 @@ class Stage:
         stored = save_delta(delta)
         write_bytes(self.folder.delta(task.index, task.name), stored)
         held = save_plugins(self.plugins, self.folder, task)
-        row, zero_shot, eval_seconds = self._measure(data, task)
+        row, zero_shot, eval_seconds = self._measure(data, task, trains)
         if self.watch is not None:
             self.watch.after(task, delta)
         overlaps = [g["protected_overlap"] for g in geometry.values() if "protected_overlap" in g]
@@ -295,16 +303,17 @@ class Stage:
         return Record(row, zero_shot, {"eval_seconds": seconds})
 
     def _measure(
-        self, data: stream.StreamData, after: stream.TaskData | None
+        self, data: stream.StreamData, after: stream.TaskData | None, changed: bool = True
     ) -> tuple[list[float], dict[str, float], float]:
         """Row of the matrix (NaN where nothing was measured), zero-shot accuracies and seconds; keeps the answers.
 
         Args:
             data: the stream.
             after: the task just learned; None for the untouched model.
+            changed: whether the weights are others than before; if not, what they answered is not asked again.
         """
         from .clip.evaluate import answers, share_right
-        from .engine.state import save_answers
+        from .engine.state import load_answers, save_answers
 
         began = time.perf_counter()
         if not self.evaluate:
@@ -313,12 +322,21 @@ class Stage:
         if self.scenario.independent and after is not None:
             sets = {after.name: sets[after.name]}
         sets |= data.zero_shot
-        found = {name: answers(self.model, images.pixels, space) for name, (images, space) in sets.items()}
+        known = {} if changed else load_answers(self.folder.predictions(*self._state_before(after)))
+        found = {
+            name: known[name] if name in known else answers(self.model, images.pixels, space)
+            for name, (images, space) in sets.items()
+        }
         index, name = (-1, "zero-shot") if after is None else (after.index, after.name)
         write_bytes(self.folder.predictions(index, name), save_answers(found))
         right = {name: share_right(found[name][0], images.labels) for name, (images, _) in sets.items()}
         row = [right.get(task.name, math.nan) for task in data.tasks]
         return row, {name: right[name] for name in data.zero_shot}, time.perf_counter() - began
+
+    def _state_before(self, task: stream.TaskData) -> tuple[int, str]:
+        """Index and name of what was measured of the weights that a task began with."""
+        first = self.scenario.independent or task.index == 0
+        return (-1, "zero-shot") if first else (task.index - 1, self.plans.tasks[task.index - 1].name)
 
     def _measured(self, data: stream.StreamData) -> list[stream.Images]:
         """The images of every task that the matrix is about."""
@@ -329,7 +347,7 @@ class Stage:
 
         record = records[index]
         name = self.plans.tasks[index - 1].name if index else "zero-shot"
-        write_json(self.folder.record(index - 1, name), vars(record))
+        write_json(self.folder.record(index - 1, name), sealed(vars(record)))
         if index:
             forget_inside(self.folder, index - 1, name)
         if index > 2:

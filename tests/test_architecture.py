@@ -21,6 +21,7 @@ ORDER = [
     "lowrank",
     "delta",
     "metrics",
+    "stored",
     "rundir",
     "data",
     "clip",

@@ -151,7 +151,12 @@ def command(tiny_scenario, tiny_strategy, out, *more):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, tiny_scenario, tiny_strategy, number):
     process = subprocess.Popen(
-        command(tiny_scenario, tiny_strategy, tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(tiny_scenario, tiny_strategy, tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell has its background jobs ignore Ctrl-C, and what they start inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     folder = RunDir.of(tmp_path, "tiny", "quick", 0)
     wait_for(lambda: any(folder.inside(0, "warm").glob("*")), process)

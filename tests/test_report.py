@@ -370,6 +370,7 @@ def made_run(folder: Path, names: list[str], classes: list[str], layers: tuple[i
         "scenario": scenario,
         "strategy": {"name": classes[0]},
         "seed": 0,
+        "model": results["model"],
         "splits": dict.fromkeys(names, "0" * 64),
     }
     for place in (found.record(0, "x"), found.analysis(0, "x"), found.predictions(0, "x"), found.split("x")):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from typing import Any
+
+from open_clip.transform import PreprocessCfg
 
 from ..errors import UserError, printable
 
 # Far beyond any tower there is; a model of more is not built but waited for.
 MOST_LAYERS = 1000
+MOST_SIDE = 4096
 MOST = 10_000_000
 # Handed on to the tokeniser's own code, which takes others for leave to run Python from the hub.
 TOKENIZER_KEYS = ("clean", "strip_sep_token", "language")
@@ -56,6 +60,29 @@ def _layers(tower: dict[str, Any]) -> float:
 
 def _number(value: Any) -> float:
     return max(0, value) if isinstance(value, int | float) else 0
+
+
+def preprocess_faults(config: PreprocessCfg) -> list[str]:
+    """What is wrong with a model's preprocessing; open_clip takes any values."""
+    sizes = [config.size] if isinstance(config.size, int) else config.size
+    faults = []
+    if not (_numbers(sizes, (1, 2)) and all(isinstance(side, int) and 1 <= side <= MOST_SIDE for side in sizes)):
+        faults.append(f"size must be one or two whole numbers from 1 to {MOST_SIDE}, got {config.size!r}")
+    if not _numbers(config.mean, (3,)):
+        faults.append(f"mean must be three numbers, got {config.mean!r}")
+    if not (_numbers(config.std, (3,)) and min(config.std) > 0):
+        faults.append(f"std must be three numbers greater than 0, got {config.std!r}")
+    if not (_numbers([config.fill_color], (1,)) and 0 <= config.fill_color <= 255):
+        faults.append(f"fill_color must be from 0 to 255, got {config.fill_color!r}")
+    return faults
+
+
+def _numbers(values: Any, lengths: tuple[int, ...]) -> bool:
+    return (
+        isinstance(values, list | tuple)
+        and len(values) in lengths
+        and all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+    )
 
 
 def check_size(name: str, config: dict[str, Any], image_size: int | None = None) -> None:

@@ -26,7 +26,7 @@ from ..data.pixels import Pixels
 from ..data.world import ASSETS
 from ..errors import UserError, raise_all
 from ..files import parse_json, read_bytes
-from .architecture import check_size, config_faults
+from .architecture import check_size, config_faults, preprocess_faults
 
 EMBEDDED = "embedded"
 # Of a model config, in bytes; open_clip's own have a few hundred.
@@ -131,6 +131,7 @@ def _create(name: str, pretrained: str | None, preprocess: dict, image_size: int
 
 def _preprocessing(model: nn.Module, name: str) -> tuple[Pixels, tuple[float, ...], tuple[float, ...]]:
     config = PreprocessCfg(**model.visual.preprocess_cfg)
+    raise_all([f"{name}: its preprocessing: {fault}" for fault in preprocess_faults(config)])
     try:
         normalise = image_transform_v2(config, is_train=False).transforms[-1]
     except (AssertionError, TypeError, ValueError):

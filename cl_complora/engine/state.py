@@ -17,7 +17,7 @@ from ..clip.classifier import ClipClassifier
 from ..data.stream import StreamData, TaskData
 from ..delta import TaskDelta
 from ..errors import UserError
-from ..files import write_bytes
+from ..files import open_file, write_bytes
 from ..rundir import RunDir
 from .carrying import CarryingPlugin
 
@@ -33,7 +33,24 @@ def load_delta(path: Path) -> TaskDelta:
     Raises:
         UserError: if the file is missing or damaged.
     """
-    return TaskDelta.from_tensors(_read(path))
+    try:
+        delta = TaskDelta.from_tensors(_read(path))
+        delta.check()
+    except ValueError as error:
+        raise UserError(f"{path}: damaged, or the delta of another model ({error})") from None
+    return delta
+
+
+def merge_delta(path: Path, parameters: dict[str, Tensor], scale: float = 1.0) -> None:
+    """Read a delta and add it in place to the named tensors.
+
+    Raises:
+        UserError: if the file is missing or damaged, or does not fit these tensors.
+    """
+    try:
+        load_delta(path).add_to(parameters, scale)
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path}: damaged, or the delta of another model ({error.args[0]})") from None
 
 
 def _with_checksum(tensors: Mapping[str, Tensor], kind: str) -> bytes:
@@ -58,6 +75,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         UserError: if the file is missing or damaged.
     """
     try:
+        open_file(path).close()  # a pipe would be waited for
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
             known = (file.metadata() or {}).get("sha256")
@@ -80,7 +98,18 @@ def is_intact(path: Path) -> bool:
 def save_answers(found: dict[str, tuple[Tensor, Tensor]]) -> bytes:
     """Predicted labels and their probabilities by set, as the content of a safetensors file."""
     tensors = {f"{name}/label": label.int() for name, (label, _) in found.items()}
-    return safetensors.torch.save(tensors | {f"{name}/share": share.float() for name, (_, share) in found.items()})
+    tensors |= {f"{name}/share": share.float() for name, (_, share) in found.items()}
+    return _with_checksum(tensors, "answers")
+
+
+def load_answers(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
+    """What :func:`save_answers` stored, or nothing if the file is missing or damaged: it can be measured again."""
+    try:
+        tensors = _read(path)
+    except UserError:
+        return {}
+    names = [key.removesuffix("/label") for key in tensors if key.endswith("/label")]
+    return {name: (tensors[f"{name}/label"], tensors[f"{name}/share"]) for name in names}
 
 
 def meet_plugins(plugins: Sequence[SupervisedPlugin], model: ClipClassifier, data: StreamData) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..analysis.representation import spread
 from ..data.planning import plan
 from ..data.stream import Images, StreamData, load
-from ..engine.state import load_delta
+from ..engine.state import load_delta, merge_delta
 from ..errors import UserError
 from ..files import write_json
 from .parts import COARSE, Part, Piece, coarse_parts, directions, finer_parts, pieces
@@ -102,7 +102,7 @@ def explain(
     tell(f"measuring {len(done) + 1} states on {sum(len(s[1]) for s in samples.sets.values())} images")
     curve = [samples.measure(samples.sets)]
     for index, name in enumerate(done):
-        load_delta(folder.delta(index, name)).add_to(parameters)
+        merge_delta(folder.delta(index, name), parameters)
         curve.append(samples.measure(samples.sets))
     lost = sorted(_losses(curve, done), reverse=True)[:most_pairs]
     found: list[Pair] = []

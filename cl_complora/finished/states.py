@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..analysis.recorded import recorded_scenario
 from ..clip.classifier import ClipClassifier
 from ..clip.model import LoadedClip, load_clip
@@ -21,6 +19,7 @@ from ..data.labels import LabelSpace
 from ..delta import TaskDelta
 from ..errors import UserError
 from ..rundir import RunDir
+from ..stored import damaged
 from .models import classifier_of
 
 
@@ -59,16 +58,23 @@ class State:
         """What every task in the weights added to them, in order, and the factor on it."""
         from ..engine.state import load_delta
 
+        for path, factor in self.deltas():
+            yield load_delta(path), factor
+
+    def deltas(self) -> Iterator[tuple[Path, float]]:
+        """File of every update in the weights, in order, and the factor on it."""
         for name in self.after:
             factor = self.scale.get(name, 1.0)
             if factor != 0.0:
-                yield load_delta(self.folder.delta(self.results["tasks"].index(name), name)), factor
+                yield self.folder.delta(self.results["tasks"].index(name), name), factor
 
     def spaces(self) -> dict[str, LabelSpace]:
         """Name of every task and zero-shot set → its own classes and prompts."""
-        stored = self.folder.read_json(self.folder.classes)
-        if stored is None:
-            raise UserError(f"{self.folder.classes}: missing; the same run command writes it again")
+        stored = self.folder.read_labels()
+        absent = [name for name in self.results["tasks"] if name not in stored]
+        empty = [name for name, part in stored.items() if not part["classes"] or not part["prompts"]]
+        if absent or empty:
+            raise damaged(self.folder.classes, f"without classes or prompts of '{(absent + empty)[0]}'")
         return {name: LabelSpace.from_templates(part["classes"], part["prompts"]) for name, part in stored.items()}
 
 
@@ -84,6 +90,8 @@ def open_run(path: Path, after: str | None = None, scale: Mapping[str, float] | 
     Raises:
         UserError: if this is no run, a task is not in it, or the pretrained weights are not those it began with.
     """
+    from ..engine.state import merge_delta
+
     folder = RunDir(path)
     config, results = _read(folder)
     tasks = _finished_tasks(folder, results)
@@ -99,25 +107,25 @@ def open_run(path: Path, after: str | None = None, scale: Mapping[str, float] | 
         raise UserError(f"{path}: began with other weights of {loaded.name} than are there now")
     state = State(folder, config, results, scenario, loaded, held, factors)
     parameters = dict(loaded.model.named_parameters())
-    for delta, factor in state.updates():
-        delta.add_to(parameters, factor)
+    for delta, factor in state.deltas():
+        merge_delta(delta, parameters, factor)
     return state
 
 
 def _read(folder: RunDir) -> tuple[dict, dict]:
     if not folder.root.is_dir():
         raise UserError(f"{folder.root}: there is no such folder; give a run's, such as runs/embedded/complora/seed0")
-    try:
-        config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    config = folder.read_config()
+    if config is None:
         inside = sorted(p.parent for p in folder.root.glob("**/results.json"))[:3]
         hint = f"; runs in it: {', '.join(map(str, inside))}" if inside else ""
-        raise UserError(f"{folder.root}: is no run (it has no config.yaml){hint}") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{folder.config}: damaged ({error})") from None
-    results = folder.read_json(folder.results)
+        raise UserError(f"{folder.root}: is no run (it has no config.yaml){hint}")
+    results = folder.read_results()
     if results is None:
         raise UserError(f"{folder.root}: nothing is finished in this run yet")
+    tasks = [task.get("name") for task in config["scenario"].get("tasks", ()) if isinstance(task, dict)]
+    if results["tasks"] != tasks or results["seed"] != config["seed"]:
+        raise damaged(folder.results, f"its tasks or seed are not those of {folder.config.name}")
     return config, results
 
 

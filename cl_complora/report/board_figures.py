@@ -29,10 +29,12 @@ _SETTINGS = {"text.parse_math": False, "font.size": 9, "axes.spines.top": False,
 
 
 @contextmanager
-def _drawing(width: float, height: float) -> Iterator[Figure]:
+def _drawing(width: float, height: float, left: float, right: float, bottom: float, top: float) -> Iterator[Figure]:
+    """A figure of fixed margins, all in inches: matplotlib's layout engines take as long again as the drawing."""
     with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a letter that the font lacks is drawn as a box
-        figure = Figure(figsize=(width, height), dpi=90, layout="constrained")
+        figure = Figure(figsize=(width, height), dpi=90)
+        figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height)
         FigureCanvasAgg(figure)
         yield figure
 
@@ -53,8 +55,8 @@ def matrix_image(rows: ArrayLike, tasks: Sequence[str]) -> np.ndarray:
     values = 100 * np.full((len(tasks) + 1, len(tasks)), np.nan)
     measured = 100 * np.asarray(rows, dtype=float)
     values[: len(measured)] = measured
-    size = max(4.0, 1.6 + 0.52 * len(tasks))
-    with _drawing(size + 0.8, size) as figure:
+    side = max(2.6, 0.52 * len(tasks))
+    with _drawing(side + 2.65, side + 1.4, 1.6, 1.05, 1.2, 0.2) as figure:
         axes = figure.add_subplot()
         picture = axes.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")
         axes.set_xticks(range(len(tasks)), [plain(task, 14) for task in tasks], rotation=45, ha="right")
@@ -64,14 +66,16 @@ def matrix_image(rows: ArrayLike, tasks: Sequence[str]) -> np.ndarray:
             if np.isfinite(value):
                 style = {"weight": "bold" if i == j + 1 else "normal", "color": "white" if value < 60 else "black"}
                 axes.text(j, i, f"{value:.0f}", ha="center", va="center", **style)
-        figure.colorbar(picture, ax=axes, label="accuracy %")
+        edge = axes.get_position()
+        bar = figure.add_axes((edge.x1 + 0.03, edge.y0, 0.03, edge.height))
+        figure.colorbar(picture, cax=bar, label="accuracy %")
         return image_of(figure)
 
 
 def curves_image(rows: ArrayLike, tasks: Sequence[str]) -> np.ndarray:
     """Accuracy on every task over the stream; a dot where it was learned."""
     values = 100 * np.asarray(rows, dtype=float)
-    with _drawing(6.4, 3.8) as figure:
+    with _drawing(6.8, 3.8, 0.6, 1.75, 0.5, 0.15) as figure:
         axes = figure.add_subplot()
         for j, task in enumerate(tasks):
             colour, style = COLOURS[j % len(COLOURS)], _STYLES[j // len(COLOURS) % len(_STYLES)]
@@ -81,7 +85,7 @@ def curves_image(rows: ArrayLike, tasks: Sequence[str]) -> np.ndarray:
         axes.set(xlabel="tasks learned", ylabel="accuracy %", xlim=(-0.1, len(tasks) + 0.1))
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
-        figure.legend(loc="outside right center", frameon=False, fontsize=8)
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8)
         return image_of(figure)
 
 
@@ -92,7 +96,8 @@ def spectra_image(matrices: dict[str, dict[str, Any]]) -> np.ndarray:
         matrices: as in the run's ``analysis/`` files.
     """
     ranked = sorted(matrices, key=lambda name: -_moved(matrices[name]))[:6]
-    with _drawing(8.4, 4.4) as figure:
+    with _drawing(8.4, 4.4, 0.6, 0.15, 0.4, 0.3) as figure:
+        figure.subplots_adjust(wspace=0.3, hspace=0.25)
         for place, name in enumerate(ranked, start=1):
             axes = figure.add_subplot(2, 3, place)
             for key, style in (("spectrum_before", "--"), ("spectrum_after", "-")):
@@ -121,7 +126,8 @@ def layers_image(matrices: dict[str, dict[str, Any]], measures: dict[str, str]) 
     """
     places = {name: place_of(name) for name in matrices}
     towers = [tower for tower in ("vision", "text") if any(at.tower == tower for at in places.values())]
-    with _drawing(2.6 * len(measures) + 0.6, 2.7 * len(towers) + 0.3) as figure:
+    with _drawing(2.6 * len(measures) + 0.6, 2.7 * len(towers) + 0.3, 0.5, 0.15, 0.3, 0.4) as figure:
+        figure.subplots_adjust(wspace=0.25, hspace=0.3)
         grid = figure.subplots(len(towers), len(measures), squeeze=False)
         for row, tower in enumerate(towers):
             inside = {name: at for name, at in places.items() if at.tower == tower}
@@ -137,8 +143,9 @@ def layers_image(matrices: dict[str, dict[str, Any]], measures: dict[str, str]) 
                 picture = axes.imshow(values, cmap="cividis", aspect="auto")
                 axes.set_xticks(range(len(kinds)), [plain(kind, 8) for kind in kinds], fontsize=7)
                 axes.set_yticks(range(len(layers)), [".".join(map(str, layer)) or "–" for layer in layers], fontsize=7)
-                axes.set_title(f"{tower}: {title}", fontsize=8)
-                figure.colorbar(picture, ax=axes)
+                low, high = picture.get_clim()
+                # The ends of the scale in words: a bar beside each map takes as long as the map.
+                axes.set_title(f"{tower}: {title}\n{low:.2g} (dark) to {high:.2g} (light)", fontsize=8)
         return image_of(figure)
 
 
@@ -151,7 +158,8 @@ def mistakes_image(mistakes: Sequence[tuple[str, Mistake]], pictures: Tensor) ->
     """
     columns = min(4, len(mistakes))
     lines = -(-len(mistakes) // columns)
-    with _drawing(2.1 * columns, 2.55 * lines) as figure:
+    with _drawing(2.1 * columns, 2.55 * lines, 0.1, 0.1, 0.1, 0.6) as figure:
+        figure.subplots_adjust(wspace=0.1, hspace=0.4)
         grid = figure.subplots(lines, columns, squeeze=False)
         for axes in grid.flat:
             axes.axis("off")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+from pydantic import BaseModel
 
-from .. import metrics
+from .. import metrics, stored
 from ..errors import UserError
 from ..rundir import RunDir
 
@@ -98,7 +99,7 @@ def load_run(folder: RunDir) -> LoadedRun:
     Raises:
         UserError: if the folder is no run, or its results or configuration are damaged.
     """
-    results = folder.read_json(folder.results)
+    results = stored.read_json(folder.results)
     config = _config(folder)
     missing = []
     if results is None:
@@ -115,15 +116,11 @@ def load_run(folder: RunDir) -> LoadedRun:
 
 
 def _config(folder: RunDir) -> dict[str, Any] | None:
+    config = folder.read_config()
     try:
-        config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-        {task["name"] for task in config["scenario"]["tasks"]}
-        return config
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise UserError(f"{folder.config}: damaged ({told})") from None
+        return config if config is None or [task["name"] for task in config["scenario"]["tasks"]] else None
+    except (KeyError, TypeError) as error:
+        raise stored.damaged(folder.config, f"scenario.tasks: {error!r}") from None
 
 
 def _nothing_yet(folder: RunDir, config: dict[str, Any]) -> dict[str, Any]:
@@ -141,6 +138,7 @@ def _nothing_yet(folder: RunDir, config: dict[str, Any]) -> dict[str, Any]:
 
 
 NOT_TOLD = "not told"
+_HEADLINES = dict.fromkeys(("transfer", "average", "last", "forgetting", "bwt"))
 _EMPTY: dict[str, Any] = {
     "model": {},
     "zero_shot_sets": [],
@@ -168,27 +166,28 @@ def _complete(folder: RunDir, results: Any) -> dict[str, Any]:
         ):
             raise ValueError("rows are missing or too many")
         _ = whole["scenario"], whole["strategy"], whole["status"]
-        return whole
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder.results}: is not what a run writes ({' '.join(str(error).split())[:200]})") from None
+    stored.checked_results(folder.results, _HEADLINES | whole | {"seed": whole["seed"] or 0})
+    return whole
 
 
 def _read_tasks(run: LoadedRun) -> None:
     folder = run.folder
     names = ["zero-shot", *run.tasks[: run.trained]]
-    run.records = [_optional(run, folder.record(index - 1, name)) for index, name in enumerate(names)]
-    run.analyses = [_optional(run, folder.analysis(index, name)) or {} for index, name in enumerate(names[1:])]
+    records = [folder.record(index - 1, name) for index, name in enumerate(names)]
+    run.records = [_optional(run, path, stored.StoredRecord) for path in records]
+    analyses = [folder.analysis(index, name) for index, name in enumerate(names[1:])]
+    run.analyses = [_optional(run, path, stored.Analysis) or {} for path in analyses]
     absent = [name for name, record in zip(names, run.records, strict=True) if record is None]
     if run.results["accuracy"] and absent:
         run.missing.append(f"The records of {', '.join(absent)} are missing: their curves and geometry are not shown.")
 
 
-def _optional(run: LoadedRun, path) -> dict[str, Any] | None:
+def _optional(run: LoadedRun, path: Path, form: type[BaseModel] = stored.Form) -> dict[str, Any] | None:
     try:
-        found = run.folder.read_json(path)
+        found = stored.read_json(path)
+        return None if found is None and not path.exists() else stored.checked(path, form, found)
     except UserError:
-        found = path
-    if found is not None and not isinstance(found, dict):
         run.missing.append(f"{path.relative_to(run.folder.root)} is damaged and left out.")
         return None
-    return found
