@@ -26,6 +26,8 @@ from .timing import Case, Check, Goal, Side, Size, compare, relative
 BATCH = 256
 # Share of images that may be answered otherwise: two classes may tie to the last digit.
 TIES = 0.005
+# Width and height of the JPEG files: what the photographs of ImageNet, Food-101 and Oxford Pets mostly have.
+PHOTO = (500, 375)
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _of_model(model: str, work: _Work, device: str) -> Case:
             by_raw = [_answered(part) for part in logits]
         case = compare(
             "eval",
-            f"{model} at {side} px, {work.sets} sets of {work.images} images in {work.classes} classes and one in "
+            f"{model} at {side} px, {work.sets} sets of {work.images} JPEG files of {PHOTO[0]} × {PHOTO[1]} in {work.classes} classes and one in "
             f"{work.zero_shot_classes}: answers to all, weights new since the last round",
             Side("pixel and text cache (ours)", ours),
             [
@@ -136,7 +138,7 @@ def _sets(folder: Path, work: _Work, side: int) -> list[_Set]:
         paths = []
         for index in range(work.images):
             paths.append(folder / f"{number}-{index}.jpg")
-            _photo(rng, side).save(paths[-1], quality=90)
+            _photo(rng).save(paths[-1], quality=90)
         zero_shot = number == work.sets
         names = class_names(work.zero_shot_classes if zero_shot else work.classes)
         space = LabelSpace.from_templates(names, [f"a photo {number} of a {{}}."])
@@ -144,10 +146,10 @@ def _sets(folder: Path, work: _Work, side: int) -> list[_Set]:
     return sets
 
 
-def _photo(rng: np.random.Generator, side: int) -> Image.Image:
-    """As busy as a photograph: coarse colours with some noise (about 25 kB at 224 px)."""
-    coarse = Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)).resize((side, side))
-    noisy = np.asarray(coarse, dtype=np.float32) + rng.normal(0, 8, (side, side, 3))
+def _photo(rng: np.random.Generator) -> Image.Image:
+    """As busy as a photograph: coarse colours with some noise."""
+    coarse = Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)).resize(PHOTO)
+    noisy = np.asarray(coarse, dtype=np.float32) + rng.normal(0, 8, (PHOTO[1], PHOTO[0], 3))
     return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
 
 

@@ -60,6 +60,20 @@ def test_principal_splits_the_matrix(shape, seed, fraction):
     assert split.u.shape[0] == shape[0] and split.v.shape[0] == shape[1]  # U is the output side, V the input side
 
 
+@settings(max_examples=100, deadline=None)
+@given(shapes, seeds, st.floats(0.01, 1.0), st.integers(1, 3))
+def test_a_part_of_the_spectrum_tells_whether_k_is_the_same(shape, seed, energy, room):
+    sigma = torch.linalg.svdvals(matrix(shape, seed).double())
+    total, full, keep = float(sigma.square().sum()), len(sigma), Keep("energy", energy)
+    k = keep.rank(sigma, room)
+    assert [j for j in range(max(0, full - room) + 1) if keep.gives(sigma[:j], total, full, room)] == [k]
+
+
+def test_a_weight_that_is_not_finite_is_never_unchanged():
+    w, keep = matrix((5, 4), 0), Keep("number", 2)
+    assert not unchanged(w / 0, principal(w, keep), keep)
+
+
 @pytest.mark.parametrize("bad", [torch.zeros(3), torch.tensor([[1.0, float("nan")], [0.0, 1.0]])])
 def test_principal_refuses_what_is_no_matrix(bad):
     with pytest.raises(ValueError):
