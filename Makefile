@@ -34,7 +34,7 @@ demo: venv  ## the default strategy on the default scenario
 
 # A process for every core and one thread in each; the tests of a file stay in one process and in order.
 test: venv  ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-faults: venv  ## the long form of the fault and fuzz tests
 	CL_COMPLORA_FAULTS=long OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_faults.py tests/test_inside.py \

@@ -107,8 +107,9 @@ def _of_model(model: str, work: _Work, device: str) -> Case:
             by_raw = [_answered(part) for part in logits]
         case = compare(
             "eval",
-            f"{model} at {side} px, {work.sets} sets of {work.images} JPEG files of {PHOTO[0]} × {PHOTO[1]} in {work.classes} classes and one in "
-            f"{work.zero_shot_classes}: answers to all, weights new since the last round",
+            f"{model} at {side} px, {work.sets} sets of {work.images} JPEG files of {PHOTO[0]} × {PHOTO[1]} "
+            f"in {work.classes} classes and one in {work.zero_shot_classes}: answers to all, "
+            "weights new since the last round",
             Side("pixel and text cache (ours)", ours),
             [
                 Side(f"JPEG loader of {work.workers} workers", ordinary, _same(found["ordinary"], found["ours"])),

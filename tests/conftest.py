@@ -27,6 +27,14 @@ TINY = {
 }
 
 
+# The files that take longest, by the minute: begun first, so that no process is left alone with one at the end.
+LONGEST = ("test_strategies", "test_readme", "test_faults", "test_compare", "test_run", "test_inside", "test_cli")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
 def tiny_clip(seed: int = 0) -> torch.nn.Module:
     """open_clip's own CLIP, small and random."""
     torch.manual_seed(seed)

@@ -78,6 +78,37 @@ def test_a_damaged_file_of_a_run_is_named_and_its_task_learned_again(tmp_path, t
         assert "damaged or gone" in told[0]
 
 
+def test_a_digit_that_changed_in_a_record_is_found_and_its_task_learned_again(tmp_path, tiny_scenario):
+    whole = go(tiny_scenario, tmp_path)
+    record = RunDir(whole.folder).record(1, "cold")
+    content = json.loads(record.read_text())
+    content["row"][0] = 0.123
+    record.write_text(json.dumps(content))
+    said = Said()
+    again = go(tiny_scenario, tmp_path, progress=said)
+    assert again.reused == 1 and without_timings(again.results) == without_timings(whole.results)
+    assert any(line.startswith(f"{record}: damaged") and "its checksum is another" in line for line in said.lines)
+
+
+@pytest.mark.parametrize("how", ["changed", "truncated", "gone"])
+def test_results_are_those_of_the_records(tmp_path, tiny_scenario, how):
+    whole = go(tiny_scenario, tmp_path)
+    results = RunDir(whole.folder).results
+    if how == "changed":
+        content = json.loads(results.read_text())
+        content["last"] = 0.999
+        results.write_text(json.dumps(content))
+    elif how == "truncated":
+        results.write_text(results.read_text()[:-100])
+    else:
+        results.unlink()
+    said = Said()
+    again = go(tiny_scenario, tmp_path, progress=said)
+    assert again.reused == 2 and again.results == whole.results
+    assert json.loads(results.read_text()) == whole.results
+    assert any("written again from" in line for line in said.lines) == (how != "gone")
+
+
 def test_a_flipped_bit_in_a_delta_is_told_by_every_command(tmp_path, tiny_scenario):
     done = go(tiny_scenario, tmp_path)
     flip(RunDir(done.folder).delta(0, "warm"))

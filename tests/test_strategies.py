@@ -60,16 +60,8 @@ def weights_after(folder: RunDir, tasks: list[str], start: dict) -> dict:
     return start
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("name", sorted(shipped("strategy")))
-def test_every_strategy_on_every_protocol(
-    name, protocol, tmp_path, tiny_scenario, class_folders, tiny_files, tokenizer
-):
-    located = scenario(tmp_path, tiny_scenario, class_folders, protocol)
-    whole = run(located, strategy(name), out=tmp_path / "whole")
-    assert whole.results["status"] == "done"
-
-    # Interrupted after the first task and resumed: the same bits in results and deltas.
+def the_same_after_an_interruption(located, name: str, whole, tmp_path) -> None:
+    """Interrupted after the first task and resumed: the same bits in results and deltas."""
     with pytest.raises(Stop):
         run(located, strategy(name), out=tmp_path / "resumed", progress=StopAfterFirstTask())
     resumed = run(located, strategy(name), out=tmp_path / "resumed")
@@ -80,6 +72,20 @@ def test_every_strategy_on_every_protocol(
     for one, other in zip(*files, strict=True):
         a, b = load_file(one), load_file(other)
         assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("name", sorted(shipped("strategy")))
+def test_every_strategy_on_every_protocol(
+    name, protocol, tmp_path, tiny_scenario, class_folders, tiny_files, tokenizer
+):
+    located = scenario(tmp_path, tiny_scenario, class_folders, protocol)
+    whole = run(located, strategy(name), out=tmp_path / "whole")
+    assert whole.results["status"] == "done"
+
+    # On the protocol whose label space grows, which is the hardest to go on with.
+    if protocol == "class-incremental":
+        the_same_after_an_interruption(located, name, whole, tmp_path)
 
     # W_0 + Σ ΔW, exported as a plain open_clip checkpoint, gives the accuracy that the run measured.
     tasks = whole.results["tasks"]
