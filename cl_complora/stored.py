@@ -145,7 +145,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _plain_yaml(content: bytes) -> Any:
-    loaded = yaml.load(content.decode("utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
+    loaded = _Loader(content.decode("utf-8")).get_single_data()
     for count, _ in enumerate(_values(loaded)):
         if count > MAX_VALUES:
             raise ValueError(f"more than {MAX_VALUES} values, aliases counted each time")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -145,3 +146,21 @@ def without_timings(results: dict) -> dict:
 def deltas_of(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
     """File name → tensors of every delta that a run left."""
     return {path.name: load_file(path) for path in sorted((folder / "deltas").iterdir())}
+
+
+class Hangs(BaseException):
+    """No ``except Exception`` swallows it."""
+
+
+@pytest.fixture
+def never_hangs():
+    """Ends a test that takes far longer than any should."""
+
+    def stop(number, frame):
+        raise Hangs
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(1200 if os.environ.get("CL_COMPLORA_FAULTS") == "long" else 60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)

@@ -17,6 +17,7 @@ from cl_complora.catalog import shipped
 from cl_complora.cli import app
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.progress import Quiet
+from cl_complora.report.board_figures import curves_image, matrix_image
 from cl_complora.report.tensorboard import COLUMNS, table_row
 from cl_complora.run import run
 
@@ -196,3 +197,12 @@ def test_the_command_serves_the_folder(done, monkeypatch):
     monkeypatch.setattr(program.TensorBoard, "main", lambda self: asked.append(self.flags) or 0)
     assert CliRunner().invoke(app, ["tensorboard", str(done.folder), "--port", "0"]).exit_code == 0
     assert asked[0].logdir == str(done.folder) and asked[0].port == 0 and asked[0].host == "localhost"
+
+
+@pytest.mark.parametrize("tasks", [2, 200])
+def test_pictures_of_the_stream_stay_of_bearable_size(tasks):
+    rows = np.random.default_rng(0).random((tasks + 1, tasks))
+    names = [f"task number {index}" for index in range(tasks)]
+    for picture in (matrix_image(rows, names), curves_image(rows, names)):
+        assert picture.dtype == np.uint8 and 100_000 < picture.nbytes < 6_000_000
+        assert (picture[:, -1] == 255).all() and (picture[0] == 255).all(), "something reaches over the edge"

@@ -13,7 +13,6 @@ import json
 import os
 import random
 import resource
-import signal
 import socket
 import stat
 import struct
@@ -60,20 +59,7 @@ def many(short: int, long: int) -> settings:
     return settings(deadline=None, max_examples=examples, suppress_health_check=[HealthCheck.too_slow])
 
 
-class Hangs(BaseException):
-    """No ``except Exception`` swallows it."""
-
-
-@pytest.fixture(autouse=True)
-def never_hangs():
-    def stop(number, frame):
-        raise Hangs
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(1200 if LONG else 60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+pytestmark = pytest.mark.usefixtures("never_hangs")
 
 
 def told(action, *arguments) -> tuple[str, ...]:

@@ -12,7 +12,6 @@ import os
 import pickle
 import random
 import shutil
-import signal
 import struct
 import time
 import zipfile
@@ -35,20 +34,7 @@ from cl_complora.finished.models import open_model
 LONG = os.environ.get("CL_COMPLORA_FAULTS") == "long"
 
 
-class Hangs(BaseException):
-    """No ``except Exception`` swallows it."""
-
-
-@pytest.fixture(autouse=True)
-def never_hangs():
-    def stop(number, frame):
-        raise Hangs
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(300 if LONG else 60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+pytestmark = pytest.mark.usefixtures("never_hangs")
 
 
 def told(action, *arguments, **options) -> str:

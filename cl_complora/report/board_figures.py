@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette: told apart with any kind of colour vision.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+# More tasks than this are drawn without numbers and names: a picture that grew with them would take a gigabyte at 200.
+LEGIBLE = 24
 _STYLES = ("-", "--", ":", "-.")
 _SETTINGS = {"text.parse_math": False, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
@@ -55,19 +57,22 @@ def matrix_image(rows: ArrayLike, tasks: Sequence[str]) -> np.ndarray:
     values = 100 * np.full((len(tasks) + 1, len(tasks)), np.nan)
     measured = 100 * np.asarray(rows, dtype=float)
     values[: len(measured)] = measured
-    side = max(2.6, 0.52 * len(tasks))
+    side = max(2.6, 0.52 * min(len(tasks), LEGIBLE))
+    every = -(-len(tasks) // LEGIBLE)
+    names = [plain(task, 14) for task in tasks]
     with _drawing(side + 2.65, side + 1.4, 1.6, 1.05, 1.2, 0.2) as figure:
         axes = figure.add_subplot()
         picture = axes.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")
-        axes.set_xticks(range(len(tasks)), [plain(task, 14) for task in tasks], rotation=45, ha="right")
-        axes.set_yticks(range(len(tasks) + 1), ["untouched", *(plain(task, 14) for task in tasks)])
+        axes.set_xticks(range(0, len(tasks), every), names[::every], rotation=45, ha="right")
+        axes.set_yticks(range(0, len(tasks) + 1, every), ["untouched", *names][::every])
         axes.set_ylabel("after")
-        for (i, j), value in np.ndenumerate(values):
+        for (i, j), value in np.ndenumerate(values if every == 1 else values[:0]):
             if np.isfinite(value):
                 style = {"weight": "bold" if i == j + 1 else "normal", "color": "white" if value < 60 else "black"}
                 axes.text(j, i, f"{value:.0f}", ha="center", va="center", **style)
         edge = axes.get_position()
-        bar = figure.add_axes((edge.x1 + 0.03, edge.y0, 0.03, edge.height))
+        inch = 1 / figure.get_figwidth()
+        bar = figure.add_axes((edge.x1 + 0.15 * inch, edge.y0, 0.15 * inch, edge.height))
         figure.colorbar(picture, cax=bar, label="accuracy %")
         return image_of(figure)
 
@@ -85,7 +90,8 @@ def curves_image(rows: ArrayLike, tasks: Sequence[str]) -> np.ndarray:
         axes.set(xlabel="tasks learned", ylabel="accuracy %", xlim=(-0.1, len(tasks) + 0.1))
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
-        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8)
+        if len(tasks) <= LEGIBLE:
+            axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8)
         return image_of(figure)
 
 
