@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import copy
 import csv
 import io
 import json
@@ -209,7 +210,10 @@ HOSTILE_VALUES = st.one_of(
         [None, True, False, 0, -1, 1, 2**31, 2**63, 2**64, 10**400, -(10**30), 0.0, -0.0, 1e308, 5e-324, 1.5]
     ),
     st.sampled_from([float("nan"), float("inf"), float("-inf")]),
-    st.sampled_from([[], {}, [[]], [{}], {"kind": "lowrank"}, {"kind": []}, {"": None}, ["a"] * 2000, [[[[[[1]]]]]]]),
+    # Copied, since what is put in may be changed in its turn.
+    st.sampled_from(
+        [[], {}, [[]], [{}], {"kind": "lowrank"}, {"kind": []}, {"": None}, ["a"] * 2000, [[[[[[1]]]]]]]
+    ).map(copy.deepcopy),
     st.text(max_size=20),
     st.integers(),
     st.floats(),
