@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -177,28 +178,39 @@ def wait_for(condition, process, seconds: float = 120) -> None:
 KILLS = 50 if os.environ.get("CL_COMPLORA_FAULTS") == "long" else 2
 
 
-def test_killed_at_random_moments(tmp_path, tiny_scenario, tiny_strategy):
-    """SIGKILL whenever it comes, writes of states and records included; the last one ends like an undisturbed run."""
-    subprocess.run(command(tiny_scenario, tiny_strategy, tmp_path / "whole"), check=True, capture_output=True)
-    rng, kills = random.Random(0), 0
-    folder = RunDir.of(tmp_path / "parts", "tiny", "quick", 0)
-    words = command(tiny_scenario, tiny_strategy, tmp_path / "parts")
-    for _ in range(KILLS):
+def killed_until_done(words: list[str], root: Path, rng: random.Random, most: int) -> int:
+    """Go on with a run until it ends, killing it up to ``most`` times whenever it wrote something; how often."""
+    kills = 0
+    while True:
         process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        before = {path.name for path in folder.root.rglob("*")} if folder.root.exists() else set()
+        before = {path.name for path in root.rglob("*")} if root.exists() else set()
         end = time.monotonic() + 120
         # Killed while it works, not while it imports: after something new was written, and a moment more.
-        while process.poll() is None and time.monotonic() < end:
-            if folder.root.exists() and {path.name for path in folder.root.rglob("*")} - before:
+        while kills < most and process.poll() is None and time.monotonic() < end:
+            if root.exists() and {path.name for path in root.rglob("*")} - before:
                 time.sleep(rng.uniform(0, 0.4))
+                process.kill()
                 break
             time.sleep(0.005)
-        kills += process.poll() is None
-        process.kill()
-        process.communicate()
-    assert kills > 0
-    subprocess.run(words, check=True, capture_output=True)
+        _, err = process.communicate(timeout=240)
+        if process.returncode == 0:
+            return kills
+        assert process.returncode == -signal.SIGKILL, err
+        kills += 1
+
+
+def test_killed_at_random_moments(tmp_path, tiny_scenario, tiny_strategy):
+    """SIGKILL whenever it comes, writes of states and records included; every run ends like an undisturbed one."""
+    subprocess.run(command(tiny_scenario, tiny_strategy, tmp_path / "whole"), check=True, capture_output=True)
     whole = RunDir.of(tmp_path / "whole", "tiny", "quick", 0)
-    assert without_timings(folder.read_json(folder.results)) == without_timings(whole.read_json(whole.results))
-    assert same_bits(folder.root, whole.root)
-    assert not list(folder.root.rglob("*.tmp"))
+    rng, kills, runs = random.Random(0), 0, 0
+    while kills < KILLS:
+        assert runs <= KILLS, "runs end before they are killed"
+        out = tmp_path / f"parts{runs}"
+        folder = RunDir.of(out, "tiny", "quick", 0)
+        kills += killed_until_done(command(tiny_scenario, tiny_strategy, out), folder.root, rng, KILLS - kills)
+        runs += 1
+        assert without_timings(folder.read_json(folder.results)) == without_timings(whole.read_json(whole.results))
+        assert same_bits(folder.root, whole.root)
+        assert not list(folder.root.rglob("*.tmp"))
+    print(f"{kills} kills in {runs} runs")
