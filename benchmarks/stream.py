@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from avalanche.benchmarks import benchmark_from_datasets
@@ -245,7 +246,11 @@ def _deltas(folder: Path) -> list:
 def measure(size: Size, device: str = "cpu") -> list[Case]:
     """One case; the sides run on the CPU."""
     work = _WORK[size]
-    with tempfile.TemporaryDirectory() as name, _cache(Path(name) / "cache"), warnings.catch_warnings():
+    with (
+        tempfile.TemporaryDirectory() as name,
+        patch.dict(os.environ, CL_COMPLORA_CACHE=str(Path(name) / "cache")),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         of = _Stream(work, Path(name))
         reference = of.ours()  # also fills the cache of decoded test images
@@ -253,8 +258,8 @@ def measure(size: Size, device: str = "cpu") -> list[Case]:
             Side(told, side, _checks(side(), reference))
             for told, side in (("plain Avalanche", of.avalanche), (ALONE, of.bare))
         ]
-        of.load()  # the pictures to train on are drawn anew each time, those to test on come from the cache
-        same = Check("pictures", float(any(_other(of.load(), of.data))), 0.5)
+        # The pictures to train on are drawn anew each time, those to test on come from the cache.
+        same = Check("pictures", float(_differ(of.load(), of.data)), 0.5)
         peers.append(Side(LOADING, of.load, [same]))
         told = f"embedded, complora: {work.tasks} tasks of {work.steps} steps, {work.test_images} test images each"
         case = compare("stream", told, Side("cl_complora.run (ours)", of.ours), peers, work.repeats, warmups=0)
@@ -269,12 +274,12 @@ def measure(size: Size, device: str = "cpu") -> list[Case]:
         return [case]
 
 
-def _other(one: StreamData, other: StreamData) -> list[bool]:
-    return [
+def _differ(one: StreamData, other: StreamData) -> bool:
+    return any(
         not torch.equal(a.pixels, b.pixels)
         for x, y in zip(one.tasks, other.tasks, strict=True)
         for a, b in ((x.train, y.train), (x.test, y.test))
-    ]
+    )
 
 
 def _checks(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[Check]:
@@ -284,20 +289,3 @@ def _checks(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[Check]:
         Check("accuracy of every task after every task", of_images, ACCURACY),
         Check("update of every weight by every task", worst(*weights), WEIGHTS),
     ]
-
-
-class _cache:
-    """The cache of decoded images in a folder of this benchmark's own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __enter__(self) -> None:
-        self.before = os.environ.get("CL_COMPLORA_CACHE")
-        os.environ["CL_COMPLORA_CACHE"] = str(self.folder)
-
-    def __exit__(self, *error: object) -> None:
-        if self.before is None:
-            del os.environ["CL_COMPLORA_CACHE"]
-        else:
-            os.environ["CL_COMPLORA_CACHE"] = self.before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import cl_complora.engine  # noqa: F401 - imports Avalanche with the warnings of its import silenced
+from cl_complora.cli import main
+
+# What ``make test-faults`` asks for: the long form of the tests of faults and of hostile input.
+LONG = os.environ.get("CL_COMPLORA_FAULTS") == "long"
 
 # Decoded images of the tests are no business of the user's cache; subprocesses read the same variable.
 _CACHE = tempfile.TemporaryDirectory(prefix="cl_complora-test-cache-")
@@ -148,6 +153,15 @@ def deltas_of(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
     return {path.name: load_file(path) for path in sorted((folder / "deltas").iterdir())}
 
 
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *words: object) -> tuple[int, str, str]:
+    """Exit code, output and errors of a command."""
+    monkeypatch.setattr(sys, "argv", ["cl-complora", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    return ended.value.code or 0, said.out, said.err
+
+
 class Hangs(BaseException):
     """No ``except Exception`` swallows it."""
 
@@ -160,7 +174,7 @@ def never_hangs():
         raise Hangs
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(1200 if os.environ.get("CL_COMPLORA_FAULTS") == "long" else 60)
+    signal.alarm(1200 if LONG else 60)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)

@@ -12,7 +12,7 @@ import time
 
 import pytest
 import torch
-from conftest import deltas_of, without_timings
+from conftest import LONG, deltas_of, without_timings
 
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.config import load_scenario, load_strategy
@@ -23,8 +23,6 @@ from cl_complora.finished.states import open_run
 from cl_complora.progress import Quiet
 from cl_complora.run import run
 from cl_complora.rundir import RunDir
-
-LONG = os.environ.get("CL_COMPLORA_FAULTS") == "long"
 
 
 class Said(Quiet):

@@ -9,12 +9,11 @@ import sys
 
 import pytest
 import torch
-from conftest import COLOURS, paint
+from conftest import COLOURS, cli, paint
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from cl_complora.cli import main
 from cl_complora.clip.evaluate import accuracy
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.data.discover import describe
@@ -35,14 +34,6 @@ from cl_complora.run import run
 def finished(tmp_path_factory, tiny_scenario, tiny_strategy):
     out = tmp_path_factory.mktemp("runs")
     return run(load_scenario(str(tiny_scenario)), load_strategy(str(tiny_strategy)), out=out)
-
-
-def cli(monkeypatch, capsys, *words) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["cl-complora", *map(str, words)])
-    with pytest.raises(SystemExit) as exit_:
-        main()
-    told = capsys.readouterr()
-    return exit_.value.code or 0, told.out, told.err
 
 
 @pytest.mark.parametrize("after", [None, "0", "1", "2", "warm", "cold"])

@@ -31,12 +31,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from conftest import LONG, cli
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image
 
 from cl_complora.catalog import shipped
-from cl_complora.cli import main
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.source import CoopSource, FolderSource, ManifestSource, ShardsSource
 from cl_complora.data.discover import describe
@@ -50,7 +50,6 @@ from cl_complora.errors import UserError
 from cl_complora.files import open_file, read_text
 from cl_complora.finished.predict import pictures
 
-LONG = os.environ.get("CL_COMPLORA_FAULTS") == "long"
 PACKAGE = Path(__file__).parents[1] / "cl_complora"
 PIXELS = Pixels((32, 32))
 
@@ -1276,14 +1275,6 @@ plugin: mine:Plugin
 optimiser: {lr: 1e-3}
 training: {steps: 1}
 """
-
-
-def cli(monkeypatch, capsys, *words: object) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["cl-complora", *map(str, words)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    said = capsys.readouterr()
-    return ended.value.code or 0, said.out, said.err
 
 
 def test_a_plugin_runs_where_it_is_allowed_and_nowhere_else(tmp_path, tiny_scenario, monkeypatch, capsys):

@@ -21,7 +21,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from conftest import TINY, tiny_clip
+from conftest import LONG, TINY, tiny_clip
 from safetensors.torch import save_file
 
 from cl_complora.clip import model as clip_model
@@ -30,9 +30,6 @@ from cl_complora.clip.model import load_clip
 from cl_complora.config.scenario import Model
 from cl_complora.errors import UserError
 from cl_complora.finished.models import open_model
-
-LONG = os.environ.get("CL_COMPLORA_FAULTS") == "long"
-
 
 pytestmark = pytest.mark.usefixtures("never_hangs")
 

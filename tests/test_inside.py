@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import deltas_of, without_timings
+from conftest import LONG, deltas_of, without_timings
 from safetensors.torch import load_file
 
 from cl_complora.catalog import shipped
@@ -175,7 +174,7 @@ def wait_for(condition, process, seconds: float = 120) -> None:
         time.sleep(0.01)
 
 
-KILLS = 50 if os.environ.get("CL_COMPLORA_FAULTS") == "long" else 2
+KILLS = 50 if LONG else 2
 
 
 def killed_until_done(words: list[str], root: Path, rng: random.Random, most: int) -> int:

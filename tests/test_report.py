@@ -6,18 +6,17 @@ import json
 import re
 import shlex
 import shutil
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from conftest import cli
 from safetensors.numpy import load_file, save_file
 
 from cl_complora import metrics
 from cl_complora.analysis.mistakes import changes, label_space, pictures
-from cl_complora.cli import main
 from cl_complora.compare.output import save
 from cl_complora.compare.statistics import difference
 from cl_complora.compare.study import METRICS, Comparison, Method, Request
@@ -180,14 +179,6 @@ def forget_the_first_task(folder: RunDir) -> None:
 @pytest.fixture
 def copied(finished, tmp_path):
     return Path(shutil.copytree(finished, tmp_path / "seed0"))
-
-
-def cli(monkeypatch, capsys, *words) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["cl-complora", *map(str, words)])
-    with pytest.raises(SystemExit) as exit_:
-        main()
-    told = capsys.readouterr()
-    return exit_.value.code or 0, told.out, told.err
 
 
 def test_every_number_is_that_of_the_results(finished, monkeypatch, capsys, tmp_path):

@@ -117,10 +117,13 @@ def load_run(folder: RunDir) -> LoadedRun:
 
 def _config(folder: RunDir) -> dict[str, Any] | None:
     config = folder.read_config()
+    if config is None:
+        return None
     try:
-        return config if config is None or [task["name"] for task in config["scenario"]["tasks"]] else None
+        named = [task["name"] for task in config["scenario"]["tasks"]]
     except (KeyError, TypeError) as error:
         raise stored.damaged(folder.config, f"scenario.tasks: {error!r}") from None
+    return config if named else None
 
 
 def _nothing_yet(folder: RunDir, config: dict[str, Any]) -> dict[str, Any]:
