@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from ..errors import UserError
 from .options import log_console
 
 if TYPE_CHECKING:
     from ..finished.measure import Measured
+    from ..finished.scaling import Curve
 
 Run = Annotated[Path, typer.Argument(help="Folder of a run, such as runs/embedded/complora/seed0.")]
 After = Annotated[
@@ -100,15 +103,36 @@ def evaluate(
     scale: Annotated[
         list[str] | None, typer.Option(metavar="TASK=FACTOR", help="Scale this task's update; may be repeated.")
     ] = None,
+    curve: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TASK",
+            help="Measure the stream along this task's update, from left out to whole, and plot it; 'each' for every "
+            "task; may be repeated.",
+        ),
+    ] = None,
+    factors: Annotated[
+        str | None, typer.Option(help="Factors of the curve, separated by commas.  [default: 0,0.25,0.5,0.75,1]")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="File of the curve (.svg, .png or .pdf).  [default: RUN/curve.svg]")
+    ] = None,
     model_config: Annotated[str | None, typer.Option(help="A MODEL's open_clip model config (JSON).")] = None,
     pretrained: Annotated[str | None, typer.Option(help="A MODEL's open_clip tag or weight file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
 ) -> None:
     """Measure any state of a run (on its stream or other data, with tasks left out or scaled), or any model."""
-    for_runs = {"--after": after, "--without": without, "--scale": scale}
+    for_runs = {"--after": after, "--without": without, "--scale": scale, "--curve": curve}
+    for_curves = {"--factors": factors, "--plot": plot}
     for_models = {"--model-config": model_config, "--pretrained": pretrained}
+    if not curve:
+        _none_of(for_curves, "is for --curve")
     if Path(what).is_dir():
         _none_of(for_models, f"is for a model, and {what} is a folder, as runs are")
+        if curve:
+            _none_of({"--data": data, "--prompt": prompt}, "is not for --curve, which measures the run's own stream")
+            _draw_curves(Path(what), after, _factors(without, scale), curve, factors, plot, as_json)
+            return
         found, title = _evaluate_run(Path(what), after, _factors(without, scale), data, prompt)
     else:
         _none_of(for_runs, f"is for a run, and {what} is no run's folder")
@@ -129,13 +153,18 @@ def _factors(without: list[str] | None, scale: list[str] | None) -> dict[str, fl
     factors = {name: 0.0 for name in without or ()}
     for text in scale or ():
         name, equals, factor = text.rpartition("=")
-        try:
-            factors[name] = float(factor)
-        except ValueError:
-            equals = ""
-        if not equals or factors[name] != factors[name]:
-            raise UserError(f"--scale {text}: must have the form TASK=FACTOR, such as digits=0.5")
+        factors[name] = _number(factor if equals else "", f"--scale {text}", "TASK=FACTOR, such as digits=0.5")
     return factors
+
+
+def _number(text: str, option: str, form: str) -> float:
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = math.nan
+    if not math.isfinite(factor):
+        raise UserError(f"{option}: must have the form {form}")
+    return factor
 
 
 def _evaluate_run(
@@ -152,6 +181,59 @@ def _evaluate_run(
         return measure_stream(state, as_recorded=not factors), title
     found = [find_data(one, prompts or (), state.scenario.value.prompts) for one in data]
     return [row for one in found for row in measure_data(state.loaded, one)], title
+
+
+def _draw_curves(
+    run: Path,
+    after: str | None,
+    scale: dict[str, float],
+    tasks: list[str],
+    factors: str | None,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    from ..files import write_bytes
+    from ..finished.scaling import FACTORS, curves_along
+    from ..finished.states import find_state
+    from ..report.scaling_figure import FORMATS, scaling_figure
+
+    given = () if factors is None else factors.split(",")
+    chosen = tuple(_number(factor, f"--factors {factors}", "0,0.5,1") for factor in given) or FACTORS
+    file = plot or run / "curve.svg"
+    if file.suffix[1:] not in FORMATS:
+        raise UserError(f"--plot {file}: must end in .{', .'.join(FORMATS)}")
+    if not file.parent.is_dir() or file.is_dir():
+        raise UserError(f"--plot {file}: must be a file in a folder that exists")
+    console = log_console()
+    tell = (lambda line: None) if as_json else lambda line: console.print(line, style="dim", markup=False)
+    state = find_state(run, after, scale)
+    if not state.after:
+        raise UserError("--curve: this state holds no task's update")
+    each = "each" in tasks and "each" not in state.after
+    found = curves_along(state, state.after if each else tasks, chosen, tell)
+    try:
+        lines = {one.task: one.lines() for one in found}
+        write_bytes(file, scaling_figure(found[0].factors, lines, file.suffix[1:]))
+    except OSError as error:
+        raise UserError(f"--plot {file}: cannot be written ({error.strerror})") from None
+    if as_json:
+        kept = [{"task": one.task, "factors": one.factors, "accuracy": one.accuracy} for one in found]
+        typer.echo(json.dumps(kept, indent=1, ensure_ascii=False))
+        return
+    for one in found:
+        console.print(_curve(one))
+    console.print(f"{file} written", markup=False)
+
+
+def _curve(found: Curve) -> Table:
+    table = Table(title=Text(f"accuracy % along the update of '{found.task}'"), title_justify="left")
+    table.add_column("factor", justify="right")
+    lines = found.lines()
+    for name in lines:
+        table.add_column(Text(name), justify="right")
+    for place, factor in enumerate(found.factors):
+        table.add_row(f"{factor:g}", *(f"{100 * values[place]:.1f}" for values in lines.values()))
+    return table
 
 
 def _evaluate_model(

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..analysis.representation import spread
-from ..data.planning import plan
-from ..data.stream import Images, StreamData, load
+from ..data.labels import LabelSpace
 from ..engine.state import load_delta, merge_delta
 from ..errors import UserError
 from ..files import write_json
+from .measure import sets_of
 from .parts import COARSE, Part, Piece, coarse_parts, directions, finer_parts, pieces
 from .samples import Samples, Score
 from .states import State
@@ -133,21 +132,11 @@ def explain(
     return found
 
 
-def _samples(state: State, most: int) -> dict[str, tuple[Tensor, Tensor, Any]]:
-    plans = plan(state.scenario, state.results["seed"])
-    for chosen in plans:
-        if chosen.sha256() != state.config["splits"].get(chosen.name):
-            raise UserError(f"'{chosen.name}' has other pictures now than when {state.folder.root} was made")
-    data: StreamData = load(plans, state.scenario.value.protocol, state.loaded.pixels)
-    on_test = state.scenario.value.measure == "test"
-    sets: list[tuple[str, Images, Any]] = [
-        (task.name, task.test if on_test else task.validation, task.space) for task in data.tasks
-    ]
-    sets += [(name, images, space) for name, (images, space) in data.zero_shot.items()]
+def _samples(state: State, most: int) -> dict[str, tuple[Tensor, Tensor, LabelSpace]]:
     found = {}
-    for name, images, space in sets:
-        chosen = spread(len(images), most)
-        found[name] = (images.pixels[chosen], images.labels[chosen], space)
+    for one in sets_of(state):
+        chosen = spread(len(one.images), most)
+        found[one.name] = (one.images.pixels[chosen], one.images.labels[chosen], one.space)
     return found
 
 

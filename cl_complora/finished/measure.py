@@ -13,14 +13,30 @@ from ..clip.model import LoadedClip
 from ..config import load_scenario
 from ..config.scenario import DEFAULT_PROMPTS, Augmentation
 from ..config.source import DatasetSource, FolderSource, SourceConfig, WorldSource
+from ..data.labels import LabelSpace
 from ..data.planning import Plan, Plans, plan
 from ..data.registry import DATASETS
 from ..data.sources import open_source
-from ..data.stream import load
+from ..data.stream import Images, load
 from ..data.world.source import domain_names
 from ..errors import UserError
 from .models import classifier_of
 from .states import State
+
+
+@dataclass(frozen=True)
+class MeasuredSet:
+    """Images to measure on.
+
+    Attributes:
+        name: of the task or zero-shot set.
+        images: with labels.
+        space: classes to choose among.
+    """
+
+    name: str
+    images: Images
+    space: LabelSpace
 
 
 @dataclass(frozen=True)
@@ -50,17 +66,27 @@ def measure_stream(state: State, as_recorded: bool) -> list[Measured]:
     Raises:
         UserError: if the pictures are not those of the run any more.
     """
-    scenario, results, row = state.scenario.value, state.results, state.row
-    plans = plan(state.scenario, results["seed"])
-    for chosen in plans:
-        if chosen.sha256() != state.config["splits"].get(chosen.name):
-            raise UserError(f"'{chosen.name}' has other pictures now than when {state.folder.root} was made")
-    found = _measure(state.loaded, plans, scenario.protocol, scenario.measure)
+    found = measure(state.loaded, sets_of(state))
     if not as_recorded:
         return found
+    results, row = state.results, state.row
     recorded = dict(zip(results["tasks"], results["accuracy"][row], strict=True))
     recorded |= {name: curve[row] for name, curve in results["zero_shot"].items()}
     return [replace(one, recorded=recorded[one.name]) for one in found]
+
+
+def sets_of(state: State) -> list[MeasuredSet]:
+    """Every task and zero-shot set of the run's own scenario, with the part of its images that the run measured.
+
+    Raises:
+        UserError: if the pictures are not those of the run any more.
+    """
+    plans = plan(state.scenario, state.results["seed"])
+    for chosen in plans:
+        if chosen.sha256() != state.config["splits"].get(chosen.name):
+            raise UserError(f"'{chosen.name}' has other pictures now than when {state.folder.root} was made")
+    scenario = state.scenario.value
+    return _load_sets(state.loaded, plans, scenario.protocol, scenario.measure)
 
 
 @dataclass(frozen=True)
@@ -109,21 +135,27 @@ def find_data(data: str, prompts: Sequence[str] = (), default: Sequence[str] = D
 
 def measure_data(loaded: LoadedClip, data: Data) -> list[Measured]:
     """A model on data that no run of it needs to know."""
-    found = _measure(loaded, data.plans, data.protocol, data.part)
+    found = measure(loaded, _load_sets(loaded, data.plans, data.protocol, data.part))
     return [replace(one, name=f"{data.prefix}{one.name}") for one in found]
 
 
-def _measure(loaded: LoadedClip, plans: Plans, protocol: str, part: str) -> list[Measured]:
-    """Accuracy on the ``part`` of every task and on every zero-shot set; no other picture is loaded."""
+def measure(loaded: LoadedClip, sets: Sequence[MeasuredSet]) -> list[Measured]:
+    """Accuracy of the model as it is on every set."""
+    classifier = classifier_of(loaded)
+    return [
+        Measured(one.name, accuracy(classifier, one.images.pixels, one.images.labels, one.space), len(one.images))
+        for one in sets
+    ]
+
+
+def _load_sets(loaded: LoadedClip, plans: Plans, protocol: str, part: str) -> list[MeasuredSet]:
+    """The ``part`` of every task, and every zero-shot set; no other picture is loaded."""
     unused: dict[str, tuple] = {name: () for name in ("train", "validation", "test") if name != part}
     tasks = tuple(replace(one, **unused) for one in plans.tasks)
     data = load(Plans(tasks, plans.zero_shot), protocol, loaded.pixels)
-    sets = [(task.name, getattr(task, part), task.space) for task in data.tasks]
-    sets += [(name, images, space) for name, (images, space) in data.zero_shot.items()]
-    classifier = classifier_of(loaded)
     return [
-        Measured(name, accuracy(classifier, images.pixels, images.labels, space), len(images))
-        for name, images, space in sets
+        *(MeasuredSet(task.name, getattr(task, part), task.space) for task in data.tasks),
+        *(MeasuredSet(name, images, space) for name, (images, space) in data.zero_shot.items()),
     ]
 
 

@@ -68,6 +68,18 @@ class State:
             if factor != 0.0:
                 yield self.folder.delta(self.results["tasks"].index(name), name), factor
 
+    def merge(self) -> None:
+        """Add every update to the weights, which must be the untouched ones.
+
+        Raises:
+            UserError: for a delta that is missing or damaged, or does not fit the model.
+        """
+        from ..engine.state import merge_delta
+
+        parameters = dict(self.loaded.model.named_parameters())
+        for delta, factor in self.deltas():
+            merge_delta(delta, parameters, factor)
+
     def spaces(self) -> dict[str, LabelSpace]:
         """Name of every task and zero-shot set → its own classes and prompts."""
         stored = self.folder.read_labels()
@@ -82,6 +94,20 @@ def open_run(path: Path, after: str | None = None, scale: Mapping[str, float] | 
     """Rebuild a state of a run.
 
     Args:
+        path, after, scale: as in :func:`find_state`.
+
+    Raises:
+        UserError: as there, and for deltas that cannot be merged.
+    """
+    state = find_state(path, after, scale)
+    state.merge()
+    return state
+
+
+def find_state(path: Path, after: str | None = None, scale: Mapping[str, float] | None = None) -> State:
+    """A state of a run before any update is merged: its model has the pretrained weights.
+
+    Args:
         path: the run's folder (``runs/embedded/complora/seed0``).
         after: name or number (from 1) of the last task to include (of independent tasks: of the one to
             include), 0 for the untouched model; by default the last finished.
@@ -90,8 +116,6 @@ def open_run(path: Path, after: str | None = None, scale: Mapping[str, float] | 
     Raises:
         UserError: if this is no run, a task is not in it, or the pretrained weights are not those it began with.
     """
-    from ..engine.state import merge_delta
-
     folder = RunDir(path)
     config, results = _read(folder)
     tasks = _finished_tasks(folder, results)
@@ -105,11 +129,7 @@ def open_run(path: Path, after: str | None = None, scale: Mapping[str, float] | 
     loaded = load_clip(scenario.value.model, scenario.folder)
     if loaded.sha256 != config["model"]["sha256"]:
         raise UserError(f"{path}: began with other weights of {loaded.name} than are there now")
-    state = State(folder, config, results, scenario, loaded, held, factors)
-    parameters = dict(loaded.model.named_parameters())
-    for delta, factor in state.deltas():
-        merge_delta(delta, parameters, factor)
-    return state
+    return State(folder, config, results, scenario, loaded, held, factors)
 
 
 def _read(folder: RunDir) -> tuple[dict, dict]:

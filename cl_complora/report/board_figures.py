@@ -31,7 +31,7 @@ _SETTINGS = {"text.parse_math": False, "font.size": 9, "axes.spines.top": False,
 
 
 @contextmanager
-def _drawing(width: float, height: float, left: float, right: float, bottom: float, top: float) -> Iterator[Figure]:
+def drawing(width: float, height: float, left: float, right: float, bottom: float, top: float) -> Iterator[Figure]:
     """A figure of fixed margins, all in inches: matplotlib's layout engines take as long again as the drawing."""
     with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a letter that the font lacks is drawn as a box
@@ -60,7 +60,7 @@ def matrix_image(rows: ArrayLike, tasks: Sequence[str]) -> np.ndarray:
     side = max(2.6, 0.52 * min(len(tasks), LEGIBLE))
     every = -(-len(tasks) // LEGIBLE)
     names = [plain(task, 14) for task in tasks]
-    with _drawing(side + 2.65, side + 1.4, 1.6, 1.05, 1.2, 0.2) as figure:
+    with drawing(side + 2.65, side + 1.4, 1.6, 1.05, 1.2, 0.2) as figure:
         axes = figure.add_subplot()
         picture = axes.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")
         axes.set_xticks(range(0, len(tasks), every), names[::every], rotation=45, ha="right")
@@ -80,7 +80,7 @@ def matrix_image(rows: ArrayLike, tasks: Sequence[str]) -> np.ndarray:
 def curves_image(rows: ArrayLike, tasks: Sequence[str]) -> np.ndarray:
     """Accuracy on every task over the stream; a dot where it was learned."""
     values = 100 * np.asarray(rows, dtype=float)
-    with _drawing(6.8, 3.8, 0.6, 1.75, 0.5, 0.15) as figure:
+    with drawing(6.8, 3.8, 0.6, 1.75, 0.5, 0.15) as figure:
         axes = figure.add_subplot()
         for j, task in enumerate(tasks):
             colour, style = COLOURS[j % len(COLOURS)], _STYLES[j // len(COLOURS) % len(_STYLES)]
@@ -102,7 +102,7 @@ def spectra_image(matrices: dict[str, dict[str, Any]]) -> np.ndarray:
         matrices: as in the run's ``analysis/`` files.
     """
     ranked = sorted(matrices, key=lambda name: -_moved(matrices[name]))[:6]
-    with _drawing(8.4, 4.4, 0.6, 0.15, 0.4, 0.3) as figure:
+    with drawing(8.4, 4.4, 0.6, 0.15, 0.4, 0.3) as figure:
         figure.subplots_adjust(wspace=0.3, hspace=0.25)
         for place, name in enumerate(ranked, start=1):
             axes = figure.add_subplot(2, 3, place)
@@ -132,7 +132,7 @@ def layers_image(matrices: dict[str, dict[str, Any]], measures: dict[str, str]) 
     """
     places = {name: place_of(name) for name in matrices}
     towers = [tower for tower in ("vision", "text") if any(at.tower == tower for at in places.values())]
-    with _drawing(2.6 * len(measures) + 0.6, 2.7 * len(towers) + 0.3, 0.5, 0.15, 0.3, 0.4) as figure:
+    with drawing(2.6 * len(measures) + 0.6, 2.7 * len(towers) + 0.3, 0.5, 0.15, 0.3, 0.4) as figure:
         figure.subplots_adjust(wspace=0.25, hspace=0.3)
         grid = figure.subplots(len(towers), len(measures), squeeze=False)
         for row, tower in enumerate(towers):
@@ -164,7 +164,7 @@ def mistakes_image(mistakes: Sequence[tuple[str, Mistake]], pictures: Tensor) ->
     """
     columns = min(4, len(mistakes))
     lines = -(-len(mistakes) // columns)
-    with _drawing(2.1 * columns, 2.55 * lines, 0.1, 0.1, 0.1, 0.6) as figure:
+    with drawing(2.1 * columns, 2.55 * lines, 0.1, 0.1, 0.1, 0.6) as figure:
         figure.subplots_adjust(wspace=0.1, hspace=0.4)
         grid = figure.subplots(lines, columns, squeeze=False)
         for axes in grid.flat:
