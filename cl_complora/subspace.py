@@ -2,7 +2,8 @@
 
 Orientation is PyTorch's: ``W`` is ``out × in`` and ``W = U Σ Vᵀ``; the output side is **U**, the input side is **V**
 (a square matrix hides a swap, so everything here is tested on rectangles). Decompositions run in float64 and are
-returned in float32: a float32 Gram matrix loses half the digits where two singular values are close.
+returned in float32: a float32 Gram matrix loses half the digits where two singular values are close, one in float64
+still has all that float32 can hold.
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ from torch import Tensor
 # Relative room left between the complement's largest singular value and σ_k before a subspace counts as unmoved:
 # float32 merges move a singular value by about 1e-7 of ‖W‖, so this is a wide margin.
 CERTIFICATE_MARGIN = 1e-5
+# Matrices of at least so many rows and columns are split through their Gram matrix; LAPACK decomposes smaller ones in
+# some milliseconds.
+LARGE = 384
+# Smallest σ_k / σ₁ for that: W V_k / σ_k is orthonormal to 1e-16 (σ₁/σ_k)².
+CLEAR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -82,8 +88,8 @@ class Principal:
     """The split of one matrix into its k leading singular triples and the orthogonal rest.
 
     Attributes:
-        u: ``(out, out)`` left singular vectors, the first k of them principal.
-        v: ``(in, in)`` right singular vectors (columns), the first k of them principal.
+        u: ``(out, out)`` orthonormal columns, the first k of them the principal left singular vectors.
+        v: ``(in, in)`` orthonormal columns, the first k of them the principal right singular vectors.
         sigma: ``(min(out, in),)`` singular values, descending.
         k: number of principal triples.
     """
@@ -114,8 +120,14 @@ class Principal:
         return self.v[:, self.k :]
 
 
-def principal(weight: Tensor, keep: Keep, room: int = 1) -> Principal:
-    """Full singular value decomposition of ``weight`` (``out × in``) with k chosen by ``keep``.
+def principal(weight: Tensor, keep: Keep, room: int = 1, ordered: bool = True) -> Principal:
+    """Singular value decomposition of ``weight`` (``out × in``) with k chosen by ``keep``.
+
+    Args:
+        weight: decomposed in float64.
+        keep, room: as in :meth:`Keep.rank`.
+        ordered: whether the columns of u and v beyond the first k are singular vectors too, in order. Without it they
+            are any orthonormal basis of the complement, which takes less than half the time for large matrices.
 
     Raises:
         ValueError: if ``weight`` is not a finite matrix.
@@ -124,9 +136,49 @@ def principal(weight: Tensor, keep: Keep, room: int = 1) -> Principal:
         raise ValueError(f"principal() needs a matrix, got shape {tuple(weight.shape)}")
     if not bool(torch.isfinite(weight).all()):
         raise ValueError("principal() needs finite weights, got NaN or infinity")
-    u, sigma, vh = torch.linalg.svd(weight.detach().double(), full_matrices=True)
+    w = weight.detach().double()
+    found = None if ordered or min(w.shape) < LARGE else _split(w, keep, room)
+    if found is None:
+        u, sigma, vh = torch.linalg.svd(w, full_matrices=True)
+        found = Principal(u, vh.mT.contiguous(), sigma, keep.rank(sigma, room))
+    u, v, sigma = (part.to(weight.dtype) for part in (found.u, found.v, found.sigma))
+    return Principal(u, v, sigma, found.k)
+
+
+def _split(w: Tensor, keep: Keep, room: int) -> Principal | None:
+    """The split of a float64 matrix from the eigenvectors of WᵀW; None where σ_k is too small for that.
+
+    The eigenproblem takes a third of the time of a singular value decomposition. U_k = W V_k Σ_k⁻¹, and its complement
+    follows from k reflections.
+    """
+    if w.shape[0] < w.shape[1]:
+        turned = _split(w.mT, keep, room)
+        return None if turned is None else Principal(turned.v, turned.u, turned.sigma, turned.k)
+    values, vectors = torch.linalg.eigh(w.mT @ w)
+    sigma, v = values.clamp_min(0).sqrt().flip(0), vectors.flip(1)
     k = keep.rank(sigma, room)
-    return Principal(u.to(weight.dtype), vh.mT.contiguous().to(weight.dtype), sigma.to(weight.dtype), k)
+    if k == 0 or float(sigma[k - 1]) < CLEAR * float(sigma[0]):
+        return None
+    u_k = (w @ v[:, :k]) / sigma[:k]
+    return Principal(torch.cat([u_k, _beyond(u_k)], 1), v, sigma, k)
+
+
+def _beyond(basis: Tensor) -> Tensor:
+    """What :func:`complement` gives, by products instead of LAPACK's reflection by reflection (``d × k``, k ≥ 1).
+
+    Q = I − Y T Yᵀ with the Householder vectors Y and T⁻¹ = striu(YᵀY) + diag(1/τ) (Puglisi 1992, Joffrain et al. 2006).
+    """
+    y, tau = torch.geqrf(basis)
+    k = basis.shape[1]
+    y = y.tril(-1)
+    y.diagonal().fill_(1)
+    # τ = 0 stands for no reflection, where a column already is what it would become.
+    idle = tau == 0
+    y[:, idle] = 0
+    inverse = (y.mT @ y).triu(1) + torch.diag(torch.where(idle, 1, tau).reciprocal())
+    q = -y @ torch.linalg.solve_triangular(inverse, y[k:].mT, upper=True)
+    q[k:].diagonal().add_(1)
+    return q
 
 
 def unchanged(weight: Tensor, split: Principal, keep: Keep, room: int = 1) -> bool:

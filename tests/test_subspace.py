@@ -60,6 +60,58 @@ def test_principal_splits_the_matrix(shape, seed, fraction):
     assert split.u.shape[0] == shape[0] and split.v.shape[0] == shape[1]  # U is the output side, V the input side
 
 
+rules = st.one_of(
+    st.builds(Keep, st.just("energy"), st.floats(0.05, 1.0)),
+    st.builds(Keep, st.just("fraction"), st.floats(0, 0.99)),
+    st.builds(Keep, st.just("number"), st.integers(0, 12)),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(shapes, seeds, rules, st.integers(1, 12), st.floats(0, 3))
+def test_the_split_of_a_large_matrix_is_that_of_its_decomposition(shape, seed, keep, rank, decay):
+    """Any rank, any decay of the spectrum; the way for large matrices is taken at any size here."""
+    rank = min(rank, *shape)
+    left, right = (torch.linalg.qr(matrix((n, rank), seed + n)).Q for n in shape)
+    w = left * torch.arange(1, rank + 1) ** -decay @ right.mT
+    exact = principal(w, keep)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cl_complora.subspace.LARGE", 1)
+        split = principal(w, keep, ordered=False)
+    for basis in (split.u, split.v):
+        assert torch.allclose(basis.mT @ basis, torch.eye(len(basis)), atol=1e-5)
+    assert torch.allclose(split.sigma, exact.sigma, atol=1e-6)
+    assert torch.allclose(w @ split.v_k, split.u_k * split.sigma[: split.k], atol=1e-5)
+    assert torch.allclose(split.u_k.mT @ w, split.sigma[: split.k, None] * split.v_k.mT, atol=1e-5)
+    kept = float(split.sigma[: split.k].double().square().sum()), float(exact.sigma[: exact.k].double().square().sum())
+    assert kept[0] == pytest.approx(kept[1], abs=1e-5)  # k itself may differ where singular values are rounding
+    apart = float(exact.sigma[exact.k - 1] - exact.sigma[exact.k]) if 0 < exact.k < min(shape) else 0.0
+    if apart > 1e-2 and split.k == exact.k:
+        for mine, theirs in ((split.u_k, exact.u_k), (split.v_k, exact.v_k)):
+            assert float(principal_angles(mine, theirs).max()) < 1e-2  # arccos of 1 - 1e-7 is 4e-4
+            assert float(torch.linalg.matrix_norm(mine - theirs @ (theirs.mT @ mine))) < 1e-4
+
+
+@pytest.mark.parametrize("shape", [(400, 384), (384, 500)])
+def test_large_matrices_are_split_without_a_singular_value_decomposition(shape, monkeypatch):
+    w = matrix(shape, 0) / 20
+    exact = principal(w, Keep("energy", 0.5))
+    monkeypatch.setattr(torch.linalg, "svd", lambda *args, **kwargs: pytest.fail("decomposed"))
+    split = principal(w, Keep("energy", 0.5), ordered=False)
+    assert split.k == exact.k
+    for mine, theirs in ((split.u_k, exact.u_c), (split.v_k, exact.v_c)):
+        assert float(torch.linalg.matrix_norm(theirs.mT @ mine, 2)) < 1e-5
+    assert unchanged(w, split, Keep("energy", 0.5)) and unchanged(w, exact, Keep("energy", 0.5))
+
+
+def test_faint_directions_are_decomposed_as_ever(monkeypatch):
+    monkeypatch.setattr("cl_complora.subspace.LARGE", 1)
+    w = torch.diag(torch.tensor([1.0, 1e-5, 0.0, 0.0]))
+    for keep in (Keep("number", 2), Keep("number", 3), Keep("number", 0)):
+        ordered, split = principal(w, keep), principal(w, keep, ordered=False)
+        assert torch.equal(ordered.u, split.u) and torch.equal(ordered.v, split.v) and ordered.k == split.k
+
+
 @settings(max_examples=100, deadline=None)
 @given(shapes, seeds, st.floats(0.01, 1.0), st.integers(1, 3))
 def test_a_part_of_the_spectrum_tells_whether_k_is_the_same(shape, seed, energy, room):

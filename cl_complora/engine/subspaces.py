@@ -79,7 +79,9 @@ class Subspaces:
                     continue
             elif state is not None and unchanged(slot.weight, state.split, self.constraint.keep, self._room(slot)):
                 continue
-            split = principal(slot.weight, self.constraint.keep, self._room(slot))
+            # Only 'bottom' takes single directions of the complement; the others need no more than a basis of it.
+            ordered = self.constraint.select == "bottom"
+            split = principal(slot.weight, self.constraint.keep, self._room(slot), ordered)
             self.decompositions += 1
             rows, columns = (state.rows, state.columns) if state is not None else ([], [])
             self._states[slot.name] = _State(split, task, rows, columns)
