@@ -46,21 +46,25 @@ def main(
     console.print(f"{machine()}; {', '.join(f'{k} {v}' for k, v in versions().items())}; {date.today()}")
     entries, refused = {}, False
     for each in MODULES if name == "all" else [name]:
-        cases = importlib.import_module(f"benchmarks.{MODULES[each]}").measure("quick" if quick else "full", device)
-        for case in cases:
+        cases = []
+        for case in importlib.import_module(f"benchmarks.{MODULES[each]}").measure(
+            "quick" if quick else "full", device
+        ):
             show(console, case)
             refused |= bool(case.refused)
-        entries[each] = report(cases)
-    if json_file is not None:
-        content = entries[name] if name in entries else list(entries.values())
-        json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            cases.append(case)
+            entries[each] = report(cases)
+            # After every case, because all of them take an hour.
+            if json_file is not None:
+                content = entries[name] if name != "all" else list(entries.values())
+                json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if refused:
         raise typer.Exit(1)
 
 
 def report(cases: list[Case]) -> dict[str, Any]:
-    """The first case, which the goals are about, with the machine and the further cases beside it."""
-    first, *others = [case.entry() for case in cases]
+    """The first case that goals are about, with the machine and the further cases beside it."""
+    first, *others = [case.entry() for case in sorted(cases, key=lambda case: not case.goals)]
     return first | {"further": others, "machine": machine(), "versions": versions(), "date": str(date.today())}
 
 

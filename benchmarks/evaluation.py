@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,10 +70,11 @@ class _Set:
     pixels: Tensor
 
 
-def measure(size: Size, device: str = "cpu") -> list[Case]:
+def measure(size: Size, device: str = "cpu") -> Iterator[Case]:
     """One case for each model."""
     work = _WORK[size]
-    return [_of_model(model, work, device) for model in work.models]
+    for model in work.models:
+        yield _of_model(model, work, device)
 
 
 def _of_model(model: str, work: _Work, device: str) -> Case:

@@ -6,7 +6,7 @@ import gc
 import multiprocessing
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -36,13 +36,13 @@ _WORK: dict[Size, Work] = {
 }
 
 
-def measure(size: Size, device: str = "cpu") -> list[Case]:
+def measure(size: Size, device: str = "cpu") -> Iterator[Case]:
     """The step, EWC, LwF."""
     work = _WORK[size]
-    cases = [_step(work, device), _ewc(work), _lwf(work)]
-    for case in cases:
+    for of in (lambda: _step(work, device), lambda: _ewc(work), lambda: _lwf(work)):
+        case = of()
         case.load = (os.getloadavg()[0],) * 2
-    return cases
+        yield case
 
 
 # -- one step --------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +44,18 @@ _MODELS: dict[Size, Sequence[str]] = {
 }
 
 
-def measure(size: Size, device: str = "cpu") -> list[Case]:
+def measure(size: Size, device: str = "cpu") -> Iterator[Case]:
     """One case for each thing that grows."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        cases = [_tasks(name, size, device) for name in _METHODS]
+    for name in _METHODS:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            case = _tasks(name, size, device)
+        yield case
     step = [_point(n, lambda n=n: _step_of(n, 4, device)) for n in _CLASSES[size]]
-    cases.append(_case("a step of the tiny model against classes", step))
+    yield _case("a step of the tiny model against classes", step)
     shots = [_point(n, lambda n=n: _drawing(n), scale=1 / 4) for n in _SHOTS[size]]
-    cases.append(_case("a step's batch of 32, drawn and augmented, 10 classes at 64 px, against shots", shots))
-    cases.append(_models(_MODELS[size], device))
-    return cases
+    yield _case("a step's batch of 32, drawn and augmented, 10 classes at 64 px, against shots", shots)
+    yield _models(_MODELS[size], device)
 
 
 def _case(work: str, points: list[dict[str, Any]]) -> Case:

@@ -39,11 +39,11 @@ _WORK: dict[Size, _Work] = {
 }
 
 
-def measure(size: Size, device: str = "cpu") -> list[Case]:
-    """All cases of this size; the one that the goals are about first."""
+def measure(size: Size, device: str = "cpu") -> Iterator[Case]:
+    """All cases of this size."""
     work = _WORK[size]
-    cases = [case for model in work.models for case in _of_model(model, work, device)]
-    return sorted(cases, key=lambda case: -len(case.goals))
+    for model in work.models:
+        yield from _of_model(model, work, device)
 
 
 def _of_model(model: str, work: _Work, device: str) -> Iterator[Case]:

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -243,7 +243,7 @@ def _deltas(folder: Path) -> list:
     return [load_delta(path) for path in sorted((folder / "deltas").iterdir())]
 
 
-def measure(size: Size, device: str = "cpu") -> list[Case]:
+def measure(size: Size, device: str = "cpu") -> Iterator[Case]:
     """One case; the sides run on the CPU."""
     work = _WORK[size]
     with (
@@ -271,7 +271,7 @@ def measure(size: Size, device: str = "cpu") -> list[Case]:
             over = 100 * ((whole - loading) / alone - 1)
             told = "processor time over the model alone, loading left out, %"
             case.goals.append(Goal(told, over, 10.0, at_most=True))
-        return [case]
+        yield case
 
 
 def _differ(one: StreamData, other: StreamData) -> bool:

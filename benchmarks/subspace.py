@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ _REPEATS: dict[Size, int] = {"tiny": 1, "quick": 1, "full": 2}
 _HELD, _MOVED = "the certificate holds", "it does not hold"
 
 
-def measure(size: Size, device: str = "cpu") -> list[Case]:
+def measure(size: Size, device: str = "cpu") -> Iterator[Case]:
     """The certificate holds, and it does not."""
     clip = random_clip(_MODELS[size]).to(device)
     slots = select_slots(open_slots(clip), ["q", "k", "v"])
@@ -35,7 +35,6 @@ def measure(size: Size, device: str = "cpu") -> list[Case]:
     before = Subspaces(slots, Constraint(keep=Keep("energy", ENERGY)), RANK, 0)
     before.refresh(0)
     weights = {slot.name: slot.weight.detach().clone() for slot in slots}
-    cases = []
     for told, size_of_update, wanted in ((_HELD, 0.05, 5.0), (_MOVED, 1.5, 2.0)):
         _merge(slots, before, weights, size_of_update)
         work = f"complements of q, k, v of both towers ({len(slots)} matrices), {_MODELS[size]}, after a merge: {told}"
@@ -45,8 +44,7 @@ def measure(size: Size, device: str = "cpu") -> list[Case]:
             case.goals.append(Goal(f"SVD of every matrix by ours, {told}", case.peers[name]["ratio"], wanted))
         if device.startswith("cuda"):
             case.goals.append(Goal("seconds", case.ours["median_s"], 1.0, at_most=True))
-        cases.append(case)
-    return cases
+        yield case
 
 
 def _decaying(slots: Sequence[Slot]) -> None:

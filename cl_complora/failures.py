@@ -19,7 +19,7 @@ def told_of_failure(task: str, good: str, device: str, batch: int) -> Iterator[N
         batch: images a step.
 
     Raises:
-        UserError: for a loss that is no number, and for memory that does not suffice.
+        UserError: for a loss that is no number, for memory that does not suffice, and for what cannot be compiled.
     """
     from .engine.inside import Diverged
 
@@ -31,6 +31,12 @@ def told_of_failure(task: str, good: str, device: str, batch: int) -> Iterator[N
             f"{good}; lower optimiser.lr, set optimiser.clip_norm, or leave such steps out with training.on_nan: skip"
         ) from None
     except (MemoryError, RuntimeError) as error:
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            told = " ".join(str(error).split())
+            raise UserError(
+                f"task '{task}': torch.compile does not work here ({told[:200]}); leave training.compile out, or "
+                f"install what it needs. The last good state is that of {good}"
+            ) from None
         if not _is_out_of_memory(error):
             raise
         raise UserError(

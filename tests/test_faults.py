@@ -16,7 +16,6 @@ from conftest import LONG, deltas_of, without_timings
 
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.config import load_scenario, load_strategy
-from cl_complora.data.labels import LabelSpace
 from cl_complora.engine.state import load_delta
 from cl_complora.errors import UserError
 from cl_complora.finished.states import open_run
@@ -216,43 +215,6 @@ def test_other_errors_stay_what_they_are(tmp_path, tiny_scenario, monkeypatch):
     monkeypatch.setattr(ClipClassifier, "head", refuse)
     with pytest.raises(RuntimeError, match="something else"):
         go(tiny_scenario, tmp_path, "lora")
-
-
-@pytest.mark.parametrize("strategy", ["complora", "finetune", "complora+lwf", "lora+ewc"])
-def test_chunks_give_the_same_result(tmp_path, tiny_scenario, strategy):
-    """Gradients of a batch in chunks are those of the whole batch but for rounding, and so is the update."""
-    # Adam makes as much of a gradient that is rounding as of any other; SGD does not.
-    plain = ["optimiser.name=sgd", "optimiser.lr=0.01", "optimiser.momentum=0"]
-    whole = deltas_of(go(tiny_scenario, tmp_path / "whole", strategy, plain).folder)
-    chunked = deltas_of(go(tiny_scenario, tmp_path / "chunks", strategy, [*plain, "training.chunk=1"]).folder)
-    for file, tensors in whole.items():
-        for key, value in tensors.items():
-            scale = float(value.float().abs().max()) or 1.0
-            torch.testing.assert_close(chunked[file][key].float(), value.float(), atol=2e-3 * scale, rtol=1e-3)
-
-
-def test_a_chunk_needs_less_memory_and_gives_the_same_gradient(clip_model, tokenizer):
-    classifier = ClipClassifier(clip_model, tokenizer)
-    space = LabelSpace.from_templates([f"class {i}" for i in range(12)], ["a photo of a {}."])
-    images = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    kept, gradients = {}, {}
-    for chunk in (None, 4):
-        classifier.compute_in(chunk)
-        classifier.zero_grad()
-        held: dict[int, int] = {}
-
-        def pack(tensor, held=held):
-            held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            loss = torch.nn.functional.cross_entropy(classifier(images, space), torch.arange(16) % 12)
-        kept[chunk] = sum(held.values())
-        loss.backward()
-        gradients[chunk] = [p.grad.clone() for p in classifier.parameters() if p.grad is not None]
-    assert kept[4] < kept[None] / 2
-    for ours, theirs in zip(gradients[4], gradients[None], strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
 
 def test_two_processes_on_one_run(tmp_path, tiny_scenario, tiny_strategy):

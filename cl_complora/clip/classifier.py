@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.labels import LabelSpace
-from .text import TextEncoder, in_chunks, lower_precision
+from .blocks import WIDE, Computing, blocks_of, computed_again, gives_one_token, one_token
+from .text import TextEncoder, close, evaluating, in_chunks, lower_precision
 
 
 class ClipClassifier(nn.Module):
@@ -37,10 +39,11 @@ class ClipClassifier(nn.Module):
     ) -> None:
         super().__init__()
         self.clip = clip
-        self.chunk: int | None = None
         self.label_space = label_space
         self.precision = precision
         self.text = TextEncoder(clip, tokenizer, precision)
+        self._one_token: bool | None = None
+        self.compute_as(Computing())
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1) * 255.0, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1) * 255.0, persistent=False)
 
@@ -59,12 +62,47 @@ class ClipClassifier(nn.Module):
     def image_features(self, images: Tensor) -> Tensor:
         """``N × embed`` unit vectors."""
         with lower_precision(self.clip, self.precision):
-            features = in_chunks(self.clip.encode_image, self.normalise(images), self.chunk)
+            features = in_chunks(self._encode, self.normalise(images), self.computing.chunk)
         return F.normalize(features.float(), dim=-1)
 
-    def compute_in(self, chunk: int | None) -> None:
-        """Let both towers train on so many images or prompts at a time; None for all at once."""
-        self.chunk = self.text.chunk = chunk
+    def _encode(self, images: Tensor) -> Tensor:
+        learning = torch.is_grad_enabled()
+        if learning and self._compiled is not None:
+            return self._compiled(images)
+        again = self._blocks if learning and self.computing.checkpointing else []
+        with self._last_block(images), computed_again(again):
+            return self.clip.encode_image(images)
+
+    def _last_block(self, images: Tensor) -> AbstractContextManager[None]:
+        """Within, the last block of an image tower that reads only its class token computes no other."""
+        if self._one_token is None:
+            self._one_token = self._one_token_is_exact(images)
+        return one_token(self._blocks[-1], 0) if self._one_token else nullcontext()
+
+    @torch.no_grad()
+    def _one_token_is_exact(self, images: Tensor) -> bool:
+        tower = self.clip.visual
+        reads_one = getattr(tower, "pool_type", None) == "tok" and getattr(tower, "attn_pool", None) is None
+        plain = reads_one and not getattr(tower, "output_tokens", False) and bool(self._blocks)
+        if not plain or not gives_one_token(self._blocks[-1]) or self._blocks[-1].attn.embed_dim < WIDE:
+            return False
+        with evaluating(self.clip):
+            whole = self.clip.encode_image(images[:2])
+            with one_token(self._blocks[-1], 0):
+                found = self.clip.encode_image(images[:2])
+        return close(whole, found)
+
+    def compute_as(self, computing: Computing) -> None:
+        """Let both towers compute so while gradients are taken; what was compiled before is forgotten.
+
+        To be called again where modules of the towers were exchanged: compiled programs hold the former ones.
+        """
+        self.computing = computing
+        self._blocks = blocks_of(self.clip.visual)[1]
+        if computing.compiled:
+            torch.compiler.reset()
+        self._compiled = torch.compile(self.clip.encode_image) if computing.compiled else None
+        self.text.compute_as(computing)
 
     def head(self, features: Tensor, space: LabelSpace) -> Tensor:
         """``N × classes`` logits of unit image features."""

@@ -7,7 +7,7 @@ the longest prompt only is exact; it is checked on the model at hand and left of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from open_clip.transformer import text_global_pool
@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..data.labels import LabelSpace
 from ..lowrank import Adapters
+from .blocks import WIDE, Computing, blocks_of, computed_again, gives_one_token, one_token
 
 
 @contextmanager
@@ -53,7 +54,15 @@ class TextEncoder:
         self._tokens: dict[LabelSpace, Tensor] = {}
         self._features: dict[LabelSpace, tuple[tuple, Tensor]] = {}
         self._trim: bool | None = None
-        self.chunk: int | None = None
+        self._one_token = False
+        self.compute_as(Computing())
+
+    def compute_as(self, computing: Computing) -> None:
+        """From now on; what was compiled before is forgotten."""
+        self.computing = computing
+        self._blocks = blocks_of(self.tower.transformer)[1] if hasattr(self.tower, "transformer") else []
+        # Lengths differ from step to step; a program for each would be compiled until torch gives up.
+        self._compiled = torch.compile(self._encode_cut, dynamic=True) if computing.compiled else None
 
     @property
     def tower(self) -> nn.Module:
@@ -115,18 +124,32 @@ class TextEncoder:
         """Text features (not normalised), the tower run to the longest prompt where that is exact."""
         if self._trim is None:
             self._trim = self._trimming_is_exact(tokens)
-        encode = self._encode_trimmed if self._trim else self.model.encode_text
         with lower_precision(self.model, self.precision):
-            return in_chunks(encode, tokens, self.chunk)
+            return in_chunks(self._encode, tokens, self.computing.chunk)
+
+    def _encode(self, tokens: Tensor) -> Tensor:
+        if self._trim:
+            return self._encode_trimmed(tokens)
+        with computed_again(self._again()):
+            return self.model.encode_text(tokens)
+
+    def _again(self) -> list[nn.Module]:
+        return self._blocks if self.computing.checkpointing and torch.is_grad_enabled() else []
 
     def _encode_trimmed(self, tokens: Tensor) -> Tensor:
-        tower = self.tower
-        length = int(tokens.argmax(dim=-1).max()) + 1
-        tokens = tokens[:, :length]
+        cut = tokens[:, : int(tokens.argmax(dim=-1).max()) + 1]
+        compiled = self._compiled is not None and torch.is_grad_enabled()
+        return self._compiled(cut) if compiled else self._encode_cut(cut)
+
+    def _encode_cut(self, tokens: Tensor) -> Tensor:
+        tower, length = self.tower, tokens.shape[1]
         cast = tower.transformer.get_cast_dtype()
         x = tower.token_embedding(tokens).to(cast) + tower.positional_embedding[:length].to(cast)
-        x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:length, :length]))
-        x = text_global_pool(x, tokens, "argmax")
+        one = self._one_token and self._compiled is None
+        last = one_token(self._blocks[-1], tokens.argmax(dim=-1)) if one else nullcontext()
+        with last, computed_again(self._again()):
+            x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:length, :length]))
+        x = x[:, 0] if x.shape[1] < length else text_global_pool(x, tokens, "argmax")
         projection = tower.text_projection
         if projection is None:
             return x
@@ -144,7 +167,18 @@ class TextEncoder:
         shortest = tokens[tokens.argmax(dim=-1).argsort()[:4]]  # a prompt that fills the context would prove nothing
         with evaluating(tower):
             whole, trimmed = self.model.encode_text(shortest), self._encode_trimmed(shortest)
-        return bool(torch.allclose(whole, trimmed, atol=1e-4 * float(whole.abs().max()), rtol=0))
+            if not close(whole, trimmed):
+                return False
+            # The last block of a tower of which only the last token is read.
+            last = self._blocks[-1] if self._blocks else None
+            if last is not None and gives_one_token(last) and last.attn.embed_dim >= WIDE:
+                self._one_token = True
+                self._one_token = close(whole, self._encode_trimmed(shortest))
+        return True
+
+
+def close(whole: Tensor, found: Tensor) -> bool:
+    return bool(torch.allclose(whole, found, atol=1e-4 * float(whole.abs().max()), rtol=0))
 
 
 def in_chunks(encode: Callable[[Tensor], Tensor], inputs: Tensor, chunk: int | None) -> Tensor:

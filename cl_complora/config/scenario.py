@@ -40,6 +40,11 @@ class Augmentation(Section):
     flip: bool = False
     """Mirror half of the images."""
 
+    @property
+    def changes(self) -> bool:
+        """Whether it does anything."""
+        return self.flip or self.crop != [1, 1]
+
     @field_validator("crop")
     @classmethod
     def _ordered(cls, value: list[float]) -> list[float]:

@@ -301,10 +301,26 @@ class Training(Section):
     chunk: Count | None = None
     """Images and prompts that a tower computes at a time while training, and again for the gradient: less memory, more
     time, the same result but for rounding."""
+    checkpointing: bool = False
+    """Blocks of the towers are computed again for the gradient instead of being remembered: less memory, about a third
+    more time, the same result but for rounding."""
+    compile: bool = False
+    """The towers' training programs are made by ``torch.compile``, anew for every task: the same result but for
+    rounding. Needs a compiler (on the CPU g++); pays where a task has many steps."""
+    remember: bool = True
+    """What the frozen beginning of the image tower makes of training images that are not augmented is computed once a
+    task: the same result but for rounding."""
     on_nan: Literal["stop", "skip"] = "stop"
     """A loss or gradient that is no number ends the run, or its step changes nothing."""
     average_every: Count | None = None
     """Take the mean of the trained weights at every so many steps as the result of a task (ZSCL's weight ensemble)."""
+
+    @model_validator(mode="after")
+    def _one_way_to_compute(self) -> Training:
+        other = next((key for key in ("checkpointing", "chunk") if getattr(self, key)), None)
+        if self.compile and other is not None:
+            raise refused(f"does not go with {other}; give one of the two", "compile", because=[(other,)])
+        return self
 
     @model_validator(mode="after")
     def _something_to_average(self) -> Training:

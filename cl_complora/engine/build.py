@@ -6,6 +6,7 @@ from pathlib import Path
 
 from avalanche.training.plugins import SupervisedPlugin
 
+from ..clip.blocks import blocks_of
 from ..config.strategy import Adapter, Merge, Strategy
 from ..errors import UserError
 from ..subspace import Keep
@@ -113,3 +114,10 @@ def check_fits(strategy: Strategy, adapter: AdapterPlugin, model) -> None:
         adapter.prepare(model)
     except ValueError as error:
         raise UserError(f"strategy '{strategy.name}': adapter: {error}") from None
+    towers = {"image": model.clip.visual, "text": getattr(model.text.tower, "transformer", model.text.tower)}
+    for name, tower in towers.items():
+        if strategy.training.checkpointing and not blocks_of(tower)[1]:
+            raise UserError(
+                f"strategy '{strategy.name}': training.checkpointing: the {name} tower is no list of blocks; "
+                "training.chunk saves memory with every tower"
+            )

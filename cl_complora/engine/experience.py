@@ -95,6 +95,10 @@ class TrainingBatches(StepState):
         steps, batch_size: how many and how large (smaller experiences give smaller batches).
         seed: of order, augmentation and template choice.
         device: where images are augmented; the draws are the CPU's, and so the same everywhere.
+
+    Attributes:
+        chosen: places of the present batch's images among :attr:`pixels`.
+        template: draw for the present batch's prompts.
     """
 
     def __init__(
@@ -110,14 +114,24 @@ class TrainingBatches(StepState):
         self.generator = torch.Generator().manual_seed(seed)
         self.template = 0
         self.done = 0
-        self._order = torch.empty(0, dtype=torch.long)
+        self._order = self.chosen = torch.empty(0, dtype=torch.long)
 
     def __len__(self) -> int:
         return self.steps
 
+    @property
+    def pixels(self) -> Tensor:
+        """All training images of the experience, ``N × 3 × H × W`` uint8."""
+        return torch.cat([part.train.pixels for part in self.experience.parts])
+
+    @property
+    def augmented(self) -> bool:
+        """Whether an image may look another way each time."""
+        return any(part.augment.changes for part in self.experience.parts)
+
     def __iter__(self) -> Iterator[list[Tensor]]:
         parts = self.experience.parts
-        pixels = torch.cat([part.train.pixels for part in parts])
+        pixels = self.pixels
         labels = torch.cat([part.train.labels for part in parts])
         part_of = torch.cat([torch.full((len(part.train),), i) for i, part in enumerate(parts)])
         while self.done < self.steps:
@@ -125,6 +139,7 @@ class TrainingBatches(StepState):
             while len(self._order) < self.batch_size:
                 self._order = torch.cat([self._order, torch.randperm(len(labels), generator=self.generator)])
             chosen, self._order = self._order[: self.batch_size], self._order[self.batch_size :]
+            self.chosen = chosen
             # Drawn whether used or not, so that the prompt setting changes no image.
             self.template = int(torch.randint(0, 2**31, (1,), generator=self.generator))
             images = pixels[chosen].to(self.device)

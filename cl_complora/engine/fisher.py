@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ..clip.blocks import Computing
 from ..clip.classifier import ClipClassifier
 from ..delta import parse_rows
 from .adapter import clip_of
@@ -45,9 +46,9 @@ def diagonal_fisher(
     whole = {f"clip.{name}": parameters[name].detach() for name in names}
     total = {name: torch.zeros_like(value) for name, value in whole.items()}
     chunk = max(1, min(chunk, GRADIENT_BYTES // max(1, sum(value.nbytes for value in whole.values()))))
-    was_training, chunk_of_images = model.training, model.chunk
+    was_training, computing = model.training, model.computing
     model.eval()
-    model.compute_in(None)  # what is computed twice cannot be differentiated per sample
+    model.compute_as(Computing())  # what is computed twice cannot be differentiated per sample
     seen = 0
     share = max(1, samples // len(experience.parts))
     for part in experience.parts:
@@ -74,7 +75,7 @@ def diagonal_fisher(
                 total[name] += gradient.square().sum(0)
             seen += len(batch)
     model.train(was_training)
-    model.compute_in(chunk_of_images)
+    model.compute_as(computing)
     fisher = {}
     for key, (name, rows) in wanted.items():
         mean = total[f"clip.{name}"] / seen

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
@@ -20,10 +21,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from ..clip.blocks import Computing
 from ..clip.classifier import ClipClassifier
 from ..config.strategy import Training
 from ..data.labels import LabelSpace
 from .experience import ClipExperience, TrainingBatches, one_template
+from .frozen import FrozenBeginning
 from .subspaces import stable_seed
 
 
@@ -62,6 +65,7 @@ class ClipStrategy(SupervisedTemplate):
     ) -> None:
         self.training_settings, self.seed, self.steps = training, seed, training.steps
         self.skipped = 0
+        self.beginning: FrozenBeginning | None = None
         self._make_optimizer = make_optimizer
         placeholder = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)  # replaced before the first step
         super().__init__(
@@ -96,7 +100,9 @@ class ClipStrategy(SupervisedTemplate):
     def check_model_and_optimizer(self, **kwargs) -> None:
         """A fresh optimiser over exactly the trainable parameters."""
         self.model = self.model.to(self.device)
-        self.model.compute_in(self.training_settings.chunk)
+        how = self.training_settings
+        self.model.compute_as(Computing(how.chunk, how.checkpointing, how.compile))
+        self.beginning = FrozenBeginning.of(self.model, self.dataloader) if how.remember else None
         self.skipped = 0
         self.optimizer = self._make_optimizer(self.trainable)
         # Gradients of 16-bit floats vanish below 6e-8 unless the loss is scaled; a new scale for every experience.
@@ -139,7 +145,9 @@ class ClipStrategy(SupervisedTemplate):
     def forward(self) -> Tensor:
         """Logits of the mini-batch over its label spaces."""
         spaces = self.spaces
-        return self.model(self.mb_x, spaces, self.mbatch[2] if len(spaces) > 1 else None)
+        remembered = self.beginning if self.is_training else None
+        with remembered.of_images(self.dataloader.chosen) if remembered else nullcontext():
+            return self.model(self.mb_x, spaces, self.mbatch[2] if len(spaces) > 1 else None)
 
     def criterion(self) -> Tensor:
         """Cross-entropy; where label spaces differ in size, smoothing spreads over each image's own classes only."""

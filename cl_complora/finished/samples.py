@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..clip.blocks import blocks_of, outputs_of, starting_after
 from ..clip.classifier import ClipClassifier
 from ..clip.text import evaluating
 from ..data.labels import LabelSpace
@@ -101,12 +102,7 @@ class BlockReplay:
     """
 
     def __init__(self, tower: nn.Module) -> None:
-        lists = [
-            module
-            for name, module in tower.named_modules()
-            if isinstance(module, nn.ModuleList | nn.Sequential) and name.rpartition(".")[2] in ("resblocks", "blocks")
-        ]
-        self.blocks = list(lists[0]) if len(lists) == 1 else []
+        self.blocks = blocks_of(tower)[1]
         self._kept: dict[tuple, list[Tensor]] = {}
         self._bytes = 0
 
@@ -118,13 +114,8 @@ class BlockReplay:
     @contextmanager
     def recording(self, key: tuple) -> Iterator[None]:
         """Within, outputs of the blocks are kept under ``key``."""
-        outputs: list[Tensor] = []
-        hooks = [block.register_forward_hook(lambda module, given, out: outputs.append(out)) for block in self.blocks]
-        try:
+        with outputs_of(self.blocks) as outputs:
             yield
-        finally:
-            for hook in hooks:
-                hook.remove()
         size = sum(out.nbytes for out in outputs if isinstance(out, Tensor))
         in_order = len(outputs) == len(self.blocks) and all(isinstance(out, Tensor) for out in outputs)
         if in_order and self._bytes + size <= KEPT_BYTES:
@@ -138,11 +129,5 @@ class BlockReplay:
         if known is None or not 0 < first < len(self.blocks):
             yield
             return
-        for block in self.blocks[: first - 1]:
-            block.forward = lambda x, *args, **kwargs: x
-        self.blocks[first - 1].forward = lambda x, *args, **kwargs: known[first - 1]
-        try:
+        with starting_after(self.blocks[:first], known[first - 1]):
             yield
-        finally:
-            for block in self.blocks[:first]:
-                del block.forward  # the class's own is found again

@@ -1,0 +1,129 @@
+"""How towers compute, and towers as lists of blocks: what a block gives is taken, replaced, or computed again.
+
+Within the contexts a block's ``forward`` is replaced on the instance; afterwards the class's own is found again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .attention import SplitAttention
+
+# Towers of at least this width leave out what they do not read of their last block. (Below it there is little to save,
+# and the figures measured with the embedded model keep their digits.)
+WIDE = 384
+
+
+@dataclass(frozen=True)
+class Computing:
+    """How the towers compute while gradients are taken; the result is the same but for rounding.
+
+    Attributes:
+        chunk: images or prompts at a time, each chunk computed again for the gradient; None for all at once.
+        checkpointing: whether blocks are computed again for the gradient instead of being remembered.
+        compiled: whether ``torch.compile`` makes the programs.
+    """
+
+    chunk: int | None = None
+    checkpointing: bool = False
+    compiled: bool = False
+
+
+def blocks_of(tower: nn.Module) -> tuple[str, list[nn.Module]]:
+    """Name and members of a tower's list of blocks; nothing for a tower without one such list (of stages, say)."""
+    lists = [
+        (name, list(module))
+        for name, module in tower.named_modules()
+        if isinstance(module, nn.ModuleList | nn.Sequential) and name.rpartition(".")[2] in ("resblocks", "blocks")
+    ]
+    return lists[0] if len(lists) == 1 else ("", [])
+
+
+@contextmanager
+def outputs_of(blocks: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """Within, everything that the blocks give is put into the list, in the order in which they are called."""
+    outputs: list[Tensor] = []
+    hooks = [block.register_forward_hook(lambda module, given, out: outputs.append(out)) for block in blocks]
+    try:
+        yield outputs
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def starting_after(blocks: Sequence[nn.Module], known: Tensor) -> Iterator[None]:
+    """Within, these first blocks of a tower are not computed; the last of them gives ``known``."""
+    for block in blocks[:-1]:
+        block.forward = lambda x, *args, **kwargs: x
+    blocks[-1].forward = lambda x, *args, **kwargs: known
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward
+
+
+@contextmanager
+def computed_again(blocks: Sequence[nn.Module]) -> Iterator[None]:
+    """Within, what the blocks compute is not remembered for the gradient but computed again there."""
+    blocks = [block for block in blocks if "forward" not in vars(block)]
+    for block in blocks:
+        block.forward = lambda *args, own=block.forward, **kwargs: checkpoint(own, *args, use_reentrant=False, **kwargs)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward
+
+
+def gives_one_token(block: nn.Module) -> bool:
+    """Whether :func:`one_token` knows what the block computes: a plain pre-norm block with an opened attention."""
+    parts = {"ln_1", "attn", "ls_1", "ln_2", "mlp", "ls_2"}
+    attention = getattr(block, "attn", None)
+    return (
+        {name for name, _ in block.named_children()} == parts
+        and isinstance(attention, SplitAttention)
+        and attention.batch_first
+        and attention.returns_tuple
+    )
+
+
+@contextmanager
+def one_token(block: nn.Module, places: Tensor | int) -> Iterator[None]:
+    """Within, the last block of a tower gives one token of every row, the only one that the tower reads.
+
+    Keys and values of all tokens are needed for it, but no query, projection or MLP of the others, which is three
+    quarters of the block. Nothing happens where the block's output is replaced already.
+
+    Args:
+        block: for which :func:`gives_one_token` holds; ``N × L × D`` in, ``N × 1 × D`` out.
+        places: ``(N,)`` the token of every row, or one for all.
+    """
+
+    def forward(x: Tensor, k_x: None = None, v_x: None = None, attn_mask: Tensor | None = None) -> Tensor:
+        def chosen(tokens: Tensor) -> Tensor:
+            if isinstance(places, int):
+                return tokens[:, places : places + 1]
+            return tokens.gather(1, places[:, None, None].expand(-1, 1, tokens.shape[2]))
+
+        normed = block.ln_1(x)
+        mask = None if attn_mask is None else attn_mask.to(x.dtype)[places].reshape(-1, 1, x.shape[1])
+        mask = mask if mask is None or len(mask) == len(x) else mask[0]
+        seen = block.attn(chosen(normed), normed, normed, need_weights=False, attn_mask=mask)[0]
+        y = chosen(x) + block.ls_1(seen)
+        return y + block.ls_2(block.mlp(block.ln_2(y)))
+
+    if "forward" in vars(block):
+        yield
+        return
+    block.forward = forward
+    try:
+        yield
+    finally:
+        del block.forward

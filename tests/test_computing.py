@@ -1,0 +1,278 @@
+"""Ways to compute a step that save time or memory: each gives the same result but for rounding."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+
+import open_clip
+import pytest
+import torch
+from conftest import TINY, deltas_of, tiny_clip
+from torch import nn
+
+from cl_complora.clip.attention import SplitAttention
+from cl_complora.clip.blocks import Computing, blocks_of, computed_again
+from cl_complora.clip.classifier import ClipClassifier
+from cl_complora.clip.slots import open_slots
+from cl_complora.config import load_scenario, load_strategy
+from cl_complora.data.labels import LabelSpace
+from cl_complora.engine.frozen import FrozenBeginning
+from cl_complora.errors import UserError
+from cl_complora.run import run
+
+# Adam makes as much of a gradient that is rounding as of any other; SGD does not.
+PLAIN = ["training.steps=3", "training.batch_size=4", "optimiser.name=sgd", "optimiser.lr=0.01", "optimiser.momentum=0"]
+AS_THEY_ARE = ["augment.crop=[1,1]", "augment.flip=false"]
+LAST = ["adapter.layers=[-1]"]
+
+
+def go(tiny_scenario, out, strategy, settings=(), scenario=()):
+    located = load_scenario(str(tiny_scenario), list(scenario))
+    return run(located, load_strategy(strategy, [*PLAIN, *settings]), out=out)
+
+
+def assert_same(folder, other, digits: float = 2e-3) -> None:
+    whole, found = deltas_of(folder), deltas_of(other)
+    assert whole.keys() == found.keys()
+    for file, tensors in whole.items():
+        assert any(float(value.float().abs().max()) > 0 for value in tensors.values())
+        for key, value in tensors.items():
+            scale = float(value.float().abs().max()) or 1.0
+            torch.testing.assert_close(found[file][key].float(), value.float(), atol=digits * scale, rtol=1e-3)
+
+
+compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ on the CPU")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "how"),
+    [
+        *((strategy, "chunk=1") for strategy in ("complora", "finetune", "complora+lwf", "lora+ewc")),
+        *((strategy, "checkpointing=true") for strategy in ("complora", "finetune", "complora+lwf", "lora+ewc")),
+        ("complora", "chunk=1 checkpointing=true"),
+        pytest.param("complora+lwf", "compile=true", marks=compiler),
+    ],
+)
+def test_the_update_is_the_same(tmp_path, tiny_scenario, strategy, how):
+    """Of two tasks, the second with the classes of the first beside its own where the strategy looks back."""
+    whole = go(tiny_scenario, tmp_path / "whole", strategy)
+    settings = [f"training.{one}" for one in how.split()]
+    assert_same(whole.folder, go(tiny_scenario, tmp_path / "other", strategy, settings).folder)
+
+
+@pytest.mark.parametrize(("computing", "share"), [(Computing(chunk=4), 0.5), (Computing(checkpointing=True), 0.5)])
+def test_less_is_remembered_for_the_same_gradient(clip_model, tokenizer, computing, share):
+    classifier = ClipClassifier(clip_model, tokenizer)
+    space = LabelSpace.from_templates([f"class {i}" for i in range(12)], ["a photo of a {}."])
+    images = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    kept, gradients = {}, {}
+    for how in (Computing(), computing):
+        classifier.compute_as(how)
+        classifier.zero_grad()
+        held: dict[int, int] = {}
+
+        def pack(tensor, held=held):
+            held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = torch.nn.functional.cross_entropy(classifier(images, space), torch.arange(16) % 12)
+        kept[how] = sum(held.values())
+        loss.backward()
+        gradients[how] = [p.grad.clone() for p in classifier.parameters() if p.grad is not None]
+    assert kept[computing] < share * kept[Computing()]
+    for ours, theirs in zip(gradients[computing], gradients[Computing()], strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_blocks_are_their_own_again_afterwards(clip_model):
+    name, blocks = blocks_of(clip_model.visual)
+    assert name == "transformer.resblocks" and len(blocks) > 1
+    with pytest.raises(KeyError), computed_again(blocks):
+        assert all("forward" in vars(block) for block in blocks)
+        raise KeyError
+    assert not any("forward" in vars(block) for block in blocks)
+    stages = nn.Sequential(nn.ModuleDict({"blocks": nn.Sequential()}), nn.ModuleDict({"blocks": nn.Sequential()}))
+    assert blocks_of(stages) == ("", []) == blocks_of(nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize("other", ["chunk=2", "checkpointing=true"])
+def test_compiling_goes_with_no_second_way(other):
+    key = other.partition("=")[0]
+    with pytest.raises(UserError, match=f"training.compile.*does not go with {key}"):
+        load_strategy("lora", ["training.compile=true", f"training.{other}"])
+
+
+def test_a_tower_that_is_no_list_of_blocks_cannot_be_checkpointed(tmp_path, tiny_scenario, monkeypatch):
+    monkeypatch.setattr("cl_complora.engine.build.blocks_of", lambda tower: ("", []))
+    with pytest.raises(UserError, match="the image tower is no list of blocks; training.chunk saves memory"):
+        go(tiny_scenario, tmp_path, "lora", ["training.checkpointing=true"])
+
+
+def test_what_cannot_be_compiled_is_told(tmp_path, tiny_scenario, monkeypatch):
+    from torch._dynamo.exc import BackendCompilerFailed
+
+    def refuse(self, images, *rest):
+        if torch.is_grad_enabled():
+            raise BackendCompilerFailed(print, RuntimeError("no compiler found"), None)
+        return real(self, images, *rest)
+
+    real = ClipClassifier.forward
+    monkeypatch.setattr(ClipClassifier, "forward", refuse)
+    with pytest.raises(UserError, match="torch.compile does not work here .*no compiler found.*leave training.compile"):
+        go(tiny_scenario, tmp_path, "lora")
+
+
+# -- the last block --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wide(monkeypatch):
+    """Every tower counts as wide; how many tokens each call of a last block gave."""
+    tokens: list[int] = []
+    real = SplitAttention.forward
+
+    def noted(self, query, *args, **kwargs):
+        tokens.append(query.shape[1])
+        return real(self, query, *args, **kwargs)
+
+    for module in ("classifier", "text"):
+        monkeypatch.setattr(f"cl_complora.clip.{module}.WIDE", 1)
+    monkeypatch.setattr(SplitAttention, "forward", noted)
+    return tokens
+
+
+@pytest.mark.parametrize(
+    ("strategy", "settings"),
+    [
+        *((strategy, []) for strategy in ("complora", "finetune", "complora+lwf", "lora+ewc")),
+        ("complora", ["training.chunk=1"]),
+        ("complora", ["training.checkpointing=true"]),
+        ("complora", ["training.chunk=1", "training.checkpointing=true"]),
+        ("lora", ["training.precision=bf16"]),
+        ("lora", LAST),
+    ],
+)
+def test_only_the_token_that_is_read_is_computed(tmp_path, tiny_scenario, request, strategy, settings):
+    whole = go(tiny_scenario, tmp_path / "whole", strategy, settings, AS_THEY_ARE)
+    tokens = request.getfixturevalue("wide")
+    found = go(tiny_scenario, tmp_path / "found", strategy, settings, AS_THEY_ARE)
+    assert tokens.count(1) > 0.2 * len(tokens)
+    assert_same(whole.folder, found.folder, 2e-3 if "training.precision=bf16" not in settings else 5e-2)
+    assert found.results["accuracy"] == whole.results["accuracy"]
+
+
+@pytest.mark.parametrize("layer_scale", [None, 0.1])
+def test_one_token_of_a_row_is_that_of_all(wide, tokenizer, layer_scale):
+    """Features and gradients of both towers, the untouched open_clip model against the opened one."""
+    parts = {name: TINY[name] | {"ls_init_value": layer_scale} for name in ("vision_cfg", "text_cfg")}
+    torch.manual_seed(0)
+    plain = open_clip.model.CLIP(**(TINY | parts)).eval()
+    model = copy.deepcopy(plain)
+    open_slots(model)
+    classifier = ClipClassifier(model, tokenizer)
+    images = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    texts = tokenizer(["a", "a photo of two birds", "a photo"])
+    towers = ((images, plain.encode_image, classifier._encode), (texts, plain.encode_text, classifier.text.encode))
+    for given, theirs, ours in towers:
+        wide.clear()
+        wanted, found = theirs(given), ours(given)
+        assert 1 in wide
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+        for one, features in ((plain, wanted), (model, found)):
+            one.zero_grad()
+            (features * torch.arange(features.shape[1])).sum().backward()
+        gradients = {name: p.grad for name, p in plain.named_parameters()}
+        for name, p in model.named_parameters():
+            assert (p.grad is None) == (gradients[name] is None), name
+            if p.grad is not None:
+                torch.testing.assert_close(p.grad, gradients[name], atol=1e-3, rtol=1e-3)
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_towers_that_read_more_are_computed_whole(wide, tokenizer):
+    model = tiny_clip()
+    open_slots(model)
+    images = torch.zeros(2, 3, 32, 32)
+    model.visual.pool_type = "avg"
+    ClipClassifier(model, tokenizer)._encode(images)
+    assert 1 not in wide
+    model.visual.pool_type = "tok"
+    model.visual.transformer.resblocks[-1].extra = nn.Identity()
+    ClipClassifier(model, tokenizer)._encode(images)
+    assert 1 not in wide
+
+
+def test_narrow_towers_are_computed_whole(tokenizer):
+    model = tiny_clip()
+    open_slots(model)
+    classifier = ClipClassifier(model, tokenizer)
+    classifier._encode(torch.zeros(2, 3, 32, 32))
+    classifier.text.encode(tokenizer(["a"]))
+    assert classifier._one_token is False and classifier.text._one_token is False
+
+
+# -- the frozen beginning --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def used(monkeypatch):
+    """(blocks that are not computed, images) of every experience in which something was remembered."""
+    seen: list[tuple[int, int]] = []
+    made = FrozenBeginning.of.__func__
+
+    def noted(cls, model, batches):
+        found = made(cls, model, batches)
+        if found is not None:
+            seen.append((len(found.blocks), len(found.known)))
+        return found
+
+    monkeypatch.setattr(FrozenBeginning, "of", classmethod(noted))
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("strategy", "settings", "blocks"),
+    [
+        ("complora-plain", LAST, 1),
+        ("lora", [*LAST, "adapter.dropout=0.2"], 1),
+        ("lora", ["adapter.towers=[text]"], 1),
+        ("tokens", [], 1),
+        ("complora+lwf", LAST, 1),
+        ("lora", [*LAST, "training.precision=bf16"], 1),
+        ("lora", [*LAST, "training.checkpointing=true"], 1),
+        ("replay", ["adapter.whole=[tokens]"], 1),
+    ],
+)
+def test_the_frozen_beginning_is_remembered(tmp_path, tiny_scenario, used, strategy, settings, blocks):
+    whole = go(tiny_scenario, tmp_path / "whole", strategy, [*settings, "training.remember=false"], AS_THEY_ARE)
+    assert not used
+    found = go(tiny_scenario, tmp_path / "found", strategy, settings, AS_THEY_ARE)
+    assert used == [(blocks, 6)] * 2
+    assert_same(whole.folder, found.folder)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "settings", "scenario"),
+    [
+        ("lora", LAST, []),
+        ("lora", [], AS_THEY_ARE),
+        ("finetune", [], AS_THEY_ARE),
+        ("lora", [*LAST, "training.chunk=2"], AS_THEY_ARE),
+        ("lora", [*LAST, "training.steps=1"], AS_THEY_ARE),
+    ],
+)
+def test_nothing_is_remembered_where_that_saves_nothing(tmp_path, tiny_scenario, used, strategy, settings, scenario):
+    go(tiny_scenario, tmp_path, strategy, settings, scenario)
+    assert not used
+
+
+def test_what_drops_at_random_is_computed_every_time(tmp_path, tiny_scenario, used, monkeypatch):
+    from cl_complora.engine import frozen
+
+    monkeypatch.setattr(frozen, "_draws", lambda module: isinstance(module, nn.LayerNorm))
+    go(tiny_scenario, tmp_path, "tokens", [], AS_THEY_ARE)
+    assert not used and frozen._draws(nn.LayerNorm(2))
+    monkeypatch.undo()
+    assert frozen._draws(nn.Dropout(0.1)) and not frozen._draws(nn.Dropout(0.0)) and not frozen._draws(nn.Linear(1, 1))
