@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.slots import open_slots
 from cl_complora.clip.text import TextEncoder
-from cl_complora.config.strategy import Optimiser, Schedule, Training
+from cl_complora.config.training import Optimiser, Schedule, Training
 from cl_complora.data.labels import LabelSpace
 from cl_complora.engine.experience import ClipExperience, as_avalanche
 from cl_complora.engine.plugin import CompLoRAPlugin

@@ -1,4 +1,4 @@
-"""How time and memory of ours grow with tasks, classes, shots and model size, with a power law fitted to each.
+"""How time and memory of ours grow with tasks, classes, shots and model size, with two laws fitted to each.
 
 Plot of a written JSON file: python -m benchmarks.scaling FILE.json docs/img/scaling.svg
 """
@@ -18,7 +18,8 @@ import torch
 from avalanche.training.plugins import SupervisedPlugin
 
 from cl_complora.clip.classifier import ClipClassifier
-from cl_complora.config.strategy import Ewc, Lwf, Optimiser, Training
+from cl_complora.config.strategy import Ewc, Lwf
+from cl_complora.config.training import Optimiser, Training
 from cl_complora.data.labels import LabelSpace
 from cl_complora.engine.distillation import LwfPlugin
 from cl_complora.engine.ewc import EwcPlugin
@@ -66,15 +67,29 @@ def _case(work: str, points: list[dict[str, Any]]) -> Case:
 
 
 def fit(points: Sequence[dict[str, Any]]) -> dict[str, float] | None:
-    """``seconds = factor · x^exponent`` of the processor's time, by least squares on logarithms."""
+    """The processor's time as ``factor · x^exponent`` and as ``constant + slope · x``.
+
+    Both by least squares of relative errors (the power law on logarithms), each with its R² on logarithms.
+    """
     if len(points) < 3:
         return None
-    x, y = (np.log([point[key] for point in points]) for key in ("x", "cpu_s"))
-    exponent, offset = np.polyfit(x, y, 1)
-    residual = y - (exponent * x + offset)
-    spread = float(((y - y.mean()) ** 2).sum())
-    fitted = 1 - float((residual**2).sum()) / spread if spread else 1.0
-    return {"exponent": float(exponent), "factor": float(np.exp(offset)), "r2": fitted}
+    x, y = (np.array([point[key] for point in points], dtype=float) for key in ("x", "cpu_s"))
+    exponent, offset = np.polyfit(np.log(x), np.log(y), 1)
+    (constant, slope), *_ = np.linalg.lstsq(np.stack([1 / y, x / y], 1), np.ones(len(x)), rcond=None)
+    return {
+        "exponent": float(exponent),
+        "factor": float(np.exp(offset)),
+        "r2": _determined(y, np.exp(offset) * x**exponent),
+        "constant": float(constant),
+        "slope": float(slope),
+        "affine_r2": _determined(y, np.maximum(constant + slope * x, 1e-12)),
+    }
+
+
+def _determined(y: np.ndarray, fitted: np.ndarray) -> float:
+    residual, spread = np.log(y) - np.log(fitted), np.log(y) - np.log(y).mean()
+    whole = float((spread**2).sum())
+    return 1 - float((residual**2).sum()) / whole if whole else 1.0
 
 
 def _point(x: float, prepare: Callable[[], Callable[[], object]], scale: float = 1.0) -> dict[str, Any]:
@@ -178,6 +193,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import FuncFormatter, NullFormatter
 
     cases = [report, *report["further"]]
     columns = 4
@@ -190,8 +206,21 @@ def plot(report: dict[str, Any], path: Path) -> None:
         x = np.array([point["x"] for point in points])
         axis.loglog(x, [point["cpu_s"] for point in points], "o", markersize=3)
         if law is not None:
-            axis.loglog(x, law["factor"] * x ** law["exponent"], label=f"x^{law['exponent']:.2f}, R² {law['r2']:.2f}")
+            line = np.geomspace(x.min(), x.max(), 100)
+            if law["affine_r2"] > law["r2"]:
+                axis.loglog(line, law["constant"] + law["slope"] * line, label=_affine(law))
+            else:
+                told = f"x^{law['exponent']:.2f}, R² {law['r2']:.2f}"
+                axis.loglog(line, law["factor"] * line ** law["exponent"], label=told)
             axis.legend(frameon=False, fontsize=8)
+        # Ten times at least, so that what does not grow looks as if it did not.
+        low, high = axis.get_ylim()
+        room = max(1.0, np.sqrt(10 / (high / low)))
+        axis.set_ylim(low / room, high * room)
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.yaxis.set_minor_formatter(NullFormatter())
+        for scale in (axis.xaxis, axis.yaxis):
+            scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         words = cases[place]["work"].split()
         lines = [" ".join(words[i : i + 5]) for i in range(0, len(words), 5)]
         axis.set_title("\n".join(lines), fontsize=8)
@@ -199,6 +228,10 @@ def plot(report: dict[str, Any], path: Path) -> None:
         axis.tick_params(labelsize=7)
     figure.tight_layout()
     figure.savefig(path)
+
+
+def _affine(law: dict[str, float]) -> str:
+    return f"{law['constant']:.2g} + {law['slope']:.2g} x, R² {law['affine_r2']:.2f}"
 
 
 if __name__ == "__main__":

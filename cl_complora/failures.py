@@ -41,7 +41,8 @@ def told_of_failure(task: str, good: str, device: str, batch: int) -> Iterator[N
             raise
         raise UserError(
             f"task '{task}': the memory of {device} does not suffice for a batch of {batch}; training.chunk: "
-            f"{max(1, batch // 4)} gives the same result in less, training.precision: bf16 halves the activations, "
+            f"{max(1, batch // 4)} gives the same result in less, as does training.checkpointing: true (and "
+            "training.remember: false); training.precision: bf16 halves the activations, "
             f"training.batch_size is the last resort. The last good state is that of {good}"
         ) from None
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from pydantic import ValidationError
 
 from .config import Scenario, Strategy
 from .data import planning
@@ -40,7 +41,7 @@ def describe(
 
     return {
         "scenario": scenario.model_dump(mode="json", exclude={"seeds", "description"}),
-        "strategy": strategy.model_dump(mode="json", exclude={"description", "sweep"}),
+        "strategy": _settings_of(strategy),
         "seed": seed,
         "model": {
             "name": loaded.name,
@@ -105,6 +106,10 @@ class PeakMemory:
             return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
+def _settings_of(strategy: Strategy) -> dict[str, Any]:
+    return strategy.model_dump(mode="json", exclude={"description", "sweep"})
+
+
 def check_same(folder: RunDir, made_with: dict, complete: bool) -> None:
     """Refuse to go on with a run that was made with something else.
 
@@ -124,6 +129,9 @@ def check_same(folder: RunDir, made_with: dict, complete: bool) -> None:
         for where in ("software", "device", "threads"):
             before.pop(where, None)
             now.pop(where, None)
+        # A version that knew fewer settings had what is their default now.
+        with suppress(ValidationError, KeyError, TypeError):
+            before["strategy"] = _settings_of(Strategy.model_validate(before["strategy"]))
     difference = _first_difference(before, now)
     if difference is not None:
         key, old, new = difference

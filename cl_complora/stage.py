@@ -28,6 +28,7 @@ from .stored import sealed
 if TYPE_CHECKING:
     from .clip.classifier import ClipClassifier
     from .clip.model import LoadedClip
+    from .config.training import Training
     from .engine.strategy import ClipStrategy
 
 SCHEMA = 1
@@ -213,11 +214,16 @@ class Stage:
         return ClipStrategy(
             model=self.model,
             make_optimizer=optimizer_factory(optimiser, self.adapter, self.model) if optimiser else None,
-            training=self.strategy.training,
+            training=self._training(),
             seed=self.seed,
             device=self.device,
             plugins=[self.adapter, *self.plugins, *schedule, self.curve, self.inside],
         )
+
+    def _training(self) -> Training:
+        """The settings; what a plugin of the user's own may do to images and towers cannot be remembered."""
+        training = self.strategy.training
+        return training if self.strategy.plugin is None else training.model_copy(update={"remember": False})
 
     def _steps_are_known(self) -> bool:
         """Whether every plugin says what of it changes from step to step; one of the user's own may not."""

@@ -157,7 +157,7 @@ def _split(w: Tensor, keep: Keep, room: int) -> Principal | None:
     values, vectors = torch.linalg.eigh(w.mT @ w)
     sigma, v = values.clamp_min(0).sqrt().flip(0), vectors.flip(1)
     k = keep.rank(sigma, room)
-    if k == 0 or float(sigma[k - 1]) < CLEAR * float(sigma[0]):
+    if k == 0 or not float(sigma[k - 1]) > CLEAR * float(sigma[0]):
         return None
     u_k = (w @ v[:, :k]) / sigma[:k]
     return Principal(torch.cat([u_k, _beyond(u_k)], 1), v, sigma, k)

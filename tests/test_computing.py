@@ -8,18 +8,28 @@ import shutil
 import open_clip
 import pytest
 import torch
+from avalanche.training.plugins import SupervisedPlugin
 from conftest import TINY, deltas_of, tiny_clip
 from torch import nn
 
 from cl_complora.clip.attention import SplitAttention
-from cl_complora.clip.blocks import Computing, blocks_of, computed_again
+from cl_complora.clip.blocks import Computing, blocks_of, computed_again, gives_one_token
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.slots import open_slots
 from cl_complora.config import load_scenario, load_strategy
+from cl_complora.config.scenario import Augmentation
+from cl_complora.config.training import Training
 from cl_complora.data.labels import LabelSpace
+from cl_complora.data.stream import Images, TaskData
+from cl_complora.engine.experience import ClipExperience
 from cl_complora.engine.frozen import FrozenBeginning
+from cl_complora.engine.plugin import CompLoRAPlugin
+from cl_complora.engine.strategy import ClipStrategy
+from cl_complora.engine.subspaces import Constraint
 from cl_complora.errors import UserError
+from cl_complora.lowrank import LowRankBlock
 from cl_complora.run import run
+from cl_complora.rundir import RunDir
 
 # Adam makes as much of a gradient that is rounding as of any other; SGD does not.
 PLAIN = ["training.steps=3", "training.batch_size=4", "optimiser.name=sgd", "optimiser.lr=0.01", "optimiser.momentum=0"]
@@ -54,11 +64,16 @@ compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile
         pytest.param("complora+lwf", "compile=true", marks=compiler),
     ],
 )
-def test_the_update_is_the_same(tmp_path, tiny_scenario, strategy, how):
+def test_the_update_is_the_same(tmp_path, tiny_scenario, monkeypatch, strategy, how):
     """Of two tasks, the second with the classes of the first beside its own where the strategy looks back."""
     whole = go(tiny_scenario, tmp_path / "whole", strategy)
+    made: list[object] = []
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **how: made.append(function) or real(function, **how))
     settings = [f"training.{one}" for one in how.split()]
     assert_same(whole.folder, go(tiny_scenario, tmp_path / "other", strategy, settings).folder)
+    # Both towers, for both tasks.
+    assert len(made) == (4 if how == "compile=true" else 0)
 
 
 @pytest.mark.parametrize(("computing", "share"), [(Computing(chunk=4), 0.5), (Computing(checkpointing=True), 0.5)])
@@ -137,8 +152,7 @@ def wide(monkeypatch):
         tokens.append(query.shape[1])
         return real(self, query, *args, **kwargs)
 
-    for module in ("classifier", "text"):
-        monkeypatch.setattr(f"cl_complora.clip.{module}.WIDE", 1)
+    monkeypatch.setattr("cl_complora.clip.blocks.WIDE", 1)
     monkeypatch.setattr(SplitAttention, "forward", noted)
     return tokens
 
@@ -152,6 +166,7 @@ def wide(monkeypatch):
         ("complora", ["training.chunk=1", "training.checkpointing=true"]),
         ("lora", ["training.precision=bf16"]),
         ("lora", LAST),
+        ("inflora", []),
     ],
 )
 def test_only_the_token_that_is_read_is_computed(tmp_path, tiny_scenario, request, strategy, settings):
@@ -194,23 +209,47 @@ def test_one_token_of_a_row_is_that_of_all(wide, tokenizer, layer_scale):
 def test_towers_that_read_more_are_computed_whole(wide, tokenizer):
     model = tiny_clip()
     open_slots(model)
-    images = torch.zeros(2, 3, 32, 32)
+    classifier, images = ClipClassifier(model, tokenizer), torch.zeros(2, 3, 32, 32)
+    classifier._encode(images)
+    assert wide.count(1) == 1
     model.visual.pool_type = "avg"
-    ClipClassifier(model, tokenizer)._encode(images)
-    assert 1 not in wide
+    classifier._encode(images)
     model.visual.pool_type = "tok"
-    model.visual.transformer.resblocks[-1].extra = nn.Identity()
-    ClipClassifier(model, tokenizer)._encode(images)
-    assert 1 not in wide
+    with classifier.computing_everything():
+        classifier._encode(images)
+        classifier.text.encode(tokenizer(["a"]))
+    factors = LowRankBlock(48, 48, 2, dropout=0.5)
+    last = model.visual.transformer.resblocks[-1]
+    last.attn.adapters.attach("q", last.attn.rows("q"), factors.train())
+    classifier._encode(images)
+    assert wide.count(1) == 1
+    factors.eval()
+    classifier._encode(images)
+    assert wide.count(1) == 2
+    last.__class__ = type("Other", (type(last),), {"forward": lambda self, x, **kwargs: x})
+    classifier._encode(images)
+    assert wide.count(1) == 2
 
 
 def test_narrow_towers_are_computed_whole(tokenizer):
     model = tiny_clip()
     open_slots(model)
-    classifier = ClipClassifier(model, tokenizer)
-    classifier._encode(torch.zeros(2, 3, 32, 32))
-    classifier.text.encode(tokenizer(["a"]))
-    assert classifier._one_token is False and classifier.text._one_token is False
+    assert not gives_one_token(model.visual.transformer.resblocks[-1])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_resumed_run_takes_the_same_ways(tmp_path, tiny_scenario, wide, used, precision):
+    """Stopped after its first task, and gone on with by what has measured nothing before."""
+    settings = [*LAST, f"training.precision={precision}"]
+    whole = go(tiny_scenario, tmp_path / "whole", "complora", settings, AS_THEY_ARE)
+    parts = go(tiny_scenario, tmp_path / "parts", "complora", settings, AS_THEY_ARE)
+    folder = RunDir(parts.folder)
+    for file in (folder.record(1, "cold"), folder.delta(1, "cold"), folder.results):
+        file.unlink()
+    again = go(tiny_scenario, tmp_path / "parts", "complora", settings, AS_THEY_ARE)
+    assert again.reused == 1 and used == [(1, 6)] * 5
+    for file, tensors in deltas_of(whole.folder).items():
+        assert all(torch.equal(value, deltas_of(again.folder)[file][key]) for key, value in tensors.items())
 
 
 # -- the frozen beginning --------------------------------------------------------------------------------------------
@@ -266,6 +305,39 @@ def test_the_frozen_beginning_is_remembered(tmp_path, tiny_scenario, used, strat
 def test_nothing_is_remembered_where_that_saves_nothing(tmp_path, tiny_scenario, used, strategy, settings, scenario):
     go(tiny_scenario, tmp_path, strategy, settings, scenario)
     assert not used
+
+
+class Mixing(SupervisedPlugin):
+    """What a plugin of a user's own may do to a batch."""
+
+    def before_forward(self, strategy, **kwargs):
+        strategy.mbatch[0] = strategy.mbatch[0].flip(3)
+
+
+def test_images_that_a_plugin_put_there_are_computed(clip_model, tokenizer, used):
+    pixels = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    space = LabelSpace.from_templates(["one", "two"], ["a {}"])
+    images = Images(pixels, torch.arange(6) % 2)
+    task = TaskData("task", 0, space, space, images, images, images, Augmentation(crop=[1.0, 1.0]), None)
+    updates = {}
+    for plugins in ((), (Mixing(),)):
+        for remember in (False, True):
+            classifier = ClipClassifier(copy.deepcopy(clip_model), tokenizer)
+            adapter = CompLoRAPlugin(rank=2, layers=[-1], constraint=Constraint(select="none"))
+            strategy = ClipStrategy(
+                model=classifier,
+                make_optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+                training=Training(steps=3, batch_size=4, remember=remember),
+                plugins=[adapter, *plugins],
+            )
+            strategy.train(ClipExperience([task], 0), eval_streams=[])
+            tensors = adapter.deltas[0].tensors()
+            updates[len(plugins), remember] = torch.cat([tensors[name].flatten().float() for name in sorted(tensors)])
+            assert strategy.beginning is None
+    assert len(used) == 2
+    for number in (0, 1):
+        torch.testing.assert_close(updates[number, True], updates[number, False], atol=1e-5, rtol=1e-3)
+    assert not torch.allclose(updates[0, True], updates[1, True], atol=1e-5, rtol=1e-3)
 
 
 def test_what_drops_at_random_is_computed_every_time(tmp_path, tiny_scenario, used, monkeypatch):

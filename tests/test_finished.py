@@ -165,6 +165,7 @@ def test_half_precision_halves_the_file(finished, tmp_path):
         (["eval", "{run}", "--without", "hot"], "no task 'hot'"),
         (["eval", "{run}", "--scale", "warm"], "must have the form TASK=FACTOR"),
         (["eval", "{run}", "--curve", "hot"], "no task 'hot' among those merged: warm, cold"),
+        (["eval", "{run}", "--curve", "warm", "--without", "warm"], "'warm' is to be scaled by 0 and to have a curve"),
         (["eval", "{run}", "--curve", "each", "--after", "0"], "--curve: this state holds no task's update"),
         (["eval", "{run}", "--curve", "warm", "--factors", "0,much"], "--factors 0,much: must have the form 0,0.5,1"),
         (["eval", "{run}", "--curve", "warm", "--factors", "nan"], "--factors nan: must"),

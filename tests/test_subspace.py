@@ -110,6 +110,8 @@ def test_faint_directions_are_decomposed_as_ever(monkeypatch):
     for keep in (Keep("number", 2), Keep("number", 3), Keep("number", 0)):
         ordered, split = principal(w, keep), principal(w, keep, ordered=False)
         assert torch.equal(ordered.u, split.u) and torch.equal(ordered.v, split.v) and ordered.k == split.k
+    nothing = principal(torch.zeros(4, 4), Keep("number", 2), ordered=False)
+    assert torch.allclose(nothing.u.mT @ nothing.u, torch.eye(4), atol=1e-6) and nothing.k == 2
 
 
 @settings(max_examples=100, deadline=None)

@@ -211,18 +211,19 @@ def _draw_curves(
         raise UserError("--curve: this state holds no task's update")
     each = "each" in tasks and "each" not in state.after
     found = curves_along(state, state.after if each else tasks, chosen, tell)
-    try:
-        lines = {one.task: one.lines() for one in found}
-        write_bytes(file, scaling_figure(found[0].factors, lines, file.suffix[1:]))
-    except OSError as error:
-        raise UserError(f"--plot {file}: cannot be written ({error.strerror})") from None
     if as_json:
         kept = [{"task": one.task, "factors": one.factors, "accuracy": one.accuracy} for one in found]
         typer.echo(json.dumps(kept, indent=1, ensure_ascii=False))
-        return
-    for one in found:
+    for one in () if as_json else found:
         console.print(_curve(one))
-    console.print(f"{file} written", markup=False)
+    # Last, because a folder that cannot be written must not cost the figures.
+    lines = {one.task: one.lines() for one in found}
+    try:
+        write_bytes(file, scaling_figure(found[0].factors, lines, file.suffix[1:]))
+    except OSError as error:
+        raise UserError(f"--plot {file}: cannot be written ({error.strerror})") from None
+    if not as_json:
+        console.print(f"{file} written", markup=False)
 
 
 def _curve(found: Curve) -> Table:

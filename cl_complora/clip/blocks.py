@@ -5,13 +5,16 @@ Within the contexts a block's ``forward`` is replaced on the instance; afterward
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
+from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..lowrank import LowRankBlock
 from .attention import SplitAttention
 
 # Towers of at least this width leave out what they do not read of their last block. (Below it there is little to save,
@@ -41,7 +44,9 @@ def blocks_of(tower: nn.Module) -> tuple[str, list[nn.Module]]:
         for name, module in tower.named_modules()
         if isinstance(module, nn.ModuleList | nn.Sequential) and name.rpartition(".")[2] in ("resblocks", "blocks")
     ]
-    return lists[0] if len(lists) == 1 else ("", [])
+    if len(lists) != 1 or any(isinstance(block, nn.ModuleList) for block in lists[0][1]):
+        return "", []
+    return lists[0]
 
 
 @contextmanager
@@ -57,61 +62,76 @@ def outputs_of(blocks: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
-def starting_after(blocks: Sequence[nn.Module], known: Tensor) -> Iterator[None]:
+def _computing(forwards: Mapping[nn.Module, Callable]) -> Iterator[None]:
+    """Within, each of the blocks computes what is said here; afterwards what it did before."""
+    before = {block: vars(block).get("forward") for block in forwards}
+    for block, forward in forwards.items():
+        block.forward = forward
+    try:
+        yield
+    finally:
+        for block, forward in before.items():
+            if forward is None:
+                del block.forward
+            else:
+                block.forward = forward
+
+
+def starting_after(blocks: Sequence[nn.Module], known: Tensor) -> AbstractContextManager[None]:
     """Within, these first blocks of a tower are not computed; the last of them gives ``known``."""
-    for block in blocks[:-1]:
-        block.forward = lambda x, *args, **kwargs: x
-    blocks[-1].forward = lambda x, *args, **kwargs: known
-    try:
-        yield
-    finally:
-        for block in blocks:
-            del block.forward
+    passed = {block: lambda x, *args, **kwargs: x for block in blocks[:-1]}
+    return _computing(passed | {blocks[-1]: lambda *args, **kwargs: known})
 
 
-@contextmanager
-def computed_again(blocks: Sequence[nn.Module]) -> Iterator[None]:
+def computed_again(blocks: Sequence[nn.Module]) -> AbstractContextManager[None]:
     """Within, what the blocks compute is not remembered for the gradient but computed again there."""
-    blocks = [block for block in blocks if "forward" not in vars(block)]
-    for block in blocks:
-        block.forward = lambda *args, own=block.forward, **kwargs: checkpoint(own, *args, use_reentrant=False, **kwargs)
-    try:
-        yield
-    finally:
-        for block in blocks:
-            del block.forward
+    return _computing({block: partial(_checkpointed, block.forward) for block in blocks})
+
+
+def _checkpointed(forward: Callable, *args: object, **kwargs: object) -> Tensor:
+    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
 
 def gives_one_token(block: nn.Module) -> bool:
-    """Whether :func:`one_token` knows what the block computes: a plain pre-norm block with an opened attention."""
-    parts = {"ln_1", "attn", "ls_1", "ln_2", "mlp", "ls_2"}
+    """Whether :func:`one_token` knows what the block computes, and leaves out enough to be worth it.
+
+    That is open_clip's plain pre-norm block with an opened attention, at least :data:`WIDE` wide. One whose factors
+    drop inputs at random is computed whole: with fewer inputs it would draw something else.
+    """
     attention = getattr(block, "attn", None)
     return (
-        {name for name, _ in block.named_children()} == parts
+        type(block).forward is ResidualAttentionBlock.forward
+        and "forward" not in vars(block)
+        and not hasattr(block, "ln_1_kv")
         and isinstance(attention, SplitAttention)
         and attention.batch_first
         and attention.returns_tuple
+        and attention.embed_dim >= WIDE
+        and not any(_drops(module) for module in block.modules())
     )
 
 
-@contextmanager
-def one_token(block: nn.Module, places: Tensor | int) -> Iterator[None]:
+def _drops(module: nn.Module) -> bool:
+    return isinstance(module, LowRankBlock) and module.training and module.dropout > 0
+
+
+def one_token(block: nn.Module, places: Tensor | int) -> AbstractContextManager[None]:
     """Within, the last block of a tower gives one token of every row, the only one that the tower reads.
 
     Keys and values of all tokens are needed for it, but no query, projection or MLP of the others, which is three
-    quarters of the block. Nothing happens where the block's output is replaced already.
+    quarters of the block.
 
     Args:
         block: for which :func:`gives_one_token` holds; ``N × L × D`` in, ``N × 1 × D`` out.
         places: ``(N,)`` the token of every row, or one for all.
     """
 
-    def forward(x: Tensor, k_x: None = None, v_x: None = None, attn_mask: Tensor | None = None) -> Tensor:
-        def chosen(tokens: Tensor) -> Tensor:
-            if isinstance(places, int):
-                return tokens[:, places : places + 1]
-            return tokens.gather(1, places[:, None, None].expand(-1, 1, tokens.shape[2]))
+    def chosen(tokens: Tensor) -> Tensor:
+        if isinstance(places, int):
+            return tokens[:, places : places + 1]
+        return tokens.gather(1, places[:, None, None].expand(-1, 1, tokens.shape[2]))
 
+    def forward(x: Tensor, k_x: None = None, v_x: None = None, attn_mask: Tensor | None = None) -> Tensor:
         normed = block.ln_1(x)
         mask = None if attn_mask is None else attn_mask.to(x.dtype)[places].reshape(-1, 1, x.shape[1])
         mask = mask if mask is None or len(mask) == len(x) else mask[0]
@@ -119,11 +139,4 @@ def one_token(block: nn.Module, places: Tensor | int) -> Iterator[None]:
         y = chosen(x) + block.ls_1(seen)
         return y + block.ls_2(block.mlp(block.ln_2(y)))
 
-    if "forward" in vars(block):
-        yield
-        return
-    block.forward = forward
-    try:
-        yield
-    finally:
-        del block.forward
+    return _computing({block: forward})

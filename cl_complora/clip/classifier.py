@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.labels import LabelSpace
-from .blocks import WIDE, Computing, blocks_of, computed_again, gives_one_token, one_token
-from .text import TextEncoder, close, evaluating, in_chunks, lower_precision
+from .blocks import Computing, blocks_of, computed_again, gives_one_token, one_token
+from .text import TextEncoder, in_chunks, lower_precision
 
 
 class ClipClassifier(nn.Module):
@@ -42,7 +43,7 @@ class ClipClassifier(nn.Module):
         self.label_space = label_space
         self.precision = precision
         self.text = TextEncoder(clip, tokenizer, precision)
-        self._one_token: bool | None = None
+        self.everything = False
         self.compute_as(Computing())
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1) * 255.0, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1) * 255.0, persistent=False)
@@ -70,27 +71,30 @@ class ClipClassifier(nn.Module):
         if learning and self._compiled is not None:
             return self._compiled(images)
         again = self._blocks if learning and self.computing.checkpointing else []
-        with self._last_block(images), computed_again(again):
+        with self._last_block(), computed_again(again):
             return self.clip.encode_image(images)
 
-    def _last_block(self, images: Tensor) -> AbstractContextManager[None]:
-        """Within, the last block of an image tower that reads only its class token computes no other."""
-        if self._one_token is None:
-            self._one_token = self._one_token_is_exact(images)
-        return one_token(self._blocks[-1], 0) if self._one_token else nullcontext()
-
-    @torch.no_grad()
-    def _one_token_is_exact(self, images: Tensor) -> bool:
+    def _last_block(self) -> AbstractContextManager[None]:
+        """Within, the last block of open_clip's transformer, which reads only its class token, computes no other."""
         tower = self.clip.visual
-        reads_one = getattr(tower, "pool_type", None) == "tok" and getattr(tower, "attn_pool", None) is None
-        plain = reads_one and not getattr(tower, "output_tokens", False) and bool(self._blocks)
-        if not plain or not gives_one_token(self._blocks[-1]) or self._blocks[-1].attn.embed_dim < WIDE:
-            return False
-        with evaluating(self.clip):
-            whole = self.clip.encode_image(images[:2])
-            with one_token(self._blocks[-1], 0):
-                found = self.clip.encode_image(images[:2])
-        return close(whole, found)
+        reads_one = (
+            type(tower).forward is VisionTransformer.forward
+            and type(tower)._pool is VisionTransformer._pool
+            and tower.pool_type == "tok"
+            and tower.attn_pool is None
+            and not tower.output_tokens
+        )
+        one = reads_one and not self.everything and bool(self._blocks) and gives_one_token(self._blocks[-1])
+        return one_token(self._blocks[-1], 0) if one else nullcontext()
+
+    @contextmanager
+    def computing_everything(self) -> Iterator[None]:
+        """Within, the towers also compute what they do not read, for those who look at what their parts are given."""
+        self.everything = self.text.everything = True
+        try:
+            yield
+        finally:
+            self.everything = self.text.everything = False
 
     def compute_as(self, computing: Computing) -> None:
         """Let both towers compute so while gradients are taken; what was compiled before is forgotten.

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..data.labels import LabelSpace
 from ..lowrank import Adapters
-from .blocks import WIDE, Computing, blocks_of, computed_again, gives_one_token, one_token
+from .blocks import Computing, blocks_of, computed_again, gives_one_token, one_token
 
 
 @contextmanager
@@ -54,15 +54,20 @@ class TextEncoder:
         self._tokens: dict[LabelSpace, Tensor] = {}
         self._features: dict[LabelSpace, tuple[tuple, Tensor]] = {}
         self._trim: bool | None = None
-        self._one_token = False
+        self.everything = False
         self.compute_as(Computing())
 
     def compute_as(self, computing: Computing) -> None:
         """From now on; what was compiled before is forgotten."""
         self.computing = computing
         self._blocks = blocks_of(self.tower.transformer)[1] if hasattr(self.tower, "transformer") else []
-        # Lengths differ from step to step; a program for each would be compiled until torch gives up.
-        self._compiled = torch.compile(self._encode_cut, dynamic=True) if computing.compiled else None
+        self._compiled: Callable[[Tensor], Tensor] | None = None
+        if computing.compiled:
+            # Lengths differ from step to step; a program for each would be compiled until torch gives up.
+            self._compiled = torch.compile(lambda tokens: self._program(tokens), dynamic=True)
+
+    def _program(self, tokens: Tensor) -> Tensor:
+        return self._encode_cut(tokens) if self._trim else self.model.encode_text(tokens)
 
     @property
     def tower(self) -> nn.Module:
@@ -130,6 +135,8 @@ class TextEncoder:
     def _encode(self, tokens: Tensor) -> Tensor:
         if self._trim:
             return self._encode_trimmed(tokens)
+        if self._compiled is not None and torch.is_grad_enabled():
+            return self._compiled(tokens)
         with computed_again(self._again()):
             return self.model.encode_text(tokens)
 
@@ -145,7 +152,7 @@ class TextEncoder:
         tower, length = self.tower, tokens.shape[1]
         cast = tower.transformer.get_cast_dtype()
         x = tower.token_embedding(tokens).to(cast) + tower.positional_embedding[:length].to(cast)
-        one = self._one_token and self._compiled is None
+        one = not self.everything and self._compiled is None and self._blocks and gives_one_token(self._blocks[-1])
         last = one_token(self._blocks[-1], tokens.argmax(dim=-1)) if one else nullcontext()
         with last, computed_again(self._again()):
             x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:length, :length]))
@@ -167,18 +174,7 @@ class TextEncoder:
         shortest = tokens[tokens.argmax(dim=-1).argsort()[:4]]  # a prompt that fills the context would prove nothing
         with evaluating(tower):
             whole, trimmed = self.model.encode_text(shortest), self._encode_trimmed(shortest)
-            if not close(whole, trimmed):
-                return False
-            # The last block of a tower of which only the last token is read.
-            last = self._blocks[-1] if self._blocks else None
-            if last is not None and gives_one_token(last) and last.attn.embed_dim >= WIDE:
-                self._one_token = True
-                self._one_token = close(whole, self._encode_trimmed(shortest))
-        return True
-
-
-def close(whole: Tensor, found: Tensor) -> bool:
-    return bool(torch.allclose(whole, found, atol=1e-4 * float(whole.abs().max()), rtol=0))
+        return bool(torch.allclose(whole, trimmed, atol=1e-4 * float(whole.abs().max()), rtol=0))
 
 
 def in_chunks(encode: Callable[[Tensor], Tensor], inputs: Tensor, chunk: int | None) -> Tensor:

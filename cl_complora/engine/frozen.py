@@ -41,7 +41,8 @@ class FrozenBeginning:
         blocks = _frozen_blocks(model.clip.visual)
         if batches.augmented or not often or not blocks or computing.chunk is not None or computing.compiled:
             return None
-        pixels, parts = batches.pixels, []
+        pixels = batches.pixels
+        known, done = torch.empty(0), 0
         device = model.mean.device
         # Factors above the frozen part may drop at random; what they draw here must shift nothing.
         undisturbed = torch.random.fork_rng([device] if device.type == "cuda" else [])
@@ -49,12 +50,17 @@ class FrozenBeginning:
             # One image alone tells whether images are the first dimension of what the block gives, and how large it is.
             for images in (pixels[:1], *pixels.split(batches.batch_size)):
                 model.image_features(images.to(device))
-                parts.append(outputs.pop() if len(outputs) == 1 else None)
-                if not isinstance(parts[-1], Tensor) or len(parts[-1]) != len(images):
+                out = outputs.pop() if len(outputs) == 1 else None
+                if not isinstance(out, Tensor) or len(out) != len(images):
                     return None
-                if parts[0].nbytes * len(pixels) > MOST_BYTES:
-                    return None
-        return cls(blocks, torch.cat(parts[1:]))
+                if len(known) == 0:
+                    if out.nbytes * len(pixels) > MOST_BYTES:
+                        return None
+                    known = out.new_empty(len(pixels), *out.shape[1:])
+                else:
+                    known[done : done + len(images)] = out
+                    done += len(images)
+        return cls(blocks, known)
 
     def of_images(self, chosen: Tensor) -> AbstractContextManager[None]:
         """Within, the tower computes these images from where the frozen part ends."""

@@ -10,7 +10,7 @@ from avalanche.training.plugins import SupervisedPlugin
 from torch import nn
 from torch.optim import Optimizer
 
-from ..config.strategy import Optimiser, Schedule
+from ..config.training import Optimiser, Schedule
 from .adapter import AdapterPlugin
 from .inside import StepState
 

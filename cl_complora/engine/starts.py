@@ -130,7 +130,11 @@ def input_covariances(slots: Sequence[Slot], model: nn.Module, experience, image
 
     with evaluating(model):
         model.text.encode_space(experience.spaces[0])  # a text tower's first call also tries whether it can be trimmed
-    with _watching({id(slot.host): slot.host for slot in slots}.values(), watch), evaluating(model):
+    with (
+        _watching({id(slot.host): slot.host for slot in slots}.values(), watch),
+        evaluating(model),
+        model.computing_everything(),
+    ):
         share = max(1, images // len(experience.parts))
         device = next(model.parameters()).device
         for part, space in zip(experience.parts, experience.spaces, strict=True):

@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 
 from ..clip.blocks import Computing
 from ..clip.classifier import ClipClassifier
-from ..config.strategy import Training
+from ..config.training import Training
 from ..data.labels import LabelSpace
 from .experience import ClipExperience, TrainingBatches, one_template
 from .frozen import FrozenBeginning
@@ -66,6 +66,7 @@ class ClipStrategy(SupervisedTemplate):
         self.training_settings, self.seed, self.steps = training, seed, training.steps
         self.skipped = 0
         self.beginning: FrozenBeginning | None = None
+        self._given: tuple[Tensor | None, int] = (None, 0)
         self._make_optimizer = make_optimizer
         placeholder = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)  # replaced before the first step
         super().__init__(
@@ -102,11 +103,20 @@ class ClipStrategy(SupervisedTemplate):
         self.model = self.model.to(self.device)
         how = self.training_settings
         self.model.compute_as(Computing(how.chunk, how.checkpointing, how.compile))
+        self.beginning = None  # that of the last experience goes before the next one is made
         self.beginning = FrozenBeginning.of(self.model, self.dataloader) if how.remember else None
         self.skipped = 0
         self.optimizer = self._make_optimizer(self.trainable)
         # Gradients of 16-bit floats vanish below 6e-8 unless the loss is scaled; a new scale for every experience.
         self.loss_scaler = torch.amp.GradScaler(self.device.type, enabled=self.training_settings.precision == "fp16")
+
+    def _unpack_minibatch(self) -> None:
+        super()._unpack_minibatch()
+        self._given = (self.mb_x, self.mb_x._version)
+
+    def _after_training_exp(self, **kwargs) -> None:
+        self.beginning, self._given = None, (None, 0)  # merging and measuring may need the memory
+        super()._after_training_exp(**kwargs)
 
     def backward(self) -> None:
         """Gradients of the loss, in its own scale again before any plugin sees them."""
@@ -145,7 +155,9 @@ class ClipStrategy(SupervisedTemplate):
     def forward(self) -> Tensor:
         """Logits of the mini-batch over its label spaces."""
         spaces = self.spaces
-        remembered = self.beginning if self.is_training else None
+        # A plugin may have put other images, or more, in place of the batch's.
+        given, version = self._given
+        remembered = self.beginning if self.is_training and self.mb_x is given and given._version == version else None
         with remembered.of_images(self.dataloader.chosen) if remembered else nullcontext():
             return self.model(self.mb_x, spaces, self.mbatch[2] if len(spaces) > 1 else None)
 

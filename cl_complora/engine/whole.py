@@ -9,7 +9,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from ..config.strategy import Whole
+from ..config.training import Whole
 from ..delta import TaskDelta
 
 KINDS = get_args(Whole)

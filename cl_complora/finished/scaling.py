@@ -63,48 +63,52 @@ def curves_along(
     the bit; a state that belongs to several curves is measured once.
 
     Args:
-        state: of :func:`~cl_complora.finished.states.find_state`, with nothing merged; its own factors hold for the
-            other tasks.
+        state: of :func:`~cl_complora.finished.states.find_state`, with nothing merged, and so it is given
+            back; its own factors hold for the other tasks.
         tasks: whose update is scaled; all of them must be in the state.
         factors: α; beyond 1 goes on in the direction of the update.
         tell: told before every measurement.
 
     Raises:
-        UserError: for a task that the state does not hold, and with other pictures than the run was made with.
+        UserError: for a task that the state does not hold or scales already, and with other pictures than the run
+            was made with.
     """
     for name in tasks:
         if name not in state.after:
             raise UserError(f"no task {name!r} among those merged: {', '.join(state.after) or 'none'}")
+        if name in state.scale:
+            raise UserError(
+                f"task {name!r} is to be scaled by {state.scale[name]:g} and to have a curve; give one of the two"
+            )
     sets = sets_of(state)
     parameters = dict(state.loaded.model.named_parameters())
     untouched = {name: value.detach().clone() for name, value in parameters.items()}
     chosen = tuple(sorted(set(factors)))
     measured: dict[tuple[float, ...], dict[str, float]] = {}
 
+    @torch.no_grad()
+    def put_back() -> None:
+        for name, value in untouched.items():
+            parameters[name].copy_(value)
+
     def at(task: str, factor: float) -> dict[str, float]:
         scaled = replace(state, scale={**state.scale, task: factor})
         point = tuple(scaled.scale.get(name, 1.0) for name in state.after)
         if point not in measured:
             tell(f"measuring {task} × {factor:g}")
-            with torch.no_grad():
-                for name, value in untouched.items():
-                    parameters[name].copy_(value)
+            put_back()
             scaled.merge()
             measured[point] = {one.name: one.accuracy for one in measure(state.loaded, sets)}
         return measured[point]
 
     curves = []
-    for task in dict.fromkeys(tasks):
-        points = [at(task, factor) for factor in chosen]
-        place = state.after.index(task)
-        curves.append(
-            Curve(
-                task,
-                chosen,
-                {one.name: tuple(point[one.name] for point in points) for one in sets},
-                tuple(state.after[:place]),
-                tuple(state.after[place + 1 :]),
-                tuple(state.results["zero_shot_sets"]),
-            )
-        )
+    try:
+        for task in dict.fromkeys(tasks):
+            points = [at(task, factor) for factor in chosen]
+            place = state.after.index(task)
+            accuracy = {one.name: tuple(point[one.name] for point in points) for one in sets}
+            earlier, later = tuple(state.after[:place]), tuple(state.after[place + 1 :])
+            curves.append(Curve(task, chosen, accuracy, earlier, later, tuple(state.results["zero_shot_sets"])))
+    finally:
+        put_back()
     return curves
