@@ -34,7 +34,16 @@ TINY = {
 
 
 # The files that take longest, by the minute: begun first, so that no process is left alone with one at the end.
-LONGEST = ("test_strategies", "test_readme", "test_faults", "test_compare", "test_run", "test_inside", "test_cli")
+LONGEST = (
+    "test_strategies",
+    "test_readme",
+    "test_faults",
+    "test_compare",
+    "test_run",
+    "test_inside",
+    "test_cli",
+    "test_computing",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
