@@ -174,7 +174,7 @@ def wait_for(condition, process, seconds: float = 120) -> None:
         time.sleep(0.01)
 
 
-KILLS = 50 if LONG else 4
+KILLS = 50 if LONG else 2
 
 
 def killed_until_done(words: list[str], root: Path, rng: random.Random, most: int) -> int:
