@@ -1,6 +1,6 @@
 """How towers compute, and towers as lists of blocks: what a block gives is taken, replaced, or computed again.
 
-Within the contexts a block's ``forward`` is replaced on the instance; afterwards the class's own is found again.
+Within the contexts a block's ``forward`` is replaced on the instance; afterwards it is what it was before.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class TextEncoder:
             self._compiled = torch.compile(lambda tokens: self._program(tokens), dynamic=True)
 
     def _program(self, tokens: Tensor) -> Tensor:
-        return self._encode_cut(tokens) if self._trim else self.model.encode_text(tokens)
+        return self._encode_plain(tokens) if self._trim else self.model.encode_text(tokens)
 
     @property
     def tower(self) -> nn.Module:
@@ -149,13 +149,16 @@ class TextEncoder:
         return self._compiled(cut) if compiled else self._encode_cut(cut)
 
     def _encode_cut(self, tokens: Tensor) -> Tensor:
+        one = not self.everything and self._blocks and gives_one_token(self._blocks[-1])
+        last = one_token(self._blocks[-1], tokens.argmax(dim=-1)) if one else nullcontext()
+        with last, computed_again(self._again()):
+            return self._encode_plain(tokens)
+
+    def _encode_plain(self, tokens: Tensor) -> Tensor:
         tower, length = self.tower, tokens.shape[1]
         cast = tower.transformer.get_cast_dtype()
         x = tower.token_embedding(tokens).to(cast) + tower.positional_embedding[:length].to(cast)
-        one = not self.everything and self._compiled is None and self._blocks and gives_one_token(self._blocks[-1])
-        last = one_token(self._blocks[-1], tokens.argmax(dim=-1)) if one else nullcontext()
-        with last, computed_again(self._again()):
-            x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:length, :length]))
+        x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:length, :length]))
         x = x[:, 0] if x.shape[1] < length else text_global_pool(x, tokens, "argmax")
         projection = tower.text_projection
         if projection is None:
