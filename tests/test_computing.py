@@ -9,7 +9,7 @@ import open_clip
 import pytest
 import torch
 from avalanche.training.plugins import SupervisedPlugin
-from conftest import TINY, deltas_of, tiny_clip
+from conftest import LONG, TINY, deltas_of, tiny_clip
 from torch import nn
 
 from cl_complora.clip.attention import SplitAttention
@@ -76,23 +76,25 @@ def test_the_update_is_the_same(tmp_path, tiny_scenario, monkeypatch, strategy, 
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ on the CPU")
-def test_compiled_towers_give_the_same_gradient(tokenizer):
+@pytest.mark.parametrize("tower", ["image", "text"] if LONG else ["image"])
+def test_a_compiled_tower_gives_the_same_gradient(tokenizer, tower):
     parts = {name: TINY[name] | {"layers": 1} for name in ("vision_cfg", "text_cfg")}
     model = open_clip.model.CLIP(**(TINY | parts))
     open_slots(model)
     classifier = ClipClassifier(model, tokenizer)
-    space = LabelSpace.from_templates([f"class {i}" for i in range(5)], ["a photo of a {}."])
     images = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    texts = tokenizer(["a photo of a red bird.", "a photo of blue.", "green"])
     gradients = []
     for how in (Computing(), Computing(compiled=True)):
         classifier.compute_as(how)
         classifier.zero_grad()
-        torch.nn.functional.cross_entropy(classifier(images, space), torch.arange(6) % 5).backward()
+        features = classifier.image_features(images) if tower == "image" else classifier.text.encode(texts)
+        (features * torch.arange(features.shape[1])).sum().backward()
         gradients.append({name: p.grad.clone() for name, p in classifier.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys()
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 2
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1
     for name, wanted in gradients[0].items():
-        torch.testing.assert_close(gradients[1][name], wanted, atol=1e-5, rtol=1e-3)
+        torch.testing.assert_close(gradients[1][name], wanted, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize(("computing", "share"), [(Computing(chunk=4), 0.5), (Computing(checkpointing=True), 0.5)])
@@ -254,7 +256,7 @@ def test_narrow_towers_are_computed_whole(tokenizer):
     assert not gives_one_token(model.visual.transformer.resblocks[-1])
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"] if LONG else ["bf16"])
 def test_a_resumed_run_takes_the_same_ways(tmp_path, tiny_scenario, wide, used, precision):
     """Stopped after its first task, and gone on with by what has measured nothing before."""
     settings = [*LAST, f"training.precision={precision}"]

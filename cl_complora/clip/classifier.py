@@ -76,9 +76,10 @@ class ClipClassifier(nn.Module):
 
     def _last_block(self) -> AbstractContextManager[None]:
         """Within, the last block of open_clip's transformer, which reads only its class token, computes no other."""
-        tower = self.clip.visual
+        tower = getattr(self.clip, "visual", None)
         reads_one = (
-            type(tower).forward is VisionTransformer.forward
+            isinstance(tower, VisionTransformer)
+            and type(tower).forward is VisionTransformer.forward
             and type(tower)._pool is VisionTransformer._pool
             and tower.pool_type == "tok"
             and tower.attn_pool is None
@@ -102,7 +103,7 @@ class ClipClassifier(nn.Module):
         To be called again where modules of the towers were exchanged: compiled programs hold the former ones.
         """
         self.computing = computing
-        self._blocks = blocks_of(self.clip.visual)[1]
+        self._blocks = blocks_of(self.clip.visual)[1] if hasattr(self.clip, "visual") else []
         if computing.compiled:
             torch.compiler.reset()
         self._compiled = torch.compile(self.clip.encode_image) if computing.compiled else None
