@@ -56,8 +56,6 @@ def assert_same(folder, other, digits: float = 2e-3) -> None:
     ("strategy", "how"),
     [
         ("complora+lwf", "chunk=1"),
-        ("lora+ewc", "chunk=1"),
-        ("complora+lwf", "checkpointing=true"),
         ("lora+ewc", "checkpointing=true"),
         ("finetune", "chunk=1 checkpointing=true"),
         ("complora+lwf", "compile=true"),
