@@ -47,9 +47,8 @@ def main(
     entries, refused = {}, False
     for each in MODULES if name == "all" else [name]:
         cases = []
-        for case in importlib.import_module(f"benchmarks.{MODULES[each]}").measure(
-            "quick" if quick else "full", device
-        ):
+        measure = importlib.import_module(f"benchmarks.{MODULES[each]}").measure
+        for case in measure("quick" if quick else "full", device):
             show(console, case)
             refused |= bool(case.refused)
             cases.append(case)

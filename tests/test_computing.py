@@ -357,8 +357,8 @@ def test_images_that_a_plugin_put_there_are_computed(clip_model, tokenizer, used
 def test_what_drops_at_random_is_computed_every_time(tmp_path, tiny_scenario, used, monkeypatch):
     from cl_complora.engine import frozen
 
-    monkeypatch.setattr(frozen, "_draws", lambda module: isinstance(module, nn.LayerNorm))
+    monkeypatch.setattr(frozen, "draws", lambda module: isinstance(module, nn.LayerNorm))
     go(tiny_scenario, tmp_path, "tokens", [], AS_THEY_ARE)
-    assert not used and frozen._draws(nn.LayerNorm(2))
+    assert not used and frozen.draws(nn.LayerNorm(2))
     monkeypatch.undo()
-    assert frozen._draws(nn.Dropout(0.1)) and not frozen._draws(nn.Dropout(0.0)) and not frozen._draws(nn.Linear(1, 1))
+    assert frozen.draws(nn.Dropout(0.1)) and not frozen.draws(nn.Dropout(0.0)) and not frozen.draws(nn.Linear(1, 1))

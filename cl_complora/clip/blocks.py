@@ -14,7 +14,6 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..lowrank import LowRankBlock
 from .attention import SplitAttention
 
 # Towers of at least this width leave out what they do not read of their last block. (Below it there is little to save,
@@ -95,8 +94,8 @@ def _checkpointed(forward: Callable, *args: object, **kwargs: object) -> Tensor:
 def gives_one_token(block: nn.Module) -> bool:
     """Whether :func:`one_token` knows what the block computes, and leaves out enough to be worth it.
 
-    That is open_clip's plain pre-norm block with an opened attention, at least :data:`WIDE` wide. One whose factors
-    drop inputs at random is computed whole: with fewer inputs it would draw something else.
+    That is open_clip's plain pre-norm block with an opened attention, at least :data:`WIDE` wide. One that drops
+    something at random is computed whole: with fewer tokens it would draw something else.
     """
     attention = getattr(block, "attn", None)
     return (
@@ -107,12 +106,14 @@ def gives_one_token(block: nn.Module) -> bool:
         and attention.batch_first
         and attention.returns_tuple
         and attention.embed_dim >= WIDE
-        and not any(_drops(module) for module in block.modules())
+        and not any(draws(module) for module in block.modules())
     )
 
 
-def _drops(module: nn.Module) -> bool:
-    return isinstance(module, LowRankBlock) and module.training and module.dropout > 0
+def draws(module: nn.Module) -> bool:
+    """Whether it drops something at random as it is now: layers of dropout, attention, low-rank blocks."""
+    shares = (getattr(module, name, 0.0) for name in ("p", "prob", "drop_prob", "dropout", "output_dropout"))
+    return module.training and any(isinstance(share, float) and share > 0 for share in shares)
 
 
 def one_token(block: nn.Module, places: Tensor | int) -> AbstractContextManager[None]:

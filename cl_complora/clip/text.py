@@ -64,10 +64,7 @@ class TextEncoder:
         self._compiled: Callable[[Tensor], Tensor] | None = None
         if computing.compiled:
             # Lengths differ from step to step; a program for each would be compiled until torch gives up.
-            self._compiled = torch.compile(lambda tokens: self._program(tokens), dynamic=True)
-
-    def _program(self, tokens: Tensor) -> Tensor:
-        return self._encode_plain(tokens) if self._trim else self.model.encode_text(tokens)
+            self._compiled = torch.compile(self._program, dynamic=True)
 
     @property
     def tower(self) -> nn.Module:
@@ -128,31 +125,28 @@ class TextEncoder:
     def encode(self, tokens: Tensor) -> Tensor:
         """Text features (not normalised), the tower run to the longest prompt where that is exact."""
         if self._trim is None:
-            self._trim = self._trimming_is_exact(tokens)
+            self._trim = self._can_be_trimmed()
+            self._trim = self._trim and self._trimming_is_exact(tokens)
         with lower_precision(self.model, self.precision):
             return in_chunks(self._encode, tokens, self.computing.chunk)
 
     def _encode(self, tokens: Tensor) -> Tensor:
+        learning = torch.is_grad_enabled()
         if self._trim:
-            return self._encode_trimmed(tokens)
-        if self._compiled is not None and torch.is_grad_enabled():
+            tokens = tokens[:, : int(tokens.argmax(dim=-1).max()) + 1]
+        if learning and self._compiled is not None:
             return self._compiled(tokens)
-        with computed_again(self._again()):
-            return self.model.encode_text(tokens)
+        again = self._blocks if learning and self.computing.checkpointing else []
+        with self._last_block(tokens), computed_again(again):
+            return self._program(tokens)
 
-    def _again(self) -> list[nn.Module]:
-        return self._blocks if self.computing.checkpointing and torch.is_grad_enabled() else []
+    def _last_block(self, tokens: Tensor) -> AbstractContextManager[None]:
+        """Within, the last block of a tower that is run by :meth:`_encode_plain` gives the last tokens alone."""
+        one = self._trim and not self.everything and self._blocks and gives_one_token(self._blocks[-1])
+        return one_token(self._blocks[-1], tokens.argmax(dim=-1)) if one else nullcontext()
 
-    def _encode_trimmed(self, tokens: Tensor) -> Tensor:
-        cut = tokens[:, : int(tokens.argmax(dim=-1).max()) + 1]
-        compiled = self._compiled is not None and torch.is_grad_enabled()
-        return self._compiled(cut) if compiled else self._encode_cut(cut)
-
-    def _encode_cut(self, tokens: Tensor) -> Tensor:
-        one = not self.everything and self._blocks and gives_one_token(self._blocks[-1])
-        last = one_token(self._blocks[-1], tokens.argmax(dim=-1)) if one else nullcontext()
-        with last, computed_again(self._again()):
-            return self._encode_plain(tokens)
+    def _program(self, tokens: Tensor) -> Tensor:
+        return self._encode_plain(tokens) if self._trim else self.model.encode_text(tokens)
 
     def _encode_plain(self, tokens: Tensor) -> Tensor:
         tower, length = self.tower, tokens.shape[1]
@@ -165,18 +159,19 @@ class TextEncoder:
             return x
         return projection(x) if isinstance(projection, nn.Linear) else x @ projection
 
-    @torch.no_grad()
-    def _trimming_is_exact(self, tokens: Tensor) -> bool:
+    def _can_be_trimmed(self) -> bool:
         tower = self.tower
         pool = getattr(tower, "text_pool_type", getattr(tower, "pool_type", None))
         parts = ("transformer", "token_embedding", "positional_embedding", "ln_final", "text_projection", "attn_mask")
         if pool != "argmax" or not all(hasattr(tower, part) for part in parts) or tower.attn_mask is None:
             return False
-        if getattr(tower, "cls_emb", None) is not None:
-            return False
+        return getattr(tower, "cls_emb", None) is None
+
+    @torch.no_grad()
+    def _trimming_is_exact(self, tokens: Tensor) -> bool:
         shortest = tokens[tokens.argmax(dim=-1).argsort()[:4]]  # a prompt that fills the context would prove nothing
-        with evaluating(tower):
-            whole, trimmed = self.model.encode_text(shortest), self._encode_trimmed(shortest)
+        with evaluating(self.tower):
+            whole, trimmed = self.model.encode_text(shortest), self._encode(shortest)
         return bool(torch.allclose(whole, trimmed, atol=1e-4 * float(whole.abs().max()), rtol=0))
 
 

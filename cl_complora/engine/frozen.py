@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from ..clip.blocks import blocks_of, outputs_of, starting_after
+from ..clip.blocks import blocks_of, draws, outputs_of, starting_after
 from ..clip.classifier import ClipClassifier
 from .experience import TrainingBatches
 
@@ -80,10 +80,4 @@ def _frozen_blocks(tower: nn.Module) -> list[nn.Module]:
             return []
     frozen = blocks[: min(places)] if trained else [tower]
     later = {id(module) for block in blocks[len(frozen) :] for module in block.modules()} if trained else set()
-    return [] if any(_draws(module) for module in tower.modules() if id(module) not in later) else frozen
-
-
-def _draws(module: nn.Module) -> bool:
-    """Whether it drops something at random."""
-    shares = (getattr(module, name, 0.0) for name in ("p", "prob", "drop_prob"))
-    return any(isinstance(share, float) and share > 0 for share in shares)
+    return [] if any(draws(module) for module in tower.modules() if id(module) not in later) else frozen
