@@ -62,11 +62,11 @@ setup(
     license="MIT",
     license_files=["LICENSE"],
     python_requires=">=3.10",
-    packages=find_packages(include=["cl_complora", "cl_complora.*"]) + list(DATA_PACKAGES),
+    packages=find_packages(include=["cl_complora", "cl_complora.*"], exclude=["cl_complora.world.making"]) + list(DATA_PACKAGES),
     package_dir=DATA_PACKAGES,
     package_data={
         "cl_complora": [
-            *(f"data/world/assets/*.{suffix}" for suffix in ("safetensors", "json", "jsonl", "txt.gz", "md")),
+            *(f"world/assets/*.{suffix}" for suffix in ("safetensors", "json", "jsonl", "txt.gz", "md")),
             "report/templates/*",
         ],
         **dict.fromkeys(DATA_PACKAGES, YAML),

@@ -64,7 +64,12 @@ def main(
 def report(cases: list[Case]) -> dict[str, Any]:
     """The first case that goals are about, with the machine and the further cases beside it."""
     first, *others = [case.entry() for case in sorted(cases, key=lambda case: not case.goals)]
-    return first | {"further": others, "machine": machine(), "versions": versions(), "date": str(date.today())}
+    return first | {
+        "further": others,
+        "machine": machine(),
+        "versions": versions(),
+        "date": str(date.today()),
+    }
 
 
 def machine() -> str:
@@ -110,7 +115,8 @@ def show(console: Console, case: Case) -> None:
         state = "met" if goal.met else f"MISSED{f', bound by {goal.bound_by}' if goal.bound_by else ''}"
         console.print(f"  goal: {goal.name}: {goal.reached:.2f}, wanted {told} {goal.wanted:g}: {state}")
     console.print(
-        f"  load of the machine {case.load[0]:.1f} before, {case.load[1]:.1f} after (this benchmark included)\n"
+        f"  load of the machine {case.load[0]:.1f} before, {case.load[1]:.1f} after (this benchmark"
+        " included)\n"
     )
 
 
@@ -120,7 +126,12 @@ def _row(table: Table, name: str, side: dict[str, Any], ratio: str, difference: 
         return
     low, high = side["spread_s"]
     table.add_row(
-        name, f"{side['median_s']:.4g}", f"{low:.4g} … {high:.4g}", f"{side['cpu_median_s']:.4g}", ratio, difference
+        name,
+        f"{side['median_s']:.4g}",
+        f"{low:.4g} … {high:.4g}",
+        f"{side['cpu_median_s']:.4g}",
+        ratio,
+        difference,
     )
 
 

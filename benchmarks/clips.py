@@ -1,4 +1,5 @@
-"""CLIPs with random weights, class names and pictures, and the plainest classifier that a script would write."""
+"""CLIPs with random weights, class names and pictures, and the plainest classifier that a script would
+write."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 
 from cl_complora.config.scenario import Augmentation
 from cl_complora.data.labels import LabelSpace
-from cl_complora.data.stream import Images, TaskData
+from cl_complora.data.tasks import Images, TaskData
 
 TEMPLATE = "a photo of a {}."
 
@@ -53,7 +54,9 @@ def image_size(clip: nn.Module) -> int:
 @functools.cache
 def class_names(number: int) -> tuple[str, ...]:
     """The first of ImageNet's names, which differ in length as those of real tasks do."""
-    return tuple(dict.fromkeys(name.replace("{", "").replace("}", "") for name in IMAGENET_CLASSNAMES))[:number]
+    return tuple(dict.fromkeys(name.replace("{", "").replace("}", "") for name in IMAGENET_CLASSNAMES))[
+        :number
+    ]
 
 
 def space_of(number: int) -> LabelSpace:

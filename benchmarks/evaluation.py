@@ -1,4 +1,5 @@
-"""A full evaluation round, eleven sets and a zero-shot one, against a loader that decodes JPEG files every time."""
+"""A full evaluation round, eleven sets and a zero-shot one, against a loader that decodes JPEG files every
+time."""
 
 from __future__ import annotations
 
@@ -99,13 +100,17 @@ def _of_model(model: str, work: _Work, device: str) -> Case:
 
         @torch.no_grad()
         def raw() -> None:
-            features[:] = [torch.cat([clip.encode_image(x) for x in part.split(BATCH)]) for part in normalised]
+            features[:] = [
+                torch.cat([clip.encode_image(x) for x in part.split(BATCH)]) for part in normalised
+            ]
 
         ours()
         ordinary()
         raw()
         with torch.no_grad():
-            logits = [classifier.head(F.normalize(f, dim=-1), s.space) for f, s in zip(features, sets, strict=True)]
+            logits = [
+                classifier.head(F.normalize(f, dim=-1), s.space) for f, s in zip(features, sets, strict=True)
+            ]
             by_raw = [_answered(part) for part in logits]
         case = compare(
             "eval",
@@ -114,7 +119,11 @@ def _of_model(model: str, work: _Work, device: str) -> Case:
             "weights new since the last round",
             Side("pixel and text cache (ours)", ours),
             [
-                Side(f"JPEG loader of {work.workers} workers", ordinary, _same(found["ordinary"], found["ours"])),
+                Side(
+                    f"JPEG loader of {work.workers} workers",
+                    ordinary,
+                    _same(found["ordinary"], found["ours"]),
+                ),
                 Side("raw forward of the image tower", raw, _same(by_raw, found["ours"])),
             ],
             work.repeats,
@@ -174,7 +183,9 @@ def _answered(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _same(found: list[tuple[Tensor, Tensor]], wanted: list[tuple[Tensor, Tensor]]) -> list[Check]:
-    labels, shares = (tuple(torch.cat([pair[i] for pair in side]) for side in (found, wanted)) for i in (0, 1))
+    labels, shares = (
+        tuple(torch.cat([pair[i] for pair in side]) for side in (found, wanted)) for i in (0, 1)
+    )
     other = (labels[0] != labels[1]).double().mean()
     return [
         Check("share of images answered otherwise", float(other), TIES),

@@ -1,4 +1,5 @@
-"""What training takes in memory: the peak of a step, and what EWC and LwF hold, each side in a process of its own."""
+"""What training takes in memory: the peak of a step, and what EWC and LwF hold, each side in a process of its
+own."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def measure(size: Size, device: str = "cpu") -> Iterator[Case]:
         yield case
 
 
-# -- one step --------------------------------------------------------------------------------------------------------
+# -- one step
+# --------------------------------------------------------------------------------------------------------
 
 
 def _step(work: Work, device: str) -> Case:
@@ -56,7 +58,8 @@ def _step(work: Work, device: str) -> Case:
     ours = found.pop("ours")
     case = Case(
         "memory",
-        f"peak of a training step beyond the libraries, {work.model}, batch {work.batch}, {work.classes} classes",
+        f"peak of a training step beyond the libraries, {work.model}, batch {work.batch}, {work.classes}"
+        " classes",
         {key: ours[key] for key in ("name", "bytes", "median_s")},
     )
     for side in found.values():
@@ -67,8 +70,8 @@ def _step(work: Work, device: str) -> Case:
 
 
 def _peak_of_step(name: str, work: Work, device: str) -> dict[str, Any]:
-    from cl_complora.engine.subspaces import Constraint
-    from cl_complora.provenance import PeakMemory
+    from cl_complora.engine.constraints import Constraint
+    from cl_complora.store.provenance import PeakMemory
 
     from .clips import image_size, pictures, random_clip
     from .peers import ClipLoRALoop, Engine, FullAvalanche, PeftStep
@@ -94,20 +97,21 @@ def _peak_of_step(name: str, work: Work, device: str) -> dict[str, Any]:
 
 
 def _resident() -> int:
-    from cl_complora.provenance import PeakMemory
+    from cl_complora.store.provenance import PeakMemory
 
     return PeakMemory("cpu").bytes()
 
 
-# -- EWC -------------------------------------------------------------------------------------------------------------
+# -- EWC
+# -------------------------------------------------------------------------------------------------------------
 
 
 def _ewc(work: Work) -> Case:
     ours, stock = apart(_ewc_ours, work), apart(_ewc_stock, work)
     case = Case(
         "memory",
-        f"EWC on {work.model} after {TASKS} tasks (ours: q, k, v of both towers; Avalanche's: every parameter, "
-        f"one task run and counted {TASKS} times)",
+        f"EWC on {work.model} after {TASKS} tasks (ours: q, k, v of both towers; Avalanche's: every"
+        f" parameter, one task run and counted {TASKS} times)",
         {key: ours[key] for key in ("name", "bytes", "median_s")},
     )
     anchors = {name: stock["anchors"][name] for name in ours["anchors"]}
@@ -137,7 +141,7 @@ def _ewc_stock(work: Work) -> dict[str, Any]:
     from avalanche.training.plugins import EWCPlugin
     from torch import nn
 
-    from cl_complora.data.stream import Images
+    from cl_complora.data.tasks import Images
     from cl_complora.engine.experience import as_avalanche
 
     from .clips import PlainClassifier, random_clip, space_of
@@ -163,11 +167,19 @@ def _ewc_stock(work: Work) -> dict[str, Any]:
     for name, value in plugin.saved_params[0].items():
         if name.endswith("in_proj_weight"):
             path = name.removeprefix("clip.").removesuffix(".in_proj_weight")
-            anchors |= {f"{path}.{m}": part.clone() for m, part in zip("qkv", value.data.chunk(3), strict=True)}
-    return {"name": "EWCPlugin, separate (Avalanche)", "bytes": TASKS * held, "median_s": seconds, "anchors": anchors}
+            anchors |= {
+                f"{path}.{m}": part.clone() for m, part in zip("qkv", value.data.chunk(3), strict=True)
+            }
+    return {
+        "name": "EWCPlugin, separate (Avalanche)",
+        "bytes": TASKS * held,
+        "median_s": seconds,
+        "anchors": anchors,
+    }
 
 
-# -- LwF -------------------------------------------------------------------------------------------------------------
+# -- LwF
+# -------------------------------------------------------------------------------------------------------------
 
 
 def _lwf(work: Work) -> Case:
@@ -206,7 +218,9 @@ def _lwf_ours(work: Work) -> dict[str, Any]:
 
 
 def _lwf_stock(work: Work) -> dict[str, Any]:
-    from avalanche.benchmarks.utils.classification_dataset import _make_taskaware_tensor_classification_dataset
+    from avalanche.benchmarks.utils.classification_dataset import (
+        _make_taskaware_tensor_classification_dataset,
+    )
     from avalanche.training.plugins import LwFPlugin
 
     from .clips import PlainClassifier, random_clip, space_of
@@ -226,17 +240,19 @@ def _lwf_stock(work: Work) -> dict[str, Any]:
     return {"name": "LwFPlugin (Avalanche)", "bytes": held, "median_s": seconds, "logits": logits}
 
 
-# -- common ----------------------------------------------------------------------------------------------------------
+# -- common
+# ----------------------------------------------------------------------------------------------------------
 
 
 def _strategy(work: Work, clip: torch.nn.Module) -> tuple[Any, Any]:
-    """What a plugin reads of a strategy, around one picture and three classes, and the adapter of q, k and v."""
+    """What a plugin reads of a strategy, around one picture and three classes, and the adapter of q, k
+    and v."""
     from cl_complora.clip.classifier import ClipClassifier
     from cl_complora.clip.slots import open_slots
-    from cl_complora.data.stream import Images
+    from cl_complora.data.tasks import Images
+    from cl_complora.engine.complora import CompLoRAPlugin
+    from cl_complora.engine.constraints import Constraint
     from cl_complora.engine.experience import ClipExperience
-    from cl_complora.engine.plugin import CompLoRAPlugin
-    from cl_complora.engine.subspaces import Constraint
 
     from .clips import space_of, task_of, tokenizer
 

@@ -1,6 +1,7 @@
 """The peers of a training step, re-created from their published algorithm or taken as installed.
 
-All sides of a step answer the same questions (:class:`StepSide`), so that they can be held against one another.
+All sides of a step answer the same questions (:class:`StepSide`), so that they can be held against one
+another.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from cl_complora.clip.slots import open_slots
 from cl_complora.clip.text import TextEncoder
 from cl_complora.config.training import Optimiser, Schedule, Training
 from cl_complora.data.labels import LabelSpace
+from cl_complora.engine.clip_strategy import ClipStrategy
+from cl_complora.engine.complora import CompLoRAPlugin
+from cl_complora.engine.constraints import Constraint
 from cl_complora.engine.experience import ClipExperience, as_avalanche
-from cl_complora.engine.plugin import CompLoRAPlugin
 from cl_complora.engine.schedule import CurvePlugin, SchedulePlugin, optimizer_factory
-from cl_complora.engine.strategy import ClipStrategy
-from cl_complora.engine.subspaces import Constraint
 
 from .clips import TEMPLATE, PlainClassifier, image_size, pictures, space_of, task_of, tokenizer
 
@@ -135,7 +136,10 @@ class Engine(StepSide):
     def confined(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Gradients by a full-size B in the coordinates that the constraint leaves: U_cᵀ G."""
         blocks = self.adapter.blocks
-        return {n: g if blocks[n].output_basis is None else blocks[n].output_basis.mT @ g for n, g in gradients.items()}
+        return {
+            n: g if blocks[n].output_basis is None else blocks[n].output_basis.mT @ g
+            for n, g in gradients.items()
+        }
 
     def updates(self) -> dict[str, Tensor]:
         """As in the base class."""
@@ -177,7 +181,12 @@ class FourLinearAttention(nn.Module):
         self.out = original.out_proj
 
     def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False, attn_mask: Tensor | None = None
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        need_weights: bool = False,
+        attn_mask: Tensor | None = None,
     ) -> tuple[Tensor, None]:
         """``N × L × E`` in and out."""
         batch, length, width = query.shape
@@ -234,7 +243,9 @@ class ClipLoRALoop(StepSide):
         self.logits = logits.detach()
 
     def _layers(self) -> dict[str, DenseLoRA]:
-        return {f"{path}.{name}": getattr(m, name) for path, m in self.attentions.items() for name in MATRICES}
+        return {
+            f"{path}.{name}": getattr(m, name) for path, m in self.attentions.items() for name in MATRICES
+        }
 
     def factors(self) -> dict[str, Tensor]:
         """As in the base class."""
@@ -252,7 +263,8 @@ class ClipLoRALoop(StepSide):
 class PeftStep(StepSide):
     """PEFT's LoRA on nn.MultiheadAttention, in a plain loop.
 
-    PEFT has one A for q, k and v together and cannot leave out_proj out; it merges and unmerges around every call.
+    PEFT has one A for q, k and v together and cannot leave out_proj out; it merges and unmerges around every
+    call.
 
     Args:
         clip: the model; wrapped here.
@@ -289,7 +301,11 @@ class PeftStep(StepSide):
 
     def _trimmed(self, space: LabelSpace) -> Tensor:
         clip = self.plain.clip
-        return clip.logit_scale.exp() * clip.encode_image(self.images, normalize=True) @ self.text.features(space).mT
+        return (
+            clip.logit_scale.exp()
+            * clip.encode_image(self.images, normalize=True)
+            @ self.text.features(space).mT
+        )
 
     def factors(self) -> dict[str, Tensor]:
         """As in the base class."""

@@ -21,14 +21,14 @@ from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.config.strategy import Ewc, Lwf
 from cl_complora.config.training import Optimiser, Training
 from cl_complora.data.labels import LabelSpace
+from cl_complora.engine.clip_strategy import ClipStrategy
+from cl_complora.engine.complora import CompLoRAPlugin
+from cl_complora.engine.constraints import Constraint
 from cl_complora.engine.distillation import LwfPlugin
 from cl_complora.engine.ewc import EwcPlugin
 from cl_complora.engine.experience import ClipExperience
-from cl_complora.engine.plugin import CompLoRAPlugin
 from cl_complora.engine.schedule import optimizer_factory
-from cl_complora.engine.strategy import ClipStrategy
-from cl_complora.engine.subspaces import Constraint
-from cl_complora.provenance import PeakMemory
+from cl_complora.store.provenance import PeakMemory
 
 from .clips import class_names, image_size, pictures, random_clip, task_of, tokenizer
 from .memory import apart
@@ -63,7 +63,9 @@ def _case(work: str, points: list[dict[str, Any]]) -> Case:
     seconds = [point["median_s"] for point in points]
     ours = {"name": "ours", "median_s": float(np.median(seconds)), "spread_s": [min(seconds), max(seconds)]}
     ours |= {"cpu_median_s": float(np.median([point["cpu_s"] for point in points])), "repeats": 1}
-    return Case("scaling", work, ours | {"points": points, "fit": fit(points)}, load=(os.getloadavg()[0],) * 2)
+    return Case(
+        "scaling", work, ours | {"points": points, "fit": fit(points)}, load=(os.getloadavg()[0],) * 2
+    )
 
 
 def fit(points: Sequence[dict[str, Any]]) -> dict[str, float] | None:
@@ -100,7 +102,8 @@ def _point(x: float, prepare: Callable[[], Callable[[], object]], scale: float =
     return {"x": x, "median_s": wall, "cpu_s": cpu}
 
 
-# -- tasks -----------------------------------------------------------------------------------------------------------
+# -- tasks
+# -----------------------------------------------------------------------------------------------------------
 
 
 def _methods() -> dict[str, tuple[Constraint, Callable[[CompLoRAPlugin], list[SupervisedPlugin]]]]:
@@ -134,7 +137,9 @@ def _tasks(name: str, size: Size, device: str) -> Case:
         names = tuple(f"{word} {index}" for word in class_names(5))
         images = pictures(10, image_size(clip), 5, index)
         task = task_of(images, LabelSpace.from_templates(names, ["a photo of a {}."]), index)
-        wall, cpu = seconds_of(lambda task=task: strategy.train(ClipExperience([task], task.index), eval_streams=[]))
+        wall, cpu = seconds_of(
+            lambda task=task: strategy.train(ClipExperience([task], task.index), eval_streams=[])
+        )
         stored += sum(t.nbytes for t in adapter.deltas[-1].tensors().values())
         carried = sum(t.nbytes for plugin in plugins for t in plugin.tensors().values())
         points.append(
@@ -145,7 +150,8 @@ def _tasks(name: str, size: Size, device: str) -> Case:
     return case
 
 
-# -- classes, shots, models ------------------------------------------------------------------------------------------
+# -- classes, shots, models
+# ------------------------------------------------------------------------------------------
 
 
 def _step_of(classes: int, batch: int, device: str, model: str = "tiny") -> Callable[[], object]:

@@ -1,4 +1,5 @@
-"""One training step: ours against CLIP-LoRA's loop, PEFT, full fine-tuning in Avalanche, and the forward pass alone."""
+"""One training step: ours against CLIP-LoRA's loop, PEFT, full fine-tuning in Avalanche, and the forward pass
+alone."""
 
 from __future__ import annotations
 
@@ -10,14 +11,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cl_complora.engine.subspaces import Constraint
+from cl_complora.engine.constraints import Constraint
 
 from .clips import image_size, pictures, random_clip
 from .peers import PEFT_MISSING, ClipLoRALoop, Engine, FullAvalanche, PeftStep, StepSide, has_peft
 from .timing import Case, Check, Goal, Side, Size, compare, relative, worst
 
-# Gradients of 32-bit towers of 12 blocks agree to about 1e-5; Adam divides by a gradient's own size, so that entries
-# near zero may turn their sign, and updates agree less well.
+# Gradients of 32-bit towers of 12 blocks agree to about 1e-5; Adam divides by a gradient's own size, so that
+# entries near zero may turn their sign, and updates agree less well.
 LOGITS, GRADIENTS, UPDATES = 1e-4, 1e-3, 2e-2
 
 COMP, PLAIN, FORWARD = "Comp-LoRA (ours)", "LoRA (ours)", "forward only"
@@ -51,7 +52,10 @@ def _of_model(model: str, work: _Work, device: str) -> Iterator[Case]:
     side = image_size(clip)
     comp = Engine(COMP, copy.deepcopy(clip), Constraint(), device)
     plain = Engine(PLAIN, copy.deepcopy(clip), Constraint(select="none"), device)
-    peers: list[StepSide] = [ClipLoRALoop(copy.deepcopy(clip), device), FullAvalanche(copy.deepcopy(clip), device)]
+    peers: list[StepSide] = [
+        ClipLoRALoop(copy.deepcopy(clip), device),
+        FullAvalanche(copy.deepcopy(clip), device),
+    ]
     if has_peft():
         peers += [PeftStep(copy.deepcopy(clip), device, trimmed) for trimmed in (False, True)]
     images = pictures(work.batch, side, work.batch).pixels.to(device)
@@ -99,8 +103,11 @@ def check(peer: StepSide, plain: Engine, images: Tensor, labels: Tensor, classes
     return checks
 
 
-def check_constraint(comp: Engine, plain: Engine, images: Tensor, labels: Tensor, classes: int) -> list[Check]:
-    """Plain LoRA that starts from Comp-LoRA's composed A: the same logits, and the same gradient seen through U_c."""
+def check_constraint(
+    comp: Engine, plain: Engine, images: Tensor, labels: Tensor, classes: int
+) -> list[Check]:
+    """Plain LoRA that starts from Comp-LoRA's composed A: the same logits, and the same gradient seen through
+    U_c."""
     for one in (comp, plain):
         one.show(images, labels, classes)
     comp.start()
@@ -110,7 +117,11 @@ def check_constraint(comp: Engine, plain: Engine, images: Tensor, labels: Tensor
     wanted = comp.gradients({})
     return [
         Check("logits before the step", relative(plain.logits, comp.logits), LOGITS),
-        Check("gradient by B within the complement", worst(comp.confined(plain.gradients({})), wanted), GRADIENTS),
+        Check(
+            "gradient by B within the complement",
+            worst(comp.confined(plain.gradients({})), wanted),
+            GRADIENTS,
+        ),
     ]
 
 
@@ -129,7 +140,8 @@ def _forward_only(plain: Engine, images: Tensor, labels: Tensor, classes: int) -
 
 
 def _left_out(peers: list[StepSide], model: str, classes: int, device: str) -> dict[str, str]:
-    """Peers that keep more activations than there is memory (77 tokens a prompt, 12 blocks of a width of 512)."""
+    """Peers that keep more activations than there is memory (77 tokens a prompt, 12 blocks of a width of
+    512)."""
     if model == "tiny" or device != "cpu":
         return {}
     needed = classes * 77 * 512 * 12 * 20 * 4

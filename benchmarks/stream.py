@@ -1,4 +1,5 @@
-"""A run of the embedded stream against plain Avalanche doing the same steps, and against nothing but the model."""
+"""A run of the embedded stream against plain Avalanche doing the same steps, and against nothing but the
+model."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from avalanche.benchmarks import benchmark_from_datasets
 from avalanche.evaluation.metrics import accuracy_metrics, loss_metrics
 from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
 from avalanche.training.supervised import Naive
+from cl_complora.run.stream.stream import run
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,15 +26,15 @@ from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.model import load_clip
 from cl_complora.clip.slots import open_slots
 from cl_complora.config import load_scenario, load_strategy
-from cl_complora.data import planning, stream
+from cl_complora.data import planning
+from cl_complora.data import tasks as stream
 from cl_complora.data.labels import LabelSpace
-from cl_complora.data.stream import Images, StreamData
+from cl_complora.data.tasks import Images, StreamData
 from cl_complora.engine.adapter import AdapterPlugin
 from cl_complora.engine.build import build_adapter
+from cl_complora.engine.constraints import stable_seed
 from cl_complora.engine.experience import ClipExperience, TrainingBatches, as_avalanche, one_template
 from cl_complora.engine.schedule import optimizer_factory, rate
-from cl_complora.engine.subspaces import stable_seed
-from cl_complora.run import run
 
 from .timing import Case, Check, Goal, Side, Size, compare, worst
 
@@ -108,11 +110,14 @@ class _Stream:
         """Fresh, with the strategy's adapter."""
         torch.manual_seed(0)
         loaded = self.loaded
-        model = ClipClassifier(copy.deepcopy(loaded.model), loaded.tokenizer, mean=loaded.mean, std=loaded.std)
+        model = ClipClassifier(
+            copy.deepcopy(loaded.model), loaded.tokenizer, mean=loaded.mean, std=loaded.std
+        )
         open_slots(model.clip)
         return model.eval(), build_adapter(self.strategy.value.adapter, 0)
 
-    # -- the three sides ---------------------------------------------------------------------------------------------
+    # -- the three sides
+    # ---------------------------------------------------------------------------------------------
 
     def ours(self) -> dict[str, Tensor]:
         """``run``, with everything that it leaves: records, deltas, answers, TensorBoard, analysis."""
@@ -200,7 +205,8 @@ class _Stream:
 
 
 class _Naive(Naive):
-    """Naive with an optimiser over what the adapter trains; with every parameter the stock one works alike."""
+    """Naive with an optimiser over what the adapter trains; with every parameter the stock one works
+    alike."""
 
     make: Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
@@ -210,7 +216,8 @@ class _Naive(Naive):
 
 
 class _Spaces(SupervisedPlugin, supports_distributed=False):
-    """Tells the model the classes of the step or set, sets the rate and clips: what a user's plugin would do."""
+    """Tells the model the classes of the step or set, sets the rate and clips: what a user's plugin would
+    do."""
 
     def __init__(self, of: _Stream) -> None:
         super().__init__()
@@ -261,8 +268,13 @@ def measure(size: Size, device: str = "cpu") -> Iterator[Case]:
         # The pictures to train on are drawn anew each time, those to test on come from the cache.
         same = Check("pictures", float(_differ(of.load(), of.data)), 0.5)
         peers.append(Side(LOADING, of.load, [same]))
-        told = f"embedded, complora: {work.tasks} tasks of {work.steps} steps, {work.test_images} test images each"
-        case = compare("stream", told, Side("cl_complora.run (ours)", of.ours), peers, work.repeats, warmups=0)
+        told = (
+            f"embedded, complora: {work.tasks} tasks of {work.steps} steps, {work.test_images} test images"
+            " each"
+        )
+        case = compare(
+            "stream", told, Side("cl_complora.run (ours)", of.ours), peers, work.repeats, warmups=0
+        )
         case.ours["train_s"], case.ours["eval_s"] = (sum(part) for part in zip(*of.seconds, strict=True))
         if ALONE in case.peers:
             whole, alone, loading = (

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cl_complora.clip.slots import Slot, open_slots, select_slots
-from cl_complora.engine.subspaces import Constraint, Subspaces
+from cl_complora.engine.constraints import Constraint, Subspaces
 from cl_complora.subspace import Keep
 
 from .clips import random_clip
@@ -37,7 +37,10 @@ def measure(size: Size, device: str = "cpu") -> Iterator[Case]:
     weights = {slot.name: slot.weight.detach().clone() for slot in slots}
     for told, size_of_update, wanted in ((_HELD, 0.05, 5.0), (_MOVED, 1.5, 2.0)):
         _merge(slots, before, weights, size_of_update)
-        work = f"complements of q, k, v of both towers ({len(slots)} matrices), {_MODELS[size]}, after a merge: {told}"
+        work = (
+            f"complements of q, k, v of both towers ({len(slots)} matrices), {_MODELS[size]}, after a merge:"
+            f" {told}"
+        )
         case = _case(work, slots, before, size, device)
         name = _name(torch.float64)  # in 32 bits the error is above what is asked for
         if name in case.peers:
@@ -54,7 +57,9 @@ def _decaying(slots: Sequence[Slot]) -> None:
             generator = torch.Generator().manual_seed(number)
             out, into = slot.weight.shape
             sigma = torch.arange(1, min(out, into) + 1).float().rsqrt()
-            left, right = (torch.linalg.qr(torch.randn(n, len(sigma), generator=generator)).Q for n in (out, into))
+            left, right = (
+                torch.linalg.qr(torch.randn(n, len(sigma), generator=generator)).Q for n in (out, into)
+            )
             slot.weight.copy_(left * sigma @ right.mT)
 
 
@@ -86,7 +91,9 @@ def _case(work: str, slots: Sequence[Slot], before: Subspaces, size: Size, devic
     peers = []
     for precision, decomposed in by_peer.items():
         ranks = {name: pair[0].shape[1] for name, pair in found.items()}
-        theirs = {name: (u[:, : ranks[name]], vh[: ranks[name]].mT) for name, (u, _, vh) in decomposed.items()}
+        theirs = {
+            name: (u[:, : ranks[name]], vh[: ranks[name]].mT) for name, (u, _, vh) in decomposed.items()
+        }
         checks = [
             Check("the same k in every matrix", float(_ranks(decomposed) != ranks), 0.5),
             Check("ours from 64 bits, sine of the largest angle", own, TOLERANCE),
@@ -124,7 +131,9 @@ def _ranks(decomposed: Mapping[str, tuple[Tensor, Tensor, Tensor]]) -> dict[str,
     return {name: Keep("energy", ENERGY).rank(sigma, RANK) for name, (_, sigma, _) in decomposed.items()}
 
 
-def _angles(found: Mapping[str, tuple[Tensor, Tensor]], exact: Mapping[str, tuple[Tensor, Tensor, Tensor]]) -> float:
+def _angles(
+    found: Mapping[str, tuple[Tensor, Tensor]], exact: Mapping[str, tuple[Tensor, Tensor, Tensor]]
+) -> float:
     """Largest sine over all matrices and both sides: ‖U_c*ᵀ U_k‖₂ with U_c* the exact complement."""
     sines = []
     for name, (u_k, v_k) in found.items():

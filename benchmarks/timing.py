@@ -141,7 +141,13 @@ class Case:
 
 
 def compare(
-    benchmark: str, work: str, ours: Side, peers: Sequence[Side], repeats: int, warmups: int = 1, device: str = "cpu"
+    benchmark: str,
+    work: str,
+    ours: Side,
+    peers: Sequence[Side],
+    repeats: int,
+    warmups: int = 1,
+    device: str = "cpu",
 ) -> Case:
     """Time all sides in turns, so that whatever else the machine does meets them alike.
 
@@ -186,7 +192,9 @@ def agreement(checks: Sequence[Check]) -> dict[str, Any]:
     """What the JSON says of the checks that held."""
     return {
         "max_difference": max(check.difference for check in checks),
-        "checks": {check.what: {"difference": check.difference, "tolerance": check.tolerance} for check in checks},
+        "checks": {
+            check.what: {"difference": check.difference, "tolerance": check.tolerance} for check in checks
+        },
     }
 
 
@@ -195,7 +203,10 @@ def fault_of(peer: Side) -> str | None:
     if not peer.checks:
         return "nothing was checked"
     faults = [check for check in peer.checks if not check.holds]
-    return "; ".join(f"{c.what} differs by {c.difference:.1e}, allowed {c.tolerance:.0e}" for c in faults) or None
+    return (
+        "; ".join(f"{c.what} differs by {c.difference:.1e}, allowed {c.tolerance:.0e}" for c in faults)
+        or None
+    )
 
 
 def seconds_of(work: Callable[[], object], device: str = "cpu") -> tuple[float, float]:

@@ -15,13 +15,17 @@ from .errors import UserError
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .run import RunResult
+    from .run.stream import RunResult
 
 __all__ = ["UserError", "__version__", "run_stream"]
 
 
 def run_stream(
-    scenario: str = "embedded", strategy: str = "complora", seed: int = 0, settings: Sequence[str] = (), **options: Any
+    scenario: str = "embedded",
+    strategy: str = "complora",
+    seed: int = 0,
+    settings: Sequence[str] = (),
+    **options: Any,
 ) -> RunResult:
     """Run a scenario with a strategy, both by shipped name or YAML path.
 
@@ -29,7 +33,7 @@ def run_stream(
         scenario, strategy: names (``cl-complora list``) or paths.
         seed: of shots, order, initialisation and augmentation.
         settings: ``key.path=value`` changes, as ``--set`` on the command line.
-        **options: ``out``, ``device``, ``fresh``, ``progress`` of :func:`cl_complora.run.run`.
+        **options: ``out``, ``device``, ``fresh``, ``progress`` of :func:`cl_complora.run.stream.run`.
 
     Returns:
         The finished run: ``.results`` (content of results.json) and ``.folder``.
@@ -39,7 +43,7 @@ def run_stream(
     """
     from .config import load_scenario, load_strategy
     from .config.loading import split_overrides
-    from .run import run
+    from .run.stream import run
 
     for_scenario, for_strategy = split_overrides(settings)
     if "out" in options:

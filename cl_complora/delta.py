@@ -1,4 +1,5 @@
-"""What a task added to the weights: stored as factors, rows or whole, summed, scaled, and added to a model."""
+"""What a task added to the weights: stored as factors, rows or whole, summed, scaled, and added to a
+model."""
 
 from __future__ import annotations
 
@@ -59,8 +60,15 @@ class TaskDelta:
             if not (b.ndim == a.ndim == 2 and b.shape[1] == a.shape[0]):
                 raise ValueError(f"the factors of '{key}' have shapes {tuple(b.shape)} and {tuple(a.shape)}")
         for key, (index, value) in self.rows.items():
-            if not (index.ndim == 1 and index.dtype == torch.int64 and value.ndim == 2 and len(index) == len(value)):
-                raise ValueError(f"the rows of '{key}' have shapes {tuple(index.shape)} and {tuple(value.shape)}")
+            if not (
+                index.ndim == 1
+                and index.dtype == torch.int64
+                and value.ndim == 2
+                and len(index) == len(value)
+            ):
+                raise ValueError(
+                    f"the rows of '{key}' have shapes {tuple(index.shape)} and {tuple(value.shape)}"
+                )
             if len(index) and int(index.min()) < 0:
                 raise ValueError(f"the rows of '{key}' are counted from the end")
         values = {key: pair for key, pair in self.factors.items()} | {k: (v,) for k, v in self.dense.items()}
@@ -85,10 +93,14 @@ class TaskDelta:
                 raise KeyError(f"the delta changes '{parameter}', which this model does not have")
             whole = parameters[parameter]
             if isinstance(rows, Tensor) and (whole.ndim != 2 or len(rows) and int(rows.max()) >= len(whole)):
-                raise ValueError(f"delta of '{parameter}' names row {int(rows.max())}, weight {tuple(whole.shape)}")
+                raise ValueError(
+                    f"delta of '{parameter}' names row {int(rows.max())}, weight {tuple(whole.shape)}"
+                )
             target = whole if rows is None else whole[rows]
             if target.shape != delta.shape:
-                raise ValueError(f"delta of '{parameter}' has shape {tuple(delta.shape)}, weight {tuple(target.shape)}")
+                raise ValueError(
+                    f"delta of '{parameter}' has shape {tuple(delta.shape)}, weight {tuple(target.shape)}"
+                )
             target += delta.to(target) if scale == 1.0 else scale * delta.to(target)
             if isinstance(rows, Tensor):  # indexing by a tensor made a copy
                 whole[rows] = target
@@ -125,7 +137,9 @@ class TaskDelta:
         total = TaskDelta(dict(self.factors), dict(self.dense), dict(self.rows))
         for key, (b, a) in other.factors.items():
             mine = total.factors.get(key)
-            total.factors[key] = (b, a) if mine is None else (torch.cat([mine[0], b], 1), torch.cat([mine[1], a]))
+            total.factors[key] = (
+                (b, a) if mine is None else (torch.cat([mine[0], b], 1), torch.cat([mine[1], a]))
+            )
         for key, value in other.dense.items():
             total.dense[key] = total.dense[key] + value if key in total.dense else value
         for key, (index, value) in other.rows.items():
@@ -184,6 +198,11 @@ def parse_rows(key: str) -> tuple[str, slice]:
     """
     parameter, bracket, rest = key.rpartition("[")
     start, _, stop = rest.removesuffix("]").partition(":")
-    if not (bracket and rest.endswith("]") and re.fullmatch("[0-9]{1,9}", start) and re.fullmatch("[0-9]{1,9}", stop)):
+    if not (
+        bracket
+        and rest.endswith("]")
+        and re.fullmatch("[0-9]{1,9}", start)
+        and re.fullmatch("[0-9]{1,9}", stop)
+    ):
         raise ValueError(f"delta key '{key}' is not of the form name[start:stop]")
     return parameter, slice(int(start), int(stop))

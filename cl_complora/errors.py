@@ -13,8 +13,8 @@ MOST_FAULTS = 20
 class UserError(Exception):
     """Bad input told in one line per fault (file, line, key, value and what is allowed).
 
-    Names and values from files may stand in the messages as they are: what would break the line or steer a terminal
-    is escaped here.
+    Names and values from files may stand in the messages as they are: what would break the line or steer a
+    terminal is escaped here.
 
     Args:
         message: the sentence shown to the user.

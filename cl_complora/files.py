@@ -1,4 +1,5 @@
-"""Files: written whole or not at all; read only where they are files, and no more of them than is bearable."""
+"""Files: written whole or not at all; read only where they are files, and no more of them than is
+bearable."""
 
 from __future__ import annotations
 
@@ -66,7 +67,9 @@ def read_text(path: Path, most: int) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         byte = content[error.start]
-        raise UserError(f"{path}:{line}: cannot be read: must be text in UTF-8, got the byte 0x{byte:02x}") from None
+        raise UserError(
+            f"{path}:{line}: cannot be read: must be text in UTF-8, got the byte 0x{byte:02x}"
+        ) from None
 
 
 def read_lines(path: Path, most: int) -> Iterator[str]:
@@ -107,7 +110,8 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new one, never a part, even across power loss."""
+    """Write a file so that a reader sees the old content or the new one, never a part, even across power
+    loss."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -117,7 +121,9 @@ def write_bytes(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException as error:
-        if isinstance(error, OSError) and error.filename is None:  # of a full disk Python does not know the file
+        if (
+            isinstance(error, OSError) and error.filename is None
+        ):  # of a full disk Python does not know the file
             error.filename = str(path)
         temporary.unlink(missing_ok=True)
         raise

@@ -2,9 +2,10 @@
 
     y = W x + s · U_c B A V_cᵀ x          A: r × (in − k), Kaiming-uniform(a=√5);  B: (out − k) × r, zero
 
-``U_c`` and ``V_c`` are composed with the factors once per forward pass (A′ = A V_cᵀ is ``r × in``, B′ = U_c B is
-``out × r``), so a token pays what it pays for plain LoRA, and maps that read the same input (q, k, v) share one
-product with their stacked A′. Orientation: U is the output side, V the input side (see ``subspace``).
+``U_c`` and ``V_c`` are composed with the factors once per forward pass (A′ = A V_cᵀ is ``r × in``, B′ = U_c B
+is ``out × r``), so a token pays what it pays for plain LoRA, and maps that read the same input (q, k, v)
+share one product with their stacked A′. Orientation: U is the output side, V the input side (see
+``subspace``).
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ class Side:
 
     Attributes:
         basis: ``d × m`` orthonormal, or None for no constraint.
-        coordinates: True trains coordinates in ``basis`` (the reduced form); False trains full-size factors and
-            projects ``basis`` away (the projector form, I − P). The two span the same updates but start and train
-            differently: the projected Kaiming init is smaller by (d − k)/d, and Adam is not rotation invariant.
+        coordinates: True trains coordinates in ``basis`` (the reduced form); False trains full-size factors
+            and projects ``basis`` away (the projector form, I − P). The two span the same updates but start
+            and train differently: the projected Kaiming init is smaller by (d − k)/d, and Adam is not
+            rotation
+                invariant.
     """
 
     basis: Tensor | None = None
@@ -100,20 +103,27 @@ class LowRankBlock(nn.Module):
     def factors(self) -> tuple[Tensor, Tensor]:
         """(s·B′, A′) of shapes ``out × r`` and ``r × in``; differentiable, ΔW = (s·B′) A′.
 
-        With a start other than zero the rank is 2r: what the factors were at the start stands beside them, negated.
+        With a start other than zero the rank is 2r: what the factors were at the start stands beside them,
+        negated.
         """
         a, b = self.A, self.B
         if self.first_b is not None:
             a, b = torch.cat([a, self.first_a]), torch.cat([b, self.first_b], dim=1)
         if self.input_basis is not None:
-            a = a @ self.input_basis.mT if self.input_coordinates else a - (a @ self.input_basis) @ self.input_basis.mT
+            a = (
+                a @ self.input_basis.mT
+                if self.input_coordinates
+                else a - (a @ self.input_basis) @ self.input_basis.mT
+            )
         if self.output_basis is not None:
             u = self.output_basis
             b = u @ b if self.output_coordinates else b - u @ (u.mT @ b)
         return b * self.scaling, a
 
 
-def low_rank_sum(x: Tensor, out_features: int, blocks: list[tuple[slice, LowRankBlock]], training: bool) -> Tensor:
+def low_rank_sum(
+    x: Tensor, out_features: int, blocks: list[tuple[slice, LowRankBlock]], training: bool
+) -> Tensor:
     """Σ over row blocks of B′A′x, with one product for all stacked A′.
 
     Args:
@@ -160,15 +170,22 @@ class Adapters(nn.ModuleDict):
 
     def ordered(self) -> list[tuple[slice, LowRankBlock]]:
         """(rows, block) by ascending row."""
-        return sorted(((self.rows[name], block) for name, block in self.items()), key=lambda pair: pair[0].start)
+        return sorted(
+            ((self.rows[name], block) for name, block in self.items()), key=lambda pair: pair[0].start
+        )
 
     def add_to(self, y: Tensor, x: Tensor, out_features: int) -> Tensor:
         """y + Σ B′A′x, or y itself where nothing is attached."""
-        return y + low_rank_sum(x, out_features, self.ordered(), self.training) if len(self) and self.enabled else y
+        return (
+            y + low_rank_sum(x, out_features, self.ordered(), self.training)
+            if len(self) and self.enabled
+            else y
+        )
 
 
 class AdaptedLinear(nn.Linear):
-    """A linear layer that can carry low-rank blocks; its own parameters and state_dict keys are the original's."""
+    """A linear layer that can carry low-rank blocks; its own parameters and state_dict keys are the
+    original's."""
 
     def __init__(self, original: nn.Linear) -> None:
         nn.Module.__init__(self)

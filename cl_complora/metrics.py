@@ -1,8 +1,8 @@
 """Numbers of a stream from its accuracy matrix; numpy only.
 
 p[i][j] is the accuracy on task j after training task i; row 0 is the untouched model. i, j count 1..T.
-All means are macro: every task counts once, however many images it has. Definitions: ZSCL (Zheng et al., ICCV 2023) for
-Transfer, Average and Last; forgetting takes the maximum over the rows from j on.
+All means are macro: every task counts once, however many images it has. Definitions: ZSCL (Zheng et al., ICCV
+2023) for Transfer, Average and Last; forgetting takes the maximum over the rows from j on.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def summarize(accuracy: ArrayLike, zero_shot_row: bool = True) -> dict[str, floa
         zero_shot_row: whether the first row is the untouched model.
 
     Returns:
-        ``{"transfer", "average", "last", "forgetting", "bwt"}`` in the unit of the input. With one task there is
-        nothing to transfer to and nothing to forget: those three are NaN.
+        ``{"transfer", "average", "last", "forgetting", "bwt"}`` in the unit of the input. With one task there
+        is nothing to transfer to and nothing to forget: those three are NaN.
 
     Raises:
         ValueError: for another shape or missing values.
@@ -56,8 +56,8 @@ def transfer(accuracy: ArrayLike, zero_shot_row: bool = True) -> list[float]:
 def of_independent(rows: ArrayLike) -> dict[str, float]:
     """The keys of :func:`summarize` where every task started from the pretrained weights.
 
-    There is one model a task: ``last`` is the mean accuracy of each on its own task, and what compares tasks along a
-    stream is not defined.
+    There is one model a task: ``last`` is the mean accuracy of each on its own task, and what compares tasks
+    along a stream is not defined.
 
     Args:
         rows: the first t+1 rows (zero-shot row first) of a (T+1, T) matrix.
@@ -89,7 +89,8 @@ def retention(values: Sequence[float]) -> float:
 
 
 def mean_retention(values: Sequence[float]) -> float:
-    """As :func:`retention` where every value after the first is of another model: their mean minus the first."""
+    """As :func:`retention` where every value after the first is of another model: their mean minus the
+    first."""
     return 100.0 * (_mean(values[1:]) - float(values[0]))
 
 

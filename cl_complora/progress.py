@@ -73,7 +73,9 @@ class _Shared:
         done = " ".join("    –" if math.isnan(value) else f"{100 * value:5.1f}" for value in row)
         held_out = "  ".join(f"{name} {100 * value:.1f}" for name, value in zero_shot.items())
         label = self.name if index else "zero-shot"
-        self.console.print(f"{label:>14}  {done}  | {held_out}", markup=False, highlight=False, soft_wrap=True)
+        self.console.print(
+            f"{label:>14}  {done}  | {held_out}", markup=False, highlight=False, soft_wrap=True
+        )
 
     def _speed(self, images: int) -> float:
         return images / max(time.perf_counter() - self.began, 1e-9)

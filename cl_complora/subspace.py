@@ -1,9 +1,9 @@
 """Principal subspaces of a weight matrix, their complements, and when they provably have not moved.
 
-Orientation is PyTorch's: ``W`` is ``out × in`` and ``W = U Σ Vᵀ``; the output side is **U**, the input side is **V**
-(a square matrix hides a swap, so everything here is tested on rectangles). Decompositions run in float64 and are
-returned in float32: a float32 Gram matrix loses half the digits where two singular values are close, one in float64
-still has all that float32 can hold.
+Orientation is PyTorch's: ``W`` is ``out × in`` and ``W = U Σ Vᵀ``; the output side is **U**, the input side
+is **V** (a square matrix hides a swap, so everything here is tested on rectangles). Decompositions run in
+float64 and are returned in float32: a float32 Gram matrix loses half the digits where two singular values are
+close, one in float64 still has all that float32 can hold.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-# Relative room left between the complement's largest singular value and σ_k before a subspace counts as unmoved:
-# float32 merges move a singular value by about 1e-7 of ‖W‖, so this is a wide margin.
+# Relative room left between the complement's largest singular value and σ_k before a subspace counts as
+# unmoved: float32 merges move a singular value by about 1e-7 of ‖W‖, so this is a wide margin.
 CERTIFICATE_MARGIN = 1e-5
-# Matrices of at least so many rows and columns are split through their Gram matrix; LAPACK decomposes smaller ones in
-# some milliseconds.
+# Matrices of at least so many rows and columns are split through their Gram matrix; LAPACK decomposes smaller
+# ones in some milliseconds.
 LARGE = 384
 # Smallest σ_k / σ₁ for that: W V_k / σ_k is orthonormal to 1e-16 (σ₁/σ_k)².
 CLEAR = 1e-3
@@ -30,8 +30,8 @@ class Keep:
     """How many leading singular triples are principal.
 
     Attributes:
-        kind: ``energy`` (smallest k with Σ_{i≤k} σᵢ² ≥ ρ‖W‖²_F), ``fraction`` (of min(out, in), rounded down) or
-            ``number`` (k itself).
+        kind: ``energy`` (smallest k with Σ_{i≤k} σᵢ² ≥ ρ‖W‖²_F), ``fraction`` (of min(out, in), rounded down)
+            or ``number`` (k itself).
         value: ρ in (0, 1], a fraction in [0, 1), or a count ≥ 0.
     """
 
@@ -126,8 +126,9 @@ def principal(weight: Tensor, keep: Keep, room: int = 1, ordered: bool = True) -
     Args:
         weight: decomposed in float64.
         keep, room: as in :meth:`Keep.rank`.
-        ordered: whether the columns of u and v beyond the first k are singular vectors too, in order. Without it they
-            are any orthonormal basis of the complement, which takes less than half the time for large matrices.
+        ordered: whether the columns of u and v beyond the first k are singular vectors too, in order. Without
+            it they are any orthonormal basis of the complement, which takes less than half the time for large
+            matrices.
 
     Raises:
         ValueError: if ``weight`` is not a finite matrix.
@@ -148,8 +149,8 @@ def principal(weight: Tensor, keep: Keep, room: int = 1, ordered: bool = True) -
 def _split(w: Tensor, keep: Keep, room: int) -> Principal | None:
     """The split of a float64 matrix from the eigenvectors of WᵀW; None where σ_k is too small for that.
 
-    The eigenproblem takes a third of the time of a singular value decomposition. U_k = W V_k Σ_k⁻¹, and its complement
-    follows from k reflections.
+    The eigenproblem takes a third of the time of a singular value decomposition. U_k = W V_k Σ_k⁻¹, and its
+    complement follows from k reflections.
     """
     if w.shape[0] < w.shape[1]:
         turned = _split(w.mT, keep, room)
@@ -166,10 +167,11 @@ def _split(w: Tensor, keep: Keep, room: int) -> Principal | None:
 def _beyond(basis: Tensor) -> Tensor:
     """As :func:`complement`, by products instead of LAPACK's reflection by reflection (``d × k``, k ≥ 1).
 
-    That takes a tenth of the time, and is another basis of the same space; :func:`complement` keeps LAPACK's, on which
-    the bits of every run that protects updates depend.
+    That takes a tenth of the time, and is another basis of the same space; :func:`complement` keeps LAPACK's,
+    on which the bits of every run that protects updates depend.
 
-    Q = I − Y T Yᵀ with the Householder vectors Y and T⁻¹ = striu(YᵀY) + diag(1/τ) (Puglisi 1992, Joffrain et al. 2006).
+    Q = I − Y T Yᵀ with the Householder vectors Y and T⁻¹ = striu(YᵀY) + diag(1/τ) (Puglisi 1992, Joffrain et
+    al. 2006).
     """
     y, tau = torch.geqrf(basis)
     k = basis.shape[1]
@@ -185,11 +187,13 @@ def _beyond(basis: Tensor) -> Tensor:
 
 
 def unchanged(weight: Tensor, split: Principal, keep: Keep, room: int = 1) -> bool:
-    """Certificate that the principal subspace of ``weight`` is still that of ``split``, up to rounding (1e-5 ‖W‖).
+    """Certificate that the principal subspace of ``weight`` is still that of ``split``, up to rounding (1e-5
+    ‖W‖).
 
-    Holds when the matrix still acts on the principal directions as before (true by construction for an update inside
-    the two-sided complement), what is left of it stays below σ_k, and k recomputed from the new norm is the same. That
-    takes one Cholesky factorisation, since σ_k² I − R Rᵀ has one exactly if ‖R‖₂ < σ_k, and no decomposition.
+    Holds when the matrix still acts on the principal directions as before (true by construction for an update
+    inside the two-sided complement), what is left of it stays below σ_k, and k recomputed from the new norm
+    is the same. That takes one Cholesky factorisation, since σ_k² I − R Rᵀ has one exactly if ‖R‖₂ < σ_k, and
+    no decomposition.
 
     Args:
         weight: ``out × in``, the merged weight.
@@ -206,7 +210,9 @@ def unchanged(weight: Tensor, split: Principal, keep: Keep, room: int = 1) -> bo
     if k:
         seen = u_k.mT @ w
         moved = (w @ v_k - u_k * sigma).norm() + (seen - sigma[:, None] * v_k.mT).norm()
-        if float(moved) > 1e-5 * scale or not _below(w - u_k @ seen, float(sigma[-1]) * (1 - CERTIFICATE_MARGIN)):
+        if float(moved) > 1e-5 * scale or not _below(
+            w - u_k @ seen, float(sigma[-1]) * (1 - CERTIFICATE_MARGIN)
+        ):
             return False
     return keep.gives(sigma, scale**2, len(split.sigma), room)
 
@@ -214,7 +220,9 @@ def unchanged(weight: Tensor, split: Principal, keep: Keep, room: int = 1) -> bo
 def _below(matrix: Tensor, bound: float) -> bool:
     """Whether the spectral norm is below ``bound``."""
     x = matrix[matrix.norm(dim=1).argmax()]
-    for _ in range(4):  # power iteration bounds the norm from below, which settles the clear cases for next to nothing
+    for _ in range(
+        4
+    ):  # power iteration bounds the norm from below, which settles the clear cases for next to nothing
         x = matrix.mT @ (matrix @ (x / x.norm().clamp_min(1e-300)))
         if float(x.norm()) >= bound**2:
             return False
@@ -226,8 +234,8 @@ def _below(matrix: Tensor, bound: float) -> bool:
 def orthonormal(vectors: Tensor, tolerance: float = 1e-6, scale: float | None = None) -> Tensor:
     """Orthonormal basis of the column space of ``vectors`` (``d × n`` → ``d × rank``).
 
-    Directions below ``tolerance`` times ``scale`` (the largest singular value by default) are dropped: they are
-    rounding, not content.
+    Directions below ``tolerance`` times ``scale`` (the largest singular value by default) are dropped: they
+    are rounding, not content.
     """
     if vectors.shape[1] == 0:
         return vectors
@@ -266,6 +274,7 @@ def overlap(update: Tensor, basis: Tensor) -> float:
 
 
 def principal_angles(a: Tensor, b: Tensor) -> Tensor:
-    """Angles (radians, ascending) between the column spaces of two orthonormal bases ``d × p`` and ``d × q``."""
+    """Angles (radians, ascending) between the column spaces of two orthonormal bases ``d × p`` and ``d ×
+    q``."""
     cosines = torch.linalg.svdvals(a.double().mT @ b.double()).clamp(0.0, 1.0)
     return torch.arccos(cosines).clamp(0.0, math.pi / 2).float()

@@ -1,4 +1,5 @@
-"""Draws img/architecture.svg: the rooms, who imports whom, how a task travels. Run: python docs/draw_architecture.py"""
+"""Draws img/architecture.svg: the rooms, who imports whom, how a task travels. Run: python
+docs/draw_architecture.py"""
 
 from pathlib import Path
 
@@ -68,19 +69,27 @@ axes = figure.add_axes((0, 0, 1, 1))
 axes.set(xlim=(0, 10), ylim=(0.35, 9.75))
 axes.set_axis_off()
 for name, (x, y, width, kind, text) in ROOMS.items():
-    box = FancyBboxPatch((x, y), width, HEIGHT, boxstyle="round,pad=0,rounding_size=0.12", fc=FILLS[kind], ec=INK, lw=1)
+    box = FancyBboxPatch(
+        (x, y), width, HEIGHT, boxstyle="round,pad=0,rounding_size=0.12", fc=FILLS[kind], ec=INK, lw=1
+    )
     axes.add_patch(box)
-    axes.text(x + width / 2, y + 0.62, name, ha="center", va="center", fontsize=11.5, weight="bold", color=INK)
+    axes.text(
+        x + width / 2, y + 0.62, name, ha="center", va="center", fontsize=11.5, weight="bold", color=INK
+    )
     axes.text(x + width / 2, y + 0.28, text, ha="center", va="center", fontsize=8.6, color=QUIET)
 for importer, imported in IMPORTS:
-    arrow = FancyArrowPatch(edge(importer, imported), edge(imported, importer), arrowstyle="-|>", mutation_scale=11)
+    arrow = FancyArrowPatch(
+        edge(importer, imported), edge(imported, importer), arrowstyle="-|>", mutation_scale=11
+    )
     arrow.set(color=QUIET, lw=1, zorder=0.5)
     axes.add_patch(arrow)
 axes.add_patch(FancyArrowPatch(*DETOUR, arrowstyle="-|>", mutation_scale=11, color=QUIET, lw=1))
 for start, end in zip(ROAD_STOPS, ROAD_STOPS[1:], strict=False):
     (x0, y0), (x1, y1) = edge(start, end), edge(end, start)
     axes.add_patch(
-        FancyArrowPatch((x0 - 0.12, y0), (x1 - 0.12, y1), arrowstyle="-|>", mutation_scale=16, color=ROAD, lw=2.4)
+        FancyArrowPatch(
+            (x0 - 0.12, y0), (x1 - 0.12, y1), arrowstyle="-|>", mutation_scale=16, color=ROAD, lw=2.4
+        )
     )
 axes.plot([6.9, 7.3], [0.75, 0.75], color=QUIET, lw=1)
 axes.text(7.4, 0.75, "who imports whom", fontsize=9, va="center", color=INK)

@@ -15,8 +15,8 @@ from cl_complora.clip.evaluate import accuracy
 from cl_complora.clip.model import load_clip
 from cl_complora.config.scenario import Model
 from cl_complora.data.labels import LabelSpace
-from cl_complora.data.world.source import World
-from cl_complora.engine.plugin import CompLoRAPlugin
+from cl_complora.engine.complora import CompLoRAPlugin
+from cl_complora.world.source import World
 
 loaded = load_clip(Model(name="embedded"))
 world = World("objects")
@@ -25,7 +25,11 @@ model = ClipClassifier(loaded.model, loaded.tokenizer, space, loaded.mean, loade
 
 
 def images(split, classes, per_class):
-    items = [item for item in world.items(split) if item.label in classes and int(item.key.split("/")[2]) < per_class]
+    items = [
+        item
+        for item in world.items(split)
+        if item.label in classes and int(item.key.split("/")[2]) < per_class
+    ]
     return world.load(items, loaded.pixels), torch.tensor([item.label for item in items])
 
 

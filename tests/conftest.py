@@ -33,7 +33,8 @@ TINY = {
 }
 
 
-# The files that take longest, by the minute: begun first, so that no process is left alone with one at the end.
+# The files that take longest, by the minute: begun first, so that no process is left alone with one at the
+# end.
 LONGEST = (
     "test_strategies",
     "test_readme",
@@ -90,7 +91,11 @@ def class_folders(tmp_path_factory):
     for split in ("train", "test"):
         for label, (name, colour) in enumerate(COLOURS.items()):
             for number in range(6):
-                paint(root / split / name / f"{number}.png", colour, 100 * label + 10 * number + (split == "train"))
+                paint(
+                    root / split / name / f"{number}.png",
+                    colour,
+                    100 * label + 10 * number + (split == "train"),
+                )
     return root
 
 
@@ -162,7 +167,9 @@ def deltas_of(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
     return {path.name: load_file(path) for path in sorted((folder / "deltas").iterdir())}
 
 
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *words: object) -> tuple[int, str, str]:
+def cli(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *words: object
+) -> tuple[int, str, str]:
     """Exit code, output and errors of a command."""
     monkeypatch.setattr(sys, "argv", ["cl-complora", *map(str, words)])
     with pytest.raises(SystemExit) as ended:

@@ -1,4 +1,5 @@
-"""Geometry, drift and stored answers: against plain references, equal after a resume, without effect on the run."""
+"""Geometry, drift and stored answers: against plain references, equal after a resume, without effect on the
+run."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from cl_complora.run.stream.stream import run
 from conftest import tiny_clip, without_timings
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,8 +20,7 @@ from cl_complora.analysis.representation import linear_cka, spread
 from cl_complora.clip.slots import open_slots
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.progress import Quiet
-from cl_complora.run import run
-from cl_complora.rundir import RunDir
+from cl_complora.store.folder import RunDir
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -40,7 +41,9 @@ def test_a_spectrum_rebuilds_its_matrix(rows, columns, seed):
 
 def test_effective_rank_of_known_matrices():
     assert Spectrum.of(torch.eye(7)).effective_rank() == pytest.approx(7)
-    assert Spectrum.of(torch.outer(random(5), random(9, seed=1))).effective_rank() == pytest.approx(1, abs=1e-3)
+    assert Spectrum.of(torch.outer(random(5), random(9, seed=1))).effective_rank() == pytest.approx(
+        1, abs=1e-3
+    )
     assert Spectrum.of(torch.zeros(3, 3)).effective_rank() == 0
 
 
@@ -48,7 +51,10 @@ def test_geometry_against_its_definitions():
     slot = open_slots(tiny_clip())[0]
     before = slot.weight.detach().clone().double()
     out, inputs = before.shape
-    first, second = random(out, 2, seed=1) @ random(2, inputs, seed=2), random(out, 3, seed=3) @ random(3, inputs)
+    first, second = (
+        random(out, 2, seed=1) @ random(2, inputs, seed=2),
+        random(out, 3, seed=3) @ random(3, inputs),
+    )
     watch = GeometryWatch([slot])
     watch.before()
     with torch.no_grad():
@@ -62,7 +68,9 @@ def test_geometry_against_its_definitions():
 
     u, sigma, vh = torch.linalg.svd(middle)
     k = int((sigma.square().cumsum(0) < 0.5 * sigma.square().sum()).sum()) + 1
-    inside = (torch.eye(out) - u[:, :k] @ u[:, :k].mT) @ second.double() @ (torch.eye(inputs) - vh[:k].mT @ vh[:k])
+    inside = (
+        (torch.eye(out) - u[:, :k] @ u[:, :k].mT) @ second.double() @ (torch.eye(inputs) - vh[:k].mT @ vh[:k])
+    )
     norm = torch.linalg.matrix_norm(second.double())
     assert found["principal_rank"] == k and found["delta_norm"] == pytest.approx(float(norm), rel=1e-5)
     assert found["relative_norm"] == pytest.approx(float(norm / torch.linalg.matrix_norm(middle)), rel=1e-5)
@@ -161,7 +169,9 @@ def test_the_stored_answers_are_those_of_the_matrix(tmp_path, tiny_scenario):
         answers = load_file(folder.predictions(state - 1, name))
         for column, task in enumerate([*done.results["tasks"], *done.results["zero_shot_sets"]]):
             lines = [json.loads(line) for line in folder.split(task).read_text().splitlines()]
-            truth = [classes[task]["classes"].index(line["class"]) for line in lines if line["split"] == "test"]
+            truth = [
+                classes[task]["classes"].index(line["class"]) for line in lines if line["split"] == "test"
+            ]
             share = float(np.mean(answers[f"{task}/label"].numpy() == np.array(truth)))
             row = done.results["accuracy"][state] if column < 2 else done.results["zero_shot"][task]
             assert share == pytest.approx(row[column] if column < 2 else row[state])

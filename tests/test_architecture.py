@@ -1,4 +1,5 @@
-"""The rooms of docs/architecture.md: imports go one way, Avalanche stays in its room, modules stay readable."""
+"""The rooms of docs/architecture.md: imports go one way, Avalanche stays in its room, modules stay
+readable."""
 
 from __future__ import annotations
 
@@ -59,7 +60,11 @@ def room(path: Path) -> str:
 
 
 def modules() -> list[Path]:
-    return [p for p in sorted(PACKAGE.rglob("*.py")) if p.parent != PACKAGE or p.stem not in ("__init__", "__main__")]
+    return [
+        p
+        for p in sorted(PACKAGE.rglob("*.py"))
+        if p.parent != PACKAGE or p.stem not in ("__init__", "__main__")
+    ]
 
 
 def test_every_room_has_its_place():
@@ -88,7 +93,9 @@ def test_avalanche_is_imported_in_the_engine_only():
 
 
 def test_modules_stay_readable():
-    long = {p.name: lines for p in modules() if (lines := len(p.read_text(encoding="utf-8").splitlines())) > 400}
+    long = {
+        p.name: lines for p in modules() if (lines := len(p.read_text(encoding="utf-8").splitlines())) > 400
+    }
     assert not long
 
 

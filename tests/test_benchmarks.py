@@ -1,4 +1,5 @@
-"""Every benchmark at a tiny size: both sides run and agree, the JSON is what it says, a wrong peer is refused."""
+"""Every benchmark at a tiny size: both sides run and agree, the JSON is what it says, a wrong peer is
+refused."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from benchmarks.clips import random_clip
 from benchmarks.peers import ClipLoRALoop, Engine
 from benchmarks.step import check
 from benchmarks.timing import Case, Check, Goal, Side, compare, relative, worst
-from cl_complora.engine.subspaces import Constraint
+from cl_complora.engine.constraints import Constraint
 
 # Those that run in processes of their own import torch and Avalanche anew for every side.
 PEERS = {

@@ -1,4 +1,5 @@
-"""TensorBoard's event files: what results.json says, once, the same after a resume, whatever things are called."""
+"""TensorBoard's event files: what results.json says, once, the same after a resume, whatever things are
+called."""
 
 from __future__ import annotations
 
@@ -7,19 +8,19 @@ import re
 
 import numpy as np
 import pytest
+from cl_complora.report.tensorboard.observer.figures import curves_image, matrix_image
+from cl_complora.report.tensorboard.observer.observer import COLUMNS, table_row
+from cl_complora.run.stream.stream import run
 from conftest import paint
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typer.testing import CliRunner
 
 from cl_complora import metrics
-from cl_complora.catalog import shipped
 from cl_complora.cli import app
 from cl_complora.config import load_scenario, load_strategy
+from cl_complora.config.catalog import shipped
 from cl_complora.progress import Quiet
-from cl_complora.report.board_figures import curves_image, matrix_image
-from cl_complora.report.tensorboard import COLUMNS, table_row
-from cl_complora.run import run
 
 
 def go(tiny_scenario, out, strategy="complora", scenario=(), **options):
@@ -28,7 +29,9 @@ def go(tiny_scenario, out, strategy="complora", scenario=(), **options):
 
 
 def events(folder) -> EventAccumulator:
-    found = EventAccumulator(str(folder / "tensorboard"), size_guidance={"images": 0, "scalars": 0, "tensors": 0})
+    found = EventAccumulator(
+        str(folder / "tensorboard"), size_guidance={"images": 0, "scalars": 0, "tensors": 0}
+    )
     found.Reload()
     return found
 
@@ -39,7 +42,9 @@ def content(folder) -> dict:
     tags = board.Tags()
     found = {tag: [(e.step, e.value) for e in board.Scalars(tag)] for tag in tags["scalars"]}
     found |= {tag: [(e.step, e.encoded_image_string) for e in board.Images(tag)] for tag in tags["images"]}
-    return found | {tag: [(e.step, str(e.tensor_proto)) for e in board.Tensors(tag)] for tag in tags["tensors"]}
+    return found | {
+        tag: [(e.step, str(e.tensor_proto)) for e in board.Tensors(tag)] for tag in tags["tensors"]
+    }
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +67,9 @@ def test_scalars_say_what_the_results_say(done):
     forgotten = metrics.forgetting(results["accuracy"])
     assert curve("forgetting/warm")[-1] == (2, pytest.approx(forgotten[0], abs=1e-6))
     assert [e.step for e in board.Scalars("train/loss")] == list(range(1, 7))
-    assert curve("update/delta_norm") == [(i, d["delta_norm"]) for i, d in enumerate(results["tasks_detail"], 1)]
+    assert curve("update/delta_norm") == [
+        (i, d["delta_norm"]) for i, d in enumerate(results["tasks_detail"], 1)
+    ]
     assert [e.step for e in board.Scalars("feature_similarity/warm")] == [2]
     assert [e.step for e in board.Scalars("overlap_with/warm")] == [2]
     layers = [tag for tag in board.Tags()["scalars"] if tag.startswith("kept_rank/")]
@@ -83,13 +90,19 @@ def test_pictures_come_after_every_task(done):
 
 
 def test_every_chart_of_the_layout_finds_its_curves(done):
-    """Transfer of a task and the overlap of the last one with later ones do not exist; everything else must."""
+    """Transfer of a task and the overlap of the last one with later ones do not exist; everything else
+    must."""
     from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
     board = events(done.folder)
     (event,) = board.Tensors("custom_scalars__config__")
     layout = Layout.FromString(event.tensor_proto.string_val[0])
-    assert [category.title for category in layout.category] == ["Forgetting", "Zero-shot", "Training", "Geometry"]
+    assert [category.title for category in layout.category] == [
+        "Forgetting",
+        "Zero-shot",
+        "Training",
+        "Geometry",
+    ]
     tags = board.Tags()["scalars"]
     for category in layout.category:
         for chart in category.chart:
@@ -122,7 +135,12 @@ def test_a_killed_and_resumed_run_has_the_same_events(tmp_path, tiny_scenario, s
 def test_hparams_have_the_same_columns_for_every_strategy():
     for name in shipped("strategy"):
         strategy = load_strategy(name).value.model_dump(mode="json")
-        config = {"scenario": {"name": "s", "shots": 8}, "strategy": strategy, "seed": 0, "model": {"name": "m"}}
+        config = {
+            "scenario": {"name": "s", "shots": 8},
+            "strategy": strategy,
+            "seed": 0,
+            "model": {"name": "m"},
+        }
         row = table_row(config)
         assert row.keys() <= COLUMNS.keys() and row["Strategy"] == name
         assert all(isinstance(value, str) == (COLUMNS[key] is str) for key, value in row.items())
@@ -132,7 +150,9 @@ def test_hparams_of_a_run(done):
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
     found = events(done.folder).summary_metadata
-    begun = HParamsPluginData.FromString(found["_hparams_/session_start_info"].plugin_data.content).session_start_info
+    begun = HParamsPluginData.FromString(
+        found["_hparams_/session_start_info"].plugin_data.content
+    ).session_start_info
     assert begun.hparams["Strategy"].string_value == "complora" and begun.hparams["Rank"].number_value == 8
     experiment = HParamsPluginData.FromString(found["_hparams_/experiment"].plugin_data.content).experiment
     assert {info.name for info in experiment.hparam_infos} == set(COLUMNS)
@@ -150,15 +170,18 @@ def test_newly_wrong_pictures_of_hostile_names(tmp_path, tiny_strategy, tiny_fil
                 paint(folder / f"{number}.png", (60 * place, 200 - 40 * place, 90), number + 10 * place)
     config, weights = tiny_files
     (tmp_path / "s.yaml").write_text(
-        f"name: s\nmodel: {{name: tiny_clip, config: {config}, pretrained: {weights}}}\nshots: 2\ntasks:\n"
-        "  - {name: one, source: {kind: folder, root: one}}\n  - {name: two, source: {kind: folder, root: two}}\n"
+        f"name: s\nmodel: {{name: tiny_clip, config: {config}, pretrained: {weights}}}\nshots: 2\ntasks:\n  -"
+        " {name: one, source: {kind: folder, root: one}}\n  - {name: two, source: {kind: folder, root:"
+        " two}}\n"
     )
     strong = load_strategy("finetune", ["training.steps=12", "optimiser.lr=0.02"])
     for seed in range(4):
         out = run(load_scenario(str(tmp_path / "s.yaml")), strong, seed=seed, out=tmp_path / "runs")
         if "mistakes/newly_wrong" in events(out.folder).Tags()["images"]:
             (event,) = events(out.folder).Images("mistakes/newly_wrong")
-            assert event.step == 2 and np.asarray(Image.open(io.BytesIO(event.encoded_image_string))).std() > 0
+            assert (
+                event.step == 2 and np.asarray(Image.open(io.BytesIO(event.encoded_image_string))).std() > 0
+            )
             return
     pytest.fail("no seed forgot anything")
 

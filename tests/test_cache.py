@@ -1,4 +1,5 @@
-"""The cache of decoded images: the same numbers with and without, nothing stale, no harm where it cannot be written."""
+"""The cache of decoded images: the same numbers with and without, nothing stale, no harm where it cannot be
+written."""
 
 from __future__ import annotations
 
@@ -7,17 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from cl_complora.run.stream.stream import run
 from conftest import COLOURS, paint
 from typer.testing import CliRunner
 
 from cl_complora.cli import app
 from cl_complora.config import load_scenario, load_strategy
-from cl_complora.config.source import FolderSource
+from cl_complora.config.sources import FolderSource
 from cl_complora.data import cache
+from cl_complora.data.pictures import open_source
 from cl_complora.data.pixels import Pixels
-from cl_complora.data.sources import open_source
 from cl_complora.errors import UserError
-from cl_complora.run import run
 
 PIXELS = Pixels((16, 16))
 
@@ -101,8 +102,10 @@ def test_a_run_gives_the_same_numbers_with_and_without(tmp_path, tiny_scenario, 
     assert results[0] == results[1] == results[2]
 
 
-def test_large_training_sets_are_mapped_too_and_train_the_same(tmp_path, tiny_scenario, tiny_strategy, monkeypatch):
-    from cl_complora.data import stream
+def test_large_training_sets_are_mapped_too_and_train_the_same(
+    tmp_path, tiny_scenario, tiny_strategy, monkeypatch
+):
+    from cl_complora.data import tasks as stream
 
     results = []
     for limit in (2**30, 1):
@@ -111,7 +114,9 @@ def test_large_training_sets_are_mapped_too_and_train_the_same(tmp_path, tiny_sc
         monkeypatch.setenv("CL_COMPLORA_CACHE", str(tmp_path / f"cache{limit}"))
         out = tmp_path / f"runs{limit}"
         results.append(
-            run(load_scenario(str(tiny_scenario)), load_strategy(str(tiny_strategy)), out=out).results["accuracy"]
+            run(load_scenario(str(tiny_scenario)), load_strategy(str(tiny_strategy)), out=out).results[
+                "accuracy"
+            ]
         )
         results.append(cache.usage()[0])
     assert results[0] == results[2] and results[3] == results[1] + 2
@@ -132,7 +137,9 @@ def test_the_commands(folder, tiny_scenario):
     assert "1 files" in shown
     assert "0 files, 0.0 MB" in CliRunner().invoke(app, ["data", "cache", "--clear"]).output
     done = CliRunner().invoke(app, ["data", "check", str(tiny_scenario)])
-    assert done.exit_code == 0 and "warm: 2 classes, 6 training, 12 test images, all can be read" in done.output
+    assert (
+        done.exit_code == 0 and "warm: 2 classes, 6 training, 12 test images, all can be read" in done.output
+    )
 
 
 def test_broken_pictures_are_named(folder):
@@ -140,8 +147,11 @@ def test_broken_pictures_are_named(folder):
     (where / "set" / "red" / "1.png").write_bytes(b"\x89PNG broken")
     (where / "set" / "blue" / "2.PNG").write_bytes(b"")
     (where / "s.yaml").write_text(
-        "name: s\nshots: all\ntasks:\n  - name: colours\n    source: {kind: folder, root: set, test_fraction: 0.5}\n"
+        "name: s\nshots: all\ntasks:\n  - name: colours\n    source: {kind: folder, root: set, test_fraction:"
+        " 0.5}\n"
     )
     done = CliRunner().invoke(app, ["data", "check", str(where / "s.yaml")])
     assert "2 of them cannot be read" in done.output and len(done.exception.messages) == 2
-    assert all(any(name in message for message in done.exception.messages) for name in ("red/1.png", "blue/2.PNG"))
+    assert all(
+        any(name in message for message in done.exception.messages) for name in ("red/1.png", "blue/2.PNG")
+    )

@@ -13,7 +13,9 @@ import pytest
 
 def cli(*arguments: str, cwd=None, **environment: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "cl_complora", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=os.environ | environment, timeout=300)
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env=os.environ | environment, timeout=300
+    )
 
 
 def test_help_is_fast_and_names_the_commands():
@@ -107,7 +109,9 @@ def test_check_tells_what_it_found(tiny_scenario, tiny_strategy):
     assert done.returncode == 0 and done.stdout.count("is fine") == 3
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs script(1) of util-linux to give the program a terminal")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="needs script(1) of util-linux to give the program a terminal"
+)
 def test_on_a_terminal_it_draws_progress(tmp_path, tiny_scenario, tiny_strategy):
     command = f"{sys.executable} -m cl_complora run {tiny_scenario} -s {tiny_strategy}"
     done = subprocess.run(

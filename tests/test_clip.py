@@ -26,7 +26,9 @@ from cl_complora.delta import TaskDelta
 from cl_complora.lowrank import AdaptedLinear, LowRankBlock
 
 REAL = Path(__file__).parents[2] / "shared/realdata/model/mobilevit_xxs_clip.json"
-SPACE = LabelSpace.from_templates(["cat", "sea lion", "fire truck"], ["a photo of a {}.", "a drawing of the {}."])
+SPACE = LabelSpace.from_templates(
+    ["cat", "sea lion", "fire truck"], ["a photo of a {}.", "a drawing of the {}."]
+)
 VISION, TEXT = TINY["vision_cfg"], TINY["text_cfg"]
 
 
@@ -87,14 +89,18 @@ def mobilevit() -> nn.Module:
     if not REAL.exists():
         pytest.skip(f"{REAL} is not in this checkout")
     open_clip.add_model_config(REAL)
-    return open_clip.create_model("mobilevit_xxs_clip", pretrained=str(REAL.with_suffix(".safetensors"))).eval()
+    return open_clip.create_model(
+        "mobilevit_xxs_clip", pretrained=str(REAL.with_suffix(".safetensors"))
+    ).eval()
 
 
 MODELS = {
     "CLIP": tiny_clip,
     "CustomTextCLIP": lambda: built("CustomTextCLIP"),
     "custom blocks": lambda: built("CLIP", vision={"block_type": "custom"}, text={"block_type": "custom"}),
-    "ResNet": lambda: built("CLIP", vision={"layers": [1, 1, 1, 1], "width": 8, "head_width": 64, "image_size": 64}),
+    "ResNet": lambda: built(
+        "CLIP", vision={"layers": [1, 1, 1, 1], "width": 8, "head_width": 64, "image_size": 64}
+    ),
     "CoCa": coca,
     "timm ViT": timm_tower,
     "mobilevit": mobilevit,
@@ -155,7 +161,8 @@ def merge(model: nn.Module, slots) -> None:
     delta.add_to(dict(model.named_parameters()))
 
 
-# Opening ------------------------------------------------------------------------------------------------------------
+# Opening
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_opening_changes_no_output_no_key_and_no_mode(model):
@@ -194,7 +201,9 @@ def test_every_host_keeps_the_mode_of_what_it_replaces(training):
 def test_slots_of_open_clips_own_towers():
     found = {(s.tower, s.layer, s.matrix): s for s in open_slots(tiny_clip())}
     kinds = ("q", "k", "v", "o", "fc", "proj")
-    assert set(found) == {(tower, layer, kind) for tower in ("vision", "text") for layer in (0, 1) for kind in kinds}
+    assert set(found) == {
+        (tower, layer, kind) for tower in ("vision", "text") for layer in (0, 1) for kind in kinds
+    }
     slot = found["vision", 1, "k"]
     assert slot.key == "visual.transformer.resblocks.1.attn.in_proj_weight[48:96]"
     assert found["text", 0, "fc"].key == "transformer.resblocks.0.mlp.c_fc.weight[0:128]"
@@ -228,7 +237,11 @@ TRUNKS = {
     "vit_base_patch16_siglip_224": SMALL | {"img_size": 32},  # attention pool with q and kv
     "eva_giant_patch14_224": SMALL | {"img_size": 28},  # reads qkv.weight unless told otherwise
     "eva02_base_patch16_clip_224": SMALL | {"img_size": 32},  # separate q, k, v and a gated MLP
-    "swin_tiny_patch4_window7_224": {"embed_dim": 24, "depths": (1, 2), "num_heads": (1, 2)},  # stages, patch merging
+    "swin_tiny_patch4_window7_224": {
+        "embed_dim": 24,
+        "depths": (1, 2),
+        "num_heads": (1, 2),
+    },  # stages, patch merging
 }
 
 
@@ -245,7 +258,9 @@ def test_other_timm_towers(name):
     blocks = attach(slots)
     adapted = model["visual"](images)
     adapted.square().sum().backward()
-    unreached = [key for key, block in blocks.items() for p in (block.A, block.B) if not p.grad.abs().sum() > 0]
+    unreached = [
+        key for key, block in blocks.items() for p in (block.A, block.B) if not p.grad.abs().sum() > 0
+    ]
     assert not unreached
     merge(model, slots)
     torch.testing.assert_close(model["visual"](images), adapted, atol=1e-5, rtol=1e-5)
@@ -262,7 +277,9 @@ def test_other_timm_towers(name):
 
 def test_models_without_towers():
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)
+    )
     slots = open_slots(model)
     assert [(s.name, s.tower, s.layer, s.matrix) for s in slots] == [
         ("1.other", "", 0, "other"), ("3.other", "", 1, "other"), ("5.other", "", 2, "other")
@@ -320,7 +337,8 @@ def test_layers_that_compute_something_else_are_left_alone():
     assert list(model.state_dict()) == keys
 
 
-# Attention ----------------------------------------------------------------------------------------------------------
+# Attention
+# ----------------------------------------------------------------------------------------------------------
 
 
 class OwnAttention(nn.Module):
@@ -344,7 +362,11 @@ class OwnAttention(nn.Module):
         )
         scores = q @ k.mT / math.sqrt(q.shape[-1])
         if attn_mask is not None:
-            scores = scores.masked_fill(attn_mask, -math.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
+            scores = (
+                scores.masked_fill(attn_mask, -math.inf)
+                if attn_mask.dtype == torch.bool
+                else scores + attn_mask
+            )
         return self.out_proj((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
 
 
@@ -381,7 +403,9 @@ def test_the_attention_of_open_clip_4():
     before, keys = run(), list(model.state_dict())
     slots = open_slots(model)
     assert isinstance(model[0].attn, SplitAttention) and list(model.state_dict()) == keys
-    assert [(s.layer, s.matrix) for s in slots] == [(n, m) for n in (0, 1) for m in ("q", "k", "v", "o", "fc", "proj")]
+    assert [(s.layer, s.matrix) for s in slots] == [
+        (n, m) for n in (0, 1) for m in ("q", "k", "v", "o", "fc", "proj")
+    ]
     for found, expected in zip(run(), before, strict=True):
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     attach(slots)
@@ -414,7 +438,9 @@ def test_torch_attention(batch_first, bias, mask, cross):
     assert weights is None
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     if mask == "causal" and not cross:
-        hinted = SplitAttention(original)(query, key, key, attn_mask=given, is_causal=True, average_attn_weights=True)
+        hinted = SplitAttention(original)(
+            query, key, key, attn_mask=given, is_causal=True, average_attn_weights=True
+        )
         torch.testing.assert_close(hinted[0], expected, atol=1e-5, rtol=1e-5)
 
 
@@ -472,7 +498,8 @@ def test_dropout_of_the_original_is_kept():
         torch.testing.assert_close(run(split.eval()), run(original.eval()), atol=1e-5, rtol=1e-5)
 
 
-# Low-rank updates ---------------------------------------------------------------------------------------------------
+# Low-rank updates
+# ---------------------------------------------------------------------------------------------------
 
 
 def test_adapted_equals_merged_and_switches_off(model):
@@ -549,7 +576,9 @@ def test_dropout_of_the_low_rank_path_acts_in_cross_attention():
     x, other = torch.randn(1, 4, 8), torch.randn(1, 4, 8)
     assert not torch.equal(model["attn"](x, other, other)[0], model["attn"](x, other, other)[0])
     model.eval()
-    torch.testing.assert_close(model["attn"](x, other, other)[0], model["attn"](x, other, other)[0], atol=0, rtol=0)
+    torch.testing.assert_close(
+        model["attn"](x, other, other)[0], model["attn"](x, other, other)[0], atol=0, rtol=0
+    )
 
 
 def test_rank_beyond_the_dimensions():
@@ -564,7 +593,8 @@ def test_rank_beyond_the_dimensions():
         LowRankBlock(4, 4, 0)
 
 
-# Text head ----------------------------------------------------------------------------------------------------------
+# Text head
+# ----------------------------------------------------------------------------------------------------------
 
 
 def encoder(model: nn.Module) -> TextEncoder:
@@ -587,7 +617,9 @@ def test_trimmed_text_equals_full(kind, text):
     assert head._trim and lengths[2] == 3, "<start> hi <end>"  # the first two calls are the check
 
 
-@pytest.mark.parametrize("text", [{"pool_type": "first"}, {"pool_type": "last"}, {"no_causal_mask": True}], ids=str)
+@pytest.mark.parametrize(
+    "text", [{"pool_type": "first"}, {"pool_type": "last"}, {"no_causal_mask": True}], ids=str
+)
 @pytest.mark.parametrize("kind", ["CLIP", "CustomTextCLIP"])
 def test_no_trimming_where_it_would_not_be_exact(kind, text):
     model = built(kind, text=text)
@@ -623,8 +655,12 @@ def test_coca_is_encoded_in_full():
 def test_features_are_the_normalised_mean_of_normalised_prompts():
     model = tiny_clip()
     head = encoder(model)
-    rows = [F.normalize(model.encode_text(head.tokenizer(list(texts))), dim=-1).mean(0) for texts in SPACE.prompts]
-    torch.testing.assert_close(head.features(SPACE), F.normalize(torch.stack(rows), dim=-1), atol=1e-5, rtol=1e-5)
+    rows = [
+        F.normalize(model.encode_text(head.tokenizer(list(texts))), dim=-1).mean(0) for texts in SPACE.prompts
+    ]
+    torch.testing.assert_close(
+        head.features(SPACE), F.normalize(torch.stack(rows), dim=-1), atol=1e-5, rtol=1e-5
+    )
 
 
 class Counted:
@@ -645,7 +681,9 @@ class Counted:
     def check(self) -> None:
         """What the cache answers is what the tower computes."""
         with torch.no_grad():
-            torch.testing.assert_close(self.head.features(SPACE), self.head.encode_space(SPACE), atol=0, rtol=0)
+            torch.testing.assert_close(
+                self.head.features(SPACE), self.head.encode_space(SPACE), atol=0, rtol=0
+            )
 
 
 @pytest.mark.parametrize("kind", ["CLIP", "CustomTextCLIP"])
@@ -760,7 +798,8 @@ def test_cut_prompts(tokenizer):
     assert encoder(tiny_clip()).cut_prompts(SPACE) == []
 
 
-# Classifier ---------------------------------------------------------------------------------------------------------
+# Classifier
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -785,7 +824,9 @@ def test_a_logit_bias_is_added(tokenizer):
     plain = built("CLIP")
     images = batch(model)
     expected = ClipClassifier(plain, tokenizer, SPACE)(images) - 3.0
-    torch.testing.assert_close(ClipClassifier(model, tokenizer, SPACE)(images), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        ClipClassifier(model, tokenizer, SPACE)(images), expected, atol=1e-5, rtol=1e-5
+    )
 
 
 def test_images_of_several_label_spaces(classifier):

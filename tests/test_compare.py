@@ -1,4 +1,5 @@
-"""compare: sweeps without test images, one table whatever was interrupted, differences called only where they hold."""
+"""compare: sweeps without test images, one table whatever was interrupted, differences called only where they
+hold."""
 
 from __future__ import annotations
 
@@ -20,8 +21,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from cl_complora.cli import app, main
-from cl_complora.compare.output import as_json, latex, markdown
-from cl_complora.compare.plot import front
+from cl_complora.compare.files import as_json, latex, markdown
 from cl_complora.compare.statistics import difference, per_unit
 from cl_complora.compare.study import Comparison, Method, Request, choose, compare
 from cl_complora.compare.trials import grid, parse_sweep, sweep_of
@@ -31,6 +31,7 @@ from cl_complora.data.planning import plan
 from cl_complora.delta import TaskDelta
 from cl_complora.engine.state import save_delta
 from cl_complora.errors import UserError
+from cl_complora.report.comparison.pareto import front
 
 TIMES = ("train_seconds", "peak_memory_bytes")
 
@@ -39,7 +40,9 @@ TIMES = ("train_seconds", "peak_memory_bytes")
 def methods(tmp_path_factory):
     folder = tmp_path_factory.mktemp("methods")
     for name in ("quick", "slow"):
-        (folder / f"{name}.yaml").write_text(STRATEGY.format(name=name) + "sweep: {optimiser.lr: [1e-3, 5e-3]}\n")
+        (folder / f"{name}.yaml").write_text(
+            STRATEGY.format(name=name) + "sweep: {optimiser.lr: [1e-3, 5e-3]}\n"
+        )
     return str(folder / "quick.yaml"), str(folder / "slow.yaml"), "zeroshot"
 
 
@@ -75,11 +78,17 @@ def test_sweep_test_and_table(compared):
     assert quick.figures == slow.figures
     assert all(d.mean == 0 and d.verdict != "better" for d in quick.differences.values())
     assert set(zeroshot.differences) == {"transfer", "average", "last", "forgetting", "learned", "retention"}
-    assert quick.budget["steps"] == 8 and quick.budget["stored_bytes"] > 0 and quick.budget["peak_memory_bytes"] > 1e6
     assert (
-        quick.updates["norm"] == pytest.approx(quick.updates["matrix_norm"], rel=1e-4) and zeroshot.updates["norm"] == 0
+        quick.budget["steps"] == 8
+        and quick.budget["stored_bytes"] > 0
+        and quick.budget["peak_memory_bytes"] > 1e6
     )
-    # The run of the strategy as it stands is where `run` keeps it; others have folders that say what they are.
+    assert (
+        quick.updates["norm"] == pytest.approx(quick.updates["matrix_norm"], rel=1e-4)
+        and zeroshot.updates["norm"] == 0
+    )
+    # The run of the strategy as it stands is where `run` keeps it; others have folders that say what they
+    # are.
     folders = {
         p.relative_to(out / "tiny" / "quick").as_posix()
         for p in (out / "tiny" / "quick").glob("**/seed*")
@@ -98,7 +107,9 @@ def test_a_second_time_nothing_is_run_and_the_table_is_the_same(compared, reques
     assert as_json(again) == as_json(found)
 
 
-def test_killed_in_the_middle_and_started_again_ends_with_the_same_table(compared, tmp_path, tiny_scenario, methods):
+def test_killed_in_the_middle_and_started_again_ends_with_the_same_table(
+    compared, tmp_path, tiny_scenario, methods
+):
     command = [
         *(sys.executable, "-m", "cl_complora", "compare", str(tiny_scenario), "--strategies", ",".join(methods)),
         *("--seeds", "0,1", "--sweep-from", "strategy", "--validation-shots", "2", "--reference", "slow"),
@@ -127,7 +138,8 @@ def test_killed_in_the_middle_and_started_again_ends_with_the_same_table(compare
 
 
 def test_test_labels_change_no_chosen_setting(compared, tmp_path, class_folders, tiny_scenario, methods):
-    """Every test image under another class: the sweep's curves and the choice are the same to the last digit."""
+    """Every test image under another class: the sweep's curves and the choice are the same to the last
+    digit."""
     swapped = tmp_path / "swapped"
     shutil.copytree(class_folders, swapped)
     names = sorted(p.name for p in (swapped / "test").iterdir())
@@ -192,9 +204,13 @@ def test_the_floor_decides_before_the_score():
         (["--strategies", "lora", "--sweep", "lr=1e-3", "--validation-shots", "99"], "99 for validation"),
     ],
 )  # fmt: skip
-def test_what_cannot_work_is_refused_before_anything_is_run(words, told, tmp_path, tiny_scenario, monkeypatch, capsys):
+def test_what_cannot_work_is_refused_before_anything_is_run(
+    words, told, tmp_path, tiny_scenario, monkeypatch, capsys
+):
     out = tmp_path / "runs"
-    monkeypatch.setattr(sys, "argv", ["cl-complora", "compare", str(tiny_scenario), "--out", str(out), *words])
+    monkeypatch.setattr(
+        sys, "argv", ["cl-complora", "compare", str(tiny_scenario), "--out", str(out), *words]
+    )
     with pytest.raises(SystemExit) as exit_:
         main()
     assert exit_.value.code == 2 and told in capsys.readouterr().err
@@ -203,13 +219,18 @@ def test_what_cannot_work_is_refused_before_anything_is_run(words, told, tmp_pat
 
 def test_help_names_what_a_comparison_takes():
     shown = CliRunner().invoke(app, ["compare", "--help"], terminal_width=200).output
-    assert all(option in shown for option in ("--strategies", "--sweep-from", "--floor", "--jobs", "--reference"))
+    assert all(
+        option in shown for option in ("--strategies", "--sweep-from", "--floor", "--jobs", "--reference")
+    )
 
 
 def test_grids_are_all_combinations():
     assert grid({}) == [()]
     assert grid({"a": [1, 2], "b": [3]}) == [(("a", 1), ("b", 3)), (("a", 2), ("b", 3))]
-    assert parse_sweep(["lr=1e-4,3e-4", "adapter.rank=2,4"]) == {"optimiser.lr": [1e-4, 3e-4], "adapter.rank": [2, 4]}
+    assert parse_sweep(["lr=1e-4,3e-4", "adapter.rank=2,4"]) == {
+        "optimiser.lr": [1e-4, 3e-4],
+        "adapter.rank": [2, 4],
+    }
     assert sweep_of("finetune", (), {"optimiser.lr": [1e-3], "adapter.rank": [2]}) == {"optimiser.lr": [1e-3]}
     assert sweep_of("zeroshot", (), {"optimiser.lr": [1e-3]}) == {}
 
@@ -279,7 +300,9 @@ def test_updates_are_measured_as_their_formulas_say(tmp_path, tiny_scenario):
     assert first["earlier"] is None and first["cosine"] is None
     assert second["earlier"] == pytest.approx(1, rel=1e-4) and second["cosine"] == pytest.approx(1, rel=1e-4)
     assert third["principal"] == pytest.approx(0.8, rel=1e-3)
-    assert third["earlier"] == pytest.approx(0.6, rel=1e-3) and third["cosine"] == pytest.approx(0.6, rel=1e-3)
+    assert third["earlier"] == pytest.approx(0.6, rel=1e-3) and third["cosine"] == pytest.approx(
+        0.6, rel=1e-3
+    )
     assert measure_updates(tmp_path, scenario) == [first, second, third]  # from the file
 
 

@@ -9,6 +9,7 @@ import open_clip
 import pytest
 import torch
 from avalanche.training.plugins import SupervisedPlugin
+from cl_complora.run.stream.stream import run
 from conftest import LONG, TINY, deltas_of, tiny_clip
 from torch import nn
 
@@ -20,19 +21,24 @@ from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.scenario import Augmentation
 from cl_complora.config.training import Training
 from cl_complora.data.labels import LabelSpace
-from cl_complora.data.stream import Images, TaskData
+from cl_complora.data.tasks import Images, TaskData
+from cl_complora.engine.clip_strategy import ClipStrategy
+from cl_complora.engine.complora import CompLoRAPlugin
+from cl_complora.engine.constraints import Constraint
 from cl_complora.engine.experience import ClipExperience
-from cl_complora.engine.frozen import FrozenBeginning
-from cl_complora.engine.plugin import CompLoRAPlugin
-from cl_complora.engine.strategy import ClipStrategy
-from cl_complora.engine.subspaces import Constraint
+from cl_complora.engine.frozen_features import FrozenBeginning
 from cl_complora.errors import UserError
 from cl_complora.lowrank import LowRankBlock
-from cl_complora.run import run
-from cl_complora.rundir import RunDir
+from cl_complora.store.folder import RunDir
 
 # Adam makes as much of a gradient that is rounding as of any other; SGD does not.
-PLAIN = ["training.steps=3", "training.batch_size=4", "optimiser.name=sgd", "optimiser.lr=0.01", "optimiser.momentum=0"]
+PLAIN = [
+    "training.steps=3",
+    "training.batch_size=4",
+    "optimiser.name=sgd",
+    "optimiser.lr=0.01",
+    "optimiser.momentum=0",
+]
 AS_THEY_ARE = ["augment.crop=[1,1]", "augment.flip=false"]
 LAST = ["adapter.layers=[-1]"]
 
@@ -49,7 +55,9 @@ def assert_same(folder, other, digits: float = 2e-3) -> None:
         assert any(float(value.float().abs().max()) > 0 for value in tensors.values())
         for key, value in tensors.items():
             scale = float(value.float().abs().max()) or 1.0
-            torch.testing.assert_close(found[file][key].float(), value.float(), atol=digits * scale, rtol=1e-3)
+            torch.testing.assert_close(
+                found[file][key].float(), value.float(), atol=digits * scale, rtol=1e-3
+            )
 
 
 @pytest.mark.parametrize(
@@ -80,7 +88,9 @@ def test_a_compiled_tower_gives_the_same_gradient(tokenizer, tower):
     model = open_clip.model.CLIP(**(TINY | parts))
     open_slots(model)
     classifier = ClipClassifier(model, tokenizer)
-    images = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = torch.randint(
+        0, 256, (6, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     texts = tokenizer(["a photo of a red bird.", "a photo of blue.", "green"])
     gradients = []
     for how in (Computing(), Computing(compiled=True)):
@@ -88,18 +98,24 @@ def test_a_compiled_tower_gives_the_same_gradient(tokenizer, tower):
         classifier.zero_grad()
         features = classifier.image_features(images) if tower == "image" else classifier.text.encode(texts)
         (features * torch.arange(features.shape[1])).sum().backward()
-        gradients.append({name: p.grad.clone() for name, p in classifier.named_parameters() if p.grad is not None})
+        gradients.append(
+            {name: p.grad.clone() for name, p in classifier.named_parameters() if p.grad is not None}
+        )
     assert gradients[0].keys() == gradients[1].keys()
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1
     for name, wanted in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], wanted, atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize(("computing", "share"), [(Computing(chunk=4), 0.5), (Computing(checkpointing=True), 0.5)])
+@pytest.mark.parametrize(
+    ("computing", "share"), [(Computing(chunk=4), 0.5), (Computing(checkpointing=True), 0.5)]
+)
 def test_less_is_remembered_for_the_same_gradient(clip_model, tokenizer, computing, share):
     classifier = ClipClassifier(clip_model, tokenizer)
     space = LabelSpace.from_templates([f"class {i}" for i in range(12)], ["a photo of a {}."])
-    images = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = torch.randint(
+        0, 256, (16, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     kept, gradients = {}, {}
     for how in (Computing(), computing):
         classifier.compute_as(how)
@@ -127,7 +143,9 @@ def test_blocks_are_their_own_again_afterwards(clip_model):
         assert all("forward" in vars(block) for block in blocks)
         raise KeyError
     assert not any("forward" in vars(block) for block in blocks)
-    stages = nn.Sequential(nn.ModuleDict({"blocks": nn.Sequential()}), nn.ModuleDict({"blocks": nn.Sequential()}))
+    stages = nn.Sequential(
+        nn.ModuleDict({"blocks": nn.Sequential()}), nn.ModuleDict({"blocks": nn.Sequential()})
+    )
     assert blocks_of(stages) == ("", []) == blocks_of(nn.Linear(1, 1))
 
 
@@ -154,11 +172,14 @@ def test_what_cannot_be_compiled_is_told(tmp_path, tiny_scenario, monkeypatch):
 
     real = ClipClassifier.forward
     monkeypatch.setattr(ClipClassifier, "forward", refuse)
-    with pytest.raises(UserError, match="torch.compile does not work here .*no compiler found.*leave training.compile"):
+    with pytest.raises(
+        UserError, match="torch.compile does not work here .*no compiler found.*leave training.compile"
+    ):
         go(tiny_scenario, tmp_path, "lora")
 
 
-# -- the last block --------------------------------------------------------------------------------------------------
+# -- the last block
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -206,7 +227,10 @@ def test_one_token_of_a_row_is_that_of_all(wide, tokenizer, layer_scale):
     classifier = ClipClassifier(model, tokenizer)
     images = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     texts = tokenizer(["a", "a photo of two birds", "a photo"])
-    towers = ((images, plain.encode_image, classifier._encode), (texts, plain.encode_text, classifier.text.encode))
+    towers = (
+        (images, plain.encode_image, classifier._encode),
+        (texts, plain.encode_text, classifier.text.encode),
+    )
     for given, theirs, ours in towers:
         wide.clear()
         wanted, found = theirs(given), ours(given)
@@ -269,7 +293,8 @@ def test_a_resumed_run_takes_the_same_ways(tmp_path, tiny_scenario, wide, used, 
         assert all(torch.equal(value, deltas_of(again.folder)[file][key]) for key, value in tensors.items())
 
 
-# -- the frozen beginning --------------------------------------------------------------------------------------------
+# -- the frozen beginning
+# --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -299,7 +324,9 @@ def used(monkeypatch):
     ],
 )
 def test_the_frozen_beginning_is_remembered(tmp_path, tiny_scenario, used, strategy, settings, blocks):
-    whole = go(tiny_scenario, tmp_path / "whole", strategy, [*settings, "training.remember=false"], AS_THEY_ARE)
+    whole = go(
+        tiny_scenario, tmp_path / "whole", strategy, [*settings, "training.remember=false"], AS_THEY_ARE
+    )
     assert not used
     found = go(tiny_scenario, tmp_path / "found", strategy, settings, AS_THEY_ARE)
     assert used == [(blocks, 6)] * 2
@@ -316,7 +343,9 @@ def test_the_frozen_beginning_is_remembered(tmp_path, tiny_scenario, used, strat
         ("lora", [*LAST, "training.steps=1"], AS_THEY_ARE),
     ],
 )
-def test_nothing_is_remembered_where_that_saves_nothing(tmp_path, tiny_scenario, used, strategy, settings, scenario):
+def test_nothing_is_remembered_where_that_saves_nothing(
+    tmp_path, tiny_scenario, used, strategy, settings, scenario
+):
     go(tiny_scenario, tmp_path, strategy, settings, scenario)
     assert not used
 
@@ -329,7 +358,9 @@ class Mixing(SupervisedPlugin):
 
 
 def test_images_that_a_plugin_put_there_are_computed(clip_model, tokenizer, used):
-    pixels = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    pixels = torch.randint(
+        0, 256, (6, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(3)
+    )
     space = LabelSpace.from_templates(["one", "two"], ["a {}"])
     images = Images(pixels, torch.arange(6) % 2)
     task = TaskData("task", 0, space, space, images, images, images, Augmentation(crop=[1.0, 1.0]), None)
@@ -346,7 +377,9 @@ def test_images_that_a_plugin_put_there_are_computed(clip_model, tokenizer, used
             )
             strategy.train(ClipExperience([task], 0), eval_streams=[])
             tensors = adapter.deltas[0].tensors()
-            updates[len(plugins), remember] = torch.cat([tensors[name].flatten().float() for name in sorted(tensors)])
+            updates[len(plugins), remember] = torch.cat(
+                [tensors[name].flatten().float() for name in sorted(tensors)]
+            )
             assert strategy.beginning is None
     assert len(used) == 2
     for number in (0, 1):
@@ -355,10 +388,14 @@ def test_images_that_a_plugin_put_there_are_computed(clip_model, tokenizer, used
 
 
 def test_what_drops_at_random_is_computed_every_time(tmp_path, tiny_scenario, used, monkeypatch):
-    from cl_complora.engine import frozen
+    from cl_complora.engine import frozen_features as frozen
 
     monkeypatch.setattr(frozen, "draws", lambda module: isinstance(module, nn.LayerNorm))
     go(tiny_scenario, tmp_path, "tokens", [], AS_THEY_ARE)
     assert not used and frozen.draws(nn.LayerNorm(2))
     monkeypatch.undo()
-    assert frozen.draws(nn.Dropout(0.1)) and not frozen.draws(nn.Dropout(0.0)) and not frozen.draws(nn.Linear(1, 1))
+    assert (
+        frozen.draws(nn.Dropout(0.1))
+        and not frozen.draws(nn.Dropout(0.0))
+        and not frozen.draws(nn.Linear(1, 1))
+    )

@@ -1,4 +1,5 @@
-"""Scenario and strategy files: whatever is wrong is told in one line that says where, and nothing else happens."""
+"""Scenario and strategy files: whatever is wrong is told in one line that says where, and nothing else
+happens."""
 
 from __future__ import annotations
 
@@ -18,10 +19,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError, model_validator
 
-from cl_complora.catalog import shipped
 from cl_complora.cli import _check
 from cl_complora.config import Scenario, Strategy, apply_overrides, load_scenario, load_strategy
 from cl_complora.config.base import Section
+from cl_complora.config.catalog import shipped
 from cl_complora.config.faults import Fault, faults
 from cl_complora.config.loading import kind_of, split_overrides
 from cl_complora.config.reading import MAX_BYTES
@@ -109,7 +110,8 @@ def bombs() -> dict[str, str]:
 
 S, T = "scenario", "strategy"
 NONE = (
-    "  kind: lowrank\n  rank: 8\n  matrices: [q, k, v]\n  subspace:\n    select: complement\n    keep: {energy: 0.5}\n"
+    "  kind: lowrank\n  rank: 8\n  matrices: [q, k, v]\n  subspace:\n    select: complement\n    keep:"
+    " {energy: 0.5}\n"
 )
 
 # fmt: off
@@ -506,7 +508,9 @@ def test_the_files_that_the_broken_ones_derive_from_are_fine(folder):
         check(kind, write(folder, f"crlf-{kind}", text.replace("\n", "\r\n")))
 
 
-@pytest.mark.parametrize("text, value", [("1e-3", 1e-3), ("1E3", 1e3), ("2", 2.0), (".5", 0.5), ("+1.e-2", 0.01)])
+@pytest.mark.parametrize(
+    "text, value", [("1e-3", 1e-3), ("1E3", 1e3), ("2", 2.0), (".5", 0.5), ("+1.e-2", 0.01)]
+)
 def test_every_way_to_write_a_number_is_a_number(text, value, folder):
     path = write(folder, "number", STRATEGY.replace("lr: 1e-3", f"lr: {text}"))
     assert load_strategy(str(path)).value.optimiser.lr == value
@@ -524,7 +528,13 @@ def test_merged_sections_and_aliases(folder):
     path = write(folder, "merged", SCENARIO.replace("zero_shot:", extra))
     located = load_scenario(str(path), ["tasks.3.source.root=hollow"])
     tasks = located.value.tasks
-    assert [(task.name, task.shots) for task in tasks] == [("a", None), ("b", None), ("c", 3), ("d", 3), ("f", 1)]
+    assert [(task.name, task.shots) for task in tasks] == [
+        ("a", None),
+        ("b", None),
+        ("c", 3),
+        ("d", 3),
+        ("f", 1),
+    ]
     # An override changes the one place that it names, whatever shares an anchor with it.
     assert [task.source.root for task in tasks] == ["animals", "animals", "animals", "hollow", "animals"]
     assert located.fault(("tasks", 3, "shots"), "x") == f"{path}:18: tasks[3].shots: x"
@@ -658,7 +668,13 @@ def test_the_kind_of_a_file():
     assert kind_of(yaml.safe_load(STRATEGY)) == "strategy"
     assert kind_of({"adaptor": {}, "optimizer": {}}) == "strategy"
     assert kind_of({"taks": [], "protocoll": ""}) == "scenario"
-    assert kind_of({"name": "x"}) is kind_of({"tasks": [], "adapter": {}}) is kind_of([1]) is kind_of(None) is None
+    assert (
+        kind_of({"name": "x"})
+        is kind_of({"tasks": [], "adapter": {}})
+        is kind_of([1])
+        is kind_of(None)
+        is None
+    )
 
 
 @pytest.mark.parametrize("kind, name, told", [
@@ -759,7 +775,17 @@ def test_check_tells_all_files_faults_writes_nothing_and_imports_no_torch(folder
     assert modules == [] and seconds < 3
 
 
-CLI_CASES = {"key-top", "key-keep", "matrix", "sweep-value", "tab", "python-tag", "too-many-shots", "domain", "latin-1"}
+CLI_CASES = {
+    "key-top",
+    "key-keep",
+    "matrix",
+    "sweep-value",
+    "tab",
+    "python-tag",
+    "too-many-shots",
+    "domain",
+    "latin-1",
+}
 
 
 @pytest.mark.parametrize("arguments, told", [
@@ -775,7 +801,9 @@ def test_run_refuses_before_anything_heavy_or_written(arguments, told, folder):
     before = sorted(folder.rglob("*"))
     done, seconds, modules = cli(folder, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(told) and all(line.startswith("error: ") for line in done.stderr.splitlines())
+    assert done.stderr.startswith(told) and all(
+        line.startswith("error: ") for line in done.stderr.splitlines()
+    )
     assert sorted(folder.rglob("*")) == before
     assert modules == [] and seconds < 3
 
@@ -824,7 +852,18 @@ def words() -> st.SearchStrategy:
     known = set()
     for path in [path for _, path in SHIPPED]:
         known |= set(path.read_text(encoding="utf-8").replace(":", " ").replace(",", " ").split())
-    keys = [*Scenario.model_fields, *Strategy.model_fields, "kind", "source", "domain", "root", "lr", "rank", "<<", ""]
+    keys = [
+        *Scenario.model_fields,
+        *Strategy.model_fields,
+        "kind",
+        "source",
+        "domain",
+        "root",
+        "lr",
+        "rank",
+        "<<",
+        "",
+    ]
     return st.one_of(st.sampled_from(sorted(known)), st.sampled_from(keys), st.text(max_size=5))
 
 
@@ -846,7 +885,11 @@ def test_any_structure(scrap, text, data):
             inner = [part for part in (target.values() if isinstance(target, dict) else target) if part]
             inner = [part for part in inner if isinstance(part, dict | list)]
             target = data.draw(st.sampled_from(inner)) if inner else target
-        keys = st.one_of(st.sampled_from(sorted(target)), words()) if isinstance(target, dict) and target else words()
+        keys = (
+            st.one_of(st.sampled_from(sorted(target)), words())
+            if isinstance(target, dict) and target
+            else words()
+        )
         if isinstance(target, dict):
             target[data.draw(keys)] = data.draw(TREES)
         else:
@@ -855,7 +898,10 @@ def test_any_structure(scrap, text, data):
 
 
 @FUZZ
-@given(st.sampled_from([SCENARIO, STRATEGY, *[path.read_text(encoding="utf-8") for _, path in SHIPPED]]), st.data())
+@given(
+    st.sampled_from([SCENARIO, STRATEGY, *[path.read_text(encoding="utf-8") for _, path in SHIPPED]]),
+    st.data(),
+)
 def test_any_slip_of_the_hand(scrap, text, data):
     for _ in range(data.draw(st.integers(1, 4))):
         at, length = data.draw(st.integers(0, len(text))), data.draw(st.sampled_from([0, 0, 1, 1, 2, 5, 20]))

@@ -1,4 +1,5 @@
-"""Why did it forget: parts add up to the update, a planted culprit is named first, short cuts change nothing."""
+"""Why did it forget: parts add up to the update, a planted culprit is named first, short cuts change
+nothing."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import shutil
 
 import pytest
 import torch
+from cl_complora.run.stream.stream import run
 from conftest import tiny_clip
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
@@ -19,11 +21,10 @@ from cl_complora.data.labels import LabelSpace
 from cl_complora.engine.state import load_delta
 from cl_complora.errors import UserError
 from cl_complora.finished.explain import explain
-from cl_complora.finished.parts import coarse_parts, directions, finer_parts, pieces
 from cl_complora.finished.samples import Samples
 from cl_complora.finished.states import open_run
-from cl_complora.run import run
-from cl_complora.rundir import RunDir
+from cl_complora.finished.update_parts import coarse_parts, directions, finer_parts, pieces
+from cl_complora.store.folder import RunDir
 
 
 def go(tiny_scenario, out, strategy, settings=()):
@@ -74,7 +75,9 @@ def test_directions_are_the_singular_ones(runs):
 def test_what_is_not_computed_again_is_what_would_have_come_out(tokenizer):
     classifier = ClipClassifier(tiny_clip(), tokenizer).eval()
     space = LabelSpace.from_templates(["red", "green", "blue"], ["a photo of a {}."])
-    images = torch.randint(0, 256, (70, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = torch.randint(
+        0, 256, (70, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     sets = {"one": (images, torch.arange(70) % 3, space)}
     samples = Samples(classifier, sets)
     samples.measure(["one"])
@@ -107,19 +110,24 @@ def plant(run_folder, layer: str, seed: int) -> None:
     for key, value in tensors.items():
         if any(key.startswith((f"{name}[", f"{name}.")) for name in names) and value.ndim == 2:
             # Both factors of a low-rank update are noise, so that their product is large as well.
-            tensors[key] = torch.randn(value.shape, generator=generator) * (0.5 if key[-2:] in (".A", ".B") else 0.3)
+            tensors[key] = torch.randn(value.shape, generator=generator) * (
+                0.5 if key[-2:] in (".A", ".B") else 0.3
+            )
     save_file(tensors, path)
 
 
 @pytest.mark.parametrize("layer", ["vision 0", "vision 1", "text 1"])
 @pytest.mark.parametrize("strategy", ["lora", "finetune"])
 def test_a_planted_culprit_is_named_first(runs, tmp_path, strategy, layer):
-    """One layer's part of the second update is replaced by noise; by chance noise may do no harm to a dozen images."""
+    """One layer's part of the second update is replaced by noise; by chance noise may do no harm to a dozen
+    images."""
     for seed in range(6):
         planted = tmp_path / f"planted{seed}"
         shutil.copytree(runs[strategy], planted)
         plant(planted, layer, seed)
-        blamed = [pair for pair in explain(open_run(planted, after="0")) if (pair.new, pair.old) == ("cold", "warm")]
+        blamed = [
+            pair for pair in explain(open_run(planted, after="0")) if (pair.new, pair.old) == ("cold", "warm")
+        ]
         if blamed:
             break
     assert blamed[0].top("layer")[0].name == layer

@@ -1,4 +1,5 @@
-"""Faults that really happen: damaged files, a full disk, numbers that are none, too little memory, many tasks."""
+"""Faults that really happen: damaged files, a full disk, numbers that are none, too little memory, many
+tasks."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import time
 
 import pytest
 import torch
+from cl_complora.run.stream.stream import run
 from conftest import LONG, deltas_of, without_timings
 
 from cl_complora.clip.classifier import ClipClassifier
@@ -20,8 +22,7 @@ from cl_complora.engine.state import load_delta
 from cl_complora.errors import UserError
 from cl_complora.finished.states import open_run
 from cl_complora.progress import Quiet
-from cl_complora.run import run
-from cl_complora.rundir import RunDir
+from cl_complora.store.folder import RunDir
 
 
 class Said(Quiet):
@@ -49,7 +50,11 @@ def test_a_damaged_file_of_a_run_is_named_and_its_task_learned_again(tmp_path, t
     whole = go(tiny_scenario, tmp_path / "whole")
     parts = go(tiny_scenario, tmp_path / "parts")
     folder = RunDir(parts.folder)
-    states = [folder.state(1, "cold", 0)] if which == "last state" else sorted((folder.root / "state").glob("*.safe*"))
+    states = (
+        [folder.state(1, "cold", 0)]
+        if which == "last state"
+        else sorted((folder.root / "state").glob("*.safe*"))
+    )
     files = {
         "first delta": [folder.delta(0, "warm")],
         "last delta": [folder.delta(1, "cold")],
@@ -84,7 +89,9 @@ def test_a_digit_that_changed_in_a_record_is_found_and_its_task_learned_again(tm
     said = Said()
     again = go(tiny_scenario, tmp_path, progress=said)
     assert again.reused == 1 and without_timings(again.results) == without_timings(whole.results)
-    assert any(line.startswith(f"{record}: damaged") and "its checksum is another" in line for line in said.lines)
+    assert any(
+        line.startswith(f"{record}: damaged") and "its checksum is another" in line for line in said.lines
+    )
 
 
 @pytest.mark.parametrize("how", ["changed", "truncated", "gone"])
@@ -109,7 +116,9 @@ def test_results_are_those_of_the_records(tmp_path, tiny_scenario, how):
 def test_a_flipped_bit_in_a_delta_is_told_by_every_command(tmp_path, tiny_scenario):
     done = go(tiny_scenario, tmp_path)
     flip(RunDir(done.folder).delta(0, "warm"))
-    with pytest.raises(UserError, match=r"001-warm\.safetensors: damaged \(its content does not have the checksum"):
+    with pytest.raises(
+        UserError, match=r"001-warm\.safetensors: damaged \(its content does not have the checksum"
+    ):
         open_run(done.folder)
 
 
@@ -138,7 +147,16 @@ def test_a_write_that_fails_leaves_the_run_as_it_was(tmp_path, tiny_scenario, mo
 
 def test_a_full_disk(tmp_path, tiny_scenario, tiny_strategy):
     """A limit on the size of files stands in for it: the command says so, exits with 1 and loses nothing."""
-    words = [sys.executable, "-m", "cl_complora", "run", str(tiny_scenario), "-s", str(tiny_strategy), "--out"]
+    words = [
+        sys.executable,
+        "-m",
+        "cl_complora",
+        "run",
+        str(tiny_scenario),
+        "-s",
+        str(tiny_strategy),
+        "--out",
+    ]
 
     def limited() -> None:
         import signal
@@ -154,7 +172,12 @@ def test_a_full_disk(tmp_path, tiny_scenario, tiny_strategy):
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, tiny_scenario):
     with pytest.raises(UserError) as told:
-        go(tiny_scenario, tmp_path, "finetune", ["optimiser.lr=1e30", "optimiser.clip_norm=null", "training.steps=8"])
+        go(
+            tiny_scenario,
+            tmp_path,
+            "finetune",
+            ["optimiser.lr=1e30", "optimiser.clip_norm=null", "training.steps=8"],
+        )
     (message,) = told.value.messages
     assert (
         "task 'warm': training diverged: the loss is not a number at step" in message
@@ -162,7 +185,9 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, tiny_scenario):
     )
     assert "the untouched model" in message and "training.on_nan: skip" in message
     folder = RunDir.of(tmp_path, "tiny", "finetune", 0)
-    assert json.loads(folder.results.read_text())["status"] == "running" and not folder.delta(0, "warm").exists()
+    assert (
+        json.loads(folder.results.read_text())["status"] == "running" and not folder.delta(0, "warm").exists()
+    )
     assert not list(folder.root.glob("state/inside-*/*")), "a broken state was saved"
 
 
@@ -204,7 +229,9 @@ def test_too_little_memory_says_what_to_lower(tmp_path, tiny_scenario, monkeypat
 
     real = ClipClassifier.forward
     monkeypatch.setattr(ClipClassifier, "forward", refuse)
-    with pytest.raises(UserError, match=r"does not suffice for a batch of 4; training.chunk: 1 gives the same result"):
+    with pytest.raises(
+        UserError, match=r"does not suffice for a batch of 4; training.chunk: 1 gives the same result"
+    ):
         go(tiny_scenario, tmp_path, "lora")
 
 
@@ -243,7 +270,9 @@ def test_long_streams(tmp_path, tiny_scenario, class_folders):
     source = f"{{kind: folder, root: {class_folders}}}"
     second = ("green", "blue")
     entries = [f"{{name: t{i}, source: {source}, classes: [red, {second[i % 2]}]}}" for i in range(TASKS)]
-    strategy = load_strategy("complora-plain", ["training.steps=2", "training.batch_size=4", "adapter.rank=2"])
+    strategy = load_strategy(
+        "complora-plain", ["training.steps=2", "training.batch_size=4", "adapter.rank=2"]
+    )
     resident = []
 
     class Watch(Quiet):
@@ -251,7 +280,9 @@ def test_long_streams(tmp_path, tiny_scenario, class_folders):
             with open("/proc/self/statm") as file:
                 resident.append(int(file.read().split()[1]) * resource.getpagesize())
 
-    scenario = load_scenario(str(tiny_scenario), [f"tasks=[{', '.join(entries)}]", "zero_shot=[]", "test_limit=4"])
+    scenario = load_scenario(
+        str(tiny_scenario), [f"tasks=[{', '.join(entries)}]", "zero_shot=[]", "test_limit=4"]
+    )
     done = run(scenario, strategy, out=tmp_path, progress=Watch(), analysis=False)
     sizes = [detail["stored_bytes"] for detail in done.results["tasks_detail"]]
     assert max(sizes) - min(sizes) < 0.05 * max(sizes)

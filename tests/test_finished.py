@@ -1,4 +1,5 @@
-"""A finished run put to use: states, an open_clip checkpoint, predictions, new measurements; a first scenario."""
+"""A finished run put to use: states, an open_clip checkpoint, predictions, new measurements; a first
+scenario."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import sys
 
 import pytest
 import torch
+from cl_complora.run.stream.stream import run
 from conftest import COLOURS, cli, paint
 from PIL import Image
 from safetensors.torch import load_file
@@ -18,18 +20,17 @@ from cl_complora.clip.evaluate import accuracy
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.data.discover import describe
 from cl_complora.data.planning import plan
-from cl_complora.data.stream import load
+from cl_complora.data.tasks import load
 from cl_complora.errors import UserError
+from cl_complora.finished.evaluation import find_data, measure_data, measure_stream
 from cl_complora.finished.export import export
-from cl_complora.finished.measure import find_data, measure_data, measure_stream
-from cl_complora.finished.models import open_model
+from cl_complora.finished.model_files import open_model
 from cl_complora.finished.peft import adapter_of
 from cl_complora.finished.predict import label_space, pictures, predict
-from cl_complora.finished.scaling import Curve, curves_along
 from cl_complora.finished.states import find_state, open_run
+from cl_complora.finished.update_curve import Curve, curves_along
 from cl_complora.progress import Quiet
-from cl_complora.report.scaling_figure import scaling_figure
-from cl_complora.run import run
+from cl_complora.report.run.update_curve import scaling_figure
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,9 @@ def test_of_independent_tasks_every_state_is_one_task_alone(tmp_path, tiny_scena
         assert state.after == [name] and state.row == number
         recorded = {one.name: one.recorded for one in measure_stream(state, True) if one.recorded is not None}
         assert set(recorded) == {name, "colours"}
-        assert all(one.accuracy == recorded.get(one.name, one.accuracy) for one in measure_stream(state, True))
+        assert all(
+            one.accuracy == recorded.get(one.name, one.accuracy) for one in measure_stream(state, True)
+        )
     with pytest.raises(UserError, match="no task 'warm' among those merged: cold"):
         open_run(out.folder, scale={"warm": 0.0})
 
@@ -98,7 +101,12 @@ assert not any(m.startswith("cl_complora") for m in sys.modules)
 def test_the_exported_file_gives_the_same_answers_in_plain_open_clip(finished, tmp_path, class_folders):
     state = open_run(finished.folder)
     files = export(state, tmp_path / "mine.safetensors")
-    assert [f.name for f in files] == ["mine.safetensors", "mine.json", "mine.md", "mine.open_clip_config.json"]
+    assert [f.name for f in files] == [
+        "mine.safetensors",
+        "mine.json",
+        "mine.md",
+        "mine.open_clip_config.json",
+    ]
     images = sorted((class_folders / "test").glob("*/*.png"))
     space = label_space(state, task="cold")
     texts = [prompts[0] for prompts in space.prompts]
@@ -137,7 +145,15 @@ def test_the_embedded_model_is_exported_with_its_tokenizer(tmp_path):
         Image.fromarray(task.test.pixels[index].permute(1, 2, 0).numpy()).save(path)
         images.append(str(path))
     texts = [prompts[0] for prompts in task.space.prompts]
-    command = [sys.executable, "-c", SCRIPT, "small", str(tmp_path / "out"), json.dumps(images), json.dumps(texts)]
+    command = [
+        sys.executable,
+        "-c",
+        SCRIPT,
+        "small",
+        str(tmp_path / "out"),
+        json.dumps(images),
+        json.dumps(texts),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     right = (torch.tensor(json.loads(done.stdout)) == task.test.labels[:16]).double().mean()
@@ -165,26 +181,41 @@ def test_half_precision_halves_the_file(finished, tmp_path):
         (["eval", "{run}", "--without", "hot"], "no task 'hot'"),
         (["eval", "{run}", "--scale", "warm"], "must have the form TASK=FACTOR"),
         (["eval", "{run}", "--curve", "hot"], "no task 'hot' among those merged: warm, cold"),
-        (["eval", "{run}", "--curve", "warm", "--without", "warm"], "'warm' is to be scaled by 0 and to have a curve"),
+        (
+            ["eval", "{run}", "--curve", "warm", "--without", "warm"],
+            "'warm' is to be scaled by 0 and to have a curve",
+        ),
         (["eval", "{run}", "--curve", "each", "--after", "0"], "--curve: this state holds no task's update"),
-        (["eval", "{run}", "--curve", "warm", "--factors", "0,much"], "--factors 0,much: must have the form 0,0.5,1"),
+        (
+            ["eval", "{run}", "--curve", "warm", "--factors", "0,much"],
+            "--factors 0,much: must have the form 0,0.5,1",
+        ),
         (["eval", "{run}", "--curve", "warm", "--factors", "nan"], "--factors nan: must"),
         (["eval", "{run}", "--curve", "warm", "--plot", "curve.txt"], "must end in .svg, .png, .pdf"),
         (["eval", "{run}", "--curve", "warm", "--plot", "gone/curve.svg"], "in a folder that exists"),
         (["eval", "{run}", "--curve", "warm", "--data", "digits"], "--data: is not for --curve"),
         (["eval", "{run}", "--factors", "0,1"], "--factors: is for --curve"),
         (["eval", "embedded", "--curve", "warm"], "--curve: is for a run"),
-        (["eval", "{run}", "--data", "nowhere"], "there is no such folder, and nothing of that name; scenarios: "),
+        (
+            ["eval", "{run}", "--data", "nowhere"],
+            "there is no such folder, and nothing of that name; scenarios: ",
+        ),
         (["eval", "{run}", "--data", "eurosat"], "expected below"),
         (["eval", "{run}", "--data", "digit"], "did you mean digits?"),
         (["eval", "{run}", "--data", "no.yaml"], "there is no such file"),
         (["eval", "{run}", "--data", "digits", "--prompt", "photo"], "must hold {{}} once"),
         (["eval", "{run}", "--prompt", "a {{}}"], "is for --data"),
         (["eval", "{run}", "--pretrained", "openai"], "--pretrained: is for a model"),
-        (["eval", "nowhere", "--data", "digits"], "neither a run's folder nor a model; a model is embedded, "),
+        (
+            ["eval", "nowhere", "--data", "digits"],
+            "neither a run's folder nor a model; a model is embedded, ",
+        ),
         (["eval", "ViT-B-33", "--data", "digits"], "did you mean ViT-B-32?"),
         (["eval", "nowhere.safetensors", "--data", "digits"], "there is no such file"),
-        (["eval", "{weights}", "--data", "digits"], "open_clip_config.json, which 'cl-complora export' writes"),
+        (
+            ["eval", "{weights}", "--data", "digits"],
+            "open_clip_config.json, which 'cl-complora export' writes",
+        ),
         (["eval", "{weights}", "--data", "digits", "--pretrained", "openai"], "brings its own"),
         (["eval", "embedded"], "no stream of its own; give --data"),
         (["eval", "embedded", "--data", "digits", "--after", "1"], "--after: is for a run"),
@@ -201,10 +232,16 @@ def test_half_precision_halves_the_file(finished, tmp_path):
         (["init", "{run}"], "holds no class folders"),
     ],
 )
-def test_bad_input_is_told_in_one_line(words, told, finished, class_folders, tiny_files, tmp_path, monkeypatch, capsys):
+def test_bad_input_is_told_in_one_line(
+    words, told, finished, class_folders, tiny_files, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CL_COMPLORA_DATA", str(tmp_path))
-    places = {"run": finished.folder, "png": class_folders / "test" / "red" / "0.png", "weights": tiny_files[1]}
+    places = {
+        "run": finished.folder,
+        "png": class_folders / "test" / "red" / "0.png",
+        "weights": tiny_files[1],
+    }
     code, out, err = cli(monkeypatch, capsys, *(word.format(**places) for word in words))
     assert code == 2 and told.format(**places) in err and err.count("\n") == 1, err
     assert not out and not list(tmp_path.iterdir())
@@ -214,14 +251,26 @@ def test_predictions_of_all_kinds_of_files(finished, tmp_path, monkeypatch, caps
     folder = tmp_path / "some pictures"
     folder.mkdir()
     source = Image.open(class_folders / "test" / "red" / "0.png")
-    for mode, name in (("L", "grey.PNG"), ("CMYK", "print.JPG"), ("P", "Palette ü.gif"), ("RGBA", "see-through.png")):
+    for mode, name in (
+        ("L", "grey.PNG"),
+        ("CMYK", "print.JPG"),
+        ("P", "Palette ü.gif"),
+        ("RGBA", "see-through.png"),
+    ):
         source.convert(mode).save(folder / name)
     (folder / "cut off.jpg").write_bytes(b"\xff\xd8\xff")
     code, out, err = cli(monkeypatch, capsys, "predict", finished.folder, folder, "--top", "2")
     assert code == 1 and "cut off.jpg: cannot be read as an image" in err
     assert len(out.splitlines()) == 4 and all(line.count("%") == 2 for line in out.splitlines())
     code, out, err = cli(
-        monkeypatch, capsys, "predict", finished.folder, folder / "grey.PNG", "--classes", "sky, sea", "--json"
+        monkeypatch,
+        capsys,
+        "predict",
+        finished.folder,
+        folder / "grey.PNG",
+        "--classes",
+        "sky, sea",
+        "--json",
     )
     (row,) = json.loads(out)
     assert code == 0 and {c["class"] for c in row["classes"]} == {"sky", "sea"}
@@ -322,7 +371,9 @@ def test_a_model_of_no_run_is_measured_on_a_whole_scenario(
     assert {one.prompts for one in (*asked.tasks, *asked.zero_shot)} == {("so {}",)}
 
 
-def test_an_export_keeps_its_normalisation_and_its_way_to_resize(tiny_files, tmp_path, tiny_scenario, tiny_strategy):
+def test_an_export_keeps_its_normalisation_and_its_way_to_resize(
+    tiny_files, tmp_path, tiny_scenario, tiny_strategy
+):
     settings = ["model.mean=[0,0.1,0.2]", "model.std=[1,1,1]", "model.image_size=40"]
     quick = load_strategy(str(tiny_strategy), ["training.steps=1"])
     out = run(load_scenario(str(tiny_scenario), settings), quick, out=tmp_path / "runs")
@@ -334,7 +385,8 @@ def test_an_export_keeps_its_normalisation_and_its_way_to_resize(tiny_files, tmp
 
 
 def test_data_are_found_by_name(tmp_path, monkeypatch, class_folders):
-    """A world domain and a registered data set come with prompts; a folder of such a name is not taken for either."""
+    """A world domain and a registered data set come with prompts; a folder of such a name is not taken for
+    either."""
     (digits,) = find_data("digits", default=["so {}"]).plans.zero_shot
     assert digits.name == "digits" and len(digits.test) == 400 and digits.prompts != ("so {}",)
     for number, name in enumerate(["AnnualCrop", "Forest", "HerbaceousVegetation", "Highway", "Industrial", "Pasture",
@@ -374,7 +426,9 @@ def test_the_adapter_multiplied_out_is_what_the_tasks_added(finished, tmp_path):
     modules, seen = dict(before.named_modules()), set()
     for path in [path for path in modules if re.fullmatch(config["target_modules"], path)]:
         a, b = (tensors.pop(f"base_model.model.{path}.lora_{half}.weight") for half in "AB")
-        rank = next((r for k, r in config["rank_pattern"].items() if re.match(rf"(.*\.)?({k})$", path)), config["r"])
+        rank = next(
+            (r for k, r in config["rank_pattern"].items() if re.match(rf"(.*\.)?({k})$", path)), config["r"]
+        )
         assert len(a) == b.shape[1] == rank and config["lora_alpha"] == config["r"]
         assert config["alpha_pattern"] == config["rank_pattern"] and not config["use_rslora"]
         fused = isinstance(modules[path], nn.MultiheadAttention)
@@ -387,9 +441,12 @@ def test_the_adapter_multiplied_out_is_what_the_tasks_added(finished, tmp_path):
             width = a.shape[1]
             assert not b[width : 2 * width].any()  # k
             assert not any(
-                tensors.pop(f"base_model.model.{path}.base_layer.out_proj.lora_{h}.weight").any() for h in "AB"
+                tensors.pop(f"base_model.model.{path}.base_layer.out_proj.lora_{h}.weight").any()
+                for h in "AB"
             )
-    still = {name for name, value in before.named_parameters() if torch.equal(value, after.get_parameter(name))}
+    still = {
+        name for name, value in before.named_parameters() if torch.equal(value, after.get_parameter(name))
+    }
     assert not tensors and seen == {name for name, _ in before.named_parameters()} - still
 
 
@@ -409,7 +466,10 @@ def test_peft_gives_the_merged_logits(settings, tiny_scenario, tiny_strategy, tm
     state, base = open_run(folder), open_run(folder, "0").loaded.model
     adapter_of(state).write(tmp_path / "adapter")
     generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn(4, 3, 32, 32, generator=generator), state.loaded.tokenizer(["so red", "blue", "a photo"])
+    inputs = (
+        torch.randn(4, 3, 32, 32, generator=generator),
+        state.loaded.tokenizer(["so red", "blue", "a photo"]),
+    )
 
     def logits(model: nn.Module) -> torch.Tensor:
         with torch.no_grad():
@@ -418,7 +478,9 @@ def test_peft_gives_the_merged_logits(settings, tiny_scenario, tiny_strategy, tm
 
     merged, untouched = logits(state.loaded.model), logits(base)
     adapted = peft.PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
-    assert torch.allclose(logits(adapted), merged, atol=1e-4) and not torch.allclose(merged, untouched, atol=1e-3)
+    assert torch.allclose(logits(adapted), merged, atol=1e-4) and not torch.allclose(
+        merged, untouched, atol=1e-3
+    )
     with adapted.disable_adapter():
         assert torch.allclose(logits(adapted), untouched, atol=1e-4)
     assert torch.allclose(logits(adapted.merge_and_unload()), merged, atol=1e-4)
@@ -431,7 +493,9 @@ def test_peft_gives_the_merged_logits(settings, tiny_scenario, tiny_strategy, tm
         (("adapter.whole=[biases]",), " and 13 more is no low-rank one"),
     ],
 )
-def test_what_peft_cannot_hold_is_refused(settings, told, tiny_scenario, tiny_strategy, tmp_path, monkeypatch, capsys):
+def test_what_peft_cannot_hold_is_refused(
+    settings, told, tiny_scenario, tiny_strategy, tmp_path, monkeypatch, capsys
+):
     folder = trained(tiny_scenario, tiny_strategy, tmp_path / "runs", *settings)
     code, out, err = cli(monkeypatch, capsys, "export", folder, "--peft", "-o", tmp_path / "x.safetensors")
     assert code == 2 and told in err and err.count("\n") == 1 and not out, err
@@ -439,12 +503,17 @@ def test_what_peft_cannot_hold_is_refused(settings, told, tiny_scenario, tiny_st
 
 
 def test_what_peft_would_wrap_to_no_effect_is_refused(finished):
-    """A layer whose weight the model reads without calling it, as BEiT does with qkv, and an attention of its own."""
+    """A layer whose weight the model reads without calling it, as BEiT does with qkv, and an attention of its
+    own."""
     state = open_run(finished.folder)
     block = state.loaded.model.visual.transformer.resblocks[0]
     layers = dict(block.mlp.named_children())
-    block.mlp.forward = lambda x: layers["c_proj"](layers["gelu"](nn.functional.linear(x, layers["c_fc"].weight)))
-    with pytest.raises(UserError, match=r"would leave visual.transformer.resblocks.0.mlp.c_fc unchanged: it wraps"):
+    block.mlp.forward = lambda x: layers["c_proj"](
+        layers["gelu"](nn.functional.linear(x, layers["c_fc"].weight))
+    )
+    with pytest.raises(
+        UserError, match=r"would leave visual.transformer.resblocks.0.mlp.c_fc unchanged: it wraps"
+    ):
         adapter_of(state)
 
     state = open_run(finished.folder)
@@ -466,7 +535,9 @@ def test_pictures_that_were_exchanged_are_noticed(tmp_path, tiny_strategy, tiny_
         f"name: s\nmodel: {{name: tiny_clip, config: {config}, pretrained: {weights}}}\nshots: 2\n"
         "tasks:\n  - name: one\n    source: {kind: folder, root: set}\n"
     )
-    out = run(load_scenario(str(tmp_path / "s.yaml")), load_strategy(str(tiny_strategy)), out=tmp_path / "runs")
+    out = run(
+        load_scenario(str(tmp_path / "s.yaml")), load_strategy(str(tiny_strategy)), out=tmp_path / "runs"
+    )
     assert measure_stream(open_run(out.folder), True)[0].images == 6
     paint(tmp_path / "set" / "test" / "red" / "9.png", (1, 2, 3), 9)
     with pytest.raises(UserError, match="'one' has other pictures now"):
@@ -474,14 +545,19 @@ def test_pictures_that_were_exchanged_are_noticed(tmp_path, tiny_strategy, tiny_
 
 
 def test_init_writes_a_scenario_that_runs(tmp_path, monkeypatch, capsys):
-    """Folders with spaces, unicode and upper-case suffixes, divided or not, one of them a folder of folders."""
+    """Folders with spaces, unicode and upper-case suffixes, divided or not, one of them a folder of
+    folders."""
     monkeypatch.chdir(tmp_path)
     for number in range(4):
         for name in ("Große Katze", "dog"):
             paint(tmp_path / "my pets" / name / f"{number}.PNG", (50 * number, 90, 20), number)
         for name in ("1", "2"):
             for split in ("train", "test"):
-                paint(tmp_path / "sets" / "yes" / split / name / f"{number}.jpeg", (200, 40 * number, 20), number)
+                paint(
+                    tmp_path / "sets" / "yes" / split / name / f"{number}.jpeg",
+                    (200, 40 * number, 20),
+                    number,
+                )
             paint(tmp_path / "sets" / "other" / name / f"{number}.png", (20, 20, 50 * number), number)
     code, out, _ = cli(monkeypatch, capsys, "init", "my pets", "sets", "-o", "mine.yaml")
     assert code == 0 and "my pets: 2 classes, 4 training and 4 test images" in out

@@ -1,4 +1,5 @@
-"""Hostile input of every kind: YAML, pictures, manifests, archives, class names. One line each, no more, nothing else.
+"""Hostile input of every kind: YAML, pictures, manifests, archives, class names. One line each, no more,
+nothing else.
 
 ``CL_COMPLORA_FAULTS=long`` tries many more (``make test-faults``).
 """
@@ -36,15 +37,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image
 
-from cl_complora.catalog import shipped
 from cl_complora.config import load_scenario, load_strategy
-from cl_complora.config.source import CoopSource, FolderSource, ManifestSource, ShardsSource
+from cl_complora.config.catalog import shipped
+from cl_complora.config.sources import CoopSource, FolderSource, ManifestSource, ShardsSource
 from cl_complora.data.discover import describe
 from cl_complora.data.labels import LabelSpace
+from cl_complora.data.pictures import open_source
 from cl_complora.data.pixels import FORMATS, MAX_PIXELS, MAX_SCANS, Pixels
 from cl_complora.data.planning import plan
 from cl_complora.data.registry import check as check_registered
-from cl_complora.data.sources import open_source
 from cl_complora.data.tar import Damaged, members
 from cl_complora.errors import UserError
 from cl_complora.files import open_file, read_text
@@ -71,10 +72,15 @@ def told(action, *arguments) -> tuple[str, ...]:
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int]]:
-    return {str(p): (p.lstat().st_size, p.lstat().st_mtime_ns) for p in sorted(folder.rglob("*")) if not p.is_dir()}
+    return {
+        str(p): (p.lstat().st_size, p.lstat().st_mtime_ns)
+        for p in sorted(folder.rglob("*"))
+        if not p.is_dir()
+    }
 
 
-# A process of its own, with less memory ------------------------------------------------------------------------------
+# A process of its own, with less memory
+# ------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -128,17 +134,28 @@ def measured(name: str, action) -> dict:
     return {"name": name, "lines": lines, "s": time.process_time() - began, "bytes": memory("VmHWM") - before}
 
 
-# YAML ----------------------------------------------------------------------------------------------------------------
+# YAML
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def yaml_bombs() -> Iterator[tuple[str, bytes]]:
     """Small files that would become large, and large ones."""
     names = "abcdefghij"
     pairs = list(zip(names, names[1:], strict=False))
-    lists = ["a: &a [x,x,x,x,x,x,x,x,x]", *(f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]" for old, new in pairs)]
-    sections = ["a: &a {x: 1}", *(f"{n}: &{n} {{{','.join(f'{k}: *{o}' for k in 'klmnopqrs')}}}" for o, n in pairs)]
+    lists = [
+        "a: &a [x,x,x,x,x,x,x,x,x]",
+        *(f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]" for old, new in pairs),
+    ]
+    sections = [
+        "a: &a {x: 1}",
+        *(f"{n}: &{n} {{{','.join(f'{k}: *{o}' for k in 'klmnopqrs')}}}" for o, n in pairs),
+    ]
     merges = ["a: &a {x: 1}", *(f"{new}: &{new} {{<<: [{','.join([f'*{old}'] * 9)}]}}" for old, new in pairs)]
-    yield from {"lists": "\n".join(lists), "sections": "\n".join(sections), "merges": "\n".join(merges)}.items()
+    yield from {
+        "lists": "\n".join(lists),
+        "sections": "\n".join(sections),
+        "merges": "\n".join(merges),
+    }.items()
     yield "long-alias", "a: &a '" + "x" * 60_000 + "'\ndescription: [" + "*a," * 9000 + "]"
     yield "wide-alias", "a: &a [" + "x," * 9000 + "]\nb: [" + "*a," * 9000 + "]"
     yield "alias-of-itself", "a: &a {b: *a}\nname: x\n"
@@ -217,7 +234,9 @@ HOSTILE_VALUES = st.one_of(
     st.integers(),
     st.floats(),
 )
-HOSTILE_KEYS = st.one_of(st.sampled_from(HOSTILE_TEXTS), st.sampled_from(["kind", "name", "source", "__class__", "<<"]))
+HOSTILE_KEYS = st.one_of(
+    st.sampled_from(HOSTILE_TEXTS), st.sampled_from(["kind", "name", "source", "__class__", "<<"])
+)
 SHIPPED = [(kind, path) for kind in ("scenario", "strategy") for path in shipped(kind).values()]
 
 
@@ -263,7 +282,9 @@ def test_shipped_files_with_hostile_values(scrap, shipped_file, data):
     content = yaml.safe_load(shipped_file[1].read_text(encoding="utf-8"))
     for _ in range(data.draw(st.integers(1, 3))):
         change(data.draw, content)
-    scrap.write_bytes(yaml.safe_dump(content, allow_unicode=data.draw(st.booleans())).encode("utf-8", "surrogatepass"))
+    scrap.write_bytes(
+        yaml.safe_dump(content, allow_unicode=data.draw(st.booleans())).encode("utf-8", "surrogatepass")
+    )
     for load in (load_scenario, load_strategy):
         is_fine_or_told(load, scrap)
 
@@ -312,7 +333,9 @@ def every_source(tmp_path_factory) -> Path:
     (root / "list.csv").write_text("path,label,split\n" + "".join(f"{p},{c},{s}\n" for p, _, c, s in rows))
     parts = {part: [[p, label, c] for p, label, c, s in rows if s == part] for part in ("train", "test")}
     (root / "coop.json").write_text(json.dumps(parts))
-    (root / "shots.jsonl").write_text("".join(json.dumps({"path": p}) + "\n" for p, _, _, s in rows if s == "train"))
+    (root / "shots.jsonl").write_text(
+        "".join(json.dumps({"path": p}) + "\n" for p, _, _, s in rows if s == "train")
+    )
     for part in ("train", "test"):
         with tarfile.open(root / f"{part}-0.tar", "w") as archive:
             for path, _, name, split in rows:
@@ -351,7 +374,8 @@ def test_what_a_scenario_opens(every_source, data):
     assert tree(every_source) == before and time.process_time() - began < 5
 
 
-# Pictures ------------------------------------------------------------------------------------------------------------
+# Pictures
+# ------------------------------------------------------------------------------------------------------------
 
 
 @cache
@@ -398,8 +422,12 @@ def seeds() -> dict[str, bytes]:
     return found
 
 
-EXTREMES = [struct.pack(kind, value) for kind in "<H >H <I >I".split() for value in (0, 1, 0x7FFF, 0x8000, 0xFFFF)]
-EXTREMES += [struct.pack(kind, value) for kind in "<I >I".split() for value in (0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)]
+EXTREMES = [
+    struct.pack(kind, value) for kind in "<H >H <I >I".split() for value in (0, 1, 0x7FFF, 0x8000, 0xFFFF)
+]
+EXTREMES += [
+    struct.pack(kind, value) for kind in "<I >I".split() for value in (0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+]
 
 
 def mutated(rng: random.Random, content: bytes) -> bytes:
@@ -445,14 +473,19 @@ def zeros(count: int) -> bytes:
     """So many zero bytes, compressed a thousandfold."""
     packed = zlib.compressobj(9)
     whole = bytes(2**20)
-    return b"".join(packed.compress(whole[: min(2**20, count - at)]) for at in range(0, count, 2**20)) + packed.flush()
+    return (
+        b"".join(packed.compress(whole[: min(2**20, count - at)]) for at in range(0, count, 2**20))
+        + packed.flush()
+    )
 
 
 def tiff(**tags: int) -> bytes:
     """A grey TIFF of 64 × 64 pixels whose tags (``t256``: width …) are replaced; None leaves one out."""
     known = {256: 64, 257: 64, 258: 8, 259: 1, 262: 1, 273: 400, 277: 1, 278: 64, 279: 4096}
     known |= {int(name[1:]): value for name, value in tags.items()}
-    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(known.items()) if value is not None]
+    entries = [
+        struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(known.items()) if value is not None
+    ]
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + bytes(5000)
 
 
@@ -625,7 +658,8 @@ def test_what_is_no_picture_starts_no_program(content, monkeypatch, tmp_path):
     assert "EPS" not in FORMATS
 
 
-# What is no file -----------------------------------------------------------------------------------------------------
+# What is no file
+# -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -666,7 +700,16 @@ def test_class_folders_hold_files_only(odd_files, tmp_path):
     assert [path.name for path in pictures([odd_files / "cat"])] == ["0.png", "1.png", "2.png", "3.png"]
 
 
-ODD = ("pipe.jpg", "folder.jpg", "loop.jpg", "one.jpg", "nowhere.jpg", "endless.jpg", "socket.jpg", "device.jpg")
+ODD = (
+    "pipe.jpg",
+    "folder.jpg",
+    "loop.jpg",
+    "one.jpg",
+    "nowhere.jpg",
+    "endless.jpg",
+    "socket.jpg",
+    "device.jpg",
+)
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -731,7 +774,8 @@ def as_nobody() -> Iterator[None]:
 
 
 def test_what_may_not_be_read_is_told():
-    # Not tmp_path nor TMPDIR: only their owner may enter those, and nobody has to reach the files that he may not read.
+    # Not tmp_path nor TMPDIR: only their owner may enter those, and nobody has to reach the files that he may
+    # not read.
     with tempfile.TemporaryDirectory(dir="/tmp" if os.geteuid() == 0 else None) as name:
         root = Path(name)
         root.chmod(0o755)
@@ -739,19 +783,26 @@ def test_what_may_not_be_read_is_told():
             (root / "data" / label).mkdir(parents=True)
             for number in range(4):
                 Image.new("RGB", (8, 8)).save(root / "data" / label / f"{number}.png")
-        (root / "s.yaml").write_text("name: s\nshots: 1\ntasks: [{name: a, source: {kind: folder, root: data}}]\n")
+        (root / "s.yaml").write_text(
+            "name: s\nshots: 1\ntasks: [{name: a, source: {kind: folder, root: data}}]\n"
+        )
         (root / "data" / "cat").chmod(0o700 if os.geteuid() == 0 else 0)
         (root / "data" / "dog" / "0.png").chmod(0o600 if os.geteuid() == 0 else 0)
         with as_nobody():
             (line,) = told(lambda: plan(load_scenario(str(root / "s.yaml")), 0))
             (picture,) = told(PIXELS.read, root / "data" / "dog" / "0.png")
         (root / "data" / "cat").chmod(0o755)
-        assert line.startswith(f"{root}/s.yaml:3: tasks[0].source: {root}/data/cat: cannot be read: Permission denied")
+        assert line.startswith(
+            f"{root}/s.yaml:3: tasks[0].source: {root}/data/cat: cannot be read: Permission denied"
+        )
         assert picture.endswith("cannot be read as an image: Permission denied")
 
 
 def test_names_that_are_not_utf8_are_told(tmp_path):
-    for folder, file, what in ((b"caf\xe9", b"0.png", "class name 'caf"), (b"cafe", b"\xff.png", "name is not UTF-8")):
+    for folder, file, what in (
+        (b"caf\xe9", b"0.png", "class name 'caf"),
+        (b"cafe", b"\xff.png", "name is not UTF-8"),
+    ):
         root = tmp_path / f"{file[0]}"
         inside = os.path.join(os.fsencode(root), folder)
         os.makedirs(inside)
@@ -766,7 +817,8 @@ def test_names_that_are_not_utf8_are_told(tmp_path):
     assert "not UTF-8" in told(pictures, [Path(os.fsdecode(inside)) / os.fsdecode(b"\xff.png")])[0]
 
 
-# Lists of pictures ---------------------------------------------------------------------------------------------------
+# Lists of pictures
+# ---------------------------------------------------------------------------------------------------
 
 
 def line_of(**values: object) -> bytes:
@@ -836,14 +888,25 @@ def test_every_fault_of_a_manifest_is_told_up_to_twenty(tmp_path):
 
 def test_what_a_manifest_may_hold(tmp_path):
     """Lines end where lines end: not at every character that Python's splitlines takes for an end."""
-    names = ["a b.png", "ü/日本.png", "x\u0085y.png", "c,d.png", 'quo"te.png', "{}.png", "<b>.png", "back.png"]
+    names = [
+        "a b.png",
+        "ü/日本.png",
+        "x\u0085y.png",
+        "c,d.png",
+        'quo"te.png',
+        "{}.png",
+        "<b>.png",
+        "back.png",
+    ]
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(seeds()["png"])
     content = io.StringIO(newline="")
     csv.writer(content).writerows([("path", "label"), *((name, "{} <i>") for name in names)])
     (tmp_path / "m.csv").write_text(content.getvalue(), encoding="utf-8-sig")
-    (tmp_path / "m.jsonl").write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(line_of(path=n, label=7).strip() for n in names))
+    (tmp_path / "m.jsonl").write_bytes(
+        b"\xef\xbb\xbf" + b"\r\n".join(line_of(path=n, label=7).strip() for n in names)
+    )
     for file, label in (("m.csv", "{} <i>"), ("m.jsonl", "7")):
         source = open_source(ManifestSource(kind="manifest", file=file), tmp_path)
         assert source.class_names == [label] and [item.key for item in source.items("train")] == names
@@ -860,7 +923,12 @@ def test_links_may_not_lead_out_of_the_root(tmp_path):
     (root / "in.png").symlink_to(root / "real" / "a.png")
     (root / "within").symlink_to("real")
     (tmp_path / "other-name").symlink_to(root)
-    for path, leads_out in (("link/a.png", True), ("out.png", True), ("in.png", False), ("within/a.png", False)):
+    for path, leads_out in (
+        ("link/a.png", True),
+        ("out.png", True),
+        ("in.png", False),
+        ("within/a.png", False),
+    ):
         (root / "m.jsonl").write_bytes(line_of(path=path, label="x"))
         coop = {"train": [[path, 0, "x"]], "val": [], "test": []}
         (root / "coop.json").write_text(json.dumps(coop))
@@ -913,9 +981,15 @@ LISTS = {
     "deep": ("[" * 90_000, ":1: must be a JSON object with path"),
     "types": ('{"path": [1]}', ":1: path must be a text"),
     "split": ('{"path": "cat/0.png", "split": {}}', ":1: must be a JSON object"),
-    "split-name": ('{"path": "cat/0.png", "split": "dev"}', ":1: split must be train, validation or test, got 'dev'"),
+    "split-name": (
+        '{"path": "cat/0.png", "split": "dev"}',
+        ":1: split must be train, validation or test, got 'dev'",
+    ),
     "slashes": ('{"path": "' + "/" * 90_000 + '"}', ":1: no training image of this task is called '//"),
-    "unknown": ('{"path": "../../etc/passwd"}', ":1: no training image of this task is called '../../etc/passwd'"),
+    "unknown": (
+        '{"path": "../../etc/passwd"}',
+        ":1: no training image of this task is called '../../etc/passwd'",
+    ),
     "scalar": ("3", ":1: must be a JSON object"),
     "empty": ("", "names no training image of this task"),
     "binary": ("\x00\x01", ":1: must be a JSON object"),
@@ -957,7 +1031,8 @@ def test_a_million_rows(costs):
     assert len(missing["lines"]) == 20 and missing["lines"][0].endswith("No such file or directory")
 
 
-# Archives ------------------------------------------------------------------------------------------------------------
+# Archives
+# ------------------------------------------------------------------------------------------------------------
 
 
 def add(archive: tarfile.TarFile, name: str, content: bytes, **changes: object) -> None:
@@ -1036,9 +1111,20 @@ def shard(path: Path, *entries: tuple[str, bytes, dict]) -> None:
 
 def test_members_that_lead_elsewhere_stay_where_they_are(tmp_path):
     picture = seeds()["png"]
-    odd = [("../../../pwned", {}), ("/etc/pwned", {}), ("a/../../pwned", {}), ("C:\\pwned", {}), ("x" * 300, {})]
-    links = [("l", {"type": kind, "linkname": "/etc/passwd", "size": 0}) for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE)]
-    links += [("d", {"type": kind, "size": 0}) for kind in (tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE)]
+    odd = [
+        ("../../../pwned", {}),
+        ("/etc/pwned", {}),
+        ("a/../../pwned", {}),
+        ("C:\\pwned", {}),
+        ("x" * 300, {}),
+    ]
+    links = [
+        ("l", {"type": kind, "linkname": "/etc/passwd", "size": 0})
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE)
+    ]
+    links += [
+        ("d", {"type": kind, "size": 0}) for kind in (tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE)
+    ]
     entries = [(f"{n}.png", picture, c) for n, c in odd] + [(f"{n}.cls", b"cat", c) for n, c in odd]
     shard(tmp_path / "a.tar", *entries, *((f"{n}{i}.png", b"", c) for i, (n, c) in enumerate(links)))
     before = tree(tmp_path)
@@ -1065,7 +1151,8 @@ def test_labels_in_archives(tmp_path, label, fragment):
 
 
 @pytest.mark.parametrize(
-    "content", [b"[" * 50_000, b'{"label": null}', b'{"label": [1]}', b"3", b"{}", b'{"label": true}', b"\xff"]
+    "content",
+    [b"[" * 50_000, b'{"label": null}', b'{"label": [1]}', b"3", b"{}", b'{"label": true}', b"\xff"],
 )
 def test_json_beside_a_picture(tmp_path, content):
     shard(tmp_path / "a.tar", ("a.png", seeds()["png"], {}), ("a.json", content, {}))
@@ -1081,7 +1168,10 @@ def test_shards_of_one_name_in_two_folders_are_two(tmp_path):
         (tmp_path / split).mkdir()
         shard(tmp_path / split / "0.tar", ("a.png", buffer.getvalue(), {}), ("a.cls", b"cat", {}))
     source = open_source(ShardsSource(kind="shards", train="train/*.tar", test="test/*.tar"), tmp_path)
-    assert [source.items(split)[0].key for split in ("train", "test")] == ["train/0.tar/a.png", "test/0.tar/a.png"]
+    assert [source.items(split)[0].key for split in ("train", "test")] == [
+        "train/0.tar/a.png",
+        "test/0.tar/a.png",
+    ]
     red, blue = (source.load(source.items(split), PIXELS) for split in ("train", "test"))
     assert red[0, 0].min() == 255 == blue[0, 2].min() and red[0, 2].max() == 0
     shard(tmp_path / "b.tar", ("a.png", b"", {}), ("a.jpg", b"", {}))
@@ -1099,7 +1189,11 @@ def test_archives_are_listed_as_pythons_own_reader_lists_them(tmp_path, kind):
             add(archive, name, rng.randbytes(rng.randrange(2000)))
             other = rng.choice([tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE])
             add(
-                archive, f"{name[:80]}.other", b"", type=other, linkname="/etc/" + "p" * (20 if len(names) < 5 else 150)
+                archive,
+                f"{name[:80]}.other",
+                b"",
+                type=other,
+                linkname="/etc/" + "p" * (20 if len(names) < 5 else 150),
             )
     with tarfile.open(tmp_path / "a.tar") as archive:
         expected = [(member.name, member.offset_data, member.size) for member in archive if member.isfile()]
@@ -1125,7 +1219,8 @@ def test_mutated_archives(tmp_path):
             assert str(error)
 
 
-# Class names ---------------------------------------------------------------------------------------------------------
+# Class names
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -1146,7 +1241,9 @@ def test_class_names(tmp_path, name, fragment):
         (tmp_path / "data" / label).mkdir(parents=True)
         for number in range(4):
             (tmp_path / "data" / label / f"{number}.png").write_bytes(seeds()["png"])
-    (tmp_path / "s.yaml").write_text("name: s\nshots: 1\ntasks: [{name: a, source: {kind: folder, root: data}}]\n")
+    (tmp_path / "s.yaml").write_text(
+        "name: s\nshots: 1\ntasks: [{name: a, source: {kind: folder, root: data}}]\n"
+    )
     scenario = load_scenario(str(tmp_path / "s.yaml"))
     if fragment is not None:
         (line,) = told(plan, scenario, 0)
@@ -1164,7 +1261,8 @@ def test_class_names(tmp_path, name, fragment):
 
 
 @pytest.mark.parametrize(
-    "folder", ["a\nb", "a\u0085b", "a\u2028b", 'quo"te', "back\\slash", "\x7f", "🙂 {x}: #", "- !!python/object"]
+    "folder",
+    ["a\nb", "a\u0085b", "a\u2028b", 'quo"te', "back\\slash", "\x7f", "🙂 {x}: #", "- !!python/object"],
 )
 def test_init_quotes_the_names_of_folders(tmp_path, folder):
     for label in ("x", "y"):
@@ -1180,12 +1278,17 @@ def test_init_quotes_the_names_of_folders(tmp_path, folder):
 
 def test_a_prompt_may_not_be_longer_than_any_context(scrap):
     scrap.write_text(
-        f"name: s\nprompts: ['{'x' * 1000} {{}}']\ntasks: [{{name: a, source: {{kind: world, domain: digits}}}}]"
+        f"name: s\nprompts: ['{'x' * 1000} {{}}']\ntasks: [{{name: a, source: {{kind: world, domain:"
+        " digits}}]"
     )
-    assert f"{scrap}:2: prompts[0]: must have at most 1000 characters, got 'xxx" in told(load_scenario, str(scrap))[0]
+    assert (
+        f"{scrap}:2: prompts[0]: must have at most 1000 characters, got 'xxx"
+        in told(load_scenario, str(scrap))[0]
+    )
 
 
-# Nothing executes from data ------------------------------------------------------------------------------------------
+# Nothing executes from data
+# ------------------------------------------------------------------------------------------
 
 # Modules that run what they are given, or load code.
 RUNNING = {
@@ -1202,7 +1305,16 @@ RUNNING = {
     "importlib",
 }
 RUNNING |= {"ctypes", "imp", "codeop"}
-CALLS = {"eval", "exec", "compile", "__import__", "breakpoint", "yaml.load", "yaml.load_all", "yaml.unsafe_load"}
+CALLS = {
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "breakpoint",
+    "yaml.load",
+    "yaml.load_all",
+    "yaml.unsafe_load",
+}
 CALLS |= {
     "yaml.full_load",
     "torch.jit.load",
@@ -1210,7 +1322,10 @@ CALLS |= {
     "torch.ops.load_library",
     "torch.package.PackageImporter",
 }
-CALLS |= {f"os.{name}" for name in ("system", "popen", "execv", "execve", "execvp", "spawnv", "spawnl", "posix_spawn")}
+CALLS |= {
+    f"os.{name}"
+    for name in ("system", "popen", "execv", "execve", "execvp", "spawnv", "spawnl", "posix_spawn")
+}
 SAFELY = {("torch.load", "weights_only", "True"), ("np.load", "allow_pickle", "False")}
 # What of them the package uses nevertheless, and what for.
 ALLOWED = {
@@ -1226,7 +1341,9 @@ def dangers(path: Path) -> Iterator[str]:
     """Everything in a module that can execute what it reads."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names if alias.name.split(".")[0] in RUNNING)
+            yield from (
+                alias.name.split(".")[0] for alias in node.names if alias.name.split(".")[0] in RUNNING
+            )
         elif isinstance(node, ast.ImportFrom) and not node.level:
             if node.module.split(".")[0] in RUNNING:
                 yield node.module.split(".")[0]
@@ -1238,7 +1355,10 @@ def dangers(path: Path) -> Iterator[str]:
                 yield called
             if any(called == name and options.get(option) != value for name, option, value in SAFELY):
                 yield called
-            if options.get("shell", "False") != "False" or options.get("trust_remote_code", "False") != "False":
+            if (
+                options.get("shell", "False") != "False"
+                or options.get("trust_remote_code", "False") != "False"
+            ):
                 yield called
 
 
@@ -1308,23 +1428,31 @@ def test_pickles_among_the_data_sets_are_compared_before_they_are_opened(tmp_pat
 
 
 def test_tensorboards_text_shows_names_and_runs_none(tmp_path):
+    from cl_complora.report.tensorboard.observer.observer import BoardWriter
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugin_util import markdown_to_safe_html
     from tensorboard.util.tensor_util import make_ndarray
 
-    from cl_complora.report.tensorboard import BoardWriter
-    from cl_complora.rundir import RunDir
+    from cl_complora.store.folder import RunDir
 
     evil = "</code></pre><script>alert(1)</script><img src=x onerror=alert(1)>[a](javascript:alert(1))"
     scenario = load_scenario("embedded").value.model_dump(mode="json")
-    scenario["tasks"][0]["classes"] = [evil, f"a\n\n{evil}", f"b\u2028{evil}", f"c\u0085{evil}", f"d\r\r{evil}"]
+    scenario["tasks"][0]["classes"] = [
+        evil,
+        f"a\n\n{evil}",
+        f"b\u2028{evil}",
+        f"c\u0085{evil}",
+        f"d\r\r{evil}",
+    ]
     config = {
         "scenario": scenario,
         "strategy": load_strategy("lora").value.model_dump(mode="json"),
         "description": evil,
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config, allow_unicode=True))
-    BoardWriter(RunDir(tmp_path), ["<script>", "$(x)"], ["</script>"], False, lambda name, places: None).writer.close()
+    BoardWriter(
+        RunDir(tmp_path), ["<script>", "$(x)"], ["</script>"], False, lambda name, places: None
+    ).writer.close()
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     texts = [make_ndarray(event.tensor_proto).item() for event in events.Tensors("config/text_summary")]
     shown = markdown_to_safe_html(texts[0])

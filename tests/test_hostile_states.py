@@ -29,7 +29,7 @@ from cl_complora.clip.architecture import MOST_LAYERS
 from cl_complora.clip.model import load_clip
 from cl_complora.config.scenario import Model
 from cl_complora.errors import UserError
-from cl_complora.finished.models import open_model
+from cl_complora.finished.model_files import open_model
 
 pytestmark = pytest.mark.usefixtures("never_hangs")
 
@@ -79,12 +79,23 @@ def load(folder: Path, pretrained: str | None = None, config: str = "tiny.json",
     return load_clip(Model(name=name, pretrained=pretrained, config=config), folder)
 
 
-# Model configs -------------------------------------------------------------------------------------------------------
+# Model configs
+# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "name",
-    ["../pwned", "../../pwned", "/tmp/pwned", "a/b", "a\\b", "hf-hub:evil/model", "local-dir:/tmp", ".hidden", "x\ny"],
+    [
+        "../pwned",
+        "../../pwned",
+        "/tmp/pwned",
+        "a/b",
+        "a\\b",
+        "hf-hub:evil/model",
+        "local-dir:/tmp",
+        ".hidden",
+        "x\ny",
+    ],
 )
 def test_a_model_is_called_by_no_path_and_no_address(folder, name, monkeypatch):
     """Its config is copied under its name, and open_clip fetches what some names address."""
@@ -152,7 +163,9 @@ def test_hostile_model_configs(folder, name, capfd):
 )
 def test_what_is_no_model_config(folder, content):
     (folder / "odd.json").write_bytes(content.encode("utf-8", "surrogatepass"))
-    assert f"{folder}/odd.json: cannot be read as an open_clip model config" in told(load, folder, config="odd.json")
+    assert f"{folder}/odd.json: cannot be read as an open_clip model config" in told(
+        load, folder, config="odd.json"
+    )
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
@@ -163,7 +176,8 @@ def test_what_is_no_file(folder, make, name):
     assert f"{folder}/{name}" in told(load, folder, **options)
 
 
-# Weights -------------------------------------------------------------------------------------------------------------
+# Weights
+# -------------------------------------------------------------------------------------------------------------
 
 
 def hostile_weights(folder: Path, weights: dict[str, torch.Tensor]) -> dict[str, str]:
@@ -192,7 +206,9 @@ def hostile_weights(folder: Path, weights: dict[str, torch.Tensor]) -> dict[str,
         archive.writestr("bomb/data.pkl", pickle.dumps({}, 2))
         archive.writestr("bomb/version", "3")
         archive.writestr("bomb/data/0", bytes(3 * 10**8))
-    header = json.dumps({"visual.proj": {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4 * 10**12]}})
+    header = json.dumps(
+        {"visual.proj": {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4 * 10**12]}}
+    )
     four = '{"dtype":"U8","shape":[4],"data_offsets":[0,4]}'
     for name, length, text in (
         ("far.safetensors", None, header),
@@ -253,7 +269,9 @@ def test_damaged_weight_files(folder, weights, monkeypatch):
         content = bytearray((folder / name).read_bytes())
         head = min(len(content), 4000)
         for _ in range(rng.choice([1, 3, 20])):
-            content[rng.randrange(head) if rng.random() < 0.7 else -rng.randrange(1, head)] ^= 1 << rng.randrange(8)
+            content[rng.randrange(head) if rng.random() < 0.7 else -rng.randrange(1, head)] ^= (
+                1 << rng.randrange(8)
+            )
         if rng.random() < 0.3:
             del content[rng.randrange(len(content)) :]
         (folder / f"x{Path(name).suffix}").write_bytes(content)
@@ -267,7 +285,8 @@ def test_damaged_weight_files(folder, weights, monkeypatch):
     assert refused
 
 
-# Exported checkpoints ------------------------------------------------------------------------------------------------
+# Exported checkpoints
+# ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -287,7 +306,10 @@ MERGES = {
     "large": (gzip.compress(bytes(2 * 10**8)), "is larger than 33,554,432 bytes"),
     "few": (gzip.compress(b"#version\na b\n"), "makes 516 words, and the model was made for 49408"),
     "cut": (gzip.compress(b"x" * 1000)[:-20], "cannot be read as a tokenizer's merges"),
-    "damaged": (gzip.compress(bytes(range(256)) * 4)[:30] + b"\xff" * 30, "cannot be read as a tokenizer's merges"),
+    "damaged": (
+        gzip.compress(bytes(range(256)) * 4)[:30] + b"\xff" * 30,
+        "cannot be read as a tokenizer's merges",
+    ),
     "not-utf8": (gzip.compress(b"\xff\xfe\xfd\n"), "cannot be read as a tokenizer's merges"),
     "no-gzip": (b"no gzip", "cannot be read as a tokenizer's merges"),
     "empty": (b"", "merges"),

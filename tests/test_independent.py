@@ -1,4 +1,5 @@
-"""Independent tasks: each learned from the pretrained weights, measured by itself, with the zero-shot sets after it."""
+"""Independent tasks: each learned from the pretrained weights, measured by itself, with the zero-shot sets
+after it."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from cl_complora.run.stream.stream import run
 from conftest import deltas_of, without_timings
 
 from cl_complora.compare.statistics import per_unit
@@ -14,7 +16,6 @@ from cl_complora.compare.study import SCORES
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.errors import UserError
 from cl_complora.progress import Quiet
-from cl_complora.run import run
 
 METHODS = ("complora", "finetune", "lora+ewc", "replay", "lwf", "lora+tokens")
 
@@ -34,7 +35,9 @@ def test_a_task_learns_what_it_learns_as_the_first_of_a_stream(tmp_path, tiny_sc
     assert all(torch.equal(ours[first][key], others[first][key]) for key in ours[first])
     assert alone.results["accuracy"][1][0] == stream.results["accuracy"][1][0]
     assert alone.results["accuracy"][1][1] is None and alone.results["accuracy"][2][0] is None
-    assert any(not torch.equal(ours[second][key], others[second].get(key, torch.zeros(0))) for key in ours[second])
+    assert any(
+        not torch.equal(ours[second][key], others[second].get(key, torch.zeros(0))) for key in ours[second]
+    )
 
 
 def test_a_task_is_not_touched_by_the_one_before(tmp_path, tiny_scenario):
@@ -78,7 +81,9 @@ def test_interrupted_and_resumed_is_the_same_to_the_bit(tmp_path, tiny_scenario)
 
 
 def test_what_does_not_go_together_is_told(tmp_path, tiny_scenario):
-    with pytest.raises(UserError, match=r"independent=true: class-incremental tells the classes of all tasks apart"):
+    with pytest.raises(
+        UserError, match=r"independent=true: class-incremental tells the classes of all tasks apart"
+    ):
         load_scenario(str(tiny_scenario), ["independent=true", "protocol=class-incremental"])
     with pytest.raises(UserError, match=r"training.stream: joint trains tasks together"):
         go(tiny_scenario, tmp_path, "joint")

@@ -1,4 +1,5 @@
-"""Going on inside a task: stopped at any step, by signal or by kill, every strategy ends with the same bits."""
+"""Going on inside a task: stopped at any step, by signal or by kill, every strategy ends with the same
+bits."""
 
 from __future__ import annotations
 
@@ -11,15 +12,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from cl_complora.run.stream.signals import Stopped, Stopping
+from cl_complora.run.stream.stream import run
 from conftest import LONG, deltas_of, without_timings
 from safetensors.torch import load_file
 
-from cl_complora.catalog import shipped
 from cl_complora.config import load_scenario, load_strategy
+from cl_complora.config.catalog import shipped
 from cl_complora.progress import Quiet
-from cl_complora.run import run
-from cl_complora.rundir import RunDir
-from cl_complora.stopping import Stopped, Stopping
+from cl_complora.store.folder import RunDir
 
 
 class Said(Quiet):
@@ -83,7 +84,9 @@ def test_every_strategy_goes_on_with_the_same_bits(
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("optimiser", ["sgd", "adam"])
-def test_every_optimiser_and_precision_too(tmp_path, tiny_scenario, class_folders, monkeypatch, optimiser, precision):
+def test_every_optimiser_and_precision_too(
+    tmp_path, tiny_scenario, class_folders, monkeypatch, optimiser, precision
+):
     settings = [f"optimiser.name={optimiser}", f"training.precision={precision}", "adapter.dropout=0.2"]
     whole = go(tiny_scenario, class_folders, tmp_path / "whole", "lora", settings)
     for steps in (2, 3):
@@ -149,7 +152,9 @@ def command(tiny_scenario, tiny_strategy, out, *more):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, tiny_scenario, tiny_strategy, number):
+def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
+    tmp_path, tiny_scenario, tiny_strategy, number
+):
     process = subprocess.Popen(
         command(tiny_scenario, tiny_strategy, tmp_path),
         stdout=subprocess.PIPE,
@@ -178,7 +183,8 @@ KILLS = 50 if LONG else 2
 
 
 def killed_until_done(words: list[str], root: Path, rng: random.Random, most: int) -> int:
-    """Go on with a run until it ends, killing it up to ``most`` times whenever it wrote something; how often."""
+    """Go on with a run until it ends, killing it up to ``most`` times whenever it wrote something; how
+    often."""
     kills = 0
     while True:
         process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -199,7 +205,8 @@ def killed_until_done(words: list[str], root: Path, rng: random.Random, most: in
 
 
 def test_killed_at_random_moments(tmp_path, tiny_scenario, tiny_strategy):
-    """SIGKILL whenever it comes, writes of states and records included; every run ends like an undisturbed one."""
+    """SIGKILL whenever it comes, writes of states and records included; every run ends like an undisturbed
+    one."""
     subprocess.run(command(tiny_scenario, tiny_strategy, tmp_path / "whole"), check=True, capture_output=True)
     whole = RunDir.of(tmp_path / "whole", "tiny", "quick", 0)
     rng, kills, runs = random.Random(0), 0, 0
@@ -207,9 +214,13 @@ def test_killed_at_random_moments(tmp_path, tiny_scenario, tiny_strategy):
         assert runs <= KILLS, "runs end before they are killed"
         out = tmp_path / f"parts{runs}"
         folder = RunDir.of(out, "tiny", "quick", 0)
-        kills += killed_until_done(command(tiny_scenario, tiny_strategy, out), folder.root, rng, KILLS - kills)
+        kills += killed_until_done(
+            command(tiny_scenario, tiny_strategy, out), folder.root, rng, KILLS - kills
+        )
         runs += 1
-        assert without_timings(folder.read_json(folder.results)) == without_timings(whole.read_json(whole.results))
+        assert without_timings(folder.read_json(folder.results)) == without_timings(
+            whole.read_json(whole.results)
+        )
         assert same_bits(folder.root, whole.root)
         assert not list(folder.root.rglob("*.tmp"))
     print(f"{kills} kills in {runs} runs")

@@ -36,7 +36,9 @@ def test_the_protected_triples_survive_any_factors(out, into, k, seed):
     merged, split = w + b @ a, principal(w, Keep("number", k))
     scale = 1e-5 * float(torch.linalg.matrix_norm(merged))
     assert float(torch.linalg.matrix_norm(merged @ split.v_k - split.u_k * split.sigma[:k])) <= scale
-    assert float(torch.linalg.matrix_norm(split.u_k.mT @ merged - split.sigma[:k, None] * split.v_k.mT)) <= scale
+    assert (
+        float(torch.linalg.matrix_norm(split.u_k.mT @ merged - split.sigma[:k, None] * split.v_k.mT)) <= scale
+    )
 
 
 def test_it_is_the_formula():
@@ -119,7 +121,9 @@ def test_merging_gives_the_adapted_output():
     adapted = layer(x)
     layer.adapters.detach("other")
     b, a = block.factors()
-    TaskDelta({row_key("weight", slice(0, 4)): (b.detach(), a.detach())}).add_to(dict(layer.named_parameters()))
+    TaskDelta({row_key("weight", slice(0, 4)): (b.detach(), a.detach())}).add_to(
+        dict(layer.named_parameters())
+    )
     assert torch.allclose(layer(x), adapted, atol=1e-5)
 
 

@@ -26,7 +26,9 @@ def test_summary_is_the_definition(p):
     t = p.shape[1]
     found = metrics.summarize(p)
     assert found["last"] == pytest.approx(sum(p[t][j] for j in range(t)) / t)
-    assert found["average"] == pytest.approx(sum(sum(p[i][j] for i in range(1, t + 1)) / t for j in range(t)) / t)
+    assert found["average"] == pytest.approx(
+        sum(sum(p[i][j] for i in range(1, t + 1)) / t for j in range(t)) / t
+    )
     if t == 1:
         assert np.isnan(found["transfer"]) and np.isnan(found["forgetting"]) and np.isnan(found["bwt"])
         return
@@ -49,7 +51,13 @@ def test_without_the_zero_shot_row(p):
 def test_by_hand():
     p = [[0.1, 0.2, 0.3], [0.9, 0.4, 0.3], [0.7, 0.8, 0.5], [0.8, 0.6, 1.0]]
     assert metrics.summarize(p) == pytest.approx(
-        {"transfer": (0.4 + (0.3 + 0.5) / 2) / 2, "average": 6.0 / 9, "last": 0.8, "forgetting": 0.15, "bwt": -0.15}
+        {
+            "transfer": (0.4 + (0.3 + 0.5) / 2) / 2,
+            "average": 6.0 / 9,
+            "last": 0.8,
+            "forgetting": 0.15,
+            "bwt": -0.15,
+        }
     )
     assert metrics.forgetting(p) == pytest.approx([0.1, 0.2, 0])
     assert metrics.backward_transfer(p) == pytest.approx([-0.1, -0.2, 0])

@@ -1,4 +1,5 @@
-"""Loading CLIPs by name, tag, file and config; what is refused and how it is told; preprocessing as open_clip's own."""
+"""Loading CLIPs by name, tag, file and config; what is refused and how it is told; preprocessing as
+open_clip's own."""
 
 from __future__ import annotations
 
@@ -47,7 +48,9 @@ def folder(tmp_path, weights) -> Path:
     return tmp_path
 
 
-def load(folder: Path, pretrained: str | None = None, config: str | None = "tiny.json", name: str = "embedded"):
+def load(
+    folder: Path, pretrained: str | None = None, config: str | None = "tiny.json", name: str = "embedded"
+):
     return load_clip(Model(name=name, config=config, pretrained=pretrained), folder)
 
 
@@ -61,14 +64,17 @@ def told(folder: Path, *args, **kwargs) -> str:
     return message
 
 
-# What loads ---------------------------------------------------------------------------------------------------------
+# What loads
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("file", ["tiny.safetensors", "tiny.pt"])
 def test_own_config_and_file(folder, weights, file):
     loaded = load(folder, file)
     state = loaded.model.state_dict()
-    assert all(torch.equal(state[name], value) for name, value in weights.items()) and set(state) == set(weights)
+    assert all(torch.equal(state[name], value) for name, value in weights.items()) and set(state) == set(
+        weights
+    )
     assert (loaded.name, loaded.pretrained, loaded.notes) == ("tiny", file, ())
     assert not loaded.model.training and loaded.tokenizer(["hi"]).shape == (1, 16)
     assert loaded.pixels == Pixels((32, 32)) and len(loaded.sha256) == 64
@@ -82,7 +88,9 @@ def test_half_precision_weights_become_fp32(folder, weights):
 
 def test_a_training_checkpoint_of_open_clip(folder, weights):
     state = {f"module.{name}": value for name, value in weights.items()}
-    torch.save({"epoch": 3, "name": "run", "state_dict": state, "optimizer": {"lr": 0.1}}, folder / "epoch_3.pt")
+    torch.save(
+        {"epoch": 3, "name": "run", "state_dict": state, "optimizer": {"lr": 0.1}}, folder / "epoch_3.pt"
+    )
     assert load(folder, "epoch_3.pt").sha256 == load(folder, "tiny.pt").sha256
 
 
@@ -93,14 +101,23 @@ def test_absolute_paths(folder, tmp_path_factory):
 
 
 def test_the_normalisation_of_the_scenario_comes_first(folder):
-    spec = Model(name="tiny", config="tiny.json", pretrained="tiny.pt", mean=[0.0, 0.0, 0.0], std=[1.0, 1.0, 1.0])
+    spec = Model(
+        name="tiny", config="tiny.json", pretrained="tiny.pt", mean=[0.0, 0.0, 0.0], std=[1.0, 1.0, 1.0]
+    )
     loaded = load_clip(spec, folder)
     assert (loaded.mean, loaded.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 def test_the_config_file_that_open_clip_publishes_on_the_hub(folder):
-    preprocess = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0], "interpolation": "bilinear", "resize_mode": "squash"}
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY, "preprocess_cfg": preprocess}))
+    preprocess = {
+        "mean": [0.0, 0.0, 0.0],
+        "std": [1.0, 1.0, 1.0],
+        "interpolation": "bilinear",
+        "resize_mode": "squash",
+    }
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": TINY, "preprocess_cfg": preprocess})
+    )
     loaded = load(folder, "tiny.pt", "open_clip_config.json", name="published")
     assert loaded.name == "published" and loaded.sha256 == load(folder, "tiny.pt").sha256
     assert loaded.pixels == Pixels((32, 32), "squash", "bilinear")
@@ -160,7 +177,8 @@ def test_the_real_image_tower():
     assert (loaded.name, loaded.pixels.size) == ("m", (256, 256))
 
 
-# What is refused ----------------------------------------------------------------------------------------------------
+# What is refused
+# ----------------------------------------------------------------------------------------------------
 
 
 class Code:
@@ -224,7 +242,9 @@ def test_missing_files(folder):
     assert str(folder / "missing.json") in told(folder, config="missing.json")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "3", "{", '{"model_cfg": 3}', '{"embed_dim": 3}', '{"model_cfg": {}}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "3", "{", '{"model_cfg": 3}', '{"embed_dim": 3}', '{"model_cfg": {}}']
+)
 def test_configs_that_are_none(folder, content):
     (folder / "bad.json").write_text(content)
     message = told(folder, config="bad.json")
@@ -270,7 +290,8 @@ def test_without_a_network_it_is_told_what_to_put_where(folder, monkeypatch, cap
     assert capfd.readouterr() == ("", ""), "the one line is all"
 
 
-# Names and tags -----------------------------------------------------------------------------------------------------
+# Names and tags
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_openai_weights_resolve_to_quickgelu():
@@ -301,7 +322,8 @@ def test_weights_in_a_file_may_need_quickgelu(monkeypatch, folder, weights):
     assert any("name ViT-B-16-quickgelu" in note for note in loaded.notes)
 
 
-# Fingerprint --------------------------------------------------------------------------------------------------------
+# Fingerprint
+# --------------------------------------------------------------------------------------------------------
 
 
 def test_fingerprint_sees_every_weight_and_no_host(weights):
@@ -320,7 +342,8 @@ def test_fingerprint_sees_every_weight_and_no_host(weights):
     assert fingerprint(tiny_clip(seed=1)) not in seen
 
 
-# Pixels -------------------------------------------------------------------------------------------------------------
+# Pixels
+# -------------------------------------------------------------------------------------------------------------
 
 SHAPES = [(32, 32), (33, 32), (32, 47), (200, 31), (31, 200), (320, 213), (99, 100), (17, 11), (5, 64)]
 

@@ -19,8 +19,8 @@ from torch.utils.data import TensorDataset
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.slots import open_slots
 from cl_complora.data.labels import LabelSpace
-from cl_complora.engine.plugin import CompLoRAPlugin
-from cl_complora.engine.subspaces import Constraint
+from cl_complora.engine.complora import CompLoRAPlugin
+from cl_complora.engine.constraints import Constraint
 from cl_complora.subspace import Keep, principal
 
 SPACE = LabelSpace.from_templates(["red", "green", "blue"], ["a photo of a {}", "a {} thing"])
@@ -55,7 +55,9 @@ class Recorder(CompLoRAPlugin):
         self.images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(9))
         with torch.no_grad():
             self.adapted = strategy.model(self.images)
-        self.moved = [bool(block.B.detach().any()) and block.A.grad is not None for block in self.blocks.values()]
+        self.moved = [
+            bool(block.B.detach().any()) and block.A.grad is not None for block in self.blocks.values()
+        ]
         super().after_training_exp(strategy, **kwargs)
 
 
@@ -69,7 +71,9 @@ def test_in_stock_naive_all_factors_move_and_nothing_else_does(tokenizer, optimi
     adapted_parameters = {slot.parameter for slot in slots}
     plugin = Recorder(rank=2, energy=0.5)
     strategy = naive(model, plugin, optimizer, **options)
-    for step, experience in enumerate(benchmark_from_datasets(train=[dataset(1), dataset(2)]).streams["train"]):
+    for step, experience in enumerate(
+        benchmark_from_datasets(train=[dataset(1), dataset(2)]).streams["train"]
+    ):
         before = state(model.clip)
         flags = {name: p.requires_grad for name, p in model.named_parameters()}
         strategy.train(experience, eval_streams=[])

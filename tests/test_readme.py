@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import COLOURS, paint
 
-from cl_complora.catalog import shipped
+from cl_complora.config.catalog import shipped
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -35,7 +35,9 @@ def folder(tmp_path_factory) -> Path:
     for split in ("train", "test"):
         for name, colour in list(COLOURS.items())[:2]:
             for number in range(5):
-                paint(folder / "pets" / split / name / f"{number}.png", colour, number + 100 * (split == "test"))
+                paint(
+                    folder / "pets" / split / name / f"{number}.png", colour, number + 100 * (split == "test")
+                )
     return folder
 
 

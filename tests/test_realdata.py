@@ -19,10 +19,10 @@ from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.evaluate import accuracy, predictions
 from cl_complora.clip.model import load_clip
 from cl_complora.config.scenario import Model
-from cl_complora.config.source import FolderSource
+from cl_complora.config.sources import FolderSource
 from cl_complora.data.labels import LabelSpace
-from cl_complora.data.sources import open_source
-from cl_complora.finished.models import classifier_of
+from cl_complora.data.pictures import open_source
+from cl_complora.finished.model_files import classifier_of
 from cl_complora.metrics import interval
 
 REAL = Path(__file__).parents[2] / "shared" / "realdata"
@@ -35,7 +35,8 @@ CIFAR10 = ["airplane", "car_(automobile)", "bird", "cat", "deer", "dog", "frog",
 
 
 class Recorded(nn.Module):
-    """What ViT-B/32 answered, in the model's place: images are embeddings already, a text is its row's number."""
+    """What ViT-B/32 answered, in the model's place: images are embeddings already, a text is its row's
+    number."""
 
     def __init__(self, texts: np.ndarray) -> None:
         super().__init__()

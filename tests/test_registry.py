@@ -26,7 +26,7 @@ from timm.data import ImageNetInfo
 
 from cl_complora.data.pixels import Pixels
 from cl_complora.data.registry import DATASETS, check, open_dataset
-from cl_complora.data.registry.vocabulary import COUNTRY211, FLOWERS102, GTSRB
+from cl_complora.data.registry.word_lists import COUNTRY211, FLOWERS102, GTSRB
 from cl_complora.errors import UserError
 
 PIXELS = Pixels(size=(8, 8))
@@ -76,7 +76,8 @@ def class_folders(folder: Path, names: list[str], count: int, file: str = "image
             paint(folder / name / file.format(number), label)
 
 
-# Every maker builds one fake and returns its class names and its numbers of training and test pictures a class.
+# Every maker builds one fake and returns its class names and its numbers of training and test pictures a
+# class.
 
 
 def make_aircraft(root: Path):
@@ -133,7 +134,10 @@ def make_dtd(root: Path):
 
 
 def make_eurosat(root: Path):
-    own = "AnnualCrop Forest HerbaceousVegetation Highway Industrial Pasture PermanentCrop Residential River SeaLake"
+    own = (
+        "AnnualCrop Forest HerbaceousVegetation Highway Industrial Pasture PermanentCrop Residential River"
+        " SeaLake"
+    )
     class_folders(root / "eurosat" / "2750", own.split(), 4)
     words = "annual crop land,forest,brushland or shrubland,highway or road"
     words += ",industrial buildings or commercial buildings,pasture land,permanent crop land"
@@ -169,7 +173,9 @@ def make_mnist(root: Path):
         labels = bytes(range(10)) * count
         images = b"".join(bytes([25 * label] * 784) for label in labels)
         (raw / f"{split}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, len(labels)) + labels)
-        (raw / f"{split}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, len(labels), 28, 28) + images)
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(
+            struct.pack(">IIII", 2051, len(labels), 28, 28) + images
+        )
     return list("0123456789"), 3, 1
 
 
@@ -254,7 +260,9 @@ def make_imagenet(root: Path):
 
 
 def make_imagenet_v2(root: Path):
-    class_folders(root / "imagenetv2-matched-frequency-format-val", [str(i) for i in range(1000)], 1, "{}.jpeg")
+    class_folders(
+        root / "imagenetv2-matched-frequency-format-val", [str(i) for i in range(1000)], 1, "{}.jpeg"
+    )
     return WORDS, 0, 1
 
 
@@ -315,7 +323,9 @@ def test_a_fake_is_read_as_it_was_painted(name, tmp_path, unhashed, monkeypatch)
     splits = {"train": source.items("train"), "test": source.items("test")}
     for split, count in {"train": train, "test": test}.items():
         items = splits[split]
-        assert np.bincount([item.label for item in items], minlength=len(names)).tolist() == [count] * len(names)
+        assert np.bincount([item.label for item in items], minlength=len(names)).tolist() == [count] * len(
+            names
+        )
         assert all(type(item.label) is int and (item.size or 12) > 0 for item in items)
         some = items[:: max(1, len(items) // 50)]
         if some:
@@ -330,7 +340,8 @@ def test_a_fake_is_read_as_it_was_painted(name, tmp_path, unhashed, monkeypatch)
     assert {split: again.items(split) for split in splits} == splits
     if splits["train"]:  # a source that was never asked for its items loads those of another one
         assert torch.equal(
-            open_dataset(name, tmp_path).load(splits["train"][-1:], PIXELS), source.load(splits["train"][-1:], PIXELS)
+            open_dataset(name, tmp_path).load(splits["train"][-1:], PIXELS),
+            source.load(splits["train"][-1:], PIXELS),
         )
 
     problems = check(name, tmp_path)
@@ -377,7 +388,15 @@ def test_names_of_our_own_are_as_many_as_classes():
 
 
 def test_published_numbers_of_templates():
-    wanted = {"aircraft": 2, "caltech101": 34, "cifar10": 18, "country211": 5, "dtd": 8, "eurosat": 3, "gtsrb": 3}
+    wanted = {
+        "aircraft": 2,
+        "caltech101": 34,
+        "cifar10": 18,
+        "country211": 5,
+        "dtd": 8,
+        "eurosat": 3,
+        "gtsrb": 3,
+    }
     wanted |= {"stanford_cars": 8, "sun397": 2, "ucf101": 48, "flowers102": 1, "imagenet": 7}
     assert {name: len(DATASETS[name].templates) for name in wanted} == wanted
 
@@ -409,7 +428,9 @@ def test_a_class_that_is_missing(tmp_path):
     make_gtsrb(tmp_path)
     for file in (tmp_path / "gtsrb/GTSRB/Training/00007").iterdir():
         file.unlink()
-    (tmp_path / "gtsrb/GTSRB/Training/00007").rmdir()  # torchvision would call every later sign by the one before
+    (
+        tmp_path / "gtsrb/GTSRB/Training/00007"
+    ).rmdir()  # torchvision would call every later sign by the one before
     assert "no train images of 1 of 43 classes" in refused("gtsrb", tmp_path)
     class_folders(tmp_path / "eurosat" / "2750", ["Forest", "River"], 2)
     assert "2 classes instead of 10" in refused("eurosat", tmp_path)
@@ -417,7 +438,9 @@ def test_a_class_that_is_missing(tmp_path):
 
 def test_files_that_torchvision_refuses(tmp_path):
     make_cifar10(tmp_path)
-    assert "Dataset not found or corrupted; expected" in refused("cifar10", tmp_path)  # the md5 is not the real one
+    assert "Dataset not found or corrupted; expected" in refused(
+        "cifar10", tmp_path
+    )  # the md5 is not the real one
 
 
 @pytest.mark.parametrize(

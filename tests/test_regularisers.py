@@ -1,4 +1,5 @@
-"""EWC, LwF and L2 against references: naive per-sample gradients, and Avalanche's own plugins where those work."""
+"""EWC, LwF and L2 against references: naive per-sample gradients, and Avalanche's own plugins where those
+work."""
 
 from __future__ import annotations
 
@@ -18,15 +19,15 @@ from cl_complora.clip.slots import open_slots
 from cl_complora.config.scenario import Augmentation
 from cl_complora.config.strategy import Ewc, L2Init, Lwf, Orthogonal, Reference
 from cl_complora.data.labels import LabelSpace
-from cl_complora.data.stream import Images, StreamData, TaskData
+from cl_complora.data.tasks import Images, StreamData, TaskData
 from cl_complora.engine.adapter import FullPlugin
+from cl_complora.engine.complora import CompLoRAPlugin
+from cl_complora.engine.constraints import Constraint
 from cl_complora.engine.distillation import LwfPlugin, ReferencePlugin
 from cl_complora.engine.ewc import EwcPlugin
 from cl_complora.engine.experience import ClipExperience
 from cl_complora.engine.fisher import diagonal_fisher
-from cl_complora.engine.plugin import CompLoRAPlugin
 from cl_complora.engine.regularisers import L2InitPlugin, OrthogonalPlugin
-from cl_complora.engine.subspaces import Constraint
 
 SPACE = LabelSpace.from_templates(["red", "green", "blue"], ["a photo of a {}"])
 
@@ -78,7 +79,9 @@ def test_the_fisher_is_the_mean_square_of_per_sample_gradients(model, chunk):
                 expected[slot.key] += whole[slot.rows].square() / 5
     assert found.keys() == expected.keys()
     for key in found:
-        assert torch.allclose(found[key], expected[key], rtol=1e-3, atol=1e-6 * float(expected[key].max())), key
+        assert torch.allclose(found[key], expected[key], rtol=1e-3, atol=1e-6 * float(expected[key].max())), (
+            key
+        )
 
 
 @pytest.mark.parametrize("online", [True, False])
@@ -93,7 +96,8 @@ def test_ewc_keeps_two_tensors_per_adapted_weight_however_many_tasks(model, onli
 
 
 def test_ewc_for_eleven_tasks_on_a_vit_b_16_stays_under_400_megabytes():
-    """q, k and v of both towers; Avalanche's own plugin keeps 13 GB (two copies of the whole model per task)."""
+    """q, k and v of both towers; Avalanche's own plugin keeps 13 GB (two copies of the whole model per
+    task)."""
     with torch.device("meta"):
         clip = open_clip.create_model("ViT-B-16", device="meta")
     adapter = CompLoRAPlugin(rank=2, matrices=["q", "k", "v"])
@@ -102,7 +106,10 @@ def test_ewc_for_eleven_tasks_on_a_vit_b_16_stays_under_400_megabytes():
         plugin = EwcPlugin(Ewc(kind="ewc", strength=1.0, online=online, samples=1), adapter, 0)
         for _ in range(11):
             weights = adapter.effective_weights()
-            for key, w in weights.items():  # one at a time: a Fisher of ones on the CPU, in the weight's shape
+            for (
+                key,
+                w,
+            ) in weights.items():  # one at a time: a Fisher of ones on the CPU, in the weight's shape
                 plugin.add({key: torch.ones(w.shape)}, {key: torch.zeros(w.shape)})
         held = sum(t.nbytes for t in plugin.tensors().values())
         adapted = 12 * 3 * (768 * 768 + 512 * 512)
@@ -148,7 +155,9 @@ def test_the_ewc_penalty_is_the_formula_before_and_after_a_merge(model):
     attached = plugin.penalty(None)
     delta = adapter.merge(model)
     merged = plugin.penalty(None)
-    expected = 1.5 * sum((plugin.fisher[key] * (b @ a).square()).sum() for key, (b, a) in delta.factors.items())
+    expected = 1.5 * sum(
+        (plugin.fisher[key] * (b @ a).square()).sum() for key, (b, a) in delta.factors.items()
+    )
     assert float(expected) > 0
     assert torch.allclose(attached, expected, rtol=1e-3) and torch.allclose(merged, expected, rtol=1e-3)
 
@@ -156,7 +165,9 @@ def test_the_ewc_penalty_is_the_formula_before_and_after_a_merge(model):
 def test_ewc_survives_its_file_form(model):
     adapter = CompLoRAPlugin(rank=2, matrices=["q"])
     adapter.prepare(model)
-    plugins = [EwcPlugin(Ewc(kind="ewc", strength=1.0, online=False, samples=2), adapter, 0) for _ in range(2)]
+    plugins = [
+        EwcPlugin(Ewc(kind="ewc", strength=1.0, online=False, samples=2), adapter, 0) for _ in range(2)
+    ]
     for _ in range(2):
         plugins[0].after_training_exp(Step(model, None, experience()))
     plugins[1].load(plugins[0].tensors())
@@ -265,9 +276,13 @@ def test_the_orthogonal_penalty_is_the_sum_of_absolute_products(model):
         adapter.merge(model)
 
 
-def test_the_reference_penalty_is_zero_for_the_pretrained_model_and_both_directions_of_kl_elsewhere(model, tokenizer):
+def test_the_reference_penalty_is_zero_for_the_pretrained_model_and_both_directions_of_kl_elsewhere(
+    model, tokenizer
+):
     images = experience(6).parts[0].train
-    plugin = ReferencePlugin(Reference(kind="reference", strength=3.0, batch_size=6, texts=3), FullPlugin(), 0)
+    plugin = ReferencePlugin(
+        Reference(kind="reference", strength=3.0, batch_size=6, texts=3), FullPlugin(), 0
+    )
     plugin.meet(model, StreamData([], {}, (images, SPACE)))
     step = Step(model, None, experience())
     plugin.before_training_exp(step)
@@ -278,7 +293,9 @@ def test_the_reference_penalty_is_zero_for_the_pretrained_model_and_both_directi
             p.add_(0.05 * torch.randn_like(p))
         t, s = (m(images.pixels, SPACE) / 2.0 for m in (teacher, model))
     scale = float(teacher.clip.logit_scale.exp() / model.clip.logit_scale.exp())
-    assert scale != 1  # the logit scale moved above, which no strategy does; the plugin uses the current one for both
+    assert (
+        scale != 1
+    )  # the logit scale moved above, which no strategy does; the plugin uses the current one for both
     t = t / scale
     rows = F.kl_div(F.log_softmax(s, 1), F.softmax(t, 1), reduction="batchmean")
     columns = F.kl_div(F.log_softmax(s.mT, 1), F.softmax(t.mT, 1), reduction="batchmean")

@@ -1,4 +1,5 @@
-"""The HTML report: the numbers of results.json, nothing from outside, nobody's names run, whatever is missing."""
+"""The HTML report: the numbers of results.json, nothing from outside, nobody's names run, whatever is
+missing."""
 
 from __future__ import annotations
 
@@ -12,26 +13,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from cl_complora.run.stream.stream import run
 from conftest import cli
 from safetensors.numpy import load_file, save_file
 
 from cl_complora import metrics
 from cl_complora.analysis.mistakes import changes, label_space, pictures
-from cl_complora.compare.output import save
+from cl_complora.clip.matrix_names import place_of
+from cl_complora.compare.files import save
 from cl_complora.compare.statistics import difference
 from cl_complora.compare.study import METRICS, Comparison, Method, Request
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.errors import UserError
-from cl_complora.report.compared import front
-from cl_complora.report.figures import MOST_POINTS, thinned
+from cl_complora.report.comparison.tables import front
+from cl_complora.report.elements import TEMPLATES, number
 from cl_complora.report.html import try_report, write_report
-from cl_complora.report.matrices import place_of
-from cl_complora.report.page import TEMPLATES, number
 from cl_complora.report.reproduce import compare_command, run_command
+from cl_complora.report.run.figures import MOST_POINTS, thinned
 from cl_complora.report.shades import shaded
 from cl_complora.report.svg import plain
-from cl_complora.run import run
-from cl_complora.rundir import RunDir
+from cl_complora.store.folder import RunDir
 
 MOST_BYTES = 3_000_000
 HOSTILE = [
@@ -186,9 +187,16 @@ def test_every_number_is_that_of_the_results(finished, monkeypatch, capsys, tmp_
     assert code == 0 and out.startswith(str(tmp_path / "deep" / "page.html"))
     page = read(tmp_path / "deep" / "page.html")
     results = json.loads((finished / "results.json").read_text())
-    matrix = [[*row, held] for row, held in zip(results["accuracy"], results["zero_shot"]["colours"], strict=True)]
+    matrix = [
+        [*row, held] for row, held in zip(results["accuracy"], results["zero_shot"]["colours"], strict=True)
+    ]
     assert page.values("Accuracy matrix") == matrix
-    assert [row[0][0] for row in page.tables["Accuracy matrix"]] == ["after", "untouched model", "warm", "cold"]
+    assert [row[0][0] for row in page.tables["Accuracy matrix"]] == [
+        "after",
+        "untouched model",
+        "warm",
+        "cold",
+    ]
     headlines = [float(a["value"]) for a in page.all("data")][:6]
     assert headlines == [results[key] for key in ("last", "average", "transfer", "forgetting", "bwt")] + [
         results["retention"]["colours"]
@@ -213,8 +221,13 @@ def test_every_number_is_that_of_the_results(finished, monkeypatch, capsys, tmp_
 def test_what_changed_on_the_most_forgotten_task_is_shown(finished, tmp_path):
     page = read(write_report(finished, tmp_path / "page.html"))
     assert "The most forgotten task is warm, 25.0 points below its best." in page.text
-    assert "12 of its 12 images were right; after cold 9 are. 3 that were right are wrong now, 0 that" in page.text
-    assert [[t for t, _ in row] for row in page.tables["Confusions"][1:]] == [["red", "yellow", "0", "3", "+3"]]
+    assert (
+        "12 of its 12 images were right; after cold 9 are. 3 that were right are wrong now, 0 that"
+        in page.text
+    )
+    assert [[t for t, _ in row] for row in page.tables["Confusions"][1:]] == [
+        ["red", "yellow", "0", "3", "+3"]
+    ]
     shown = page.all("img")
     assert len(shown) == 3 and all(i["src"].startswith("data:image/jpeg;base64,") for i in shown)
     assert shown[0]["alt"] == "An image of red that is now taken for yellow"
@@ -313,7 +326,12 @@ def test_a_run_that_goes_on_is_reported_as_far_as_it_is(copied):
     page = read(write_report(copied))
     assert "This run is still going on: 1 of 2 tasks are done." in page.text
     assert "not defined: it needs two tasks" in page.text and len(page.tables["Accuracy matrix"]) == 3
-    results |= {"accuracy": rows[:1], "tasks_detail": [], "zero_shot": {"colours": [0.5]}, **metrics.so_far(rows[:1])}
+    results |= {
+        "accuracy": rows[:1],
+        "tasks_detail": [],
+        "zero_shot": {"colours": [0.5]},
+        **metrics.so_far(rows[:1]),
+    }
     (copied / "results.json").write_text(json.dumps({k: None if v != v else v for k, v in results.items()}))
     assert "not defined: no task is finished yet" in read(write_report(copied)).text
     (copied / "results.json").unlink()
@@ -338,7 +356,9 @@ def test_what_is_not_defined_says_why(copied):
     assert "the scenario has no zero-shot set" in read(write_report(copied)).text
 
 
-def made_run(folder: Path, names: list[str], classes: list[str], layers: tuple[int, int], steps: int) -> RunDir:
+def made_run(
+    folder: Path, names: list[str], classes: list[str], layers: tuple[int, int], steps: int
+) -> RunDir:
     """A run's folder of any size, with everything that a report can read."""
     rng, found = np.random.default_rng(0), RunDir(folder)
     tasks = len(names)
@@ -368,7 +388,9 @@ def made_run(folder: Path, names: list[str], classes: list[str], layers: tuple[i
         place.parent.mkdir(parents=True, exist_ok=True)
     found.results.write_text(json.dumps(results))
     found.config.write_text(yaml.safe_dump(config, allow_unicode=True))
-    found.classes.write_text(json.dumps({n: {"classes": classes, "prompts": ["{}"]} for n in [*names, *sets]}))
+    found.classes.write_text(
+        json.dumps({n: {"classes": classes, "prompts": ["{}"]} for n in [*names, *sets]})
+    )
     matrices = [
         f"{tower}transformer.resblocks.{layer}.{part}"
         for tower, depth in zip(("visual.", ""), layers, strict=True)
@@ -381,7 +403,9 @@ def made_run(folder: Path, names: list[str], classes: list[str], layers: tuple[i
             found.split(name).write_text("".join(json.dumps(row) + "\n" for row in split))
         labels = np.repeat(np.arange(len(classes)), 8).astype(np.int32)
         labels[: 4 * (index > 1)] = len(classes) - 1
-        answers = {f"{n}/label": labels for n in names} | {f"{n}/share": labels.astype(np.float32) for n in names}
+        answers = {f"{n}/label": labels for n in names} | {
+            f"{n}/share": labels.astype(np.float32) for n in names
+        }
         save_file(answers, found.predictions(index - 1, name))
         if index:
             geometry = {m: {"k": 100, "delta_norm": 1.0, "protected_overlap": 1e-8} for m in matrices}
@@ -392,7 +416,9 @@ def made_run(folder: Path, names: list[str], classes: list[str], layers: tuple[i
             values = {m: v | {"overlap_with": {n: 0.25 for n in earlier}} for m, v in values.items()}
             cka = {n: 0.75 for n in earlier}
             found.analysis(index - 1, name).write_text(json.dumps({"matrices": values, "cka": cka}))
-    parts = [{"kind": "matrix", "name": m, "returned": 1.0, "retention": {s: 0.5 for s in sets}} for m in matrices]
+    parts = [
+        {"kind": "matrix", "name": m, "returned": 1.0, "retention": {s: 0.5 for s in sets}} for m in matrices
+    ]
     pairs = [
         {"new": new, "old": old, "images": 8, "accuracy_before": 0.9, "accuracy_after": 0.8, "parts": parts}
         for place, new in enumerate(names)
@@ -407,7 +433,10 @@ def test_a_long_stream_of_a_large_model_stays_small(tmp_path):
     folder = made_run(tmp_path / "run", names, [f"class {n}" for n in range(100)], (24, 12), 3000)
     page = read(write_report(folder.root))
     assert len(page.tables["Accuracy matrix"]) == 13 and len(page.tables["Every matrix"]) == 217
-    assert len(page.tables["Overlap of the updates"]) == 11 and len(page.tables["Drift of the image features"]) == 11
+    assert (
+        len(page.tables["Overlap of the updates"]) == 11
+        and len(page.tables["Drift of the image features"]) == 11
+    )
     longest = max(len(drawing["d"].split("L")) for drawing in page.all("path") if "d" in drawing)
     assert longest <= MOST_POINTS + 1
 
@@ -437,7 +466,10 @@ def test_a_report_never_fails_a_run(tmp_path, finished, monkeypatch):
         ({}, "is no run (no results.json) and no comparison"),
         ({"results.json": "{"}, "damaged"),
         ({"results.json": "[]"}, "is not what a run writes"),
-        ({"results.json": '{"tasks": ["a"], "accuracy": [[1, 2]], "scenario": 1, "strategy": 1}'}, "is not what a run"),
+        (
+            {"results.json": '{"tasks": ["a"], "accuracy": [[1, 2]], "scenario": 1, "strategy": 1}'},
+            "is not what a run",
+        ),
         ({"results.json": '{"tasks": ["a"]}', "config.yaml": "- 1"}, "damaged"),
         ({"comparison.json": "{"}, "the same compare command writes it again"),
         ({"comparison.json": "[]"}, "damaged"),
@@ -460,7 +492,9 @@ def test_places_that_cannot_be_written_are_told(finished, tmp_path, monkeypatch,
 
 
 def test_changes_count_what_the_run_measured(finished):
-    config, results = (yaml.safe_load((finished / name).read_text()) for name in ("config.yaml", "results.json"))
+    config, results = (
+        yaml.safe_load((finished / name).read_text()) for name in ("config.yaml", "results.json")
+    )
     folder = RunDir(finished)
     for column, name in enumerate(["warm", "cold"]):
         for state in (1, 2):
@@ -493,7 +527,10 @@ def test_the_command_leads_back_to_the_recorded_settings(finished, tiny_scenario
     changed = load_scenario(str(tiny_scenario), [s for s in settings if s.startswith("scenario.")]).value
     assert changed.tasks[1].prompts == ["a 'quoted' {}", "ü {}"]
     assert (
-        load_strategy(str(tiny_strategy), [s for s in settings if s.startswith("strategy.")]).value.optimiser.lr == 0.25
+        load_strategy(
+            str(tiny_strategy), [s for s in settings if s.startswith("strategy.")]
+        ).value.optimiser.lr
+        == 0.25
     )
     del config["strategy"]["training"]["precision"]  # as a version before that setting would have left it
     assert run_command(config) is not None
@@ -525,11 +562,15 @@ def compared(tmp_path_factory):
             ]  # fmt: skip
             m.chosen = (("optimiser.lr", 5e-3),)
         for seed in (0, 1):
-            variant = "optimiser.lr-0.005" if m.name == "slow" else ""  # the others' files say what was chosen
+            variant = (
+                "optimiser.lr-0.005" if m.name == "slow" else ""
+            )  # the others' files say what was chosen
             place = folder / m.name / variant / f"seed{seed}"
             place.mkdir(parents=True)
             (place / "results.json").write_text("{}")
-    request = Request("tiny", tuple(m.name for m in methods), (0, 1), sweep={}, validation_shots=2, reference="slow")
+    request = Request(
+        "tiny", tuple(m.name for m in methods), (0, 1), sweep={}, validation_shots=2, reference="slow"
+    )
     save(Comparison(request, "tiny", "slow", methods), folder)
     return folder
 
@@ -580,9 +621,11 @@ def test_the_command_of_a_comparison_says_what_was_asked():
         "sweep_seeds": [5], "metric": "harmonic", "floor": -5.0, "reference": "a", "validation_shots": 4,
         "scenario_settings": ["shots=4"], "strategy_settings": ["strategy.name=x"],
     }  # fmt: skip
-    assert compare_command(request) == (
-        "cl-complora compare embedded --strategies 'a,b c' --seeds 0,1 --sweep optimiser.lr=0.0001,3 --sweep-seeds 5 "
-        "--metric harmonic --validation-shots 4 --floor -5 --reference a --set scenario.shots=4 --set strategy.name=x"
+    assert (
+        compare_command(request)
+        == "cl-complora compare embedded --strategies 'a,b c' --seeds 0,1 --sweep optimiser.lr=0.0001,3"
+        " --sweep-seeds 5 --metric harmonic --validation-shots 4 --floor -5 --reference a --set"
+        " scenario.shots=4 --set strategy.name=x"
     )
     assert "--sweep-from strategy" in compare_command(request | {"sweep": {}})
     assert "--sweep" not in compare_command(request | {"sweep": None})
@@ -649,6 +692,9 @@ def test_colours_can_be_told_apart_and_read():
         colours = dict(re.findall(r"--(\w+): (#\w+)", theme))
         for paper in ("paper", "raised"):
             assert all(contrast(colours[name], colours[paper]) >= 4.5 for name in ("ink", "muted", "accent"))
-        assert all(contrast(colours[name], colours["paper"]) >= 3 for name in ("blue", "red", "green", "purple", "sky"))
+        assert all(
+            contrast(colours[name], colours["paper"]) >= 3
+            for name in ("blue", "red", "green", "purple", "sky")
+        )
     cells = [shaded(number(share), share) for share in np.linspace(0, 1, 101)]
     assert all(contrast(cell.ink, cell.shade) >= 4.5 for cell in cells)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from cl_complora.run.stream.stream import run
 from conftest import STRATEGY, deltas_of, paint, without_timings
 from safetensors.torch import load_file
 
@@ -20,8 +21,7 @@ from cl_complora.delta import TaskDelta
 from cl_complora.engine.state import load_delta
 from cl_complora.errors import UserError
 from cl_complora.progress import Quiet
-from cl_complora.run import run
-from cl_complora.rundir import RunDir
+from cl_complora.store.folder import RunDir
 from cl_complora.subspace import Keep, principal
 
 
@@ -31,7 +31,8 @@ def go(scenario, strategy, out, **options):
 
 def same(a: dict, b: dict) -> bool:
     return a.keys() == b.keys() and all(
-        a[name].keys() == b[name].keys() and all(torch.equal(a[name][k], b[name][k]) for k in a[name]) for name in a
+        a[name].keys() == b[name].keys() and all(torch.equal(a[name][k], b[name][k]) for k in a[name])
+        for name in a
     )
 
 
@@ -148,8 +149,8 @@ def replace(source, target):
     real(source, target)
 
 files.os.replace = replace
-from cl_complora.run import run
-from cl_complora.rundir import RunDir
+from cl_complora.run.stream import run
+from cl_complora.store.folder import RunDir
 run(load_scenario(sys.argv[1]), load_strategy(sys.argv[2]), out=Path(sys.argv[3]))
 print(writes)
 """
@@ -166,12 +167,16 @@ def ewc_strategy(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("moment", ["config", "first delta", "state", "record", "second record", "last results"])
+@pytest.mark.parametrize(
+    "moment", ["config", "first delta", "state", "record", "second record", "last results"]
+)
 def test_killed_at_any_write_a_run_ends_with_the_same_bits(tmp_path, tiny_scenario, ewc_strategy, moment):
     whole = go(tiny_scenario, ewc_strategy, tmp_path / "whole")
     # Writes of a run: config, three manifests, zero-shot record and results, then per task delta, two states,
     # record, results (and results once more at the end).
-    at = {"config": 1, "first delta": 7, "state": 8, "record": 9, "second record": 13, "last results": 14}[moment]
+    at = {"config": 1, "first delta": 7, "state": 8, "record": 9, "second record": 13, "last results": 14}[
+        moment
+    ]
     code = [
         sys.executable,
         "-c",
@@ -194,11 +199,15 @@ def test_a_resumed_run_repeats_the_decompositions_of_the_interrupted_one(
 ):
     """Three tasks, so that some bases are older than the last task and some are not."""
     source = yaml.safe_load(tiny_scenario.read_text())
-    source["tasks"].append({"name": "more", "source": source["tasks"][0]["source"], "classes": ["red", "blue"]})
+    source["tasks"].append(
+        {"name": "more", "source": source["tasks"][0]["source"], "classes": ["red", "blue"]}
+    )
     path = tmp_path / "three.yaml"
     path.write_text(yaml.safe_dump(source))
     quick = tmp_path / "quick.yaml"
-    quick.write_text(STRATEGY.format(name="quick").replace("5e-3", "0.05").replace("energy: 0.5", "energy: 0.9"))
+    quick.write_text(
+        STRATEGY.format(name="quick").replace("5e-3", "0.05").replace("energy: 0.5", "energy: 0.9")
+    )
     whole = go(path, quick, tmp_path / "whole")
     record = json.loads(next((whole.folder / "tasks").glob("002-*")).read_text())
     assert len(set(record["adapter_state"]["decomposed_at"].values())) > 1
@@ -208,11 +217,14 @@ def test_a_resumed_run_repeats_the_decompositions_of_the_interrupted_one(
     assert resumed.reused == 2 and same(deltas_of(resumed.folder), deltas_of(whole.folder))
     again = json.loads(next((resumed.folder / "tasks").glob("003-*")).read_text())
     assert (
-        again["adapter_state"] == json.loads(next((whole.folder / "tasks").glob("003-*")).read_text())["adapter_state"]
+        again["adapter_state"]
+        == json.loads(next((whole.folder / "tasks").glob("003-*")).read_text())["adapter_state"]
     )
 
 
-def test_a_blind_run_can_be_interrupted_and_is_not_taken_for_a_measured_one(tmp_path, tiny_scenario, tiny_strategy):
+def test_a_blind_run_can_be_interrupted_and_is_not_taken_for_a_measured_one(
+    tmp_path, tiny_scenario, tiny_strategy
+):
     with pytest.raises(_Stop):
         go(tiny_scenario, tiny_strategy, tmp_path, progress=StopAfter(2), evaluate=False)
     blind = go(tiny_scenario, tiny_strategy, tmp_path, evaluate=False)
@@ -255,20 +267,24 @@ def test_changed_settings_are_told_not_mixed(finished, tmp_path, tiny_scenario, 
 
 
 def test_two_processes_do_not_share_a_run(finished, tiny_scenario, tiny_strategy):
-    from cl_complora.rundir import RunDir
+    from cl_complora.store.folder import RunDir
 
     with RunDir(finished.folder).locked():
         code = (
-            "import sys; from pathlib import Path; from cl_complora.rundir import RunDir\n"
+            "import sys; from pathlib import Path; from cl_complora.store.folder import RunDir\n"
             "with RunDir(Path(sys.argv[1])).locked(): pass"
         )
-        done = subprocess.run([sys.executable, "-c", code, str(finished.folder)], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(finished.folder)], capture_output=True, text=True
+        )
     assert done.returncode == 1 and "in use by process" in done.stderr
 
 
 def test_the_resolved_config_is_stored(finished):
     config = yaml.safe_load((finished.folder / "config.yaml").read_text())
-    assert config["strategy"]["optimiser"]["lr"] == 5e-3 and config["strategy"]["schedule"]["name"] == "cosine"
+    assert (
+        config["strategy"]["optimiser"]["lr"] == 5e-3 and config["strategy"]["schedule"]["name"] == "cosine"
+    )
     assert set(config["splits"]) == {"warm", "cold", "colours", "_reference"}
     rows = [json.loads(line) for line in (finished.folder / "splits" / "warm.jsonl").read_text().splitlines()]
     assert {row["split"] for row in rows} == {"train", "test"} and rows[0]["class"] == "red"
@@ -285,21 +301,28 @@ def test_tensorboard_has_the_task_index_on_its_axis(finished):
         assert points == [(i, pytest.approx(row[column])) for i, row in enumerate(results["accuracy"])]
     assert [e.step for e in events.Scalars("stream/last")] == [1, 2]
     assert events.Scalars("stream/transfer")[-1].value == pytest.approx(results["transfer"])
-    assert events.Scalars("forgetting/warm")[-1].value == pytest.approx(metrics.forgetting(results["accuracy"])[0])
-    assert events.Scalars("retention/colours")[-1].value == pytest.approx(results["retention"]["colours"], abs=1e-4)
+    assert events.Scalars("forgetting/warm")[-1].value == pytest.approx(
+        metrics.forgetting(results["accuracy"])[0]
+    )
+    assert events.Scalars("retention/colours")[-1].value == pytest.approx(
+        results["retention"]["colours"], abs=1e-4
+    )
     assert [e.step for e in events.Scalars("train/loss")] == list(range(1, 9))
 
 
-def test_validation_shots_can_be_measured_instead_of_test_images(tmp_path, tiny_scenario, tiny_strategy, monkeypatch):
-    """Choosing hyper-parameters must not see a test label: changing all of them changes nothing that was measured."""
-    from cl_complora.data import stream
+def test_validation_shots_can_be_measured_instead_of_test_images(
+    tmp_path, tiny_scenario, tiny_strategy, monkeypatch
+):
+    """Choosing hyper-parameters must not see a test label: changing all of them changes nothing that was
+    measured."""
+    from cl_complora.data import tasks as stream
 
     settings = ["validation_shots=2", "measure=validation"]
 
     def measured(out):
-        return run(load_scenario(str(tiny_scenario), settings), load_strategy(str(tiny_strategy)), out=out).results[
-            "accuracy"
-        ]
+        return run(
+            load_scenario(str(tiny_scenario), settings), load_strategy(str(tiny_strategy)), out=out
+        ).results["accuracy"]
 
     honest, load = measured(tmp_path / "a"), stream.load
 
@@ -318,13 +341,21 @@ def test_validation_shots_can_be_measured_instead_of_test_images(tmp_path, tiny_
 def test_lower_precision_trains_nearly_the_same_weights(precision, method, tmp_path, tiny_scenario):
     updates = {}
     for kind in ("fp32", precision):
-        settings = ["training.steps=5", f"training.precision={kind}", *(["adapter.rank=2"] if method == "lora" else [])]
+        settings = [
+            "training.steps=5",
+            f"training.precision={kind}",
+            *(["adapter.rank=2"] if method == "lora" else []),
+        ]
         done = run(load_scenario(str(tiny_scenario)), load_strategy(method, settings), out=tmp_path / kind)
         folder = RunDir(done.folder)
         updates[kind] = load_delta(folder.delta(0, "warm"))
         tensors = updates[kind].tensors().values()
-        assert all(t.dtype == torch.float32 and torch.isfinite(t).all() for t in tensors if t.is_floating_point())
-    full, low = ({(k, str(rows)): d for k, rows, d in updates[kind].updates()} for kind in ("fp32", precision))
+        assert all(
+            t.dtype == torch.float32 and torch.isfinite(t).all() for t in tensors if t.is_floating_point()
+        )
+    full, low = (
+        {(k, str(rows)): d for k, rows, d in updates[kind].updates()} for kind in ("fp32", precision)
+    )
     inner = sum(float((full[k] * low[k]).sum()) for k in full)
     assert inner / (updates["fp32"].norm() * updates[precision].norm()) > 0.9
     assert any(not torch.equal(full[k], low[k]) for k in full)

@@ -12,16 +12,16 @@ import torch
 from conftest import COLOURS, paint
 from typer.testing import CliRunner
 
-from cl_complora.catalog import shipped
 from cl_complora.cli import app
 from cl_complora.config import load_scenario
-from cl_complora.config.source import CoopSource, DatasetSource, ManifestSource, ShardsSource
+from cl_complora.config.catalog import shipped
+from cl_complora.config.sources import CoopSource, DatasetSource, ManifestSource, ShardsSource
+from cl_complora.data.pictures import open_source
 from cl_complora.data.pixels import Pixels
 from cl_complora.data.planning import plan, write_manifest
 from cl_complora.data.registry import DATASETS
 from cl_complora.data.registry.published import beside
-from cl_complora.data.sources import open_source
-from cl_complora.data.stream import load
+from cl_complora.data.tasks import load
 from cl_complora.data.verify import verify
 from cl_complora.errors import UserError
 
@@ -60,23 +60,37 @@ def test_manifests(images, kind):
     red = [item for item in source.items("test") if source.class_names[item.label] == "red"]
     assert [item.key for item in red] == ["red/8.png", "red/9.png"]
     assert abs(source.load(red, PIXELS).float().mean((0, 2, 3))[0] - 200) < 12
-    ordered = open_source(ManifestSource(kind="manifest", file=file.name, root="images", classes=NAMES), images)
+    ordered = open_source(
+        ManifestSource(kind="manifest", file=file.name, root="images", classes=NAMES), images
+    )
     assert ordered.class_names == NAMES
 
 
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
-        ("a.csv", "path,split\nx,train\n", "a.csv:1: the columns must be path, label and split, label missing"),
+        (
+            "a.csv",
+            "path,split\nx,train\n",
+            "a.csv:1: the columns must be path, label and split, label missing",
+        ),
         ("a.csv", "path,label\n,red\n", "a.csv:2: path or label is empty"),
         (
             "a.csv",
             "path,label,split\nred/1.png,red,dev\n",
             "a.csv:2: split must be train, validation or test, got 'dev'",
         ),
-        ("a.csv", "path,label\n../secret.png,red\n", "a.csv:2: path must lie below the root, got '../secret.png'"),
+        (
+            "a.csv",
+            "path,label\n../secret.png,red\n",
+            "a.csv:2: path must lie below the root, got '../secret.png'",
+        ),
         ("a.csv", "path,label\n/etc/passwd,red\n", "path must lie below the root"),
-        ("a.csv", "path,label\nred/1.png,red\nred/1.png,red\n", "a.csv:3: 'red/1.png' is named a second time"),
+        (
+            "a.csv",
+            "path,label\nred/1.png,red\nred/1.png,red\n",
+            "a.csv:3: 'red/1.png' is named a second time",
+        ),
         ("a.csv", "path,label\n", "names no image"),
         ("a.jsonl", '{"path": "x"}\n', "a.jsonl:1: must be a JSON object with path, label and split"),
         ("a.jsonl", "\n[1]\n", "a.jsonl:2: must be a JSON object"),
@@ -106,7 +120,9 @@ def split_file(images):
     content = {"train": [], "val": [], "test": []}
     for name in ("blue", "red", "yellow", "green"):
         for number in range(10):
-            content[halves(number)].append([f"{name}/{number}.png", NAMES.index(name), name.replace("ee", "e_e")])
+            content[halves(number)].append(
+                [f"{name}/{number}.png", NAMES.index(name), name.replace("ee", "e_e")]
+            )
     (images / "split_zhou_Colours.json").write_text(json.dumps(content))
     return images / "split_zhou_Colours.json", content
 
@@ -115,13 +131,21 @@ def test_coop_split_files(images, split_file):
     source = open_source(CoopSource(kind="coop", file=split_file[0].name, root="images"), images)
     assert source.class_names == ["red", "gre en", "blue", "yellow"]
     assert [len(source.items(split)) for split in ("train", "validation", "test")] == [24, 8, 8]
-    for text in ("[]", '{"train": [["a", 0]]}', '{"train": [["a", 1, "x"]]}', '{"train": [["../a", 0, "x"]]}', "{"):
+    for text in (
+        "[]",
+        '{"train": [["a", 0]]}',
+        '{"train": [["a", 1, "x"]]}',
+        '{"train": [["../a", 0, "x"]]}',
+        "{",
+    ):
         split_file[0].write_text(text)
         with pytest.raises(UserError, match="split_zhou_Colours.json"):
             open_source(CoopSource(kind="coop", file=split_file[0].name, root="images"), images)
 
 
-def published(content: dict, shots: int, seed: int, validation_first: bool, repeat: bool) -> dict[str, set[str]]:
+def published(
+    content: dict, shots: int, seed: int, validation_first: bool, repeat: bool
+) -> dict[str, set[str]]:
     """The draw as those projects write it: the global generator, labels in the order in which they appear."""
     random.seed(seed)
 
@@ -159,13 +183,21 @@ def test_published_draws_are_reproduced(images, split_file, sampler, shots, seed
 
 
 def test_a_published_list_instead_of_a_draw(images, class_folders, tmp_path):
-    text = "name: s\ntasks:\n  - name: a\n    source: {{kind: folder, root: {}}}\n    split_file: list.jsonl\n"
+    text = (
+        "name: s\ntasks:\n  - name: a\n    source: {{kind: folder, root: {}}}\n    split_file: list.jsonl\n"
+    )
     (tmp_path / "s.yaml").write_text(text.format(class_folders))
     wanted = ["train/red/1.png", "train/blue/0.png", "train/red/0.png"]
-    lines = [{"impath": f"/somewhere/else/{wanted[0]}"}, {"path": wanted[1]}, {"key": "red/0.png", "split": "val"}]
+    lines = [
+        {"impath": f"/somewhere/else/{wanted[0]}"},
+        {"path": wanted[1]},
+        {"key": "red/0.png", "split": "val"},
+    ]
     (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, [*lines, {"path": "x", "split": "test"}])))
     (task,) = plan(load_scenario(str(tmp_path / "s.yaml")), 0).tasks
-    assert [item.key for item in task.train] == wanted[:2] and [item.key for item in task.validation] == wanted[2:]
+    assert [item.key for item in task.train] == wanted[:2] and [
+        item.key for item in task.validation
+    ] == wanted[2:]
     # What a run writes down is such a list.
     write_manifest(tmp_path / "again.jsonl", task)
     located = load_scenario(str(tmp_path / "s.yaml"), ["tasks.0.split_file=again.jsonl"])
@@ -192,7 +224,8 @@ def test_a_published_list_instead_of_a_draw(images, class_folders, tmp_path):
 )
 def test_long_tails(class_folders, tmp_path, shots, expected):
     (tmp_path / "s.yaml").write_text(
-        f"name: s\ntasks:\n  - name: a\n    source: {{kind: folder, root: {class_folders}}}\n    shots: {shots}\n"
+        f"name: s\ntasks:\n  - name: a\n    source: {{kind: folder, root: {class_folders}}}\n    shots:"
+        f" {shots}\n"
     )
     (task,) = plan(load_scenario(str(tmp_path / "s.yaml")), 0).tasks
     counts = [sum(item.label == label for item in task.train) for label in range(4)]
@@ -212,7 +245,11 @@ def shards(images):
                     for label, name in enumerate(NAMES):
                         stem = f"../../{name}-{number}"  # no name leads out of anything: nothing is extracted
                         png = (images / "images" / name / f"{number}.png").read_bytes()
-                        texts = {"png": png, "cls": str(label).encode(), "json": json.dumps({"label": name}).encode()}
+                        texts = {
+                            "png": png,
+                            "cls": str(label).encode(),
+                            "json": json.dumps({"label": name}).encode(),
+                        }
                         for suffix, content in texts.items():
                             if suffix != ("cls" if split == "train" else "json"):
                                 member = tarfile.TarInfo(f"{stem}.{suffix}")
@@ -235,14 +272,20 @@ def test_what_is_wrong_with_shards(shards):
     with pytest.raises(UserError, match="no shard matches"):
         open_source(ShardsSource(kind="shards", train="gone-*.tar", test="test-*.tar"), shards)
     with pytest.raises(UserError, match="is none of the source's 1 classes"):
-        open_source(ShardsSource(kind="shards", train="train-*.tar", test="test-*.tar", classes=["red"]), shards)
+        open_source(
+            ShardsSource(kind="shards", train="train-*.tar", test="test-*.tar", classes=["red"]), shards
+        )
     (shards / "train-0.tar").write_bytes(b"no archive at all")
     with pytest.raises(UserError, match="train-0.tar: cannot be read as a tar shard"):
-        open_source(ShardsSource(kind="shards", train="train-*.tar", test="test-*.tar", classes=NAMES), shards)
+        open_source(
+            ShardsSource(kind="shards", train="train-*.tar", test="test-*.tar", classes=NAMES), shards
+        )
     with tarfile.open(shards / "train-0.tar", "w") as archive:
         archive.addfile(tarfile.TarInfo("alone.png"), io.BytesIO())
     with pytest.raises(UserError, match="alone.png has no label beside it"):
-        open_source(ShardsSource(kind="shards", train="train-*.tar", test="test-*.tar", classes=NAMES), shards)
+        open_source(
+            ShardsSource(kind="shards", train="train-*.tar", test="test-*.tar", classes=NAMES), shards
+        )
 
 
 def test_every_source_runs_through_the_same_stream(shards, split_file):
@@ -257,7 +300,9 @@ def test_every_source_runs_through_the_same_stream(shards, split_file):
     for task in data.tasks:
         assert len(task.train) == 8
         for image, label in zip(task.train.pixels, task.train.labels, strict=True):
-            colour = COLOURS[{"gre en": "green"}.get(task.space.class_names[label], task.space.class_names[label])]
+            colour = COLOURS[
+                {"gre en": "green"}.get(task.space.class_names[label], task.space.class_names[label])
+            ]
             assert (image.float().mean((1, 2)) - torch.tensor(colour)).abs().max() < 20
 
 
@@ -288,7 +333,9 @@ def test_a_known_data_set_in_a_scenario(tmp_path, monkeypatch):
     monkeypatch.setenv("CL_COMPLORA_DATA", str(tmp_path))
     settings = ["shots=2", "zero_shot=[]"]
     plans = plan(load_scenario("pacs-domains", settings), 0)
-    assert [len(p.train) for p in plans.tasks] == [14] * 4 and plans.tasks[2].prompts == ("a cartoon of a {}.",)
+    assert [len(p.train) for p in plans.tasks] == [14] * 4 and plans.tasks[2].prompts == (
+        "a cartoon of a {}.",
+    )
     data = load(plans, "domain-incremental", PIXELS)
     assert data.tasks[0].space.class_names[:2] == ("dog", "elephant") and len(data.tasks[0].test) == 14
     monkeypatch.setenv("CL_COMPLORA_DATA", str(tmp_path / "elsewhere"))
@@ -325,12 +372,17 @@ def test_prepare_fetches_what_torchvision_can_and_tells_the_rest(tmp_path, monke
 
 def test_the_ensembles_of_clip_for_imagenet(tmp_path, class_folders):
     (tmp_path / "s.yaml").write_text(
-        f"name: s\nshots: 1\ntasks:\n  - name: a\n    source: {{kind: folder, root: {class_folders}}}\n"
-        f"zero_shot:\n  - name: z\n    source: {{kind: folder, root: {class_folders}}}\n    prompts: imagenet-80\n"
+        "name: s\nshots: 1\ntasks:\n  - name: a\n    source: {kind: folder, root:"
+        f" {class_folders}}}\nzero_shot:\n  - name: z\n    source: {{kind: folder, root: {class_folders}}}\n "
+        "   prompts: imagenet-80\n"
     )
     eighty = plan(load_scenario(str(tmp_path / "s.yaml")), 0).zero_shot[0].prompts
     assert len(eighty) == 80 and "a bad photo of a {}." in eighty and all(p.count("{}") == 1 for p in eighty)
-    seven = plan(load_scenario(str(tmp_path / "s.yaml"), ["zero_shot.0.prompts=imagenet-7"]), 0).zero_shot[0].prompts
+    seven = (
+        plan(load_scenario(str(tmp_path / "s.yaml"), ["zero_shot.0.prompts=imagenet-7"]), 0)
+        .zero_shot[0]
+        .prompts
+    )
     assert len(seven) == 7 and set(seven) <= set(eighty)
 
 

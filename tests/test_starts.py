@@ -1,4 +1,5 @@
-"""Where factors start, what becomes of an update when it is merged, and what is trained whole beside the factors."""
+"""Where factors start, what becomes of an update when it is merged, and what is trained whole beside the
+factors."""
 
 from __future__ import annotations
 
@@ -12,11 +13,16 @@ from cl_complora.clip.slots import open_slots
 from cl_complora.config.strategy import InputsStart, Interpolation, NormMatch
 from cl_complora.delta import TaskDelta
 from cl_complora.engine.adapter import FullPlugin
+from cl_complora.engine.complora import CompLoRAPlugin
+from cl_complora.engine.constraints import Constraint
+from cl_complora.engine.full_parameters import KINDS, parameter_kinds
+from cl_complora.engine.initialisation import (
+    ComponentsStarting,
+    CoreStarting,
+    InputsStarting,
+    input_covariances,
+)
 from cl_complora.engine.merging import Interpolate, MatchNorm
-from cl_complora.engine.plugin import CompLoRAPlugin
-from cl_complora.engine.starts import ComponentsStarting, CoreStarting, InputsStarting, input_covariances
-from cl_complora.engine.subspaces import Constraint
-from cl_complora.engine.whole import KINDS, parameter_kinds
 from cl_complora.subspace import Keep
 
 FREE = Constraint(select="none")
@@ -37,7 +43,9 @@ def shake(model) -> None:
 
 
 def test_milora_starts_as_the_smallest_components_and_with_no_update(model):
-    plugin = CompLoRAPlugin(rank=3, matrices=["q", "fc"], constraint=FREE, scaling=2.0, start=ComponentsStarting())
+    plugin = CompLoRAPlugin(
+        rank=3, matrices=["q", "fc"], constraint=FREE, scaling=2.0, start=ComponentsStarting()
+    )
     images = torch.randn(2, 3, 32, 32)
     before = model(images, SPACE)
     plugin.attach(model)
@@ -81,7 +89,10 @@ def test_nusa_trains_a_square_core_between_the_last_singular_directions(model):
 
 def test_inflora_does_not_act_on_what_earlier_tasks_used(model):
     plugin = CompLoRAPlugin(
-        rank=2, matrices=["k", "v"], constraint=FREE, start=InputsStarting(InputsStart(kind="inputs", energy=0.9))
+        rank=2,
+        matrices=["k", "v"],
+        constraint=FREE,
+        start=InputsStarting(InputsStart(kind="inputs", energy=0.9)),
     )
     step = Step(model, None, experience(9))
     covariances = {}

@@ -5,21 +5,21 @@ from __future__ import annotations
 import open_clip
 import pytest
 import torch
+from cl_complora.run.stream.stream import run
 from conftest import COLOURS
 from safetensors.torch import load_file, save_file
 
-from cl_complora.catalog import shipped
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.evaluate import accuracy
 from cl_complora.clip.model import load_clip
 from cl_complora.config import load_scenario, load_strategy
+from cl_complora.config.catalog import shipped
 from cl_complora.data.planning import plan
-from cl_complora.data.stream import load
+from cl_complora.data.tasks import load
 from cl_complora.engine.replay import contrasted_with
 from cl_complora.engine.state import load_delta
 from cl_complora.progress import Quiet
-from cl_complora.run import run
-from cl_complora.rundir import RunDir
+from cl_complora.store.folder import RunDir
 
 QUICK = ["training.steps=3", "training.batch_size=4"]
 SMALL = {"lowrank": ["adapter.rank=2"], "full": [], "none": []}
@@ -30,7 +30,9 @@ def strategy(name: str):
     located = load_strategy(name)
     overrides = SMALL[located.value.adapter.kind] + (QUICK if located.value.adapter.kind != "none" else [])
     overrides += [
-        f"regularisers.{i}.samples=4" for i, part in enumerate(located.value.regularisers) if part.kind == "ewc"
+        f"regularisers.{i}.samples=4"
+        for i, part in enumerate(located.value.regularisers)
+        if part.kind == "ewc"
     ]
     if located.value.training.average_every is not None:
         overrides.append("training.average_every=1")
@@ -101,7 +103,10 @@ def test_every_strategy_on_every_protocol(
 
     moved = [detail["delta_norm"] for detail in whole.results["tasks_detail"]]
     if name == "zeroshot":
-        assert all(row == whole.results["accuracy"][0] for row in whole.results["accuracy"]) and moved == [0, 0]
+        assert all(row == whole.results["accuracy"][0] for row in whole.results["accuracy"]) and moved == [
+            0,
+            0,
+        ]
     elif strategy(name).value.training.stream == "joint":
         assert moved[0] > 0 and not any(moved[1:])  # all of it happens in place of the first task
         assert whole.results["transfer"] is None
@@ -109,7 +114,9 @@ def test_every_strategy_on_every_protocol(
         assert all(norm > 0 for norm in moved)
 
 
-def test_class_incremental_shares_one_label_space_and_trains_on_what_was_seen(tmp_path, tiny_scenario, class_folders):
+def test_class_incremental_shares_one_label_space_and_trains_on_what_was_seen(
+    tmp_path, tiny_scenario, class_folders
+):
     located = scenario(tmp_path, tiny_scenario, class_folders, "class-incremental")
     pixels = load_clip(located.value.model).pixels
     first, second = load(plan(located, 0), "class-incremental", pixels).tasks

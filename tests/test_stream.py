@@ -1,4 +1,5 @@
-"""From a scenario to its images: which are drawn, that the draw depends on nothing else, and what they are labelled."""
+"""From a scenario to its images: which are drawn, that the draw depends on nothing else, and what they are
+labelled."""
 
 from __future__ import annotations
 
@@ -13,11 +14,11 @@ import torch
 from conftest import COLOURS, paint
 
 from cl_complora.config import load_scenario
-from cl_complora.config.source import FolderSource
+from cl_complora.config.sources import FolderSource
+from cl_complora.data.pictures import open_source
 from cl_complora.data.pixels import Pixels
 from cl_complora.data.planning import Plans, plan, write_manifest
-from cl_complora.data.sources import open_source
-from cl_complora.data.stream import load
+from cl_complora.data.tasks import load
 from cl_complora.errors import UserError
 
 
@@ -46,7 +47,8 @@ def scenario(folder: Path, tasks: str, more: str = "") -> Path:
     for line in tasks.strip().splitlines():
         name, root, *rest = (part.strip() for part in line.split(";"))
         lines.append(
-            f"  - {{name: {name}, source: {{kind: folder, root: {root}}}{''.join(f', {part}' for part in rest)}}}"
+            f"  - {{name: {name}, source: {{kind: folder, root:"
+            f" {root}}}{''.join(f', {part}' for part in rest)}}}"
         )
     path = folder / "scenario.yaml"
     path.write_text(f"name: x\n{more}\ntasks:\n" + "\n".join(lines) + "\n", encoding="utf-8")
@@ -69,7 +71,9 @@ def test_train_and_test_folders_are_kept_apart(folders):
     assert task.class_names == ("ant", "bee", "cat", "dog")
     for split, items, count in (("train", task.train, 8), ("test", task.test, 5)):
         expected = {
-            f"{split}/{name}/{n}.png": label for label, name in enumerate(task.class_names) for n in range(count)
+            f"{split}/{name}/{n}.png": label
+            for label, name in enumerate(task.class_names)
+            for n in range(count)
         }
         assert {item.key: item.label for item in items} == expected and len(items) == len(expected)
 
@@ -78,11 +82,15 @@ def test_folders_without_a_division_get_one_that_no_seed_changes(folders):
     first, other = (planned(folders, "a; whole", "shots: all", seed).tasks[0] for seed in (0, 1))
     train, test = set(keys(first.train)), set(keys(first.test))
     assert not train & test
-    assert train | test == {f"{n}/{i}.png" for n, count in (("ant", 10), ("bee", 10), ("cat", 7)) for i in range(count)}
+    assert train | test == {
+        f"{n}/{i}.png" for n, count in (("ant", 10), ("bee", 10), ("cat", 7)) for i in range(count)
+    }
     assert set(keys(other.train)) == train and keys(other.test) == keys(first.test)
     assert Counter(item.label for item in first.test) == {0: 5, 1: 5, 2: 4}
     # Classes of equal size are not divided alike.
-    assert {key[4:] for key in test if key.startswith("ant")} != {key[4:] for key in test if key.startswith("bee")}
+    assert {key[4:] for key in test if key.startswith("ant")} != {
+        key[4:] for key in test if key.startswith("bee")
+    }
 
 
 def test_the_share_of_test_images_and_a_new_class_change_no_other_division(folders, tmp_path):
@@ -105,7 +113,9 @@ def test_chosen_classes_are_labelled_in_the_order_given(folders):
 
 
 def test_a_range_of_classes_leaves_out_its_end(folders):
-    a, b = planned(folders, "a; divided; class_range: [0, 3]\nb; divided; class_range: [3, 4]", "shots: 2").tasks
+    a, b = planned(
+        folders, "a; divided; class_range: [0, 3]\nb; divided; class_range: [3, 4]", "shots: 2"
+    ).tasks
     assert (a.class_names, b.class_names) == (("ant", "bee", "cat"), ("dog",))
     assert {(item.label, item.key.split("/")[1]) for item in b.test} == {(0, "dog")}
 
@@ -113,7 +123,9 @@ def test_a_range_of_classes_leaves_out_its_end(folders):
 def test_roots_are_relative_to_the_file_or_absolute(folders, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     relative = planned(folders, "a; divided", "shots: 1").tasks[0]
-    assert planned(tmp_path, f"a; {folders / 'divided'}", "shots: 1").tasks[0].manifest() == relative.manifest()
+    assert (
+        planned(tmp_path, f"a; {folders / 'divided'}", "shots: 1").tasks[0].manifest() == relative.manifest()
+    )
 
 
 # What counts as a class and as an image
@@ -144,11 +156,22 @@ def test_images_in_hidden_folders_do_not_count(tmp_path):
 
 
 def test_class_names_may_hold_spaces_underscores_braces_and_any_script(tmp_path):
-    names = {"snow leopard": 4, "snow_owl": 4, "čmelák": 4, "日本": 4, "a{}b": 4, 'O\'Neill, "x"': 4, "-1": 4, "🙂": 4}
+    names = {
+        "snow leopard": 4,
+        "snow_owl": 4,
+        "čmelák": 4,
+        "日本": 4,
+        "a{}b": 4,
+        'O\'Neill, "x"': 4,
+        "-1": 4,
+        "🙂": 4,
+    }
     touch(tmp_path / "data", **names)
     (task,) = planned(tmp_path, "a; data", 'shots: 2\nprompts: ["a {}."]').tasks
     assert set(task.class_names) == {name.replace("_", " ") for name in names}
-    assert all(item.key.split("/")[0].replace("_", " ") == task.class_names[item.label] for item in task.train)
+    assert all(
+        item.key.split("/")[0].replace("_", " ") == task.class_names[item.label] for item in task.train
+    )
     (chosen,) = planned(tmp_path, 'a; data; classes: ["日本", "snow owl", "-1"]', "shots: 2").tasks
     assert chosen.class_names == ("日本", "snow owl", "-1")
     write_manifest(tmp_path / "manifest.jsonl", task)
@@ -163,7 +186,9 @@ def test_two_folders_of_one_name_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"tasks\[0\]\.source: two classes are both called 'snow owl'"):
         planned(tmp_path, "a; data", "shots: 1")
     zero_shot = "zero_shot: [{name: z, source: {kind: folder, root: data}}]"
-    with pytest.raises(UserError, match=r":2: zero_shot\[0\]\.source: two classes are both called 'snow owl'"):
+    with pytest.raises(
+        UserError, match=r":2: zero_shot\[0\]\.source: two classes are both called 'snow owl'"
+    ):
         planned(tmp_path, "a; fine", f"{zero_shot}\nshots: 1")
 
 
@@ -194,7 +219,9 @@ def test_other_tasks_classes_and_validation_change_no_draw(folders):
     assert among[1].manifest() == alone.manifest() and keys(among[0].train) != keys(alone.train)
     some = planned(folders, "b; divided; classes: [cat, ant]", "shots: 3").tasks[0]
     assert set(keys(some.train)) == {key for key in keys(alone.train) if "/cat/" in key or "/ant/" in key}
-    assert keys(planned(folders, "b; divided", "shots: 3\nvalidation_shots: 2").tasks[0].train) == keys(alone.train)
+    assert keys(planned(folders, "b; divided", "shots: 3\nvalidation_shots: 2").tasks[0].train) == keys(
+        alone.train
+    )
     more = planned(folders, "b; divided; shots: 5", "shots: 3").tasks[0]
     assert set(keys(more.train)) > set(keys(alone.train))
 
@@ -206,7 +233,9 @@ def test_validation_shots_are_training_images_that_are_not_trained_on(folders):
         assert Counter(item.label for item in task.train) == {label: left for label in range(4)}
         assert not set(keys(task.train)) & set(keys(task.validation))
         assert all(key.startswith("train/") for key in keys(task.validation))
-    with pytest.raises(UserError, match="7 shots and 2 for validation a class, but class 'ant' of task 'a' has 8"):
+    with pytest.raises(
+        UserError, match="7 shots and 2 for validation a class, but class 'ant' of task 'a' has 8"
+    ):
         planned(folders, "a; divided", "shots: 7\nvalidation_shots: 2")
 
 
@@ -248,10 +277,16 @@ FINGERPRINT = "6fc4766b36aeb984c0f387ac15772db8dbd5ca0b9125c067e2c4d7392cba8ed3"
 
 
 def test_a_fingerprint_holds_across_processes_and_versions(folders):
-    (task,) = planned(folders, "a; divided; classes: [cat, bee]", "shots: 2\nvalidation_shots: 1\ntest_limit: 3").tasks
-    # A change of this value ends every interrupted run of every user: their draws would no longer be repeated.
+    (task,) = planned(
+        folders, "a; divided; classes: [cat, bee]", "shots: 2\nvalidation_shots: 1\ntest_limit: 3"
+    ).tasks
+    # A change of this value ends every interrupted run of every user: their draws would no longer be
+    # repeated.
     assert task.sha256() == FINGERPRINT
-    script = "from cl_complora.config import load_scenario; from cl_complora.data.planning import plan; import sys; "
+    script = (
+        "from cl_complora.config import load_scenario; from cl_complora.data.planning import plan; import"
+        " sys; "
+    )
     script += "print(plan(load_scenario(sys.argv[1]), 0).tasks[0].sha256(), 'torch' in sys.modules)"
     command = [sys.executable, "-c", script, str(folders / "scenario.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"})
@@ -260,7 +295,11 @@ def test_a_fingerprint_holds_across_processes_and_versions(folders):
 
 def test_a_fingerprint_tells_every_change_of_images_and_names(folders):
     tasks = "a; divided; classes: [ant, bee]"
-    seen = {planned(folders, tasks, f"shots: {shots}", seed).tasks[0].sha256() for shots in (2, 3) for seed in (0, 1)}
+    seen = {
+        planned(folders, tasks, f"shots: {shots}", seed).tasks[0].sha256()
+        for shots in (2, 3)
+        for seed in (0, 1)
+    }
     seen |= {planned(folders, tasks, "shots: 2\ntest_limit: 3").tasks[0].sha256()}
     seen |= {planned(folders, tasks, "shots: 2\nvalidation_shots: 1").tasks[0].sha256()}
     seen |= {planned(folders, "a; divided; classes: [bee, ant]", "shots: 2").tasks[0].sha256()}
@@ -327,7 +366,11 @@ def test_task_incremental_tasks_have_label_spaces_of_their_own(class_folders, tm
     assert [task.space.class_names for task in data.tasks] == [("yellow", "red"), ("green",), ("blue", "red")]
     for index, task in enumerate(data.tasks):
         assert task.index == index and task.train_space == task.space
-        assert (len(task.train), len(task.validation), len(task.test)) == (2 * len(task.space), len(task.space), 6)
+        assert (len(task.train), len(task.validation), len(task.test)) == (
+            2 * len(task.space),
+            len(task.space),
+            6,
+        )
         for images in (task.train, task.validation, task.test):
             assert named_after_colour(images, task.space)
             assert images.pixels.dtype == torch.uint8 and images.pixels.shape[1:] == (3, 8, 8)
@@ -349,7 +392,11 @@ def test_class_incremental_tasks_share_a_space_that_grows(class_folders, tmp_pat
 
 def test_a_class_incremental_loss_may_contrast_the_tasks_own_classes(class_folders, tmp_path):
     data = loaded(class_folders, tmp_path, "class-incremental", STEPS, "task")
-    assert [task.train_space.class_names for task in data.tasks] == [("yellow", "red"), ("green",), ("blue", "red")]
+    assert [task.train_space.class_names for task in data.tasks] == [
+        ("yellow", "red"),
+        ("green",),
+        ("blue", "red"),
+    ]
     for task in data.tasks:
         assert len(task.space) == 4
         assert named_after_colour(task.train, task.train_space) and named_after_colour(task.test, task.space)
@@ -358,7 +405,10 @@ def test_a_class_incremental_loss_may_contrast_the_tasks_own_classes(class_folde
 
 
 def test_joint_spaces_have_as_many_prompts_for_every_class(class_folders, tmp_path):
-    steps = 'a; classes: [red]; prompts: ["a {}", "the {}", "{}"]\nb; classes: [blue]; prompts: ["one {}", "two {}"]'
+    steps = (
+        'a; classes: [red]; prompts: ["a {}", "the {}", "{}"]\nb; classes: [blue]; prompts: ["one {}", "two'
+        ' {}"]'
+    )
     data = loaded(class_folders, tmp_path, "class-incremental", steps)
     red, blue = data.tasks[1].space.prompts
     # Every prompt has the same weight in the mean of its class as before.
@@ -374,10 +424,15 @@ def test_domain_incremental_tasks_have_the_same_classes(class_folders, tmp_path)
         data = loaded(class_folders, tmp_path, "domain-incremental", steps, loss_classes)
         assert [task.space.class_names for task in data.tasks] == [("red", "blue")] * 2
         assert data.tasks[1].space.prompts == (("b red",), ("b blue",)) != data.tasks[0].space.prompts
-        assert all(task.train_space == task.space and named_after_colour(task.test, task.space) for task in data.tasks)
+        assert all(
+            task.train_space == task.space and named_after_colour(task.test, task.space)
+            for task in data.tasks
+        )
     for other, told in (("[blue, red]", "their order"), ("[red, green]", "blue', 'green'")):
         with pytest.raises(UserError, match=rf":\d+: tasks\[1\]: .*'b' and 'a' differ in '?{told}"):
-            loaded(class_folders, tmp_path, "domain-incremental", f"a; classes: [red, blue]\nb; classes: {other}")
+            loaded(
+                class_folders, tmp_path, "domain-incremental", f"a; classes: [red, blue]\nb; classes: {other}"
+            )
 
 
 def test_zero_shot_images_and_those_that_are_not_there(class_folders, tmp_path):
@@ -392,7 +447,9 @@ def test_zero_shot_images_and_those_that_are_not_there(class_folders, tmp_path):
 
 def test_the_embedded_world_is_drawn_in_the_size_of_the_model(tmp_path):
     path = tmp_path / "world.yaml"
-    path.write_text("name: x\nshots: 1\ntest_limit: 3\ntasks: [{name: a, source: {kind: world, domain: digits}}]\n")
+    path.write_text(
+        "name: x\nshots: 1\ntest_limit: 3\ntasks: [{name: a, source: {kind: world, domain: digits}}]\n"
+    )
     plans = plan(load_scenario(str(path)), 0)
     first, again = (load(plans, "task-incremental", Pixels((24, 24))).tasks[0] for _ in range(2))
     assert first.train.pixels.shape == (10, 3, 24, 24) and torch.equal(first.train.pixels, again.train.pixels)

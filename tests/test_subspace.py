@@ -57,7 +57,9 @@ def test_principal_splits_the_matrix(shape, seed, fraction):
     assert torch.allclose(top + rest, w, atol=1e-5)
     for basis in (split.u, split.v):
         assert torch.allclose(basis.mT @ basis, torch.eye(len(basis)), atol=1e-5)
-    assert split.u.shape[0] == shape[0] and split.v.shape[0] == shape[1]  # U is the output side, V the input side
+    assert (
+        split.u.shape[0] == shape[0] and split.v.shape[0] == shape[1]
+    )  # U is the output side, V the input side
 
 
 rules = st.one_of(
@@ -83,8 +85,13 @@ def test_the_split_of_a_large_matrix_is_that_of_its_decomposition(shape, seed, k
     assert torch.allclose(split.sigma, exact.sigma, atol=1e-6)
     assert torch.allclose(w @ split.v_k, split.u_k * split.sigma[: split.k], atol=1e-5)
     assert torch.allclose(split.u_k.mT @ w, split.sigma[: split.k, None] * split.v_k.mT, atol=1e-5)
-    kept = float(split.sigma[: split.k].double().square().sum()), float(exact.sigma[: exact.k].double().square().sum())
-    assert kept[0] == pytest.approx(kept[1], abs=1e-5)  # k itself may differ where singular values are rounding
+    kept = (
+        float(split.sigma[: split.k].double().square().sum()),
+        float(exact.sigma[: exact.k].double().square().sum()),
+    )
+    assert kept[0] == pytest.approx(
+        kept[1], abs=1e-5
+    )  # k itself may differ where singular values are rounding
     apart = float(exact.sigma[exact.k - 1] - exact.sigma[exact.k]) if 0 < exact.k < min(shape) else 0.0
     if apart > 1e-2 and split.k == exact.k:
         for mine, theirs in ((split.u_k, exact.u_k), (split.v_k, exact.v_k)):
@@ -147,7 +154,9 @@ def test_certificate_never_lies(shape, seed, energy, size):
     """Where it holds, a fresh decomposition finds the same subspace and the same k."""
     w, keep = matrix(shape, seed), Keep("energy", energy)
     split = principal(w, keep)
-    inner = torch.randn(split.u_c.shape[1], split.v_c.shape[1], generator=torch.Generator().manual_seed(seed + 1))
+    inner = torch.randn(
+        split.u_c.shape[1], split.v_c.shape[1], generator=torch.Generator().manual_seed(seed + 1)
+    )
     moved = w + size * split.u_c @ inner @ split.v_c.mT
     if unchanged(moved, split, keep):
         again = principal(moved, keep)

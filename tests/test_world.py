@@ -13,21 +13,24 @@ from cl_complora.clip.evaluate import accuracy
 from cl_complora.clip.model import embedded_tokenizer, load_clip
 from cl_complora.config.scenario import Model
 from cl_complora.data.labels import LabelSpace
-from cl_complora.data.world import ASSETS, pretrain
-from cl_complora.data.world.canvas import parse
-from cl_complora.data.world.concepts import CONCEPTS
-from cl_complora.data.world.domains import DOMAINS
-from cl_complora.data.world.general import GENERAL_CLASSES, GENERAL_TEMPLATES, render_general
-from cl_complora.data.world.generator import FONTS_TEST, FONTS_TRAIN, block
-from cl_complora.data.world.objects import NATURAL, OBJECTS, SHAPES
-from cl_complora.data.world.source import World
-from cl_complora.data.world.vocabulary import build, words
+from cl_complora.world import ASSETS
+from cl_complora.world.canvas import parse
+from cl_complora.world.concepts import CONCEPTS
+from cl_complora.world.domains import DOMAINS
+from cl_complora.world.general import GENERAL_CLASSES, GENERAL_TEMPLATES, render_general
+from cl_complora.world.generator import FONTS_TEST, FONTS_TRAIN, block
+from cl_complora.world.making import pretrain
+from cl_complora.world.making.vocabulary import build, words
+from cl_complora.world.objects import NATURAL, OBJECTS, SHAPES
+from cl_complora.world.source import World
 
 
 def test_there_are_more_than_a_hundred_concepts_and_the_reserved_ones_are_not_among_them():
     assert len(GENERAL_CLASSES) == len(set(GENERAL_CLASSES)) > 100
     assert sum(concept.kind == "glyph" for concept in CONCEPTS) == 36
-    novel = {name.split(" ", 1)[-1] for domain in ("objects", "textures") for name in DOMAINS[domain].class_names}
+    novel = {
+        name.split(" ", 1)[-1] for domain in ("objects", "textures") for name in DOMAINS[domain].class_names
+    }
     assert not novel & set(GENERAL_CLASSES)
     assert not set(FONTS_TRAIN) & set(FONTS_TEST)
     assert set(NATURAL) <= set(OBJECTS) | set(SHAPES)
@@ -70,17 +73,21 @@ def test_the_vocabulary_file_is_what_its_script_makes():
 def test_words_are_cut_as_clip_cuts_them(tokenizer):
     ours = embedded_tokenizer()
     for text in GENERAL_CLASSES:
-        assert [ours.decoder[t] for t in ours.encode(text)] == [tokenizer.decoder[t] for t in tokenizer.encode(text)], (
-            text
-        )
-    # Names that the pretraining never wrote may be spelled in smaller pieces, but every prompt must fit the context.
+        assert [ours.decoder[t] for t in ours.encode(text)] == [
+            tokenizer.decoder[t] for t in tokenizer.encode(text)
+        ], text
+    # Names that the pretraining never wrote may be spelled in smaller pieces, but every prompt must fit the
+    # context.
     for domain in DOMAINS.values():
         for prompt in domain.prompts:
-            assert all(len(ours.encode(prompt.replace("{}", name))) <= 22 for name in domain.class_names), domain.name
+            assert all(len(ours.encode(prompt.replace("{}", name))) <= 22 for name in domain.class_names), (
+                domain.name
+            )
 
 
 def test_the_shipped_model_knows_its_world():
-    """The model card's claim on a sample: 4 pictures a class of the general set, seen from the package's own files."""
+    """The model card's claim on a sample: 4 pictures a class of the general set, seen from the package's own
+    files."""
     loaded = load_clip(Model())
     world = World("general")
     items = [item for item in world.items("test") if int(item.key.split("/")[2]) < 4]
@@ -111,7 +118,9 @@ def test_pretraining_learns_and_resumes_to_the_same_weights(tmp_path, monkeypatc
     assert whole.images == cut.images == 256
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, cut.model.state_dict()[name]), name
-    assert len([json.loads(line) for line in (tmp_path / "cut" / "curve.jsonl").read_text().splitlines()]) == 2
+    assert (
+        len([json.loads(line) for line in (tmp_path / "cut" / "curve.jsonl").read_text().splitlines()]) == 2
+    )
 
 
 def _in_process(self):

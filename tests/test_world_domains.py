@@ -8,14 +8,14 @@ import zlib
 import numpy as np
 import pytest
 
-from cl_complora.data.world.domains import DOMAINS
-from cl_complora.data.world.domains.digits import POOL, source_indices
-from cl_complora.data.world.domains.greek import FONTS
-from cl_complora.data.world.domains.new_objects import NEW_OBJECTS
-from cl_complora.data.world.domains.textures import TEXTURES
-from cl_complora.data.world.objects import OBJECTS, SHAPES
-from cl_complora.data.world.patterns import PATTERNS
-from cl_complora.data.world.scenes import SCENES
+from cl_complora.world.domains import DOMAINS
+from cl_complora.world.domains.digits import POOL, source_indices
+from cl_complora.world.domains.greek import FONTS
+from cl_complora.world.domains.new_objects import NEW_OBJECTS
+from cl_complora.world.domains.textures import TEXTURES
+from cl_complora.world.objects import OBJECTS, SHAPES
+from cl_complora.world.patterns import PATTERNS
+from cl_complora.world.scenes import SCENES
 
 STREAM = ("objects", "digits", "greek", "textures", "sketches", "flags", "aerial")
 STYLES = ("style-photo", "style-chalk", "style-blueprint", "style-neon", "style-silhouette")
@@ -112,7 +112,7 @@ def test_domains_can_be_sent_to_another_process(domain):
 
 def test_a_fresh_interpreter_draws_the_same_picture():
     code = (
-        "from cl_complora.data.world.domains import DOMAINS; import zlib;"
+        "from cl_complora.world.domains import DOMAINS; import zlib;"
         "print([zlib.crc32(d.render(3, 7, 'test').tobytes()) for d in DOMAINS.values()])"
     )
     here = [zlib.crc32(domain.render(3, 7, "test").tobytes()) for domain in DOMAINS.values()]
@@ -174,7 +174,7 @@ def test_labels_match_the_pictures(name, at_least):
 
 def test_import_is_light():
     code = (
-        "import sys, cl_complora.data.world.domains;"
+        "import sys, cl_complora.world.domains;"
         "print([m for m in ('torch', 'matplotlib', 'sklearn', 'scipy') if m in sys.modules])"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,5 @@
-"""What a task did to every linear map: how far it moved, along which directions, and what that did to the spectrum."""
+"""What a task did to every linear map: how far it moved, along which directions, and what that did to the
+spectrum."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from ..subspace import energy_rank, overlap
 ENERGY = 0.5
 # Leading directions of an update: those that hold this share of its squared norm.
 LEADING = 0.99
-# Singular values kept of a spectrum: the first, the last, and others at even steps of the logarithm of their place.
+# Singular values kept of a spectrum: the first, the last, and others at even steps of the logarithm of their
+# place.
 POINTS = 32
 
 
@@ -61,7 +63,10 @@ class Spectrum:
     def points(self) -> list[float]:
         """At most :data:`POINTS` singular values, the largest and the smallest among them."""
         full = len(self.sigma)
-        places = torch.logspace(0, torch.log10(torch.tensor(float(full))), POINTS).round().long().clamp(1, full) - 1
+        places = (
+            torch.logspace(0, torch.log10(torch.tensor(float(full))), POINTS).round().long().clamp(1, full)
+            - 1
+        )
         return self.sigma[places.unique()].tolist()
 
 
@@ -79,7 +84,8 @@ class GeometryWatch:
         self._leading: dict[str, dict[str, tuple[Tensor, Tensor]]] = {}
 
     def before(self) -> None:
-        """Remember the weights that a task starts from, where their spectrum is not known from the task before."""
+        """Remember the weights that a task starts from, where their spectrum is not known from the task
+        before."""
         self._before = {s.name: s.weight.detach().clone() for s in self.slots if s.name not in self._spectra}
 
     @torch.no_grad()
@@ -90,7 +96,8 @@ class GeometryWatch:
             task: its name.
             updates: matrix → ΔW, of every matrix that it moved; the weights hold them already.
 
-        With W → W + ΔW, U_k, V_k the principal directions of W (half of its energy) and U'_k, V'_k those of W + ΔW:
+        With W → W + ΔW, U_k, V_k the principal directions of W (half of its energy) and U'_k, V'_k those of W
+        + ΔW:
 
             delta_norm, relative_norm    ‖ΔW‖_F, and that over ‖W‖_F
             update_rank, effective_rank  effective ranks of ΔW and of W + ΔW

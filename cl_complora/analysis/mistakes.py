@@ -1,4 +1,5 @@
-"""Which images a run got wrong that it once had right, from the answers that every task left in ``predictions/``."""
+"""Which images a run got wrong that it once had right, from the answers that every task left in
+``predictions/``."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import UserError
-from ..rundir import RunDir
+from ..store.folder import RunDir
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,10 +90,16 @@ def changes(folder: RunDir, config: dict[str, Any], name: str, earlier: int, now
     classes = label_space(folder, config, name)
     before, after = answers(folder, config, name, earlier), answers(folder, config, name, now)
     if not len(images) == len(before.labels) == len(after.labels):
-        raise UserError(f"{folder.root}: the answers on '{name}' are not those to the images of its split manifest")
+        raise UserError(
+            f"{folder.root}: the answers on '{name}' are not those to the images of its split manifest"
+        )
     position = {class_name: label for label, class_name in enumerate(classes)}
-    if any(row["class"] not in position for row in images) or max(before.highest(), after.highest()) >= len(classes):
-        raise UserError(f"{folder.root}: the answers on '{name}' do not fit the classes in {folder.classes.name}")
+    if any(row["class"] not in position for row in images) or max(before.highest(), after.highest()) >= len(
+        classes
+    ):
+        raise UserError(
+            f"{folder.root}: the answers on '{name}' do not fit the classes in {folder.classes.name}"
+        )
     truth = np.array([position[row["class"]] for row in images])
     lost = np.flatnonzero((before.labels == truth) & (after.labels != truth))
     lost = lost[np.argsort(-after.shares[lost], kind="stable")]
@@ -108,12 +115,17 @@ def changes(folder: RunDir, config: dict[str, Any], name: str, earlier: int, now
         for place in lost
     ]
     right = [int((state.labels == truth).sum()) for state in (before, after)]
-    return Changes(name, len(images), *right, mistakes, _confusions(classes, truth, before.labels, after.labels))
+    return Changes(
+        name, len(images), *right, mistakes, _confusions(classes, truth, before.labels, after.labels)
+    )
 
 
-def _confusions(classes: Sequence[str], truth: np.ndarray, before: np.ndarray, after: np.ndarray) -> list[Confusion]:
+def _confusions(
+    classes: Sequence[str], truth: np.ndarray, before: np.ndarray, after: np.ndarray
+) -> list[Confusion]:
     earlier, now = (
-        Counter((int(t), int(a)) for t, a in zip(truth, labels, strict=True) if t != a) for labels in (before, after)
+        Counter((int(t), int(a)) for t, a in zip(truth, labels, strict=True) if t != a)
+        for labels in (before, after)
     )
     found = [Confusion(classes[t], classes[a], earlier[t, a], now[t, a]) for t, a in sorted({*earlier, *now})]
     return sorted(found, key=lambda pair: (pair.earlier - pair.now, -pair.now))
@@ -153,7 +165,10 @@ def answers(folder: RunDir, config: dict[str, Any], name: str, state: int) -> An
         raise UserError(f"{folder.root}: this run kept no answers ({path.name} is missing)") from None
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: damaged, or without answers on '{name}' ({error})") from None
-    if not found.labels.shape == found.shares.shape == (len(found.labels),) or found.labels.min(initial=0) < 0:
+    if (
+        not found.labels.shape == found.shares.shape == (len(found.labels),)
+        or found.labels.min(initial=0) < 0
+    ):
         raise UserError(f"{path}: the answers on '{name}' are damaged")
     return found
 
@@ -167,7 +182,11 @@ def measured_images(folder: RunDir, config: dict[str, Any], name: str) -> list[d
     path = folder.split(name)
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return [row for row in rows if row["split"] == measured_split(config, name) and row["class"] and row["key"]]
+        return [
+            row
+            for row in rows
+            if row["split"] == measured_split(config, name) and row["class"] and row["key"]
+        ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: missing or damaged ({error})") from None
 
@@ -194,7 +213,9 @@ def label_space(folder: RunDir, config: dict[str, Any], name: str) -> list[str]:
         raise UserError(f"{folder.classes}: missing, or without the classes of '{name}'") from None
 
 
-def pictures(folder: RunDir, config: dict[str, Any], name: str, positions: Sequence[int], side: int) -> Tensor:
+def pictures(
+    folder: RunDir, config: dict[str, Any], name: str, positions: Sequence[int], side: int
+) -> Tensor:
     """Small versions of some measured images of a task, from the data that the run was made with.
 
     Args:

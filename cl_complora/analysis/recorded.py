@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from ..config import Scenario
 from ..config.loading import Located
 from ..errors import UserError
-from ..rundir import RunDir
+from ..store.folder import RunDir
 
 
 def recorded_scenario(folder: RunDir, config: dict[str, Any]) -> Located[Scenario]:
@@ -26,7 +26,8 @@ def recorded_scenario(folder: RunDir, config: dict[str, Any]) -> Located[Scenari
 
 
 def only_task(scenario: Located[Scenario], name: str) -> Located[Scenario]:
-    """The scenario with one of its tasks alone: its draw is the same, and the other sources need not be there."""
+    """The scenario with one of its tasks alone: its draw is the same, and the other sources need not be
+    there."""
     tasks = [task for task in scenario.value.tasks if task.name == name]
     if not tasks:
         raise UserError(f"{scenario.file}: has no task '{name}'")

@@ -10,10 +10,11 @@ SAMPLE = 256
 
 
 def linear_cka(x: Tensor, y: Tensor) -> float:
-    """Linear centred kernel alignment of two sets of features of the same images; 1 where they differ by a rotation.
+    """Linear centred kernel alignment of two sets of features of the same images; 1 where they differ by a
+    rotation.
 
-    ‖YᵀX‖²_F / (‖XᵀX‖_F ‖YᵀY‖_F) of the column-centred ``n × p`` and ``n × q`` matrices (Kornblith et al., ICML 2019).
-    NaN where one of them does not vary.
+    ‖YᵀX‖²_F / (‖XᵀX‖_F ‖YᵀY‖_F) of the column-centred ``n × p`` and ``n × q`` matrices (Kornblith et al.,
+    ICML 2019). NaN where one of them does not vary.
     """
     x, y = (features.double() - features.double().mean(0) for features in (x, y))
     scale = torch.linalg.matrix_norm(x.mT @ x) * torch.linalg.matrix_norm(y.mT @ y)

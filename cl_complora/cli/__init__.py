@@ -10,19 +10,22 @@ import typer
 
 from ..errors import UserError, raise_all
 from ..version import __version__
-from .board import tensorboard
-from .comparing import compare
+from .compare import compare
 from .data import data
-from .explaining import explain
+from .explain import explain
+from .finished import evaluate, export, init, predict
 from .options import AllowPlugins, Device, Out, Settings, known_device, log_console
-from .reporting import report, say_report
-from .using import evaluate, export, init, predict
+from .report import report, say_report
+from .tensorboard import tensorboard
 
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Continual few-shot learning of CLIP: run a stream of tasks, follow forgetting and zero-shot retention.",
+    help=(
+        "Continual few-shot learning of CLIP: run a stream of tasks, follow forgetting and zero-shot"
+        " retention."
+    ),
 )
 
 LISTS = ("scenarios", "strategies", "models", "datasets")
@@ -58,14 +61,18 @@ def run(
     device: Device = "auto",
     out: Out = Path("runs"),
     set_: Settings = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start over; an existing run is kept aside.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start over; an existing run is kept aside.")
+    ] = False,
     allow_plugins: AllowPlugins = False,
     analysis: Annotated[
         bool, typer.Option(help="Follow what every task does to weights and features; changes no result.")
     ] = True,
     save_every: Annotated[
         float,
-        typer.Option(min=0.0, help="Seconds between two saves within a task, which an interrupted run goes on from."),
+        typer.Option(
+            min=0.0, help="Seconds between two saves within a task, which an interrupted run goes on from."
+        ),
     ] = 60.0,
 ) -> None:
     """Run one scenario with one strategy and print what was learned, forgotten and retained."""
@@ -82,9 +89,9 @@ def run(
     plan(located, seed)  # wrong data is told before torch is even imported
 
     from ..progress import display
-    from ..report.tables import show
-    from ..run import run as run_one
-    from ..stopping import Stopped
+    from ..report.run.tables import show
+    from ..run.signals import Stopped
+    from ..run.stream import run as run_one
 
     console = log_console()
     try:
@@ -107,9 +114,14 @@ def run(
     except KeyboardInterrupt:  # before anything was begun
         raise typer.Exit(130) from None
     show(console, finished.results)
-    took = f"{finished.seconds:.0f} s" if finished.reused < len(finished.results["tasks"]) else "found finished"
+    took = (
+        f"{finished.seconds:.0f} s" if finished.reused < len(finished.results["tasks"]) else "found finished"
+    )
     console.print(
-        f"\n{took} · {finished.results['device']} · {finished.folder}", markup=False, highlight=False, soft_wrap=True
+        f"\n{took} · {finished.results['device']} · {finished.folder}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
     )
     say_report(console, finished.folder)
 
@@ -129,7 +141,9 @@ def _model_settings(model: str | None, config: str | None, pretrained: str | Non
         settings.append(f"model.config={json.dumps(str(Path(config).resolve()))}")
     if pretrained is not None:
         path = Path(pretrained).expanduser()
-        settings.append(f"model.pretrained={json.dumps(str(path.resolve()) if path.is_file() else pretrained)}")
+        settings.append(
+            f"model.pretrained={json.dumps(str(path.resolve()) if path.is_file() else pretrained)}"
+        )
     return settings
 
 
@@ -146,8 +160,8 @@ def check(files: Annotated[list[str], typer.Argument(help="Scenario or strategy 
 
 
 def _check(file: str) -> str:
-    from ..catalog import shipped
     from ..config import load_scenario, load_strategy
+    from ..config.catalog import shipped
     from ..config.loading import kind_of, read_yaml
 
     is_strategy = file in shipped("strategy") and file not in shipped("scenario")
@@ -170,18 +184,23 @@ def _check(file: str) -> str:
 @app.command("list")
 def list_(what: Annotated[str, typer.Argument(help="scenarios, strategies, models or datasets.")]) -> None:
     """List what there is to choose from."""
-    from ..catalog import description, shipped
+    from ..config.catalog import description, shipped
 
     if what not in LISTS:
         raise UserError(f"list {what}: must be one of {', '.join(LISTS)}")
     if what in ("scenarios", "strategies"):
-        rows = [(name, description(path)) for name, path in shipped(what.replace("ies", "y").removesuffix("s")).items()]
+        rows = [
+            (name, description(path))
+            for name, path in shipped(what.replace("ies", "y").removesuffix("s")).items()
+        ]
     elif what == "datasets":
         from ..data.registry import DATASETS
-        from ..data.world.source import domain_rows
+        from ..world.source import domain_rows
 
         rows = [*domain_rows()]
-        rows += [(name, f"dataset: {d.title}, {d.classes} classes; {d.layout}") for name, d in DATASETS.items()]
+        rows += [
+            (name, f"dataset: {d.title}, {d.classes} classes; {d.layout}") for name, d in DATASETS.items()
+        ]
         rows += [
             ("folder", "class folders of your own: source: {kind: folder, root: …}"),
             ("manifest", "a CSV or JSONL file of path, label, split: source: {kind: manifest, file: …}"),
@@ -220,6 +239,7 @@ def main() -> None:
             print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        # A full disk, a folder without permission: not a mistake in the input, and nothing that a traceback explains.
+        # A full disk, a folder without permission: not a mistake in the input, and nothing that a traceback
+        # explains.
         print(f"error: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(1)

@@ -8,7 +8,9 @@ import typer
 
 from ..errors import UserError, raise_all
 
-data = typer.Typer(no_args_is_help=True, help="Check a scenario's pictures; look after the cache of decoded ones.")
+data = typer.Typer(
+    no_args_is_help=True, help="Check a scenario's pictures; look after the cache of decoded ones."
+)
 
 
 @data.command()
@@ -16,7 +18,8 @@ def check(
     scenarios: Annotated[list[str], typer.Argument(help="Scenario files or names.")],
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draw that is looked at.")] = 0,
 ) -> None:
-    """Open every picture that a scenario would use, without model or network, and tell which cannot be read."""
+    """Open every picture that a scenario would use, without model or network, and tell which cannot be
+    read."""
     from ..data.verify import verify
 
     faults: list[str] = []
@@ -36,8 +39,8 @@ def check(
 def prepare(scenario: Annotated[str, typer.Argument(help="Scenario file or name.")]) -> None:
     """Download what a scenario needs and torchvision still can; tell where to get the rest."""
     from ..config import load_scenario
+    from ..data.pictures import data_root
     from ..data.registry import check, fetch
-    from ..data.sources import data_root
     from ..data.verify import named_sets
 
     located = load_scenario(scenario)

@@ -13,10 +13,14 @@ from ..errors import UserError
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<n>.")]
 Out = Annotated[Path, typer.Option(help="Folder of all runs.")]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a setting; may be repeated.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a setting; may be repeated."),
 ]
 AllowPlugins = Annotated[
-    bool, typer.Option("--allow-plugins", help="Let a strategy's YAML name a Python class of your own, and run it.")
+    bool,
+    typer.Option(
+        "--allow-plugins", help="Let a strategy's YAML name a Python class of your own, and run it."
+    ),
 ]
 
 

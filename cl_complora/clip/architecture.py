@@ -24,11 +24,19 @@ def config_faults(config: dict[str, Any], preprocess: Any) -> list[str]:
     missing = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in config]
     if missing:
         return [f"{', '.join(missing)} missing"]
-    sections = {"vision_cfg": config["vision_cfg"], "text_cfg": config["text_cfg"], "preprocess_cfg": preprocess}
-    faults = [f"{key} must be a JSON object" for key, value in sections.items() if not isinstance(value, dict)]
+    sections = {
+        "vision_cfg": config["vision_cfg"],
+        "text_cfg": config["text_cfg"],
+        "preprocess_cfg": preprocess,
+    }
+    faults = [
+        f"{key} must be a JSON object" for key, value in sections.items() if not isinstance(value, dict)
+    ]
     if faults:
         return faults
-    faults += [f"{key} must be at most {MOST:,}, got {printable(repr(value))}" for key, value in _too_large(config)]
+    faults += [
+        f"{key} must be at most {MOST:,}, got {printable(repr(value))}" for key, value in _too_large(config)
+    ]
     for tower in ("vision_cfg", "text_cfg"):
         layers = _layers(config[tower])
         if layers > MOST_LAYERS:
@@ -37,7 +45,9 @@ def config_faults(config: dict[str, Any], preprocess: Any) -> list[str]:
     strange = [key for key in options if key not in TOKENIZER_KEYS] if isinstance(options, dict) else ["none"]
     if strange:
         allowed = ", ".join(TOKENIZER_KEYS)
-        faults.append(f"text_cfg.tokenizer_kwargs: only {allowed} are allowed there, got {printable(strange[0])}")
+        faults.append(
+            f"text_cfg.tokenizer_kwargs: only {allowed} are allowed there, got {printable(strange[0])}"
+        )
     return faults
 
 
@@ -66,7 +76,9 @@ def preprocess_faults(config: PreprocessCfg) -> list[str]:
     """What is wrong with a model's preprocessing; open_clip takes any values."""
     sizes = [config.size] if isinstance(config.size, int) else config.size
     faults = []
-    if not (_numbers(sizes, (1, 2)) and all(isinstance(side, int) and 1 <= side <= MOST_SIDE for side in sizes)):
+    if not (
+        _numbers(sizes, (1, 2)) and all(isinstance(side, int) and 1 <= side <= MOST_SIDE for side in sizes)
+    ):
         faults.append(f"size must be one or two whole numbers from 1 to {MOST_SIDE}, got {config.size!r}")
     if not _numbers(config.mean, (3,)):
         faults.append(f"mean must be three numbers, got {config.mean!r}")

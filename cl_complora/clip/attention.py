@@ -1,8 +1,10 @@
-"""Self-attention whose q, k, v and o are open to separate low-rank updates, with the original's parameter names.
+"""Self-attention whose q, k, v and o are open to separate low-rank updates, with the original's parameter
+names.
 
 Recognised by attributes (``in_proj_weight``, ``out_proj``, ``num_heads``), never by class: open_clip 3 uses
 ``nn.MultiheadAttention``, open_clip 4 its own module. The whole module is replaced, because inside
-``nn.MultiheadAttention`` a replaced ``out_proj`` is never called: its functional form reads ``out_proj.weight``.
+``nn.MultiheadAttention`` a replaced ``out_proj`` is never called: its functional form reads
+``out_proj.weight``.
 """
 
 from __future__ import annotations
@@ -15,10 +17,15 @@ from torch.nn import functional as F
 
 from ..lowrank import AdaptedLinear, Adapters, low_rank_sum
 
-# All that plain attention holds. A module with any other weight (bias_k, norms of q and k, head scales, …) or any other
-# part computes something else and is left alone.
+# All that plain attention holds. A module with any other weight (bias_k, norms of q and k, head scales, …) or
+# any other part computes something else and is left alone.
 _PARAMETERS = {"in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias"}
-_DROPOUTS = {"attn_drop": "dropout", "dropout": "dropout", "out_drop": "output_dropout", "proj_drop": "output_dropout"}
+_DROPOUTS = {
+    "attn_drop": "dropout",
+    "dropout": "dropout",
+    "out_drop": "output_dropout",
+    "proj_drop": "output_dropout",
+}
 _FLAGS = ("add_zero_attn", "scaled_cosine")
 
 # The names under which nn.MultiheadAttention and open_clip's own modules take the same arguments.
@@ -26,7 +33,8 @@ _ARGUMENTS = {"q_x": "query", "x": "query", "k_x": "key", "v_x": "value"}
 
 
 def is_plain_linear(module: nn.Module) -> bool:
-    """Whether ``module`` computes exactly W x + b with a weight of its own (no subclass, no parametrisation)."""
+    """Whether ``module`` computes exactly W x + b with a weight of its own (no subclass, no
+    parametrisation)."""
     return (
         isinstance(module, nn.Linear)
         and type(module).forward is nn.Linear.forward
@@ -39,15 +47,23 @@ def is_fused_attention(module: nn.Module) -> bool:
     weight, out, heads = (getattr(module, name, None) for name in ("in_proj_weight", "out_proj", "num_heads"))
     if not (isinstance(weight, nn.Parameter) and isinstance(heads, int) and is_plain_linear(out)):
         return False
-    if weight.ndim != 2 or weight.shape[0] != 3 * weight.shape[1] or out.weight.shape != (weight.shape[1],) * 2:
+    if (
+        weight.ndim != 2
+        or weight.shape[0] != 3 * weight.shape[1]
+        or out.weight.shape != (weight.shape[1],) * 2
+    ):
         return False
-    if {name for name, _ in module.named_parameters()} - _PARAMETERS or any(getattr(module, f, False) for f in _FLAGS):
+    if {name for name, _ in module.named_parameters()} - _PARAMETERS or any(
+        getattr(module, f, False) for f in _FLAGS
+    ):
         return False
     usual = (weight.shape[1] // heads) ** -0.5
     if getattr(module, "scale", usual) != usual:
         return False
     parts = [(name, part) for name, part in module.named_children() if part is not out]
-    return all(isinstance(p, nn.Identity) or (isinstance(p, nn.Dropout) and name in _DROPOUTS) for name, p in parts)
+    return all(
+        isinstance(p, nn.Identity) or (isinstance(p, nn.Dropout) and name in _DROPOUTS) for name, p in parts
+    )
 
 
 class SplitAttention(nn.Module):
@@ -89,7 +105,9 @@ class SplitAttention(nn.Module):
         projected = []
         for name, x in (("q", query), ("k", key), ("v", value)):
             rows = self.rows(name)
-            y = F.linear(x, self.in_proj_weight[rows], None if self.in_proj_bias is None else self.in_proj_bias[rows])
+            y = F.linear(
+                x, self.in_proj_weight[rows], None if self.in_proj_bias is None else self.in_proj_bias[rows]
+            )
             if name in self.adapters and self.adapters.enabled:
                 block = [(slice(0, self.embed_dim), self.adapters[name])]
                 y = y + low_rank_sum(x, self.embed_dim, block, self.adapters.training)
@@ -115,8 +133,9 @@ class SplitAttention(nn.Module):
     def forward(self, *args: object, **kwargs: object) -> Tensor | tuple[Tensor, None]:
         """``N × L × E`` (batch first) or ``L × N × E`` in, the same out.
 
-        Takes the arguments of the original: ``query, key, value`` (or ``q_x, k_x, v_x``, or ``x``) and ``attn_mask``
-        of ``L × S`` or ``N·heads × L × S``, added to the scores, or bool with True for what is hidden.
+        Takes the arguments of the original: ``query, key, value`` (or ``q_x, k_x, v_x``, or ``x``) and
+        ``attn_mask`` of ``L × S`` or ``N·heads × L × S``, added to the scores, or bool with True for what is
+        hidden.
 
         Raises:
             ValueError: for arguments that this module does not compute (padding masks, attention weights).
@@ -126,7 +145,9 @@ class SplitAttention(nn.Module):
         if not self.batch_first:
             q, k, v = (t.transpose(0, 1) for t in (q, k, v))
         batch, length, width = q.shape
-        heads = [t.reshape(batch, -1, self.num_heads, width // self.num_heads).transpose(1, 2) for t in (q, k, v)]
+        heads = [
+            t.reshape(batch, -1, self.num_heads, width // self.num_heads).transpose(1, 2) for t in (q, k, v)
+        ]
         if mask is not None:
             # The originals mark what is hidden, scaled_dot_product_attention what is seen.
             mask = ~mask if mask.dtype == torch.bool else mask.to(q.dtype)

@@ -1,4 +1,5 @@
-"""How towers compute, and towers as lists of blocks: what a block gives is taken, replaced, or computed again.
+"""How towers compute, and towers as lists of blocks: what a block gives is taken, replaced, or computed
+again.
 
 Within the contexts a block's ``forward`` is replaced on the instance; afterwards it is what it was before.
 """
@@ -16,8 +17,8 @@ from torch.utils.checkpoint import checkpoint
 
 from .attention import SplitAttention
 
-# Towers of at least this width leave out what they do not read of their last block. (Below it there is little to save,
-# and the figures measured with the embedded model keep their digits.)
+# Towers of at least this width leave out what they do not read of their last block. (Below it there is little
+# to save, and the figures measured with the embedded model keep their digits.)
 WIDE = 384
 
 
@@ -37,11 +38,13 @@ class Computing:
 
 
 def blocks_of(tower: nn.Module) -> tuple[str, list[nn.Module]]:
-    """Name and members of a tower's list of blocks; nothing for a tower without one such list (of stages, say)."""
+    """Name and members of a tower's list of blocks; nothing for a tower without one such list (of stages,
+    say)."""
     lists = [
         (name, list(module))
         for name, module in tower.named_modules()
-        if isinstance(module, nn.ModuleList | nn.Sequential) and name.rpartition(".")[2] in ("resblocks", "blocks")
+        if isinstance(module, nn.ModuleList | nn.Sequential)
+        and name.rpartition(".")[2] in ("resblocks", "blocks")
     ]
     if len(lists) != 1 or any(isinstance(block, nn.ModuleList) for block in lists[0][1]):
         return "", []
@@ -94,8 +97,8 @@ def _checkpointed(forward: Callable, *args: object, **kwargs: object) -> Tensor:
 def gives_one_token(block: nn.Module) -> bool:
     """Whether :func:`one_token` knows what the block computes, and leaves out enough to be worth it.
 
-    That is open_clip's plain pre-norm block with an opened attention, at least :data:`WIDE` wide. One that drops
-    something at random is computed whole: with fewer tokens it would draw something else.
+    That is open_clip's plain pre-norm block with an opened attention, at least :data:`WIDE` wide. One that
+    drops something at random is computed whole: with fewer tokens it would draw something else.
     """
     attention = getattr(block, "attn", None)
     return (
@@ -119,8 +122,8 @@ def draws(module: nn.Module) -> bool:
 def one_token(block: nn.Module, places: Tensor | int) -> AbstractContextManager[None]:
     """Within, the last block of a tower gives one token of every row, the only one that the tower reads.
 
-    Keys and values of all tokens are needed for it, but no query, projection or MLP of the others, which is three
-    quarters of the block.
+    Keys and values of all tokens are needed for it, but no query, projection or MLP of the others, which is
+    three quarters of the block.
 
     Args:
         block: for which :func:`gives_one_token` holds; ``N × L × D`` in, ``N × 1 × D`` out.

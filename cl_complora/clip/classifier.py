@@ -26,7 +26,8 @@ class ClipClassifier(nn.Module):
         tokenizer: its tokenizer.
         label_space: the classes used when ``forward`` is given none (a stock Avalanche strategy gives none).
         mean, std: normalisation of uint8 images, per channel.
-        precision: type that the towers compute in while training (autocast); parameters and features stay float32.
+        precision: type that the towers compute in while training (autocast); parameters and features stay
+            float32.
     """
 
     def __init__(
@@ -49,7 +50,8 @@ class ClipClassifier(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1) * 255.0, persistent=False)
 
     def train(self, mode: bool = True) -> ClipClassifier:
-        """As in torch, but normalisation statistics never move: they are weights that no delta would record."""
+        """As in torch, but normalisation statistics never move: they are weights that no delta would
+        record."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -75,7 +77,8 @@ class ClipClassifier(nn.Module):
             return self.clip.encode_image(images)
 
     def _last_block(self) -> AbstractContextManager[None]:
-        """Within, the last block of open_clip's transformer, which reads only its class token, computes no other."""
+        """Within, the last block of open_clip's transformer, which reads only its class token, computes no
+        other."""
         tower = getattr(self.clip, "visual", None)
         reads_one = (
             isinstance(tower, VisionTransformer)
@@ -90,7 +93,8 @@ class ClipClassifier(nn.Module):
 
     @contextmanager
     def computing_everything(self) -> Iterator[None]:
-        """Within, the towers also compute what they do not read, for those who look at what their parts are given."""
+        """Within, the towers also compute what they do not read, for those who look at what their parts are
+        given."""
         self.everything = self.text.everything = True
         try:
             yield
@@ -120,7 +124,10 @@ class ClipClassifier(nn.Module):
         return logits if bias is None else logits + bias.float()
 
     def forward(
-        self, images: Tensor, spaces: Sequence[LabelSpace] | LabelSpace | None = None, space_ids: Tensor | None = None
+        self,
+        images: Tensor,
+        spaces: Sequence[LabelSpace] | LabelSpace | None = None,
+        space_ids: Tensor | None = None,
     ) -> Tensor:
         """Logits of a batch.
 
@@ -130,12 +137,14 @@ class ClipClassifier(nn.Module):
             space_ids: ``(N,)`` index into ``spaces`` for every image; needed with several.
 
         Returns:
-            ``N × C`` with C the largest space; entries beyond an image's own space hold the dtype's minimum, so that
-            softmax and argmax never choose them.
+            ``N × C`` with C the largest space; entries beyond an image's own space hold the dtype's minimum,
+            so that softmax and argmax never choose them.
         """
         spaces = spaces if spaces is not None else self.label_space
         if spaces is None:
-            raise ValueError("ClipClassifier needs a label space: give one to the constructor or to forward()")
+            raise ValueError(
+                "ClipClassifier needs a label space: give one to the constructor or to forward()"
+            )
         features = self.image_features(images)
         if isinstance(spaces, LabelSpace):
             return self.head(features, spaces)

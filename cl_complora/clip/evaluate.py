@@ -14,7 +14,8 @@ from .text import evaluating
 def answers(
     classifier: ClipClassifier, pixels: Tensor, space: LabelSpace, batch_size: int = 256
 ) -> tuple[Tensor, Tensor]:
-    """``(N,)`` predicted labels of ``N × 3 × H × W`` uint8 images and their softmax probabilities, on the CPU."""
+    """``(N,)`` predicted labels of ``N × 3 × H × W`` uint8 images and their softmax probabilities, on the
+    CPU."""
     device = next(classifier.parameters()).device
     labels, shares = [torch.empty(0, dtype=torch.long)], [torch.empty(0)]
     with evaluating(classifier):
@@ -27,7 +28,9 @@ def answers(
     return torch.cat(labels), torch.cat(shares)
 
 
-def predictions(classifier: ClipClassifier, pixels: Tensor, space: LabelSpace, batch_size: int = 256) -> Tensor:
+def predictions(
+    classifier: ClipClassifier, pixels: Tensor, space: LabelSpace, batch_size: int = 256
+) -> Tensor:
     """``(N,)`` predicted labels, as in :func:`answers`."""
     return answers(classifier, pixels, space, batch_size)[0]
 

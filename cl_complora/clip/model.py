@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from ..config.scenario import Model
 from ..data.pixels import Pixels
-from ..data.world import ASSETS
 from ..errors import UserError, raise_all
 from ..files import parse_json, read_bytes
+from ..world import ASSETS
 from .architecture import check_size, config_faults, preprocess_faults
 
 EMBEDDED = "embedded"
@@ -73,7 +73,9 @@ def load_clip(spec: Model, folder: Path = Path(".")) -> LoadedClip:
     """
     if spec.name == EMBEDDED and spec.config is None:
         if spec.pretrained is not None:
-            raise UserError("model.pretrained: the embedded model brings its own weights; leave pretrained out")
+            raise UserError(
+                "model.pretrained: the embedded model brings its own weights; leave pretrained out"
+            )
         return _load_embedded()
     notes: list[str] = []
     name, preprocess = spec.name, {}
@@ -81,7 +83,9 @@ def load_clip(spec: Model, folder: Path = Path(".")) -> LoadedClip:
         path = folder / Path(spec.config).expanduser()
         name, preprocess = _register_config(path, path.stem if name == EMBEDDED else name)
     elif name not in open_clip.list_models():
-        raise UserError(f"model.name: {name!r} is not an open_clip model{_close(name, open_clip.list_models())}")
+        raise UserError(
+            f"model.name: {name!r} is not an open_clip model{_close(name, open_clip.list_models())}"
+        )
     preprocess |= {key: getattr(spec, key) for key in ("mean", "std") if getattr(spec, key) is not None}
     pretrained = spec.pretrained
     file = _weight_file(pretrained, folder) if pretrained else None
@@ -90,7 +94,9 @@ def load_clip(spec: Model, folder: Path = Path(".")) -> LoadedClip:
     check_size(name, open_clip.get_model_config(name), spec.image_size)
     try:
         model = _create(name, str(file) if file else pretrained, preprocess, spec.image_size)
-    except Exception as error:  # open_clip, the hub client and torch raise many kinds; all mean "cannot be loaded"
+    except (
+        Exception
+    ) as error:  # open_clip, the hub client and torch raise many kinds; all mean "cannot be loaded"
         raise UserError(_load_failure(name, pretrained, file, error)) from None
     broken = next((key for key, value in model.named_parameters() if not value.isfinite().all()), None)
     if broken is not None:
@@ -102,7 +108,9 @@ def load_clip(spec: Model, folder: Path = Path(".")) -> LoadedClip:
     if not pretrained:
         notes.append(f"{name} has random weights: give model.pretrained a tag or a file")
     if file and f"{name}-quickgelu" in open_clip.list_models():
-        notes.append(f"{name} computes GELU; for weights that were trained with QuickGELU name {name}-quickgelu")
+        notes.append(
+            f"{name} computes GELU; for weights that were trained with QuickGELU name {name}-quickgelu"
+        )
     source = file.name if file else pretrained or ""
     pixels, mean, std = _preprocessing(model, name)
     return LoadedClip(model, tokenizer, name, source, fingerprint(model), pixels, mean, std, tuple(notes))
@@ -115,12 +123,17 @@ def _load_embedded() -> LoadedClip:
         tokenizer = embedded_tokenizer()
     except Exception as error:  # as above
         reason = _reason(error)
-        raise UserError(f"the embedded model in {ASSETS} is damaged ({reason}); install the package again") from None
-    return LoadedClip(model, tokenizer, EMBEDDED, EMBEDDED, fingerprint(model), *_preprocessing(model, EMBEDDED))
+        raise UserError(
+            f"the embedded model in {ASSETS} is damaged ({reason}); install the package again"
+        ) from None
+    return LoadedClip(
+        model, tokenizer, EMBEDDED, EMBEDDED, fingerprint(model), *_preprocessing(model, EMBEDDED)
+    )
 
 
 def _create(name: str, pretrained: str | None, preprocess: dict, image_size: int | None = None) -> nn.Module:
-    # Weights without a source are drawn from seed 0: the same model, and the same fingerprint, in every process.
+    # Weights without a source are drawn from seed 0: the same model, and the same fingerprint, in every
+    # process.
     with _quiet(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         preprocess = {key: value for key, value in preprocess.items() if key != "size"}
@@ -136,7 +149,9 @@ def _preprocessing(model: nn.Module, name: str) -> tuple[Pixels, tuple[float, ..
         normalise = image_transform_v2(config, is_train=False).transforms[-1]
     except (AssertionError, TypeError, ValueError):
         raise UserError(f"{name}: its preprocessing is none that open_clip knows: {config}") from None
-    interpolation = "bilinear" if config.interpolation == "bilinear" else "bicubic"  # as open_clip takes "random"
+    interpolation = (
+        "bilinear" if config.interpolation == "bilinear" else "bicubic"
+    )  # as open_clip takes "random"
     size = (config.size, config.size) if isinstance(config.size, int) else tuple(config.size)
     pixels = Pixels(size, config.resize_mode, interpolation, config.fill_color)
     return pixels, tuple(normalise.mean), tuple(normalise.std)
@@ -177,14 +192,17 @@ def _register_config(path: Path, name: str) -> tuple[str, dict]:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot be read as an open_clip model config (JSON): {reason}") from None
     config, preprocess = content.get("model_cfg", content), content.get("preprocess_cfg", {})
-    raise_all([f"{path}: not an open_clip model config: {fault}" for fault in config_faults(config, preprocess)])
+    raise_all(
+        [f"{path}: not an open_clip model config: {fault}" for fault in config_faults(config, preprocess)]
+    )
     # The name becomes that of a file, and open_clip takes some names for addresses (hf-hub:…, local-dir:…).
     if not re.fullmatch(r"[^.:/\\\x00-\x1f][^:/\\\x00-\x1f]{0,99}", name):
         allowed = "up to 100 characters, none of them : / or \\, the first of them no ."
         raise UserError(f"model.name: {name!r} cannot be what {path} is called: {allowed}")
     if name in _BUILT_IN and config != open_clip.get_model_config(name):
         raise UserError(f"{path}: open_clip has another model of the name {name}; give this one its own")
-    # A copy that is gone afterwards: open_clip reads every file that it was ever given again at each addition.
+    # A copy that is gone afterwards: open_clip reads every file that it was ever given again at each
+    # addition.
     with tempfile.TemporaryDirectory() as copies:
         copy = Path(copies) / f"{name}.json"
         copy.write_text(json.dumps(config), encoding="utf-8")
@@ -197,20 +215,27 @@ def _weight_file(pretrained: str, folder: Path) -> Path | None:
     if path.is_file():
         _check_archive(path)
         return path
-    if "/" in pretrained or "\\" in pretrained or path.suffix in (".safetensors", ".pt", ".pth", ".bin", ".npz"):
+    if (
+        "/" in pretrained
+        or "\\" in pretrained
+        or path.suffix in (".safetensors", ".pt", ".pth", ".bin", ".npz")
+    ):
         raise UserError(f"model.pretrained: there is no weight file {path}")
     return None
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse an archive that unpacks to more than itself: what torch writes is neither compressed nor overlapping."""
+    """Refuse an archive that unpacks to more than itself: what torch writes is neither compressed nor
+    overlapping."""
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
     except (zipfile.BadZipFile, ValueError, NotImplementedError):  # no archive, or one that torch will refuse
         return
     if unpacked > path.stat().st_size:
-        raise UserError(f"model.pretrained: {path}: is compressed, as no checkpoint is; unpacked: {unpacked:,} bytes")
+        raise UserError(
+            f"model.pretrained: {path}: is compressed, as no checkpoint is; unpacked: {unpacked:,} bytes"
+        )
 
 
 def _resolve_tag(name: str, tag: str, notes: list[str]) -> tuple[str, str]:
@@ -227,7 +252,9 @@ def _resolve_tag(name: str, tag: str, notes: list[str]) -> tuple[str, str]:
     if not config:
         tags = open_clip.list_pretrained_tags_by_model(name)
         known = ", ".join(tags) or "none"
-        raise UserError(f"model.pretrained: {name} has no weights {tag!r} (neither a file nor a tag); tags: {known}")
+        raise UserError(
+            f"model.pretrained: {name} has no weights {tag!r} (neither a file nor a tag); tags: {known}"
+        )
     return name, tag
 
 
@@ -236,11 +263,14 @@ def _load_failure(name: str, pretrained: str | None, file: Path | None, error: E
         return f"model.pretrained: {file} does not load into {name}: {_file_fault(error)}"
     if pretrained:
         source = open_clip.get_pretrained_cfg(name, pretrained)
-        where = f"the weights and open_clip_config.json of https://huggingface.co/{source.get('hf_hub', '').strip('/')}"
+        where = (
+            "the weights and open_clip_config.json of"
+            f" https://huggingface.co/{source.get('hf_hub', '').strip('/')}"
+        )
         return (
-            f"model: the weights {name}/{pretrained} cannot be fetched ({_reason(error)}); without a network, get "
-            f"{where if source.get('hf_hub') else source.get('url')} elsewhere and give them as model.pretrained "
-            "(--pretrained) and model.config (--model-config)"
+            f"model: the weights {name}/{pretrained} cannot be fetched ({_reason(error)}); without a network,"
+            f" get {where if source.get('hf_hub') else source.get('url')} elsewhere and give them as"
+            " model.pretrained (--pretrained) and model.config (--model-config)"
         )
     return f"model: {name} cannot be built: {_reason(error)}"
 
@@ -248,12 +278,17 @@ def _load_failure(name: str, pretrained: str | None, file: Path | None, error: E
 def _file_fault(error: Exception) -> str:
     text = str(error)
     if "TorchScript" in text:
-        return "it is a TorchScript archive, which can hold code; save its state_dict() to a file and give that one"
+        return (
+            "it is a TorchScript archive, which can hold code; save its state_dict() to a file and give"
+            " that one"
+        )
     if isinstance(error, pickle.UnpicklingError):
         return "it is no file of plain tensors (objects and code are not loaded)"
     if isinstance(error, EOFError):
         return "it is empty or cut off"
-    if isinstance(error, StopIteration | AttributeError):  # open_clip looks at the first entry of what should be a dict
+    if isinstance(
+        error, StopIteration | AttributeError
+    ):  # open_clip looks at the first entry of what should be a dict
         return "it holds no weights by name"
     if "state_dict for" in text:
         return f"its weights are those of another architecture ({_reason(error)})"
@@ -274,8 +309,8 @@ def _close(name: str, known: list[str]) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    # open_clip logs a line per step of loading, and errors before it raises them, on the root logger; torch warns of
-    # files that it then refuses.
+    # open_clip logs a line per step of loading, and errors before it raises them, on the root logger; torch
+    # warns of files that it then refuses.
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -1,8 +1,9 @@
 """Slots: the matrices of a model that can carry a low-rank update, found by what they are.
 
-``open_slots`` replaces attention modules and linear layers by their adaptable hosts once (same parameters, same
-state_dict keys, same outputs) and lists every matrix with its tower, layer and kind. Works on open_clip's own towers,
-on timm towers (``attn.qkv``, ``attn.proj``) and on any other module with linear layers.
+``open_slots`` replaces attention modules and linear layers by their adaptable hosts once (same parameters,
+same state_dict keys, same outputs) and lists every matrix with its tower, layer and kind. Works on
+open_clip's own towers, on timm towers (``attn.qkv``, ``attn.proj``) and on any other module with linear
+layers.
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ class Slot:
 def open_slots(model: nn.Module) -> list[Slot]:
     """Make every linear map of ``model`` adaptable, in place, and list them (idempotent).
 
-    Left as they are: maps whose weight is read by the module around them instead of being called (a factor there would
-    have no effect), and CoCa's caption decoder, which has no part in classification.
+    Left as they are: maps whose weight is read by the module around them instead of being called (a factor
+    there would have no effect), and CoCa's caption decoder, which has no part in classification.
 
     Args:
         model: an open_clip model, a wrapper around one, or any module.
@@ -81,7 +82,9 @@ def open_slots(model: nn.Module) -> list[Slot]:
     has_vision = any(_is_vision(path.split(".")) for path, _ in model.named_modules())
     for module in model.modules():
         if getattr(module, "qkv_bias_separate", None) is False:
-            module.qkv_bias_separate = True  # timm's switch in BEiT, EVA and Swin v2: call qkv, then add the biases
+            module.qkv_bias_separate = (
+                True  # timm's switch in BEiT, EVA and Swin v2: call qkv, then add the biases
+            )
     _replace_all(model, has_vision, lambda parent, leaf, module: is_fused_attention(module), SplitAttention)
     _replace_all(
         model,
@@ -116,7 +119,9 @@ def _replace_all(
 
 def _is_read(parent: nn.Module, leaf: str) -> bool:
     """Whether ``parent`` reads the weight of this part in functional code rather than calling the part."""
-    if hasattr(parent, "in_proj_weight"):  # an attention that stays fused (cosine, another width of k and v, …)
+    if hasattr(
+        parent, "in_proj_weight"
+    ):  # an attention that stays fused (cosine, another width of k and v, …)
         return not isinstance(parent, SplitAttention)
     if hasattr(parent, "q_proj") and hasattr(parent, "c_proj"):  # the attention pool of CLIP's ResNets
         return True
@@ -127,7 +132,9 @@ def _is_read(parent: nn.Module, leaf: str) -> bool:
 
 def _slots(model: nn.Module, has_vision: bool) -> Iterator[Slot]:
     hosts = {path: m for path, m in model.named_modules() if isinstance(m, SplitAttention | AdaptedLinear)}
-    tower = {path: "vision" if _is_vision(path.split(".")) else "text" if has_vision else "" for path in hosts}
+    tower = {
+        path: "vision" if _is_vision(path.split(".")) else "text" if has_vision else "" for path in hosts
+    }
     layers: dict[str, int] = {}
     for name in set(tower.values()):
         layers |= _layers([path for path in hosts if tower[path] == name])
@@ -136,7 +143,9 @@ def _slots(model: nn.Module, has_vision: bool) -> Iterator[Slot]:
         place = (tower[path], layers[path])
         if isinstance(host, SplitAttention):
             for matrix in "qkv":
-                yield Slot(f"{path}.{matrix}", *place, matrix, f"{path}.in_proj_weight", host.rows(matrix), host)
+                yield Slot(
+                    f"{path}.{matrix}", *place, matrix, f"{path}.in_proj_weight", host.rows(matrix), host
+                )
             continue
         rows, width = host.out_features, host.in_features
         if parts[-1] in ("qkv", "kv") and rows == len(parts[-1]) * width:
@@ -152,19 +161,23 @@ def _layers(paths: Sequence[str]) -> dict[str, int]:
     """Index of the block that every host of a tower sits in, −1 outside blocks.
 
     A block is the innermost numbered part of a path with several hosts in it (``resblocks.3``, ``blocks.7``,
-    ``stages.2.1.transformer.0``). A numbered part with blocks inside is a stage: what it holds itself (Swin's patch
-    merging) is outside blocks. In a plain sequence of layers every layer is its own block.
+    ``stages.2.1.transformer.0``). A numbered part with blocks inside is a stage: what it holds itself (Swin's
+    patch merging) is outside blocks. In a plain sequence of layers every layer is its own block.
     """
     around = {path: _numbered(path) for path in paths}
     size = Counter(part for parts in around.values() for part in parts)
-    block = {path: next((p for p in parts if size[p] > 1), next(iter(parts), None)) for path, parts in around.items()}
+    block = {
+        path: next((p for p in parts if size[p] > 1), next(iter(parts), None))
+        for path, parts in around.items()
+    }
     names = list(dict.fromkeys(name for name in block.values() if name is not None))
     names = [name for name in names if not any(other.startswith(f"{name}.") for other in names)]
     return {path: names.index(name) if name in names else -1 for path, name in block.items()}
 
 
 def _numbered(path: str) -> list[str]:
-    """Numbered parts that hold the module at ``path``, innermost first; the module itself where there is none."""
+    """Numbered parts that hold the module at ``path``, innermost first; the module itself where there is
+    none."""
     parts = path.split(".")
     found = [".".join(parts[: end + 1]) for end, part in enumerate(parts) if _NUMBERED.fullmatch(part)]
     return [name for name in reversed(found) if name != path] or found
@@ -192,7 +205,8 @@ def select_slots(
     Args:
         slots: all of a model.
         matrices, towers: which; slots of a model without towers always pass the latter.
-        layers: block numbers, negative ones from a tower's last; None for all, and only then what is outside blocks.
+        layers: block numbers, negative ones from a tower's last; None for all, and only then what is outside
+            blocks.
 
     Raises:
         ValueError: if nothing is left.
@@ -212,7 +226,7 @@ def select_slots(
     if not chosen:
         found = sorted({(s.tower or "model", s.matrix) for s in slots})
         raise ValueError(
-            f"no matrix of this model matches matrices={list(matrices)}, towers={list(towers)}, layers={layers}; "
-            f"it has {', '.join(f'{tower}:{matrix}' for tower, matrix in found)}"
+            f"no matrix of this model matches matrices={list(matrices)}, towers={list(towers)},"
+            f" layers={layers}; it has {', '.join(f'{tower}:{matrix}' for tower, matrix in found)}"
         )
     return chosen

@@ -1,7 +1,9 @@
-"""The text side of a CLIP classifier: label spaces, prompts tokenised once, a text tower that stops at the last token.
+"""The text side of a CLIP classifier: label spaces, prompts tokenised once, a text tower that stops at the
+last token.
 
-A causal text tower with end-of-text pooling never lets a token after the end influence the pooled one, so running it to
-the longest prompt only is exact; it is checked on the model at hand and left off where the tower is of another kind.
+A causal text tower with end-of-text pooling never lets a token after the end influence the pooled one, so
+running it to the longest prompt only is exact; it is checked on the model at hand and left off where the
+tower is of another kind.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from .blocks import Computing, blocks_of, computed_again, gives_one_token, one_t
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode within; afterwards every part is in the mode that it was in (``train(True)`` would set all alike)."""
+    """Eval mode within; afterwards every part is in the mode that it was in (``train(True)`` would set all
+    alike)."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -115,7 +118,8 @@ class TextEncoder:
         return known
 
     def cut_prompts(self, space: LabelSpace) -> list[str]:
-        """Prompts that are longer than the model's context, so that the tokeniser cut their end, and often the name."""
+        """Prompts that are longer than the model's context, so that the tokeniser cut their end, and often
+        the name."""
         texts, tokens = _texts(space), self.tokens(space).cpu()
         # Where a prompt fits, the tokens are the same in a context with room for one more.
         longer = self.tokenizer(texts, context_length=tokens.shape[1] + 1)[:, :-1].cpu()
@@ -141,7 +145,8 @@ class TextEncoder:
             return self._program(tokens)
 
     def _last_block(self, tokens: Tensor) -> AbstractContextManager[None]:
-        """Within, the last block of a tower that is run by :meth:`_encode_plain` gives the last tokens alone."""
+        """Within, the last block of a tower that is run by :meth:`_encode_plain` gives the last tokens
+        alone."""
         one = self._trim and not self.everything and self._blocks and gives_one_token(self._blocks[-1])
         return one_token(self._blocks[-1], tokens.argmax(dim=-1)) if one else nullcontext()
 
@@ -162,21 +167,31 @@ class TextEncoder:
     def _can_be_trimmed(self) -> bool:
         tower = self.tower
         pool = getattr(tower, "text_pool_type", getattr(tower, "pool_type", None))
-        parts = ("transformer", "token_embedding", "positional_embedding", "ln_final", "text_projection", "attn_mask")
+        parts = (
+            "transformer",
+            "token_embedding",
+            "positional_embedding",
+            "ln_final",
+            "text_projection",
+            "attn_mask",
+        )
         if pool != "argmax" or not all(hasattr(tower, part) for part in parts) or tower.attn_mask is None:
             return False
         return getattr(tower, "cls_emb", None) is None
 
     @torch.no_grad()
     def _trimming_is_exact(self, tokens: Tensor) -> bool:
-        shortest = tokens[tokens.argmax(dim=-1).argsort()[:4]]  # a prompt that fills the context would prove nothing
+        shortest = tokens[
+            tokens.argmax(dim=-1).argsort()[:4]
+        ]  # a prompt that fills the context would prove nothing
         with evaluating(self.tower):
             whole, trimmed = self.model.encode_text(shortest), self._encode(shortest)
         return bool(torch.allclose(whole, trimmed, atol=1e-4 * float(whole.abs().max()), rtol=0))
 
 
 def in_chunks(encode: Callable[[Tensor], Tensor], inputs: Tensor, chunk: int | None) -> Tensor:
-    """``encode(inputs)`` a chunk at a time, each computed again in the backward pass instead of being remembered.
+    """``encode(inputs)`` a chunk at a time, each computed again in the backward pass instead of being
+    remembered.
 
     Outside training, and for no chunk, it is one call.
     """
@@ -197,7 +212,8 @@ def _is_text(name: str) -> bool:
 def _state(parameters: Iterable[Tensor]) -> tuple:
     """What changes whenever a value does.
 
-    Version counters alone are not enough: torch's fused optimisers and writes through ``.data`` leave them as they are.
+    Version counters alone are not enough: torch's fused optimisers and writes through ``.data`` leave them as
+    they are.
     """
     parameters = list(parameters)
     with torch.no_grad():
@@ -206,8 +222,8 @@ def _state(parameters: Iterable[Tensor]) -> tuple:
 
 
 def _bits(tensor: Tensor) -> Tensor:
-    # The sum of the bit patterns as whole numbers is exact, so that no change is lost to rounding. 64 bits at a time
-    # are many times faster than fewer, which torch converts before it adds.
+    # The sum of the bit patterns as whole numbers is exact, so that no change is lost to rounding. 64 bits at
+    # a time are many times faster than fewer, which torch converts before it adds.
     flat = tensor.flatten()
     aligned = all(count * flat.element_size() % 8 == 0 for count in (flat.numel(), flat.storage_offset()))
     return flat.view(torch.int64 if aligned else torch.uint8).sum(dtype=torch.int64)

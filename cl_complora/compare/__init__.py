@@ -1,4 +1,5 @@
-"""Many runs, one table: sweeps on validation shots, the chosen settings tested, differences with their uncertainty."""
+"""Many runs, one table: sweeps on validation shots, the chosen settings tested, differences with their
+uncertainty."""
 
 from .study import Comparison, Request, compare
 

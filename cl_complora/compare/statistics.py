@@ -21,12 +21,12 @@ class Difference:
     Attributes:
         mean: over all pairs.
         low, high: 95 % bootstrap interval of it.
-        p: two-sided p of Wilcoxon's signed-rank test (of the sign test where there are fewer than six pairs); 1 where
-            all pairs are equal.
+        p: two-sided p of Wilcoxon's signed-rank test (of the sign test where there are fewer than six pairs);
+            1 where all pairs are equal.
         test: which of the two.
         pairs: how many pairs.
-        verdict: ``better`` or ``worse`` where interval and test agree, ``not shown`` otherwise, ``too few pairs`` where
-            no result could be significant.
+        verdict: ``better`` or ``worse`` where interval and test agree, ``not shown`` otherwise, ``too few
+            pairs`` where no result could be significant.
     """
 
     mean: float
@@ -41,9 +41,9 @@ class Difference:
 def difference(ours: ArrayLike, reference: ArrayLike, larger_is_better: bool = True) -> Difference:
     """Compare paired values.
 
-    The bootstrap draws seeds and units (tasks, zero-shot sets) with replacement, both at once, because values of one
-    seed, and of one task, belong together. The test takes all pairs as independent, which flatters it; a difference is
-    therefore called only where the interval agrees.
+    The bootstrap draws seeds and units (tasks, zero-shot sets) with replacement, both at once, because values
+    of one seed, and of one task, belong together. The test takes all pairs as independent, which flatters it;
+    a difference is therefore called only where the interval agrees.
 
     Args:
         ours, reference: ``(seeds, units)``, in the same order.
@@ -83,8 +83,8 @@ def per_unit(results: Sequence[dict], metric: str) -> np.ndarray:
 
     Args:
         results: results.json of every seed.
-        metric: ``transfer``, ``average``, ``last``, ``forgetting``, ``learned`` (per task) or ``retention`` (per
-            zero-shot set).
+        metric: ``transfer``, ``average``, ``last``, ``forgetting``, ``learned`` (per task) or ``retention``
+            (per zero-shot set).
     """
     return np.array([_of(r, metric) for r in results], dtype=float)
 

@@ -1,4 +1,5 @@
-"""The comparison itself: sweep on validation shots, choose, test with every seed, put the figures together."""
+"""The comparison itself: sweep on validation shots, choose, test with every seed, put the figures
+together."""
 
 from __future__ import annotations
 
@@ -14,9 +15,9 @@ from ..config import Scenario, load_scenario, load_strategy
 from ..config.loading import Located
 from ..data.planning import plan
 from ..errors import UserError
-from .pool import Outcome, Workers
 from .statistics import Difference, difference, per_unit
 from .trials import Settings, Trial, grid, sweep_of, told, trial
+from .workers import Outcome, Workers
 
 METRICS = ("transfer", "average", "last", "forgetting", "learned", "retention")
 LOWER_IS_BETTER = ("forgetting",)
@@ -139,7 +140,9 @@ def compare(
         outcomes = run(swept)
         for method, points in sweeps.items():
             for settings, trials in points.items():
-                methods[method].curve.append(_point(settings, [next(outcomes) for _ in trials], request.metric))
+                methods[method].curve.append(
+                    _point(settings, [next(outcomes) for _ in trials], request.metric)
+                )
             methods[method].chosen = choose(methods[method], request.floor)
         tests = [
             trial(method, entry.chosen, seed, scenario, request.strategy_settings)
@@ -166,7 +169,9 @@ def _reference(request: Request, names: Sequence[str]) -> str:
     for method, name in zip(request.strategies, names, strict=True):
         if request.reference in (method, name):
             return name
-    raise UserError(f"--reference {request.reference}: must be one of the compared strategies: {', '.join(names)}")
+    raise UserError(
+        f"--reference {request.reference}: must be one of the compared strategies: {', '.join(names)}"
+    )
 
 
 def _for_validation(request: Request) -> Located[Scenario]:
@@ -183,14 +188,16 @@ def _sweep_trials(request: Request, scenario: Located[Scenario]) -> dict[str, di
         held_out = plan(scenario, seed).zero_shot  # also: are there enough images for the validation shots?
         if not held_out and (request.metric == "harmonic" or request.floor is not None):
             raise UserError(
-                "--metric harmonic and --floor need zero-shot images that no test uses: give the scenario a zero-shot "
-                "set with a training split, or limit its images"
+                "--metric harmonic and --floor need zero-shot images that no test uses: give the scenario a"
+                " zero-shot set with a training split, or limit its images"
             )
     found: dict[str, dict[Settings, list[Trial]]] = {}
     for method in request.strategies:
         swept = sweep_of(method, request.strategy_settings, request.sweep or None)
         found[method] = {
-            settings: [trial(method, settings, seed, scenario, request.strategy_settings, True) for seed in seeds]
+            settings: [
+                trial(method, settings, seed, scenario, request.strategy_settings, True) for seed in seeds
+            ]
             for settings in (grid(swept) if swept else [])
         }
     return found
@@ -210,7 +217,11 @@ def _harmonic(one: float, other: float) -> float:
 def _point(settings: Settings, outcomes: Sequence[Outcome], metric: str) -> dict[str, Any]:
     """One combination of swept values: its figures on validation shots, means over the sweep's seeds."""
     errors = [o.error for o in outcomes if o.error]
-    point: dict[str, Any] = {"settings": dict(settings), "told": told(settings), "error": errors[0] if errors else None}
+    point: dict[str, Any] = {
+        "settings": dict(settings),
+        "told": told(settings),
+        "error": errors[0] if errors else None,
+    }
     if not errors:
         results = [o.results for o in outcomes]
         point |= {key: float(np.mean([100 * r[key] for r in results])) for key in ("last", "average")}
@@ -224,7 +235,8 @@ def _retention(results: dict) -> float:
 
 
 def choose(method: Method, floor: float | None) -> Settings:
-    """The combination with the best score among those above the floor, or the one nearest to it where none is.
+    """The combination with the best score among those above the floor, or the one nearest to it where none
+    is.
 
     Raises:
         UserError: if none could be trained.
@@ -232,7 +244,9 @@ def choose(method: Method, floor: float | None) -> Settings:
     points = [p for p in method.curve if p["error"] is None]
     if not points:
         if method.curve:
-            raise UserError(f"strategy '{method.name}': no swept value could be trained: {method.curve[0]['error']}")
+            raise UserError(
+                f"strategy '{method.name}': no swept value could be trained: {method.curve[0]['error']}"
+            )
         return ()
     if floor is not None and any(p["retention"] == p["retention"] for p in points):
         eligible = [p for p in points if p["retention"] >= floor]
@@ -251,7 +265,9 @@ def _describe(entry: Method, outcomes: Sequence[Outcome]) -> None:
         "trainable_parameters": float(max(d["trainable_parameters"] for d in details)),
         "stored_bytes": float(np.mean([sum(d["stored_bytes"] for d in r["tasks_detail"]) for r in results])),
         "carried_bytes": float(np.mean([r["tasks_detail"][-1]["carried_bytes"] for r in results])),
-        "train_seconds": float(np.mean([sum(d["train_seconds"] for d in r["tasks_detail"]) for r in results])),
+        "train_seconds": float(
+            np.mean([sum(d["train_seconds"] for d in r["tasks_detail"]) for r in results])
+        ),
         "peak_memory_bytes": float(max(d["peak_memory_bytes"] for d in details)),
     }
     entry.per_task = [

@@ -27,7 +27,8 @@ class Trial:
         seed: of the run.
         validation: measured on validation shots, to choose by; otherwise on test images.
         scenario, strategy: loaded, with everything applied.
-        variant: folder that keeps it apart from other runs of the strategy; empty for the strategy as it stands.
+        variant: folder that keeps it apart from other runs of the strategy; empty for the strategy as it
+            stands.
     """
 
     method: str
@@ -40,7 +41,12 @@ class Trial:
 
     def label(self) -> str:
         """For people."""
-        parts = [self.method, f"seed {self.seed}", told(self.settings), "validation" if self.validation else ""]
+        parts = [
+            self.method,
+            f"seed {self.seed}",
+            told(self.settings),
+            "validation" if self.validation else "",
+        ]
         return " · ".join(part for part in parts if part)
 
 
@@ -63,7 +69,9 @@ def parse_sweep(texts: Sequence[str]) -> dict[str, list[float]]:
         except ValueError:
             numbers = []
         if not (key and equals and numbers):
-            raise UserError(f"--sweep {text}: must have the form key.path=1e-4,3e-4 (lr stands for {_KEYS['lr']})")
+            raise UserError(
+                f"--sweep {text}: must have the form key.path=1e-4,3e-4 (lr stands for {_KEYS['lr']})"
+            )
         sweep[_KEYS.get(key, key)] = numbers
     return sweep
 
@@ -77,7 +85,9 @@ def grid(sweep: Mapping[str, Sequence[float]]) -> list[Settings]:
     return [tuple(zip(sweep, values, strict=True)) for values in itertools.product(*sweep.values())]
 
 
-def sweep_of(method: str, overrides: Sequence[str], common: Mapping[str, Sequence[float]] | None) -> dict[str, Any]:
+def sweep_of(
+    method: str, overrides: Sequence[str], common: Mapping[str, Sequence[float]] | None
+) -> dict[str, Any]:
     """What is swept for a method: its YAML's own section, or the common values where it has such a setting.
 
     Args:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..config import Scenario
 from ..config.loading import Located
 from ..files import write_json
-from ..rundir import RunDir
+from ..store.folder import RunDir
 from ..subspace import Keep, overlap, principal
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ EARLIER = 0.99
 def measure_updates(folder: Path, scenario: Located[Scenario]) -> list[dict[str, float | None]]:
     """Per task: norms and overlaps of its update over all linear maps of the model; kept beside the results.
 
-    With W_0 the pretrained weight, U_k Σ_k V_kᵀ its principal part (half of its energy) and P the projections,
+    With W_0 the pretrained weight, U_k Σ_k V_kᵀ its principal part (half of its energy) and P the
+    projections,
 
         norm              ‖ΔW‖_F of everything that moved
         matrix_norm       of the linear maps alone
@@ -72,7 +73,9 @@ class _Measure:
             row["principal"] = math.sqrt(sum(self._touching(k, c) for k, c in changes.items()) / total)
             known = sum(float(self.sum[k].square().sum()) for k in changes if k in self.sum)
             if known > 0:
-                row["earlier"] = math.sqrt(sum(self._inside(k, c) for k, c in changes.items() if k in self.sum) / total)
+                row["earlier"] = math.sqrt(
+                    sum(self._inside(k, c) for k, c in changes.items() if k in self.sum) / total
+                )
                 inner = sum(float((c * self.sum[k]).sum()) for k, c in changes.items() if k in self.sum)
                 row["cosine"] = inner / math.sqrt(total * known)
         for key, change in changes.items():

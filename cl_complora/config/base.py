@@ -19,15 +19,20 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-def refused(message: str, *at: str | int, because: Sequence[tuple[str | int, ...]] = ()) -> PydanticCustomError:
-    """What a validator raises: the fault is told at the line of the guilty key and not of the section around it.
+def refused(
+    message: str, *at: str | int, because: Sequence[tuple[str | int, ...]] = ()
+) -> PydanticCustomError:
+    """What a validator raises: the fault is told at the line of the guilty key and not of the section around
+    it.
 
     Args:
         message: what is wrong and what is allowed.
         at: steps from the validated value to the guilty key.
         because: paths, from the validated value, of other keys that the fault depends on.
     """
-    return PydanticCustomError("refused", "{message}", {"message": message, "at": at, "because": tuple(because)})
+    return PydanticCustomError(
+        "refused", "{message}", {"message": message, "at": at, "because": tuple(because)}
+    )
 
 
 def _each_once(values: list) -> list:

@@ -57,7 +57,8 @@ _MUST = {
 
 
 def faults(error: ValidationError, schema: type[BaseModel], data: Any) -> list[Fault]:
-    """One fault for every key that the schema refuses in ``data``, in pydantic's order; at most :data:`MOST`."""
+    """One fault for every key that the schema refuses in ``data``, in pydantic's order; at most
+    :data:`MOST`."""
     grouped: dict[KeyPath, list[dict[str, Any]]] = {}
     for item in error.errors(include_url=False):
         path = _real_path(item, data)
@@ -65,8 +66,12 @@ def faults(error: ValidationError, schema: type[BaseModel], data: Any) -> list[F
             grouped.setdefault(path, []).append(item)
     found = [_fault(path, items, schema) for path, items in grouped.items()]
     # A misspelt key is one mistake: that the right one is missing then goes without saying.
-    meant = {(*path[:-1], _meant(path, items, schema)) for path, items in grouped.items() if _is_unknown(items)}
-    return [fault for fault in found if not (fault.path in meant and grouped[fault.path][0]["type"] == "missing")]
+    meant = {
+        (*path[:-1], _meant(path, items, schema)) for path, items in grouped.items() if _is_unknown(items)
+    }
+    return [
+        fault for fault in found if not (fault.path in meant and grouped[fault.path][0]["type"] == "missing")
+    ]
 
 
 def _is_unknown(items: Sequence[dict[str, Any]]) -> bool:
@@ -79,7 +84,11 @@ def _real_path(item: dict[str, Any], data: Any) -> KeyPath:
     loc, kind = item["loc"], item["type"]
     for position, step in enumerate(loc):
         last = position == len(loc) - 1
-        if isinstance(data, dict) and (step in data or kind == "missing") and (last or step != data.get("kind")):
+        if (
+            isinstance(data, dict)
+            and (step in data or kind == "missing")
+            and (last or step != data.get("kind"))
+        ):
             path.append(step)
             data = data.get(step)
         elif isinstance(data, list) and isinstance(step, int) and step < len(data):
@@ -115,7 +124,9 @@ def _fault(path: KeyPath, items: Sequence[dict[str, Any]], schema: type[BaseMode
         return Fault(path, f"must be {_any_of(tags)}, got {shown(tag)}{suggest(tag, tags)}")
     if kind == "string_pattern_mismatch":
         if r"\{\}" in context["pattern"]:
-            return Fault(path, f"a prompt must hold {{}} once, where the class name goes, got {shown(item['input'])}")
+            return Fault(
+                path, f"a prompt must hold {{}} once, where the class name goes, got {shown(item['input'])}"
+            )
         allowed = "have 1 to 64 letters, digits, spaces or . _ + - and start with a letter or digit"
         return Fault(path, f"must {allowed}, got {shown(item['input'])}")
     return Fault(path, _must(items))
@@ -144,7 +155,11 @@ def _quotes(wanted: str, value: Any) -> str:
     if wanted == "be text" and isinstance(value, bool | int | float):
         return "; write it in quotes"
     if isinstance(value, str) and wanted in ("be a number", "be a whole number"):
-        fits = r"[-+]?[0-9]+" if wanted == "be a whole number" else r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?"
+        fits = (
+            r"[-+]?[0-9]+"
+            if wanted == "be a whole number"
+            else r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?"
+        )
         return "; write it without quotes" if re.fullmatch(fits, value) else ""
     return "; write it without quotes" if wanted == "be true or false" and value in ("true", "false") else ""
 

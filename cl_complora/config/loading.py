@@ -1,4 +1,5 @@
-"""Scenario and strategy files to validated settings; every fault is told with file, line, key and what is allowed."""
+"""Scenario and strategy files to validated settings; every fault is told with file, line, key and what is
+allowed."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from ..catalog import find, shipped
 from ..errors import MOST_FAULTS, UserError
+from .catalog import find, shipped
 from .faults import Fault, closest, faults, suggest
 from .reading import KeyPath, Malformed, dotted, parse, printable, read_yaml
 from .scenario import Scenario
@@ -52,7 +53,8 @@ class Located(Generic[Settings]):
 
 
 def load_scenario(name_or_path: str, overrides: Sequence[str] = ()) -> Located[Scenario]:
-    """Read a scenario by name (``embedded``) or path; ``overrides`` are ``key.path=value`` with YAML values."""
+    """Read a scenario by name (``embedded``) or path; ``overrides`` are ``key.path=value`` with YAML
+    values."""
     return _load("scenario", name_or_path, Scenario, overrides)
 
 
@@ -61,7 +63,9 @@ def load_strategy(name_or_path: str, overrides: Sequence[str] = ()) -> Located[S
     return _load("strategy", name_or_path, Strategy, overrides)
 
 
-def _load(kind: str, name_or_path: str, schema: type[Settings], overrides: Sequence[str]) -> Located[Settings]:
+def _load(
+    kind: str, name_or_path: str, schema: type[Settings], overrides: Sequence[str]
+) -> Located[Settings]:
     other = "strategy" if kind == "scenario" else "scenario"
     if name_or_path in shipped(other) and name_or_path not in shipped(kind):
         raise UserError(f"'{name_or_path}' is a {other}, a {kind} is expected here; {_PLACES[other]}")
@@ -69,7 +73,11 @@ def _load(kind: str, name_or_path: str, schema: type[Settings], overrides: Seque
     file = str(path)
     data, lines = read_yaml(path, file)
     if not isinstance(data, dict):
-        found = "the file is empty" if data is None else f"got a {'list' if isinstance(data, list) else 'single value'}"
+        found = (
+            "the file is empty"
+            if data is None
+            else f"got a {'list' if isinstance(data, list) else 'single value'}"
+        )
         raise UserError(f"{file}:{lines.get((), 1)}: a {kind} file must hold a mapping (key: value), {found}")
     if kind_of(data) == other:
         key = next(key for key in data if closest(key, _own_keys(other)))
@@ -89,7 +97,8 @@ def _load(kind: str, name_or_path: str, schema: type[Settings], overrides: Seque
 
 
 def kind_of(data: Any) -> str | None:
-    """``scenario`` or ``strategy``: which of the two the keys of a file are for; None where they do not tell."""
+    """``scenario`` or ``strategy``: which of the two the keys of a file are for; None where they do not
+    tell."""
     keys = list(data)[:50] if isinstance(data, dict) else []
     for judge in (lambda key, own: key in own, lambda key, own: closest(key, own) is not None):
         scores = {kind: sum(judge(key, _own_keys(kind)) for key in keys) for kind in _SCHEMAS}
@@ -141,18 +150,25 @@ def _overlap(one: KeyPath, other: KeyPath) -> bool:
 
 
 def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Sort ``key.path=value`` settings into those of the scenario and those of the strategy by their first key.
+    """Sort ``key.path=value`` settings into those of the scenario and those of the strategy by their first
+    key.
 
     A prefix ``scenario.`` or ``strategy.`` decides where both have the key.
     """
     split: dict[str, list[str]] = {"scenario": [], "strategy": []}
     for override in overrides:
         (first, *rest), _ = _parts(override)
-        kinds = [first] if first in split and rest else [k for k, s in _SCHEMAS.items() if first in s.model_fields]
+        kinds = (
+            [first]
+            if first in split and rest
+            else [k for k, s in _SCHEMAS.items() if first in s.model_fields]
+        )
         if not kinds:
             known = list(dict.fromkeys(key for schema in _SCHEMAS.values() for key in schema.model_fields))
             hint = suggest(first, known)
-            raise _bad_override(override, f"unknown key{hint}{' ' if hint else '; '}allowed: {', '.join(known)}")
+            raise _bad_override(
+                override, f"unknown key{hint}{' ' if hint else '; '}allowed: {', '.join(known)}"
+            )
         if len(kinds) > 1:
             raise _bad_override(override, f"write scenario.{first} or strategy.{first}: both have this key")
         split[kinds[0]].append(override)
@@ -204,7 +220,8 @@ class _NoSuchPlace(Exception):
 
 
 def _put(data: dict, steps: Sequence[str], value: Any) -> tuple[KeyPath, list[KeyPath]]:
-    """Set the value at a key path; returns the path with its indices as numbers, and the sections it had to make."""
+    """Set the value at a key path; returns the path with its indices as numbers, and the sections it had to
+    make."""
     target: Any = data
     path: KeyPath = ()
     made: list[KeyPath] = []
@@ -223,7 +240,9 @@ def _put(data: dict, steps: Sequence[str], value: Any) -> tuple[KeyPath, list[Ke
             target[index] = value
         elif isinstance(target, dict) and target.get(index) is None:
             if steps[position + 1].isdigit():
-                raise _NoSuchPlace(f"{dotted(path)} has no entry {steps[position + 1]}: it is not in the file")
+                raise _NoSuchPlace(
+                    f"{dotted(path)} has no entry {steps[position + 1]}: it is not in the file"
+                )
             # An absent or empty section is made; the schema says whether it may exist.
             target[index] = {}
             made.append(path)
@@ -256,9 +275,14 @@ def _trial_faults(trial: dict, key: str, value: float) -> list[tuple[bool, str]]
         return [(False, f"names no setting of this strategy: {error}")]
     except ValidationError as error:
         return [
-            (False, f"names no setting of this strategy: {fault.sentence}")
-            if fault.unknown
-            else (True, fault.sentence if fault.path == path else f"{dotted(fault.path)}: {fault.sentence}")
+            (
+                (False, f"names no setting of this strategy: {fault.sentence}")
+                if fault.unknown
+                else (
+                    True,
+                    fault.sentence if fault.path == path else f"{dotted(fault.path)}: {fault.sentence}",
+                )
+            )
             for fault in faults(error, Strategy, trial)
         ]
     return []

@@ -1,7 +1,8 @@
 """YAML text to plain data and the line of every key; what is wrong with a text is told in plain words.
 
-Scalars are read as YAML 1.2 has them: ``1e-3`` is a number; ``no``, ``08``, ``1:30`` and ``2024-05-01`` are text. (YAML
-1.1, PyYAML's default, makes them a text, false, an error, 90 and a date, which no setting here ever means.)
+Scalars are read as YAML 1.2 has them: ``1e-3`` is a number; ``no``, ``08``, ``1:30`` and ``2024-05-01`` are
+text. (YAML 1.1, PyYAML's default, makes them a text, false, an error, 90 and a date, which no setting here
+ever means.)
 """
 
 from __future__ import annotations
@@ -101,12 +102,16 @@ def read_yaml(path: Path, file: str) -> tuple[Any, Lines]:
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UserError(f"{file}:1: must be text in UTF-8, this is UTF-16; save it again as UTF-8")
     if b"\0" in raw:
-        raise UserError(f"{file}:{_line(raw, raw.index(0))}: must be text in UTF-8, zero bytes make it binary")
+        raise UserError(
+            f"{file}:{_line(raw, raw.index(0))}: must be text in UTF-8, zero bytes make it binary"
+        )
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         byte, line = raw[error.start], _line(raw, error.start)
-        raise UserError(f"{file}:{line}: must be text in UTF-8, got the byte 0x{byte:02x}; save it as UTF-8") from None
+        raise UserError(
+            f"{file}:{line}: must be text in UTF-8, got the byte 0x{byte:02x}; save it as UTF-8"
+        ) from None
     try:
         return parse(text)
     except Malformed as error:
@@ -127,7 +132,9 @@ def parse(text: str) -> tuple[Any, Lines]:
         loader = _Loader(text)
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise Malformed(f"not valid YAML: the character U+{error.character:04X} may not be used", line) from None
+        raise Malformed(
+            f"not valid YAML: the character U+{error.character:04X} may not be used", line
+        ) from None
     try:
         node = loader.get_single_node()
         builder = _Builder()
@@ -137,13 +144,16 @@ def parse(text: str) -> tuple[Any, Lines]:
     except RecursionError:
         raise Malformed(_TOO_DEEP, loader.line + 1) from None
     except ValueError:
-        raise Malformed("not valid YAML: an escape (\\U…) that stands for no character", loader.line + 1) from None
+        raise Malformed(
+            "not valid YAML: an escape (\\U…) that stands for no character", loader.line + 1
+        ) from None
     finally:
         loader.dispose()
 
 
 class _Builder:
-    """Turns nodes into data of their own: nothing is shared between aliases, and what they expand to is bounded."""
+    """Turns nodes into data of their own: nothing is shared between aliases, and what they expand to is
+    bounded."""
 
     def __init__(self) -> None:
         self.lines: Lines = {}
@@ -170,7 +180,9 @@ class _Builder:
             except (ValueError, KeyError):
                 raise Malformed(f"must be {_NAMES[kind]}, got {shown(node.value)}", line, path) from None
         tag = printable(node.tag.replace(_TAG, "!!"))
-        raise Malformed(f"the tag {tag} is not allowed; only plain values, lists and sections are", line, path)
+        raise Malformed(
+            f"the tag {tag} is not allowed; only plain values, lists and sections are", line, path
+        )
 
     def _entries(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, tuple[yaml.Node, yaml.Node]]:
         """Name → key and value; what ``<<: *other`` brings in comes last and replaces nothing."""
@@ -196,31 +208,46 @@ class _Builder:
         return own | {name: entry for name, entry in inherited.items() if name not in own}
 
     def _count(self, node: yaml.Node) -> int:
-        # One anchored node may be reached along very many paths: counting visits bounds what a YAML bomb can cost.
+        # One anchored node may be reached along very many paths: counting visits bounds what a YAML bomb can
+        # cost.
         self.values += 1
         line = node.start_mark.line + 1
         if self.values > MAX_VALUES:
-            raise Malformed(f"at most {MAX_VALUES} values are read, here are more (aliases count each time)", line)
+            raise Malformed(
+                f"at most {MAX_VALUES} values are read, here are more (aliases count each time)", line
+            )
         self.characters += len(node.value) if isinstance(node, yaml.ScalarNode) else 0
         if self.characters > MAX_CHARACTERS:
             raise Malformed(f"at most {MAX_CHARACTERS} characters are read, aliases counted each time", line)
         return line
 
 
-# What PyYAML says → what a person wants to know. The sentence is about the place where the problem was noticed
-# ("here") or about the opening bracket, quote or section that it belongs to ("start").
+# What PyYAML says → what a person wants to know. The sentence is about the place where the problem was
+# noticed ("here") or about the opening bracket, quote or section that it belongs to ("start").
 _CLOSING = r"expected '?,'? or '([\]}])', but got "
 _SYNTAX: tuple[tuple[str, str, str], ...] = (
     (r"character '\\t' that cannot start", "here", "a tab; YAML is indented with spaces"),
     (r"character (.*) that cannot start", "here", "a text that starts with {0} needs quotes"),
-    (r"mapping values are not allowed here", "here", "a second ':': correct the indentation or quote the text"),
+    (
+        r"mapping values are not allowed here",
+        "here",
+        "a second ':': correct the indentation or quote the text",
+    ),
     (r"could not find expected ':'", "start", "expected 'key: value', found no ':'"),
     (r"unexpected end of stream", "start", "this quote is never closed"),
-    (r"escape (?:character|sequence)", "here", 'a backslash in "…" starts an escape; use single quotes for this text'),
+    (
+        r"escape (?:character|sequence)",
+        "here",
+        'a backslash in "…" starts an escape; use single quotes for this text',
+    ),
     (_CLOSING + r"'\{'", "here", 'in a list, a text that holds {{}} needs quotes: ["a photo of a {{}}."]'),
     (_CLOSING + r"'<(?:stream|document)", "start", "this bracket is never closed: '{0}' is missing"),
     (_CLOSING, "start", "after this bracket a ',' or the closing '{0}' is missing, noticed in line {here}"),
-    (r"expected <block end>", "here", "does not fit what begins in line {start}: check indentation and quotes"),
+    (
+        r"expected <block end>",
+        "here",
+        "does not fit what begins in line {start}: check indentation and quotes",
+    ),
     (r"expected the node content, but found", "here", "a value is missing before this place"),
     (r"expected '<document start>', but found", "here", "does not belong to what stands before it"),
     (r"undefined alias '?([^']*)'?", "here", "the alias *{0} has no anchor &{0} before it"),

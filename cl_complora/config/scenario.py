@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from .base import Count, CountOrZero, EachOnce, Name, PathText, Section, Template, Text, refused
-from .source import SourceConfig
+from .sources import SourceConfig
 
 DEFAULT_PROMPTS = ["a photo of a {}."]
 
@@ -20,7 +20,8 @@ class Model(Section):
     """The CLIP that the stream starts from."""
 
     name: Text = "embedded"
-    """An open_clip architecture (``ViT-B-16``), or ``embedded`` for the small one that ships with the package."""
+    """An open_clip architecture (``ViT-B-16``), or ``embedded`` for the small one that ships with the
+    package."""
     pretrained: PathText | None = None
     """An open_clip tag (``openai``) or a checkpoint file; not for ``embedded``."""
     config: PathText | None = None
@@ -29,7 +30,8 @@ class Model(Section):
     """Pixels of a side, where another size than the model's own is wanted (and its tower can do it)."""
     mean: Channels | None = None
     std: Channels | None = None
-    """Normalisation of pixels in 0..1 by colour channel, where the weights want another than open_clip assumes."""
+    """Normalisation of pixels in 0..1 by colour channel, where the weights want another than open_clip
+    assumes."""
 
 
 class Augmentation(Section):
@@ -84,7 +86,9 @@ class Task(Section):
     """Class names to take from the source, in this order; all by default."""
     class_range: Annotated[list[CountOrZero], Field(min_length=2, max_length=2)] | None = None
     """``[first, end)`` of the source's classes: a class split such as CIFAR-100 in ten parts."""
-    shots: Annotated[Shots | Annotated[list[Count], Field(min_length=1)] | None, AfterValidator(_falling)] = None
+    shots: Annotated[Shots | Annotated[list[Count], Field(min_length=1)] | None, AfterValidator(_falling)] = (
+        None
+    )
     """Training images per class, or one number for every class; the scenario's by default."""
     sampler: Sampler | None = None
     split_file: PathText | None = None
@@ -107,7 +111,9 @@ class Task(Section):
             for key in ("shots", "sampler"):
                 if getattr(self, key) is not None:
                     raise refused(
-                        "has no effect with split_file, which names the images", key, because=[("split_file",)]
+                        "has no effect with split_file, which names the images",
+                        key,
+                        because=[("split_file",)],
                     )
         return self
 
@@ -123,14 +129,17 @@ class ZeroShotSet(Section):
 
     name: Name
     source: SourceConfig
-    prompts: Annotated[list[Template], Field(min_length=1)] | Literal["imagenet-80", "imagenet-7"] | None = None
+    prompts: Annotated[list[Template], Field(min_length=1)] | Literal["imagenet-80", "imagenet-7"] | None = (
+        None
+    )
     """Templates, or CLIP's own ensembles for ImageNet; the source's or the scenario's by default."""
     images: Count | None = None
     """How many images, spread evenly over the classes and fixed for all runs; all by default."""
 
 
 class ReferenceSet(Section):
-    """Images and texts of no task, for methods that hold the model to what it knew (their training images are used)."""
+    """Images and texts of no task, for methods that hold the model to what it knew (their training images are
+    used)."""
 
     source: SourceConfig
     prompts: Annotated[list[Template], Field(min_length=1)] | None = None
@@ -152,12 +161,14 @@ class Scenario(Section):
     validation_shots: CountOrZero = 0
     """Images per class set apart from the training pool, for choosing hyper-parameters."""
     measure: Literal["test", "validation"] = "test"
-    """Images that the matrix is measured on: ``validation`` to choose hyper-parameters without the test set."""
+    """Images that the matrix is measured on: ``validation`` to choose hyper-parameters without the test set.
+    """
     prompts: Annotated[list[Template], Field(min_length=1)] = DEFAULT_PROMPTS
     test_limit: Count | None = None
     augment: Augmentation = Augmentation()
     independent: bool = False
-    """Every task starts from the pretrained weights and is measured by itself: few-shot learning without a stream."""
+    """Every task starts from the pretrained weights and is measured by itself: few-shot learning without a
+    stream."""
     broken: Literal["refuse", "skip"] = "refuse"
     """A picture that cannot be read ends the run, or is named and left out before shots are drawn."""
     tasks: Annotated[list[Task], Field(min_length=1)]
@@ -182,19 +193,24 @@ class Scenario(Section):
     @model_validator(mode="after")
     def _something_to_measure(self) -> Scenario:
         if self.measure == "validation" and self.validation_shots == 0:
-            raise refused("validation needs validation_shots of at least 1", "measure", because=[("validation_shots",)])
+            raise refused(
+                "validation needs validation_shots of at least 1", "measure", because=[("validation_shots",)]
+            )
         return self
 
     @model_validator(mode="after")
     def _independent_tasks_meet_only_their_own_classes(self) -> Scenario:
         if self.independent and self.protocol == "class-incremental":
-            message = "class-incremental tells the classes of all tasks apart, which independent tasks never meet"
+            message = (
+                "class-incremental tells the classes of all tasks apart, which independent tasks never meet"
+            )
             raise refused(message, "independent", because=[("protocol",)])
         return self
 
     @model_validator(mode="after")
     def _names_once(self) -> Scenario:
-        # Tasks and zero-shot sets name files in one folder: there a space is a hyphen, and case may not count.
+        # Tasks and zero-shot sets name files in one folder: there a space is a hyphen, and case may not
+        # count.
         first: dict[str, tuple[str, int]] = {}
         for section, entries in (("tasks", self.tasks), ("zero_shot", self.zero_shot)):
             for index, entry in enumerate(entries):
@@ -205,7 +221,9 @@ class Scenario(Section):
                     if entry.name != getattr(self, other)[position].name:
                         message += " but for case or spaces, which do not count"
                     at = (section, index, "name")
-                    raise refused(f"{message}; each name may stand once", *at, because=[(other, position, "name")])
+                    raise refused(
+                        f"{message}; each name may stand once", *at, because=[(other, position, "name")]
+                    )
                 first[file] = (section, index)
         return self
 

@@ -28,7 +28,9 @@ class KeepRule(Section):
         if len(given) != 1:
             got = " and ".join(given) or "none of them"
             others = [(key,) for key in given[:-1]]
-            raise refused(f"needs exactly one of energy, fraction, number, got {got}", *given[-1:], because=others)
+            raise refused(
+                f"needs exactly one of energy, fraction, number, got {got}", *given[-1:], because=others
+            )
         return self
 
     @property
@@ -73,13 +75,15 @@ class CoreStart(Section):
 
 
 class ComponentsStart(Section):
-    """MiLoRA's: A and B start as the singular components of smallest value, whose product is taken off again."""
+    """MiLoRA's: A and B start as the singular components of smallest value, whose product is taken off
+    again."""
 
     kind: Literal["components"]
 
 
 class InputsStart(Section):
-    """InfLoRA's: A is fixed to the leading directions of the task's inputs outside those of earlier tasks' inputs."""
+    """InfLoRA's: A is fixed to the leading directions of the task's inputs outside those of earlier tasks'
+    inputs."""
 
     kind: Literal["inputs"]
     energy: Annotated[float, Field(gt=0, le=1)] = 0.95
@@ -92,7 +96,8 @@ Start = Annotated[KaimingStart | CoreStart | ComponentsStart | InputsStart, Fiel
 
 
 class Interpolation(Section):
-    """WiSE-FT: after a task keep this share of the way from where it started (or from the pretrained weights)."""
+    """WiSE-FT: after a task keep this share of the way from where it started (or from the pretrained
+    weights)."""
 
     kind: Literal["interpolate"]
     weight: Fraction = 0.5
@@ -101,7 +106,8 @@ class Interpolation(Section):
 
 
 class NormMatch(Section):
-    """Rescale every task's update to one Frobenius norm over all matrices, so that methods move equally far."""
+    """Rescale every task's update to one Frobenius norm over all matrices, so that methods move equally
+    far."""
 
     kind: Literal["norm"]
     norm: Annotated[float, Field(gt=0)]
@@ -130,7 +136,8 @@ class Adapter(Section):
     subspace: Subspace = Subspace(select="none")
     start: Start = KaimingStart(kind="kaiming")
     whole: Annotated[list[Whole], Field(min_length=1), EachOnce] | None = None
-    """Parameters trained as they are: all of them with kind full, none beside the factors with kind lowrank."""
+    """Parameters trained as they are: all of them with kind full, none beside the factors with kind lowrank.
+    """
     merge: Merge | None = None
     """What is done to a task's update before it enters the weights; nothing by default."""
 
@@ -150,7 +157,9 @@ class Adapter(Section):
     def _start_has_its_subspace(self) -> Adapter:
         confined = self.subspace.select != "none"
         if self.start.kind == "core" and not (confined and self.subspace.form == "reduced"):
-            message = "core needs a subspace to have coordinates in: subspace.select other than none, form: reduced"
+            message = (
+                "core needs a subspace to have coordinates in: subspace.select other than none, form: reduced"
+            )
             raise refused(message, "start", "kind", because=[("subspace",)])
         if self.start.kind in ("components", "inputs") and confined:
             message = f"{self.start.kind} works with subspace.select: none, not {self.subspace.select}"
@@ -232,7 +241,8 @@ class Reference(Section):
 
 
 class Orthogonal(Section):
-    """O-LoRA: strength · Σ |A A_iᵀ| keeps the input directions of low-rank updates apart from earlier ones."""
+    """O-LoRA: strength · Σ |A A_iᵀ| keeps the input directions of low-rank updates apart from earlier
+    ones."""
 
     kind: Literal["orthogonal"]
     strength: Annotated[float, Field(ge=0)] = 0.5
@@ -266,14 +276,16 @@ class Strategy(Section):
     regularisers: list[Regulariser] = []
     memory: Memory | None = None
     plugin: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*(:[A-Za-z_]\w*)?$")] | None = None
-    """A plugin of your own: ``module:Class`` (a file beside this one, or installed) or the name of an entry point."""
+    """A plugin of your own: ``module:Class`` (a file beside this one, or installed) or the name of an entry
+    point."""
     settings: dict[Text, Any] = {}
     """Handed to that plugin as it is."""
     optimiser: Optimiser | None = None
     schedule: Schedule = Schedule()
     training: Training = Training()
     sweep: Annotated[dict[Text, SweepValues], Field(max_length=20)] = {}
-    """Values worth trying for a key path (``optimiser.lr: [1e-4, 1e-3]``); each must be one that the setting takes."""
+    """Values worth trying for a key path (``optimiser.lr: [1e-4, 1e-3]``); each must be one that the setting
+    takes."""
 
     @field_validator("settings")
     @classmethod
@@ -322,7 +334,9 @@ def _numbers(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tup
     """Every number with a fraction in plain data, and where it stands."""
     if isinstance(value, float):
         yield path, value
-    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    entries = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
     for key, entry in entries:
         yield from _numbers(entry, (*path, key))
 

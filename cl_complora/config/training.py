@@ -17,9 +17,13 @@ class Optimiser(Section):
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: Annotated[float, Field(gt=0)]
     rates: dict[Whole, Annotated[float, Field(gt=0)]] = {}
-    """Learning rates of some kinds of parameters that ``adapter.whole`` trains as they are (``tokens: 3e-3``)."""
+    """Learning rates of some kinds of parameters that ``adapter.whole`` trains as they are (``tokens:
+    3e-3``)."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.999]
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [
+        0.9,
+        0.999,
+    ]
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     clip_norm: Annotated[float, Field(gt=0)] | None = 5.0
 
@@ -29,7 +33,9 @@ class Optimiser(Section):
             message = f"has no effect with name: {self.name}, only with name: sgd"
             raise refused(message, "momentum", because=[("name",)])
         if "betas" in self.model_fields_set and self.name == "sgd":
-            raise refused("has no effect with name: sgd, only with name: adam or adamw", "betas", because=[("name",)])
+            raise refused(
+                "has no effect with name: sgd, only with name: adam or adamw", "betas", because=[("name",)]
+            )
         return self
 
 
@@ -52,25 +58,32 @@ class Training(Section):
     classes: Literal["task", "seen"] = "seen"
     """Class-incremental only: contrast a batch with the task's own classes or all classes seen so far."""
     stream: Literal["sequential", "cumulative", "joint"] = "sequential"
-    """Each task alone; each with all earlier ones; or all at once in place of the first, with the steps of all."""
+    """Each task alone; each with all earlier ones; or all at once in place of the first, with the steps of
+    all."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the towers while training; trained parameters, logits, losses and evaluation stay in 32 bits."""
+    """Arithmetic of the towers while training; trained parameters, logits, losses and evaluation stay in 32
+    bits."""
     chunk: Count | None = None
-    """Images and prompts that a tower computes at a time while training, and again for the gradient: less memory, more
+    """Images and prompts that a tower computes at a time while training, and again for the gradient: less
+    memory, more
     time, the same result but for rounding."""
     checkpointing: bool = False
-    """Blocks of the towers are computed again for the gradient instead of being remembered: less memory, about a third
+    """Blocks of the towers are computed again for the gradient instead of being remembered: less memory,
+    about a third
     more time, the same result but for rounding."""
     compile: bool = False
-    """The towers' training programs are made by ``torch.compile``, anew for every task: the same result but for
+    """The towers' training programs are made by ``torch.compile``, anew for every task: the same result but
+    for
     rounding. Needs a compiler (on the CPU g++); pays where a task has many steps."""
     remember: bool = True
-    """What the frozen beginning of the image tower makes of training images that are not augmented is computed once a
+    """What the frozen beginning of the image tower makes of training images that are not augmented is
+    computed once a
     task: the same result but for rounding."""
     on_nan: Literal["stop", "skip"] = "stop"
     """A loss or gradient that is no number ends the run, or its step changes nothing."""
     average_every: Count | None = None
-    """Take the mean of the trained weights at every so many steps as the result of a task (ZSCL's weight ensemble)."""
+    """Take the mean of the trained weights at every so many steps as the result of a task (ZSCL's weight
+    ensemble)."""
 
     @model_validator(mode="after")
     def _one_way_to_compute(self) -> Training:

@@ -1,11 +1,12 @@
 """Decoded test images on disk: uint8 after resize and crop, memory-mapped, shared by all runs of the machine.
 
-A file holds the images of one task or zero-shot set. Its name is a hash of everything that its content depends on, so
-it never has to be invalidated: other pictures, another size or another resize make another file. It is written under a
-temporary name and renamed, so that any number of processes may make the same one at once.
+A file holds the images of one task or zero-shot set. Its name is a hash of everything that its content
+depends on, so it never has to be invalidated: other pictures, another size or another resize make another
+file. It is written under a temporary name and renamed, so that any number of processes may make the same one
+at once.
 
-The folder is ``$CL_COMPLORA_CACHE``, or ``cl_complora`` in the user's cache folder; ``CL_COMPLORA_CACHE=off`` decodes
-anew every time.
+The folder is ``$CL_COMPLORA_CACHE``, or ``cl_complora`` in the user's cache folder; ``CL_COMPLORA_CACHE=off``
+decodes anew every time.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..version import __version__
-from .sources import Item, Source
+from .pictures import Item, Source
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -107,7 +108,9 @@ def _make(path: Path, source: Source, items: Sequence[Item], pixels: Pixels) -> 
         # Written, not mapped: a full disk is an error in a write and the death of the process in a map.
         with os.fdopen(handle, "wb") as file:
             shape = (len(items), 3, *pixels.size)
-            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            np.lib.format.write_array_header_1_0(
+                file, {"descr": "|u1", "fortran_order": False, "shape": shape}
+            )
             for start in range(0, len(items), PART):
                 file.write(source.load(items[start : start + PART], pixels).contiguous().numpy().tobytes())
         scratch.replace(path)

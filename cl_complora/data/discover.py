@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config.source import FolderSource
+from ..config.sources import FolderSource
 from ..errors import UserError
-from .readable import Readable
-from .sources import Source, open_source
+from .broken import Readable
+from .pictures import Source, open_source
 
 MOST_SHOTS = 16
 TEST_LIMIT = 500
@@ -36,7 +36,8 @@ def describe(folders: Sequence[Path], output: Path, shots: int | None = None) ->
     """A commented scenario file for class folders.
 
     Args:
-        folders: class folders (``root/<class>/…`` or ``root/train/<class>/…``), or folders that hold several of them.
+        folders: class folders (``root/<class>/…`` or ``root/train/<class>/…``), or folders that hold several
+            of them.
         output: the scenario file, whose folder relative paths start from.
         shots: training images a class; as many as the poorest class has, at most 16, by default.
 
@@ -56,23 +57,34 @@ def describe(folders: Sequence[Path], output: Path, shots: int | None = None) ->
     lines = [
         f"# {len(found)} tasks from class folders. Run: cl-complora run {output.name}",
         "#",
-        "# Every task has its own classes (task-incremental). class-incremental tells the classes of all tasks apart;",
+        (
+            "# Every task has its own classes (task-incremental). class-incremental tells the classes of all"
+            " tasks apart;"
+        ),
         "# domain-incremental is for the same classes in every task.",
         f"name: {json.dumps(_name(output.stem, 'stream'))}",
         "protocol: task-incremental",
         "",
-        "# The small model that ships with the package, to try things out. For real pictures take a real CLIP, such as",
+        (
+            "# The small model that ships with the package, to try things out. For real pictures take a real"
+            " CLIP, such as"
+        ),
         "# model: {name: ViT-B-16, pretrained: openai}     (open_clip fetches it once; or a checkpoint file)",
         "model: {name: embedded}",
         "",
         f"shots: {chosen}    # training images a class; the poorest class here has {least}",
         'prompts: ["a photo of a {}."]    # what a class is called in; a task can have its own',
-        "augment: {crop: [0.7, 1.0], flip: false}    # flip: true where a mirrored picture is still the same class",
+        (
+            "augment: {crop: [0.7, 1.0], flip: false}    # flip: true where a mirrored picture is still the"
+            " same class"
+        ),
         f"test_limit: {TEST_LIMIT}    # test images a task at most",
     ]
     notes = [f"cannot be read, and is left out: {line}" for f in found for line in f.broken]
     if notes:
-        lines.append(f"broken: skip    # {len(notes)} pictures cannot be read; refuse stops a run that would use one")
+        lines.append(
+            f"broken: skip    # {len(notes)} pictures cannot be read; refuse stops a run that would use one"
+        )
     lines.append("tasks:")
     for f in found:
         where = _quoted(os.path.relpath(f.root.resolve(), base))
@@ -84,10 +96,16 @@ def describe(folders: Sequence[Path], output: Path, shots: int | None = None) ->
         notes.append(f"{f.name}: {size}")
     lines += [
         "",
-        "# Knowledge that should not be lost: class folders of no task, measured before and after every task.",
+        (
+            "# Knowledge that should not be lost: class folders of no task, measured before and after every"
+            " task."
+        ),
         "zero_shot:",
         "  - name: general",
-        "    source: {kind: world, domain: general}    # what that model knows; your own: {kind: folder, root: …}",
+        (
+            "    source: {kind: world, domain: general}    # what that model knows; your own: {kind: folder,"
+            " root: …}"
+        ),
         "    images: 300",
         "seeds: [0, 1, 2]",
     ]
@@ -103,7 +121,8 @@ def _roots(folder: Path) -> list[Path]:
     inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and _has_pictures(path)]
     if not inside:
         raise UserError(
-            f"{folder}: holds no class folders with pictures (<class>/… or train/<class>/… and test/<class>/…)"
+            f"{folder}: holds no class folders with pictures (<class>/… or train/<class>/… and"
+            " test/<class>/…)"
         )
     return inside
 
@@ -134,7 +153,9 @@ def _look(root: Path, name: str) -> _Found:
         counts[item.label] += 1
     empty = [name for name, count in zip(source.class_names, counts, strict=True) if count == 0]
     if empty:
-        problem = f"{root}: class {empty[0]!r} has no training images; a class needs at least two pictures in all"
+        problem = (
+            f"{root}: class {empty[0]!r} has no training images; a class needs at least two pictures in all"
+        )
         raise UserError(problem, tuple(broken))
     if not test:
         raise UserError(f"{root}: has no test images")

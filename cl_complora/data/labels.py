@@ -14,7 +14,8 @@ MAX_NAME = 500
 
 
 def name_fault(name: str) -> str | None:
-    """What is wrong with a class name, or None: it becomes part of texts, files and tables of one line a row."""
+    """What is wrong with a class name, or None: it becomes part of texts, files and tables of one line a
+    row."""
     if not name.strip():
         return "a class name is empty"
     if len(name) > MAX_NAME:
@@ -57,7 +58,8 @@ class LabelSpace:
         return LabelSpace(self.class_names, tuple((texts[index],) for texts in self.prompts))
 
     def joined(self, other: LabelSpace) -> LabelSpace:
-        """This space followed by the classes of ``other`` that are new; every prompt keeps its share of a class."""
+        """This space followed by the classes of ``other`` that are new; every prompt keeps its share of a
+        class."""
         new = [i for i, name in enumerate(other.class_names) if name not in self.class_names]
         prompts = self.prompts + tuple(other.prompts[i] for i in new)
         most = math.lcm(*(len(texts) for texts in prompts))

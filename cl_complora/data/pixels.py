@@ -1,4 +1,5 @@
-"""Image files to pixels: CLIP's deterministic resize and centre crop, kept as uint8, and augmentation on tensors."""
+"""Image files to pixels: CLIP's deterministic resize and centre crop, kept as uint8, and augmentation on
+tensors."""
 
 from __future__ import annotations
 
@@ -23,15 +24,20 @@ from torch.nn import functional as F
 from ..errors import UserError
 from ..files import read_bytes
 
-# A picture of more pixels is refused, as Pillow warns from here on: it is a decompression bomb, or at least no
-# few-shot image. With the bytes and the tiles below this bounds what a picture can cost to a gigabyte and a half.
+# A picture of more pixels is refused, as Pillow warns from here on: it is a decompression bomb, or at least
+# no few-shot image. With the bytes and the tiles below this bounds what a picture can cost to a gigabyte and
+# a
+# half.
 MAX_PIXELS = 89_478_485
 MAX_BYTES = 2**28
 MAX_TILE = 4096 * 4096
-# A progressive JPEG is drawn once for every scan, of which a megabyte can hold many thousands. Only so many of the
-# largest picture are drawn, or more of a smaller one: what follows a picture (a phone's film) may look like scans, too.
+# A progressive JPEG is drawn once for every scan, of which a megabyte can hold many thousands. Only so many
+# of the largest picture are drawn, or more of a smaller one: what follows a picture (a phone's film) may look
+# like
+# scans, too.
 MAX_SCANS = 100
-# What Pillow may take a file for. It knows forty more, one of which (EPS) hands the file to another program to run.
+# What Pillow may take a file for. It knows forty more, one of which (EPS) hands the file to another program
+# to run.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
 _TURNED = {
@@ -100,7 +106,11 @@ class Pixels:
             image = image.resize(scaled, method)
         if image.size != (width, height):
             image = _centre(image, width, height, self.fill)
-        return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(height, width, 3).permute(2, 0, 1)
+        return (
+            torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+            .view(height, width, 3)
+            .permute(2, 0, 1)
+        )
 
     def _scaled(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) of an image after resizing, rounded as open_clip and torchvision round."""
@@ -121,7 +131,8 @@ def _unreadable(name: str, why: str) -> UserError:
 
 @contextmanager
 def _quiet(content: bytes) -> Iterator[None]:
-    """Whatever matters is raised; Pillow also warns of broken metadata and logs, and libtiff writes on the terminal."""
+    """Whatever matters is raised; Pillow also warns of broken metadata and logs, and libtiff writes on the
+    terminal."""
     logger = logging.getLogger("PIL")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -177,7 +188,8 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """Any mode as RGB; of more than eight bits a channel the eight high ones, where Pillow would clip to white."""
+    """Any mode as RGB; of more than eight bits a channel the eight high ones, where Pillow would clip to
+    white."""
     if image.mode == "F":
         raise ValueError("floating-point pixels, whose range is not known")
     if image.mode.startswith("I"):
@@ -227,5 +239,7 @@ def augment(images: Tensor, crop: tuple[float, float], flip: bool, generator: to
     theta[:, 0, 0], theta[:, 1, 1] = scale[:, 0] * mirror, scale[:, 1]
     theta[:, :, 2] = offset
     grid = F.affine_grid(theta.to(images.device), list(images.shape), align_corners=False)
-    moved = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    moved = F.grid_sample(
+        images.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False
+    )
     return moved.round_().clamp_(0, 255).to(torch.uint8)

@@ -13,9 +13,9 @@ from ..config.loading import Located
 from ..config.scenario import DEFAULT_PROMPTS, Augmentation, ReferenceSet, Scenario, Task, ZeroShotSet
 from ..errors import UserError, raise_all
 from ..files import write_text
-from .readable import Readable
+from .broken import Readable
+from .pictures import Item, Source, open_source
 from .sampling import SAMPLERS, Draw, TooFew, listed
-from .sources import Item, Source, open_source
 
 # No task can have this name: names begin with a letter or digit.
 REFERENCE = "_reference"
@@ -30,7 +30,8 @@ class Plan:
         class_names: its classes in label order.
         prompts: templates.
         train, validation, test: items whose label counts within ``class_names``.
-        shots: training images per class, for each class where they differ, or None where all or listed ones are used.
+        shots: training images per class, for each class where they differ, or None where all or listed ones
+            are used.
         augment: what training images may undergo.
         source: where to load from.
     """
@@ -101,12 +102,16 @@ def plan(located: Located[Scenario], seed: int) -> Plans:
             faults += error.messages
         except OSError as error:  # a picture that has just gone, a folder without permission
             where = f"{error.filename}: " if error.filename else ""
-            faults.append(located.fault((*path, "source"), f"{where}cannot be read: {error.strerror or error}"))
+            faults.append(
+                located.fault((*path, "source"), f"{where}cannot be read: {error.strerror or error}")
+            )
     raise_all(faults)
     if scenario.protocol == "domain-incremental":
         _check_same_classes(located, plans["tasks"])
     skipped = [line for source in opened.values() for line in getattr(source, "skipped", ())]
-    return Plans(tuple(plans["tasks"]), tuple(plans["zero_shot"]), *(plans["reference"] or [None]), tuple(skipped))
+    return Plans(
+        tuple(plans["tasks"]), tuple(plans["zero_shot"]), *(plans["reference"] or [None]), tuple(skipped)
+    )
 
 
 def _open(located: Located[Scenario], entry: Task | ZeroShotSet | ReferenceSet, path: tuple) -> Source:
@@ -128,7 +133,9 @@ def _classes(located: Located[Scenario], task: Task, source: Source, path: tuple
         unknown = [name for name in task.classes if name not in known]
         if unknown:
             raise UserError(
-                located.fault((*path, "classes"), f"no class {unknown[0]!r}; there are {_some(source.class_names)}")
+                located.fault(
+                    (*path, "classes"), f"no class {unknown[0]!r}; there are {_some(source.class_names)}"
+                )
             )
         return [known[name] for name in task.classes]
     if task.class_range is not None:
@@ -218,7 +225,9 @@ def _not_for_testing(source: Source, test: Sequence[Item]) -> list[Item]:
     return _spread(_by_class(pool, range(len(source.class_names))), len(test)) if pool else []
 
 
-def _plan_reference(located: Located[Scenario], entry: ReferenceSet, source: Source, seed: int, path: tuple) -> Plan:
+def _plan_reference(
+    located: Located[Scenario], entry: ReferenceSet, source: Source, seed: int, path: tuple
+) -> Plan:
     images = _spread(_by_class(source.items("train"), range(len(source.class_names))), entry.images)
     if not images:
         raise UserError(located.fault((*path, "source"), "the reference set has no training images"))
@@ -226,7 +235,11 @@ def _plan_reference(located: Located[Scenario], entry: ReferenceSet, source: Sou
 
 
 def _only_test(
-    located: Located[Scenario], entry: ZeroShotSet | ReferenceSet, source: Source, name: str, test: Sequence[Item]
+    located: Located[Scenario],
+    entry: ZeroShotSet | ReferenceSet,
+    source: Source,
+    name: str,
+    test: Sequence[Item],
 ) -> Plan:
     return Plan(
         name=name,
@@ -268,11 +281,14 @@ def _by_class(items: Sequence[Item], chosen: Sequence[int]) -> list[list[Item]]:
 
 
 def _spread(pools: list[list[Item]], limit: int | None) -> list[Item]:
-    """At most ``limit`` items, taken in rounds over the classes from a fixed shuffle (the same for every seed)."""
+    """At most ``limit`` items, taken in rounds over the classes from a fixed shuffle (the same for every
+    seed)."""
     if limit is None or limit >= sum(map(len, pools)):
         return [item for pool in pools for item in pool]
     shuffled = [random.Random(f"test/{label}").sample(pool, len(pool)) for label, pool in enumerate(pools)]
-    rounds = [pool[depth] for depth in range(max(map(len, shuffled))) for pool in shuffled if depth < len(pool)]
+    rounds = [
+        pool[depth] for depth in range(max(map(len, shuffled))) for pool in shuffled if depth < len(pool)
+    ]
     return sorted(rounds[:limit], key=lambda item: (item.label, item.key))
 
 
@@ -283,8 +299,8 @@ def _check_same_classes(located: Located[Scenario], plans: Sequence[Plan]) -> No
             raise UserError(
                 located.fault(
                     ("tasks", position),
-                    f"domain-incremental tasks share their classes; '{other.name}' and '{plans[0].name}' differ in "
-                    f"{_some(differing)}",
+                    f"domain-incremental tasks share their classes; '{other.name}' and '{plans[0].name}'"
+                    f" differ in {_some(differing)}",
                 )
             )
 

@@ -1,7 +1,7 @@
 """Few-shot draws: ours, those of CoOp and CLIP-LoRA for the same seed, and published lists.
 
-The two projects iterate over labels in the order in which they first appear in the split file and draw with Python's
-``random`` seeded just before, so that a generator of our own reproduces them exactly:
+The two projects iterate over labels in the order in which they first appear in the split file and draw with
+Python's ``random`` seeded just before, so that a generator of our own reproduces them exactly:
 
 * CoOp: training images first, then min(k, 4) validation images; a class with fewer images gives all of them.
 * CLIP-LoRA: validation first, then training; a class with fewer images is drawn from with replacement.
@@ -17,7 +17,7 @@ from pathlib import Path
 from ..config.reading import shown
 from ..errors import MOST_FAULTS, UserError, raise_all
 from ..files import parse_json, read_lines
-from .sources import Item
+from .pictures import Item
 
 # Of a published list.
 MAX_BYTES = 2**28
@@ -63,7 +63,8 @@ def uniform(
 
     Args:
         pools: training images by label.
-        validation_pools: of a source that has a validation split; unused, since every source has a training pool.
+        validation_pools: of a source that has a validation split; unused, since every source has a training
+            pool.
         shots: training images by label; None for all but the validation ones.
         validation_shots: images a class, drawn after the training images from the same pool.
         names: class names, of which the seeds are made.
@@ -125,9 +126,14 @@ SAMPLERS: dict[str, Callable[[Pools, Pools, Sequence[int | None], int, Sequence[
 }
 
 
-def _each(pools: Pools, shots: Sequence[int | None], draw: Callable[[list[Item], int], list[Item]]) -> tuple[Item, ...]:
-    """Draw class by class in the order in which the classes first appear; ``order`` of an item is its place."""
-    by_appearance = sorted((label for label, pool in enumerate(pools) if pool), key=lambda label: pools[label][0].order)
+def _each(
+    pools: Pools, shots: Sequence[int | None], draw: Callable[[list[Item], int], list[Item]]
+) -> tuple[Item, ...]:
+    """Draw class by class in the order in which the classes first appear; ``order`` of an item is its
+    place."""
+    by_appearance = sorted(
+        (label for label, pool in enumerate(pools) if pool), key=lambda label: pools[label][0].order
+    )
     drawn = {}
     for label in by_appearance:
         pool, k = list(pools[label]), shots[label]
@@ -152,9 +158,10 @@ def listed(file: Path, pools: Pools) -> Draw:
     """The images that a published list names, in its order.
 
     Args:
-        file: JSON lines with ``path`` (or ``impath``, ``image``, ``key``) and, where a line is not about training,
-            ``split``; also the manifests that a run writes. ``test`` lines are passed over.
-        pools: training images by label, which the names must be among (a name may have more folders before it).
+        file: JSON lines with ``path`` (or ``impath``, ``image``, ``key``) and, where a line is not about
+            training, ``split``; also the manifests that a run writes. ``test`` lines are passed over.
+        pools: training images by label, which the names must be among (a name may have more folders before
+            it).
 
     Raises:
         UserError: naming file and line.

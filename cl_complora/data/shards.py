@@ -8,10 +8,10 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..config.reading import shown
-from ..config.source import ShardsSource
+from ..config.sources import ShardsSource
 from ..errors import UserError
 from ..files import open_file, parse_json
-from .sources import IMAGE_SUFFIXES, Item, Pictures
+from .pictures import IMAGE_SUFFIXES, Item, Pictures
 from .tar import Damaged, Member, members
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ _LABELS = ("cls", "txt", "json")
 
 
 class Shards(Pictures):
-    """``<key>.jpg`` beside ``<key>.cls`` (a number or a name) or ``<key>.json`` (with ``label``) in tar files.
+    """``<key>.jpg`` beside ``<key>.cls`` (a number or a name) or ``<key>.json`` (with ``label``) in tar
+    files.
 
     Nothing is extracted: a member is read from its archive, whatever its name.
 
@@ -46,7 +47,9 @@ class Shards(Pictures):
         labels = {label for rows in found.values() for _, label, _ in rows}
         first = train[0] if train else test[0]
         if not labels:
-            raise UserError(f"{first}: this shard and the others hold no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+            raise UserError(
+                f"{first}: this shard and the others hold no images ({', '.join(sorted(IMAGE_SUFFIXES))})"
+            )
         if not classes and all(label.isdecimal() for label in labels):
             raise UserError(f"{first}: labels are numbers; name the classes with classes: [...]")
         self.class_names = list(classes) if classes else sorted(labels)
@@ -63,7 +66,9 @@ class Shards(Pictures):
                     stem, _, suffix = member.name.rpartition(".")
                     if f".{suffix.lower()}" in IMAGE_SUFFIXES:
                         if stem in images:
-                            raise UserError(f"{path}: {member.name} comes after {images[stem].name}, of the same name")
+                            raise UserError(
+                                f"{path}: {member.name} comes after {images[stem].name}, of the same name"
+                            )
                         images[stem] = member
                     elif suffix in _LABELS and stem not in labels:
                         labels[stem] = _label(file, member, f"{path}: {member.name}")
@@ -86,7 +91,9 @@ class Shards(Pictures):
         if place is None and label.isdecimal() and len(label) < 10 and int(label) < len(self.class_names):
             place = int(label)
         if place is None:
-            raise UserError(f"{key}: label {shown(label)} is none of the source's {len(self.class_names)} classes")
+            raise UserError(
+                f"{key}: label {shown(label)} is none of the source's {len(self.class_names)} classes"
+            )
         return Item(place, key, size)
 
     def items(self, split: str) -> list[Item]:

@@ -1,4 +1,5 @@
-"""Tar archives listed without being trusted: no name, no size and no header is believed before it is checked."""
+"""Tar archives listed without being trusted: no name, no size and no header is believed before it is
+checked."""
 
 from __future__ import annotations
 
@@ -35,8 +36,8 @@ class Member:
 def members(file: BinaryIO) -> Iterator[Member]:
     """The plain files of a tar archive in their order; folders, links, devices and pipes are passed over.
 
-    ``tarfile`` goes round in circles on a negative size (before Python 3.11.14), reads headers of any size into the
-    memory, and takes a damaged header for the end of the archive.
+    ``tarfile`` goes round in circles on a negative size (before Python 3.11.14), reads headers of any size
+    into the memory, and takes a damaged header for the end of the archive.
 
     Raises:
         Damaged: where a header is broken or something is cut off.
@@ -54,7 +55,9 @@ def members(file: BinaryIO) -> Iterator[Member]:
             raise Damaged(f"no header of a tar archive at byte {place:,}")
         kind, start = header[156:157], place + BLOCK
         size = int(given.get("size") or _number(header[124:136]))
-        if kind in b"123456":  # links, devices, folders, pipes: whatever size they state, they have no content
+        if (
+            kind in b"123456"
+        ):  # links, devices, folders, pipes: whatever size they state, they have no content
             size = 0
         if size > end - start:
             raise Damaged(f"cut off within what begins at byte {place:,}")
@@ -64,7 +67,9 @@ def members(file: BinaryIO) -> Iterator[Member]:
             given |= _extended(kind, file.read(size), place)
         elif kind == b"S" or "sparse" in given:
             raise Damaged(f"a sparse file at byte {place:,}, which is not read")
-        elif kind not in b"Kg":  # the long name of a link, settings for all: neither ends what was given for a file
+        elif (
+            kind not in b"Kg"
+        ):  # the long name of a link, settings for all: neither ends what was given for a file
             if kind in b"0\x007":
                 yield Member(given.get("path") or _short_name(header, place), start, size)
             given = {}
@@ -94,7 +99,8 @@ def _short_name(header: bytes, place: int) -> str:
 
 
 def _extended(kind: bytes, content: bytes, place: int) -> dict[str, str]:
-    """What a header says that stands before another one: a long name alone (GNU), or ``<length> key=value`` (POSIX)."""
+    """What a header says that stands before another one: a long name alone (GNU), or ``<length> key=value``
+    (POSIX)."""
     if kind == b"L":
         return {"path": _text(content.partition(b"\0")[0], place)}
     found = {}

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from ..config import Scenario, load_scenario
 from ..config.loading import Located
-from ..config.source import DatasetSource
+from ..config.sources import DatasetSource
 from ..errors import UserError
 from .cache import size
+from .pictures import data_root
 from .planning import Plan, plan
-from .sources import data_root
 
 
 @dataclass
@@ -64,7 +64,11 @@ def verify(scenario: str, seed: int = 0) -> Report:
 def _registry_faults(located: Located[Scenario]) -> list[str]:
     from .registry import check
 
-    return [fault for source in named_sets(located) for fault in check(source.name, data_root(source, located.folder))]
+    return [
+        fault
+        for source in named_sets(located)
+        for fault in check(source.name, data_root(source, located.folder))
+    ]
 
 
 def named_sets(located: Located[Scenario]) -> list[DatasetSource]:

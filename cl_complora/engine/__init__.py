@@ -1,4 +1,5 @@
-"""The Avalanche side: experiences, the training strategy and its plugins. The only room that imports Avalanche."""
+"""The Avalanche side: experiences, the training strategy and its plugins. The only room that imports
+Avalanche."""
 
 import warnings
 

@@ -1,4 +1,5 @@
-"""What moves during a task: the part every adapter plugin has in common, full fine-tuning, and nothing at all."""
+"""What moves during a task: the part every adapter plugin has in common, full fine-tuning, and nothing at
+all."""
 
 from __future__ import annotations
 
@@ -12,12 +13,13 @@ from torch import Tensor, nn
 
 from ..clip.classifier import ClipClassifier
 from ..delta import TaskDelta
-from .carrying import CarryingPlugin
-from .whole import KINDS, WholeParameters
+from .full_parameters import KINDS, WholeParameters
+from .task_state import CarryingPlugin
 
 
 def clip_of(model: nn.Module) -> nn.Module:
-    """The module whose parameter names deltas use: the open_clip model itself where there is a classifier around it."""
+    """The module whose parameter names deltas use: the open_clip model itself where there is a classifier
+    around it."""
     return model.clip if isinstance(model, ClipClassifier) else model
 
 
@@ -28,7 +30,8 @@ class AdapterPlugin(SupervisedPlugin, supports_distributed=False):
     """Makes some weights trainable for an experience and afterwards folds what was learned into the model.
 
     Args:
-        merging: (ΔW of this experience, those before) → what enters the weights in its place; ΔW itself by default.
+        merging: (ΔW of this experience, those before) → what enters the weights in its place; ΔW itself by
+            default.
 
     Attributes:
         deltas: one :class:`~cl_complora.delta.TaskDelta` per finished experience: W_t = W_0 + Σ ΔW_i.
@@ -47,7 +50,8 @@ class AdapterPlugin(SupervisedPlugin, supports_distributed=False):
         return len(self.deltas)
 
     def before_train_dataset_adaptation(self, strategy, **kwargs) -> None:
-        """Attach: this hook, unlike ``before_training_exp``, runs before the optimiser collects parameters."""
+        """Attach: this hook, unlike ``before_training_exp``, runs before the optimiser collects
+        parameters."""
         self.attach(strategy.model)
 
     def after_training_exp(self, strategy, **kwargs) -> None:
@@ -87,7 +91,8 @@ class AdapterPlugin(SupervisedPlugin, supports_distributed=False):
         return []
 
     def whole_kinds(self, model: nn.Module) -> dict[int, str]:
-        """``id`` of every parameter that is trained as it is → its kind, which may have a learning rate of its own."""
+        """``id`` of every parameter that is trained as it is → its kind, which may have a learning rate of
+        its own."""
         return {}
 
     @abstractmethod
@@ -118,7 +123,7 @@ class FullPlugin(AdapterPlugin, supports_distributed=False):
 
     Args:
         towers: ``vision``, ``text`` or both.
-        kinds: which parameters (see :data:`~cl_complora.engine.whole.KINDS`).
+        kinds: which parameters (see :data:`~cl_complora.engine.full_parameters.KINDS`).
         merging: as in the base class.
     """
 

@@ -11,17 +11,17 @@ from ..config.strategy import Adapter, Merge, Strategy
 from ..errors import UserError
 from ..subspace import Keep
 from .adapter import AdapterPlugin, FrozenPlugin, FullPlugin, Merging
+from .complora import CompLoRAPlugin
+from .constraints import Constraint
 from .distillation import LwfPlugin, ReferencePlugin
 from .ewc import EwcPlugin
-from .external import build_external
+from .external_plugin import build_external
+from .full_parameters import KINDS
+from .initialisation import ComponentsStarting, CoreStarting, InputsStarting, Starting
 from .merging import Interpolate, MatchNorm
-from .plugin import CompLoRAPlugin
 from .regularisers import L2InitPlugin, OrthogonalPlugin, RegulariserPlugin
 from .replay import ReplayPlugin
 from .schedule import AveragePlugin
-from .starts import ComponentsStarting, CoreStarting, InputsStarting, Starting
-from .subspaces import Constraint
-from .whole import KINDS
 
 _STARTS = {
     "kaiming": lambda settings: Starting(),

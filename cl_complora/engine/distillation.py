@@ -1,4 +1,5 @@
-"""Staying close to a teacher: the previous state on the current images, or the pretrained one on reference data."""
+"""Staying close to a teacher: the previous state on the current images, or the pretrained one on reference
+data."""
 
 from __future__ import annotations
 
@@ -12,18 +13,19 @@ from ..clip.classifier import ClipClassifier
 from ..clip.text import evaluating
 from ..config.strategy import Lwf, Reference
 from ..data.labels import LabelSpace
-from ..data.stream import StreamData, TaskData
+from ..data.tasks import StreamData, TaskData
 from .adapter import AdapterPlugin
-from .inside import StepState
+from .checkpoint import StepState
+from .constraints import stable_seed
 from .regularisers import RegulariserPlugin
-from .subspaces import stable_seed
 
 
 class LwfPlugin(RegulariserPlugin, supports_distributed=False):
     """Learning without forgetting (Li & Hoiem, 2016) for a text head.
 
-    strength · mean over earlier label spaces of KL(teacher ‖ student) at a temperature, on the current images. The
-    teacher is the previous merged state: the same model with this experience's update taken out, no copy.
+    strength · mean over earlier label spaces of KL(teacher ‖ student) at a temperature, on the current
+    images. The teacher is the previous merged state: the same model with this experience's update taken out,
+    no copy.
     """
 
     def __init__(self, settings: Lwf, adapter: AdapterPlugin, seed: int) -> None:
@@ -49,7 +51,9 @@ class LwfPlugin(RegulariserPlugin, supports_distributed=False):
         student = model.image_features(images)
         losses = []
         for space, texts in zip(self.spaces, self._teacher_texts, strict=True):
-            losses.append(_distillation(scale * student @ model.text.features(space).mT, scale * teacher @ texts.mT))
+            losses.append(
+                _distillation(scale * student @ model.text.features(space).mT, scale * teacher @ texts.mT)
+            )
         return self.settings.strength * torch.stack(losses).mean()
 
     def after_training_exp(self, strategy, **kwargs) -> None:
@@ -65,14 +69,15 @@ class LwfPlugin(RegulariserPlugin, supports_distributed=False):
 
 
 class ReferencePlugin(RegulariserPlugin, StepState, supports_distributed=False):
-    """ZSCL (Zheng et al., ICCV 2023, arXiv 2303.06628): stay close to the pretrained model on data of no task.
+    """ZSCL (Zheng et al., ICCV 2023, arXiv 2303.06628): stay close to the pretrained model on data of no
+    task.
 
     With S = scale · (reference images · reference textsᵀ) / temperature of teacher and student,
 
         strength · (KL(softmax_texts S_T ‖ softmax_texts S) + KL(softmax_images S_T ‖ softmax_images S))
 
-    on a random batch of the scenario's reference images and class texts. The teacher is the pretrained model, whose
-    features are computed once. Unlike the other penalties it acts from the first experience on.
+    on a random batch of the scenario's reference images and class texts. The teacher is the pretrained model,
+    whose features are computed once. Unlike the other penalties it acts from the first experience on.
     """
 
     needs_reference = True
@@ -96,7 +101,9 @@ class ReferencePlugin(RegulariserPlugin, StepState, supports_distributed=False):
 
     def before_training_exp(self, strategy, **kwargs) -> None:
         """Every experience draws from a generator of its own."""
-        self._generator.manual_seed(stable_seed(self.seed, strategy.experience.current_experience, "reference"))
+        self._generator.manual_seed(
+            stable_seed(self.seed, strategy.experience.current_experience, "reference")
+        )
 
     def penalty(self, strategy) -> Tensor:
         """Distillation on one batch of references, in both directions."""
@@ -109,7 +116,9 @@ class ReferencePlugin(RegulariserPlugin, StepState, supports_distributed=False):
         student_images = model.image_features(self.images.pixels[shown].to(device))
         student_texts = F.normalize(model.text.encode(tokens).float(), dim=-1)
         scale = model.clip.logit_scale.float().exp() / self.settings.temperature
-        teacher = scale * self._teacher_images[shown.to(device)] @ self._teacher_texts[template][read.to(device)].mT
+        teacher = (
+            scale * self._teacher_images[shown.to(device)] @ self._teacher_texts[template][read.to(device)].mT
+        )
         student = scale * student_images @ student_texts.mT
         both = [_distillation(s, t) for s, t in ((student, teacher), (student.mT, teacher.mT))]
         return self.settings.strength * torch.stack(both).sum()

@@ -1,4 +1,5 @@
-"""Elastic weight consolidation on effective weights, at the cost of two tensors per weight for any number of tasks."""
+"""Elastic weight consolidation on effective weights, at the cost of two tensors per weight for any number of
+tasks."""
 
 from __future__ import annotations
 
@@ -9,20 +10,22 @@ from torch import Tensor
 
 from ..config.strategy import Ewc
 from .adapter import AdapterPlugin
+from .constraints import stable_seed
 from .fisher import diagonal_fisher
 from .regularisers import RegulariserPlugin
-from .subspaces import stable_seed
 
 
 class EwcPlugin(RegulariserPlugin, supports_distributed=False):
     """Elastic weight consolidation (Kirkpatrick et al., 2017): strength/2 · Σ F (W − W*)².
 
     F is the true diagonal Fisher from per-sample gradients with labels drawn from the model (not squared mean
-    gradients of a batch). A sum of quadratics is one quadratic, so any number of tasks costs two tensors per weight:
+    gradients of a batch). A sum of quadratics is one quadratic, so any number of tasks costs two tensors per
+    weight:
 
         Σ_i F_i (W − W_i)² = F (W − C)² + rest,   F = Σ_i F_i,   C = Σ_i F_i W_i / F
 
-    ``online`` (Schwarz et al., 2018) lets the Fisher decay and moves the centre to the latest weights instead.
+    ``online`` (Schwarz et al., 2018) lets the Fisher decay and moves the centre to the latest weights
+    instead.
 
     Attributes:
         fisher, centre: weight key → F and C; empty before the first task ends.
@@ -48,8 +51,12 @@ class EwcPlugin(RegulariserPlugin, supports_distributed=False):
         """Fisher of the merged weights (the adapter, first in the plugin list, has merged by now)."""
         experience = strategy.experience
         weights = {key: w.detach() for key, w in self.adapter.effective_weights().items()}
-        generator = torch.Generator().manual_seed(stable_seed(self.seed, experience.current_experience, "fisher"))
-        self.add(diagonal_fisher(strategy.model, weights, experience, self.settings.samples, generator), weights)
+        generator = torch.Generator().manual_seed(
+            stable_seed(self.seed, experience.current_experience, "fisher")
+        )
+        self.add(
+            diagonal_fisher(strategy.model, weights, experience, self.settings.samples, generator), weights
+        )
 
     @torch.no_grad()
     def add(self, fisher: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
@@ -70,7 +77,9 @@ class EwcPlugin(RegulariserPlugin, supports_distributed=False):
 
     def tensors(self) -> dict[str, Tensor]:
         """The quadratic."""
-        named = {f"{kind}/{key}": v for kind in ("fisher", "centre") for key, v in getattr(self, kind).items()}
+        named = {
+            f"{kind}/{key}": v for kind in ("fisher", "centre") for key, v in getattr(self, kind).items()
+        }
         return named | {"rest": torch.tensor(self.rest, dtype=torch.float64)}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:

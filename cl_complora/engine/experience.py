@@ -12,12 +12,13 @@ from torch.utils.data import TensorDataset
 
 from ..data.labels import LabelSpace
 from ..data.pixels import augment
-from ..data.stream import Images, TaskData
-from .inside import StepState
+from ..data.tasks import Images, TaskData
+from .checkpoint import StepState
 
 
 def as_avalanche(images: Images) -> AvalancheDataset:
-    """Images in memory as an Avalanche data set with ``targets`` (what storage policies and stock plugins read)."""
+    """Images in memory as an Avalanche data set with ``targets`` (what storage policies and stock plugins
+    read)."""
     return AvalancheDataset(
         [TensorDataset(images.pixels, images.labels)],
         data_attributes=[DataAttribute(images.labels.tolist(), "targets")],
@@ -27,8 +28,8 @@ def as_avalanche(images: Images) -> AvalancheDataset:
 class ClipExperience(DatasetExperience):
     """One training experience of a CLIP stream: a task, or several at once (joint training).
 
-    Labels are local to a task. There are no Avalanche task labels: with them Avalanche balances and oversamples tasks
-    behind the user's back.
+    Labels are local to a task. There are no Avalanche task labels: with them Avalanche balances and
+    oversamples tasks behind the user's back.
 
     Args:
         parts: the tasks trained together; one for ordinary streams.
@@ -36,7 +37,8 @@ class ClipExperience(DatasetExperience):
 
     Attributes:
         name: names of the tasks.
-        spaces: label space of each part's training loss: its own, or all classes seen where the tasks share one.
+        spaces: label space of each part's training loss: its own, or all classes seen where the tasks share
+            one.
         test_space: label space of the part's test images (of the first part).
     """
 
@@ -57,13 +59,15 @@ class ClipExperience(DatasetExperience):
 
 
 def contrasted_with(old: TaskData, current: TaskData) -> LabelSpace:
-    """Classes that an earlier task's image is contrasted with: where both share one label space, all seen by now."""
+    """Classes that an earlier task's image is contrasted with: where both share one label space, all seen by
+    now."""
     own, seen = old.train_space, current.train_space
     shared = old.space == current.space and seen.class_names[: len(own)] == own.class_names
     return seen if shared else own
 
 
-# Which tasks are trained together at a position of the stream; joint training does all of it in place of the first.
+# Which tasks are trained together at a position of the stream; joint training does all of it in place of the
+# first.
 _TOGETHER: dict[str, Callable[[list[TaskData], int], list[TaskData]]] = {
     "sequential": lambda tasks, position: [tasks[position]],
     "cumulative": lambda tasks, position: tasks[: position + 1],
@@ -88,7 +92,8 @@ def experience_at(stream: str, tasks: Sequence[TaskData], position: int) -> tupl
 class TrainingBatches(StepState):
     """Exactly ``steps`` shuffled, augmented batches; every image is seen once before any is seen again.
 
-    Draws from generators of its own, so that nothing else that is random (evaluation, another loader) shifts them.
+    Draws from generators of its own, so that nothing else that is random (evaluation, another loader) shifts
+    them.
 
     Args:
         experience: where from.
@@ -147,7 +152,11 @@ class TrainingBatches(StepState):
 
     def step_state(self) -> dict[str, Tensor]:
         """Place in the stream of batches and in that of random numbers."""
-        return {"generator": self.generator.get_state(), "order": self._order, "done": torch.tensor(self.done)}
+        return {
+            "generator": self.generator.get_state(),
+            "order": self._order,
+            "done": torch.tensor(self.done),
+        }
 
     def load_step_state(self, tensors: Mapping[str, Tensor]) -> None:
         """As in the base class."""

@@ -58,7 +58,9 @@ def diagonal_fisher(
 
         head = _Logits(model, space)
 
-        def log_likelihood(values: dict[str, Tensor], image: Tensor, label: Tensor, head: _Logits = head) -> Tensor:
+        def log_likelihood(
+            values: dict[str, Tensor], image: Tensor, label: Tensor, head: _Logits = head
+        ) -> Tensor:
             logits = functional_call(head, {f"model.{k}": v for k, v in values.items()}, (image[None],))
             return torch.log_softmax(logits, 1)[0].gather(0, label[None]).squeeze(0)
 

@@ -1,7 +1,8 @@
 """Penalties on leaving the past behind, on effective weights (W + ΔW) and low-rank factors.
 
-The stock Avalanche plugins copy the whole frozen model per task (EWC) or break on a text head (LwF). These act on the
-adapted weights only, through :meth:`AdapterPlugin.effective_weights`, so they mean the same before and after a merge.
+The stock Avalanche plugins copy the whole frozen model per task (EWC) or break on a text head (LwF). These
+act on the adapted weights only, through :meth:`AdapterPlugin.effective_weights`, so they mean the same before
+and after a merge.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from ..config.strategy import L2Init, Orthogonal
 from .adapter import AdapterPlugin
-from .carrying import CarryingPlugin
+from .task_state import CarryingPlugin
 
 
 class RegulariserPlugin(CarryingPlugin, supports_distributed=False):
@@ -47,7 +48,9 @@ class L2InitPlugin(RegulariserPlugin, supports_distributed=False):
     def penalty(self, strategy) -> Tensor:
         """The squared distance."""
         weights = self.adapter.effective_weights()
-        return self.settings.strength * sum((w - self.anchor[key]).square().sum() for key, w in weights.items())
+        return self.settings.strength * sum(
+            (w - self.anchor[key]).square().sum() for key, w in weights.items()
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """The anchor, where it is older than this experience."""
@@ -59,7 +62,8 @@ class L2InitPlugin(RegulariserPlugin, supports_distributed=False):
 
 
 class OrthogonalPlugin(RegulariserPlugin, supports_distributed=False):
-    """O-LoRA (Wang et al., EMNLP Findings 2023, arXiv 2310.14152): strength · Σ_matrices Σ_{i<t} Σ |A_t A_iᵀ|.
+    """O-LoRA (Wang et al., EMNLP Findings 2023, arXiv 2310.14152): strength · Σ_matrices Σ_{i<t} Σ |A_t
+    A_iᵀ|.
 
     A_i are the input factors of earlier tasks, which the run keeps as its deltas anyway.
     """
@@ -82,4 +86,6 @@ class OrthogonalPlugin(RegulariserPlugin, supports_distributed=False):
         if not self._earlier:
             return None
         factors = self.adapter.factors()
-        return self.settings.strength * sum((factors[key][1] @ a.mT).abs().sum() for key, a in self._earlier.items())
+        return self.settings.strength * sum(
+            (factors[key][1] @ a.mT).abs().sum() for key, a in self._earlier.items()
+        )

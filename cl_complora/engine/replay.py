@@ -1,4 +1,5 @@
-"""Replay: images of earlier tasks, each classified in its own label space, trained on beside the current task."""
+"""Replay: images of earlier tasks, each classified in its own label space, trained on beside the current
+task."""
 
 from __future__ import annotations
 
@@ -11,11 +12,11 @@ from torch.nn import functional as F
 
 from ..config.strategy import Memory
 from ..data.pixels import augment
-from ..data.stream import TaskData
-from .carrying import CarryingPlugin
+from ..data.tasks import TaskData
+from .checkpoint import StepState
+from .constraints import stable_seed
 from .experience import as_avalanche, contrasted_with, one_template
-from .inside import StepState
-from .subspaces import stable_seed
+from .task_state import CarryingPlugin
 
 _POLICIES = {
     "class-balanced": lambda size: ClassBalancedBuffer(size, adaptive_size=True),
@@ -26,8 +27,9 @@ _POLICIES = {
 class ReplayPlugin(CarryingPlugin, StepState, supports_distributed=False):
     """Adds the loss of a batch drawn from stored images to every step after the first experience.
 
-    What to keep is chosen by one of Avalanche's storage policies, one buffer per task because labels are local to a
-    task. Only the indices of the kept images are state: the images themselves come from the scenario.
+    What to keep is chosen by one of Avalanche's storage policies, one buffer per task because labels are
+    local to a task. Only the indices of the kept images are state: the images themselves come from the
+    scenario.
 
     Args:
         settings: size of the memory and of its batches.
@@ -63,7 +65,9 @@ class ReplayPlugin(CarryingPlugin, StepState, supports_distributed=False):
             ids.append(torch.full((len(members),), position))
         device = strategy.device
         logits = strategy.model(torch.cat(images).to(device), spaces, torch.cat(ids).to(device))
-        strategy.loss = strategy.loss + self.settings.weight * F.cross_entropy(logits, torch.cat(labels).to(device))
+        strategy.loss = strategy.loss + self.settings.weight * F.cross_entropy(
+            logits, torch.cat(labels).to(device)
+        )
 
     def step_state(self) -> dict[str, Tensor]:
         """Place in the stream of random numbers."""

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from ..config.training import Optimiser, Schedule
 from .adapter import AdapterPlugin
-from .inside import StepState
+from .checkpoint import StepState
 
 
 def optimizer_factory(
@@ -20,7 +20,8 @@ def optimizer_factory(
 ) -> Callable[[list[nn.Parameter]], Optimizer]:
     """Parameters → optimiser, as the strategy file says.
 
-    What the adapter trains as it is may have rates of its own; ``initial_lr`` of a group is what the schedule scales.
+    What the adapter trains as it is may have rates of its own; ``initial_lr`` of a group is what the schedule
+    scales.
     """
 
     def make(parameters: list[nn.Parameter]) -> Optimizer:
@@ -39,7 +40,8 @@ def optimizer_factory(
 
 
 def rate(schedule: Schedule, step: int, steps: int) -> float:
-    """Factor on the rate at ``step`` (from 0) of ``steps``: linear warm-up, then cosine to zero or constant."""
+    """Factor on the rate at ``step`` (from 0) of ``steps``: linear warm-up, then cosine to zero or
+    constant."""
     warm = round(schedule.warmup * steps)
     if step < warm:
         return (step + 1) / (warm + 1)
@@ -85,7 +87,8 @@ class SchedulePlugin(SupervisedPlugin, StepState, supports_distributed=False):
 
 
 class AveragePlugin(SupervisedPlugin, StepState, supports_distributed=False):
-    """The result of an experience is the mean of the trained parameters over its course (ZSCL's weight ensemble).
+    """The result of an experience is the mean of the trained parameters over its course (ZSCL's weight
+    ensemble).
 
     Low-rank factors are averaged as factors, which is not the average of their products.
 
@@ -134,7 +137,8 @@ class AveragePlugin(SupervisedPlugin, StepState, supports_distributed=False):
 
 
 class CurvePlugin(SupervisedPlugin, StepState, supports_distributed=False):
-    """Keeps the loss of every step on the device and hands it out now and then, since reading it waits for the device.
+    """Keeps the loss of every step on the device and hands it out now and then, since reading it waits for
+    the device.
 
     Args:
         report: called with (step, loss, images) every ``every`` steps and after the last.

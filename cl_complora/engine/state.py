@@ -14,12 +14,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..clip.classifier import ClipClassifier
-from ..data.stream import StreamData, TaskData
+from ..data.tasks import StreamData, TaskData
 from ..delta import TaskDelta
 from ..errors import UserError
 from ..files import open_file, write_bytes
-from ..rundir import RunDir
-from .carrying import CarryingPlugin
+from ..store.folder import RunDir
+from .task_state import CarryingPlugin
 
 
 def save_delta(delta: TaskDelta) -> bytes:
@@ -103,7 +103,8 @@ def save_answers(found: dict[str, tuple[Tensor, Tensor]]) -> bytes:
 
 
 def load_answers(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
-    """What :func:`save_answers` stored, or nothing if the file is missing or damaged: it can be measured again."""
+    """What :func:`save_answers` stored, or nothing if the file is missing or damaged: it can be measured
+    again."""
     try:
         tensors = _read(path)
     except UserError:
@@ -120,7 +121,8 @@ def meet_plugins(plugins: Sequence[SupervisedPlugin], model: ClipClassifier, dat
 
 
 def save_plugins(plugins: Sequence[SupervisedPlugin], folder: RunDir, task: TaskData) -> int:
-    """Store what each plugin holds after ``task`` (an empty file says that it holds nothing); bytes of all tensors."""
+    """Store what each plugin holds after ``task`` (an empty file says that it holds nothing); bytes of all
+    tensors."""
     held = 0
     for position, plugin in enumerate(plugins):
         if isinstance(plugin, CarryingPlugin):
@@ -130,7 +132,9 @@ def save_plugins(plugins: Sequence[SupervisedPlugin], folder: RunDir, task: Task
     return held
 
 
-def restore_plugins(plugins: Sequence[SupervisedPlugin], folder: RunDir, done: Sequence[TaskData], device: str) -> None:
+def restore_plugins(
+    plugins: Sequence[SupervisedPlugin], folder: RunDir, done: Sequence[TaskData], device: str
+) -> None:
     """Give every plugin what it held after the last finished task."""
     for position, plugin in enumerate(plugins):
         if isinstance(plugin, CarryingPlugin):

@@ -1,4 +1,5 @@
-"""Why did it forget? Parts of a task's update taken out one at a time, and what of the old accuracy comes back."""
+"""Why did it forget? Parts of a task's update taken out one at a time, and what of the old accuracy comes
+back."""
 
 from __future__ import annotations
 
@@ -13,10 +14,10 @@ from ..data.labels import LabelSpace
 from ..engine.state import load_delta, merge_delta
 from ..errors import UserError
 from ..files import write_json
-from .measure import sets_of
-from .parts import COARSE, Part, Piece, coarse_parts, directions, finer_parts, pieces
+from .evaluation import sets_of
 from .samples import Samples, Score
 from .states import State
+from .update_parts import COARSE, Part, Piece, coarse_parts, directions, finer_parts, pieces
 
 # Layers taken apart into matrices, and matrices into directions: the most responsible ones.
 FINER = 3
@@ -74,13 +75,17 @@ class Pair:
 
 
 def explain(
-    untouched: State, most_pairs: int = 5, most_images: int = 200, tell: Callable[[str], None] = lambda line: None
+    untouched: State,
+    most_pairs: int = 5,
+    most_images: int = 200,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> list[Pair]:
     """Find who forgot what because of which part of which update; also kept as ``explain.json`` in the run.
 
-    The run's states are rebuilt one after the other and measured on a sample of each set. For the pairs (new task, old
-    task) that lost most, W_t − ΔW_t[part] is measured for every tower, kind of matrix and layer of ΔW_t, then for the
-    matrices of the layers that gave back most, and the leading singular directions of those matrices.
+    The run's states are rebuilt one after the other and measured on a sample of each set. For the pairs (new
+    task, old task) that lost most, W_t − ΔW_t[part] is measured for every tower, kind of matrix and layer of
+    ΔW_t, then for the matrices of the layers that gave back most, and the leading singular directions of
+    those matrices.
 
     Args:
         untouched: the run's state before its first task (``open_run(path, after="0")``).
@@ -166,7 +171,9 @@ class _Changed:
             touched = {piece.parameter: self.parameters[piece.parameter].clone() for piece in part.pieces}
             for piece in part.pieces:
                 piece.add_to(self.parameters, -1.0)
-            blocks = min((piece.place.blocks for piece in part.pieces if piece.place.tower == "vision"), default=())
+            blocks = min(
+                (piece.place.blocks for piece in part.pieces if piece.place.tower == "vision"), default=()
+            )
             self._scores[key] = self.samples.measure_changed(self.names, part.towers, blocks)
             for name, value in touched.items():
                 self.parameters[name].copy_(value)

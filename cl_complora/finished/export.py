@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..clip.model import EMBEDDED, embedded_tokenizer
-from ..data.world import ASSETS
 from ..errors import UserError
 from ..files import write_bytes, write_text
-from .models import HUB_CONFIG, MERGES, hub_config
+from ..world import ASSETS
+from .model_files import HUB_CONFIG, MERGES, hub_config
 from .peft import Adapter, adapter_of
 from .states import State
 
@@ -61,8 +61,8 @@ def export(state: State, out: Path, half: bool = False, peft: bool = False) -> l
         the embedded model's tokenizer merges, and those of the adapter.
 
     Raises:
-        UserError: for a name that open_clip would not read, a folder that cannot be written, or an update that
-            PEFT's format cannot hold.
+        UserError: for a name that open_clip would not read, a folder that cannot be written, or an update
+            that PEFT's format cannot hold.
     """
     if out.suffix != ".safetensors":
         raise UserError(f"-o {out}: must end in .safetensors")
@@ -99,7 +99,9 @@ def model_config(state: State) -> dict[str, Any]:
     if state.scenario.value.model.image_size is not None:
         config["vision_cfg"]["image_size"] = state.scenario.value.model.image_size
     if config["vision_cfg"].get("timm_model_pretrained"):
-        config["vision_cfg"]["timm_model_pretrained"] = False  # or open_clip would fetch weights only to replace them
+        config["vision_cfg"]["timm_model_pretrained"] = (
+            False  # or open_clip would fetch weights only to replace them
+        )
     return config
 
 
@@ -129,14 +131,19 @@ def _page(state: State, name: str, half: bool, adapter: Adapter | None) -> str:
     tokenizer = f'open_clip.get_tokenizer("{name}")'
     if loaded.name == EMBEDDED:
         context = embedded_tokenizer().context_length
-        tokenizer = f'open_clip.tokenizer.SimpleTokenizer(bpe_path="{name}.bpe.txt.gz", context_length={context})'
+        tokenizer = (
+            f'open_clip.tokenizer.SimpleTokenizer(bpe_path="{name}.bpe.txt.gz", context_length={context})'
+        )
     merged = ", ".join(state.after) or "none (the untouched model)"
     lines = [
         f"# {name}",
         "",
         f"`{loaded.name}` ({loaded.pretrained or 'random weights'}) after the tasks: {merged}.",
-        f"Scenario `{results['scenario']}`, strategy `{results['strategy']}`, seed {results['seed']}; "
-        f"{'16' if half else '32'}-bit floats. A plain open_clip checkpoint: cl_complora is not needed to use it.",
+        (
+            f"Scenario `{results['scenario']}`, strategy `{results['strategy']}`, seed {results['seed']};"
+            f" {'16' if half else '32'}-bit floats. A plain open_clip checkpoint: cl_complora is not needed"
+            " to use it."
+        ),
         "",
         "```python",
         SNIPPET.format(name=name, preprocess=preprocess, tokenizer=tokenizer).rstrip(),
@@ -155,8 +162,9 @@ def _page(state: State, name: str, half: bool, adapter: Adapter | None) -> str:
 def _adapter_lines(state: State, name: str, adapter: Adapter) -> list[str]:
     whole = "modules_to_save" in adapter.config
     return [
-        f"`{name}-peft/` holds the same update as an adapter for PEFT (32-bit floats), on top of the untouched "
-        f"model, which `cl-complora export {state.folder.root} --after 0 -o base.safetensors` writes."
+        f"`{name}-peft/` holds the same update as an adapter for PEFT (32-bit floats), on top of the"
+        f" untouched model, which `cl-complora export {state.folder.root} --after 0 -o base.safetensors`"
+        " writes."
         + (" Norms, and attentions whose output projection was trained, stand in it whole." if whole else ""),
         "",
         "```python",

@@ -99,8 +99,8 @@ def adapter_of(state: State) -> Adapter:
     holders.foreign += [] if holders.foreign else _never_called(state, holders.paths())
     if holders.foreign:
         raise UserError(
-            f"--peft: PEFT would leave {_some(holders.foreign)} unchanged: it wraps linear layers, attentions "
-            "of torch's class and embeddings, and only where the model calls them; export without --peft"
+            f"--peft: PEFT would leave {_some(holders.foreign)} unchanged: it wraps linear layers, attentions"
+            " of torch's class and embeddings, and only where the model calls them; export without --peft"
         )
     if not holders.paths():
         raise UserError("--peft: this state has no update, it is the untouched model")

@@ -10,7 +10,7 @@ import torch
 
 from ..clip.text import evaluating
 from ..data.labels import LabelSpace, name_fault
-from ..data.sources import IMAGE_SUFFIXES, is_utf8, pictures_below
+from ..data.pictures import IMAGE_SUFFIXES, is_utf8, pictures_below
 from ..errors import MOST_FAULTS, UserError, raise_all
 from .states import State
 
@@ -67,7 +67,8 @@ def pictures(paths: Sequence[Path]) -> list[Path]:
     """Files as given, and all pictures below folders.
 
     Raises:
-        UserError: for a path that is not there or no file, a folder without pictures, a name that is not UTF-8.
+        UserError: for a path that is not there or no file, a folder without pictures, a name that is not
+            UTF-8.
     """
     found: list[Path] = []
     for path in paths:

@@ -1,4 +1,5 @@
-"""Sets of images measured again and again under small changes of the model, without computing what did not change."""
+"""Sets of images measured again and again under small changes of the model, without computing what did not
+change."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ class Samples:
         sets: name → (images, labels, label space).
     """
 
-    def __init__(self, classifier: ClipClassifier, sets: dict[str, tuple[Tensor, Tensor, LabelSpace]]) -> None:
+    def __init__(
+        self, classifier: ClipClassifier, sets: dict[str, tuple[Tensor, Tensor, LabelSpace]]
+    ) -> None:
         self.classifier, self.sets = classifier, sets
         self.blocks = BlockReplay(classifier.clip.visual)
         self._features: dict[str, Tensor] = {}
@@ -54,17 +57,22 @@ class Samples:
         with evaluating(self.classifier):
             for name in names:
                 parts = enumerate(self.sets[name][0].split(BATCH))
-                self._features[name] = torch.cat([self._recorded((name, place), batch) for place, batch in parts])
+                self._features[name] = torch.cat(
+                    [self._recorded((name, place), batch) for place, batch in parts]
+                )
             return {name: self._score(name, self._features[name]) for name in names}
 
     @torch.no_grad()
-    def measure_changed(self, names: Iterable[str], towers: set[str], blocks: tuple[int, ...]) -> dict[str, Score]:
+    def measure_changed(
+        self, names: Iterable[str], towers: set[str], blocks: tuple[int, ...]
+    ) -> dict[str, Score]:
         """Measure sets after some weights were changed since :meth:`measure`.
 
         Args:
             names: sets that were measured.
             towers: those whose weights were changed; what the others make of their input is known.
-            blocks: number of the first block of the image tower that was changed; empty where that is not known.
+            blocks: number of the first block of the image tower that was changed; empty where that is not
+                known.
         """
         with evaluating(self.classifier):
             if "vision" not in towers:
@@ -124,7 +132,8 @@ class BlockReplay:
 
     @contextmanager
     def starting_at(self, key: tuple, first: int) -> Iterator[None]:
-        """Within, blocks before ``first`` are not computed but give what they gave when ``key`` was recorded."""
+        """Within, blocks before ``first`` are not computed but give what they gave when ``key`` was
+        recorded."""
         known = self._kept.get(key)
         if known is None or not 0 < first < len(self.blocks):
             yield

@@ -18,9 +18,9 @@ from ..config.loading import Located
 from ..data.labels import LabelSpace
 from ..delta import TaskDelta
 from ..errors import UserError
-from ..rundir import RunDir
-from ..stored import damaged
-from .models import classifier_of
+from ..store.folder import RunDir
+from ..store.reading import damaged
+from .model_files import classifier_of
 
 
 @dataclass
@@ -87,7 +87,9 @@ class State:
         empty = [name for name, part in stored.items() if not part["classes"] or not part["prompts"]]
         if absent or empty:
             raise damaged(self.folder.classes, f"without classes or prompts of '{(absent + empty)[0]}'")
-        return {name: LabelSpace.from_templates(part["classes"], part["prompts"]) for name, part in stored.items()}
+        return {
+            name: LabelSpace.from_templates(part["classes"], part["prompts"]) for name, part in stored.items()
+        }
 
 
 def open_run(path: Path, after: str | None = None, scale: Mapping[str, float] | None = None) -> State:
@@ -114,7 +116,8 @@ def find_state(path: Path, after: str | None = None, scale: Mapping[str, float] 
         scale: task → factor on its update (0 leaves it out).
 
     Raises:
-        UserError: if this is no run, a task is not in it, or the pretrained weights are not those it began with.
+        UserError: if this is no run, a task is not in it, or the pretrained weights are not those it began
+            with.
     """
     folder = RunDir(path)
     config, results = _read(folder)
@@ -134,7 +137,9 @@ def find_state(path: Path, after: str | None = None, scale: Mapping[str, float] 
 
 def _read(folder: RunDir) -> tuple[dict, dict]:
     if not folder.root.is_dir():
-        raise UserError(f"{folder.root}: there is no such folder; give a run's, such as runs/embedded/complora/seed0")
+        raise UserError(
+            f"{folder.root}: there is no such folder; give a run's, such as runs/embedded/complora/seed0"
+        )
     config = folder.read_config()
     if config is None:
         inside = sorted(p.parent for p in folder.root.glob("**/results.json"))[:3]
@@ -163,4 +168,6 @@ def _position(after: str, tasks: list[str], path: Path) -> int:
         return tasks.index(after) + 1
     if after.isdigit() and int(after) <= len(tasks):
         return int(after)
-    raise UserError(f"--after {after}: {path} has finished {', '.join(tasks) or 'no task'} (or 0 to {len(tasks)})")
+    raise UserError(
+        f"--after {after}: {path} has finished {', '.join(tasks) or 'no task'} (or 0 to {len(tasks)})"
+    )

@@ -1,4 +1,5 @@
-"""A run or a comparison as one HTML file: no network, light and dark, for screens, paper and screen readers."""
+"""A run or a comparison as one HTML file: no network, light and dark, for screens, paper and screen
+readers."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..files import write_text
-from ..rundir import RunDir
+from ..store.folder import RunDir
 
 NAME = "report.html"
 
@@ -53,17 +54,21 @@ def try_report(folder: Path, tell: Callable[[str], None]) -> Path | None:
 
 def _page(folder: Path, target: Path) -> str:
     if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder; give a run's, such as runs/embedded/complora/seed0")
+        raise UserError(
+            f"{folder}: there is no such folder; give a run's, such as runs/embedded/complora/seed0"
+        )
     if (folder / "comparison.json").is_file():
-        from .comparison_page import comparison_page, load_comparison
+        from .comparison.page import comparison_page, load_comparison
 
         return comparison_page(load_comparison(folder), folder, target).html()
     run = RunDir(folder)
     if not (run.results.is_file() or run.config.is_file()):
-        inside = [path.parent for depth in (1, 2, 3) for path in sorted(folder.glob("*/" * depth + "results.json"))][:3]
+        inside = [
+            path.parent for depth in (1, 2, 3) for path in sorted(folder.glob("*/" * depth + "results.json"))
+        ][:3]
         hint = f"; runs in it: {', '.join(map(str, inside))}" if inside else ""
         raise UserError(f"{folder}: is no run (no results.json) and no comparison (no comparison.json){hint}")
-    from .loaded import load_run
-    from .run_page import run_page
+    from ..store.loaded_run import load_run
+    from .run.page import run_page
 
     return run_page(load_run(run)).html()

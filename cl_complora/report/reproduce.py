@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..catalog import shipped
 from ..config import load_scenario, load_strategy
+from ..config.catalog import shipped
 from ..config.loading import Located
 from ..errors import UserError
 
@@ -17,7 +17,10 @@ from ..errors import UserError
 _LEFT_OUT = {"scenario": {"seeds", "description"}, "strategy": {"description", "sweep"}}
 # More settings than this are no command that anyone would type: the file is another one now.
 MOST_SETTINGS = 12
-_LOADERS: dict[str, Callable[[str, Sequence[str]], Located]] = {"scenario": load_scenario, "strategy": load_strategy}
+_LOADERS: dict[str, Callable[[str, Sequence[str]], Located]] = {
+    "scenario": load_scenario,
+    "strategy": load_strategy,
+}
 
 
 class _Other(Exception):
@@ -25,7 +28,8 @@ class _Other(Exception):
 
 
 def run_command(config: dict[str, Any]) -> str | None:
-    """The command that makes a run again; None where the files that it was made from are gone or too different.
+    """The command that makes a run again; None where the files that it was made from are gone or too
+    different.
 
     The files are read again: where they differ from the recorded settings, the differences become ``--set``.
 
@@ -53,7 +57,9 @@ def _source(kind: str, config: dict[str, Any]) -> str:
     """Name of a shipped file, or the path as recorded."""
     path = Path(str((config.get("files") or {}).get(kind, config[kind]["name"])))
     own = shipped(kind).get(path.stem)
-    moved = own is not None and (path.name == path.stem or path.parent.name == own.parent.name and not path.exists())
+    moved = own is not None and (
+        path.name == path.stem or path.parent.name == own.parent.name and not path.exists()
+    )
     return path.stem if own is not None and (moved or path.exists() and path.samefile(own)) else str(path)
 
 
@@ -73,7 +79,8 @@ def _settings(kind: str, source: str, wanted: dict[str, Any]) -> list[tuple[str,
 
 def _differences(located: Located, kind: str, wanted: dict[str, Any]) -> list[tuple[str, Any]]:
     whole, chosen = (
-        located.value.model_dump(mode="json", exclude=_LEFT_OUT[kind], exclude_defaults=only) for only in (False, True)
+        located.value.model_dump(mode="json", exclude=_LEFT_OUT[kind], exclude_defaults=only)
+        for only in (False, True)
     )
     return list(_differing(whole, chosen, wanted, ""))
 
@@ -86,7 +93,9 @@ def _differing(whole: Any, chosen: Any, wanted: Any, key: str) -> Iterator[tuple
         if not wanted.keys() <= whole.keys() or any(name in chosen for name in whole.keys() - wanted.keys()):
             raise _Other
         for name in wanted:
-            yield from _differing(whole[name], chosen.get(name), wanted[name], f"{key}.{name}" if key else name)
+            yield from _differing(
+                whole[name], chosen.get(name), wanted[name], f"{key}.{name}" if key else name
+            )
     elif isinstance(whole, list) and isinstance(wanted, list) and len(whole) == len(wanted):
         inner = chosen if isinstance(chosen, list) else [None] * len(whole)
         for place, parts in enumerate(zip(whole, inner, wanted, strict=True)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from .page import Cell
+from .elements import Cell
 
 
 def shaded(cell: Cell, share: float, mark: str = "", note: str = "") -> Cell:

@@ -1,4 +1,5 @@
-"""Matplotlib figures as inline SVG: they take the page's colours and font, and share no id with one another."""
+"""Matplotlib figures as inline SVG: they take the page's colours and font, and share no id with one
+another."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from markupsafe import Markup
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from .page import FORBIDDEN
+from .elements import FORBIDDEN
 
 # Stand-ins that no drawing uses otherwise; each becomes a variable of the page, which light and dark define.
 INK, MUTED, LINE, PAPER = "#010203", "#040506", "#070809", "#0a0b0c"
@@ -144,7 +145,8 @@ def _restyle(root: ElementTree.Element) -> None:
 
 
 def _unwrap(root: ElementTree.Element) -> None:
-    """Without groups that group nothing, empty drawings and the style sheet, which would hold for the whole page."""
+    """Without groups that group nothing, empty drawings and the style sheet, which would hold for the whole
+    page."""
     kept: list[ElementTree.Element] = []
     for child in list(root):
         _unwrap(child)

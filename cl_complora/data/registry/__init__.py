@@ -1,11 +1,12 @@
-"""The data sets people know by name, listed with torchvision's own loading code; nothing is downloaded here."""
+"""The data sets people know by name, listed with torchvision's own loading code; nothing is downloaded
+here."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from ...errors import UserError
-from ..sources import Source
+from ..pictures import Source
 from .dataset import Dataset, Registered
 from .entries import DATASETS
 
@@ -16,7 +17,8 @@ def open_dataset(name: str, root: Path) -> Source:
     """A data set of the registry below ``root``, the folder that torchvision, too, calls root.
 
     Raises:
-        UserError: for an unknown name, and for data that are missing or incomplete: what, where, and how to get it.
+        UserError: for an unknown name, and for data that are missing or incomplete: what, where, and how to
+            get it.
     """
     return Registered(_entry(name), Path(root).expanduser())
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError
-from ..sources import SPLITS, Item, Pictures
+from ..pictures import SPLITS, Item, Pictures
 from .names import Words, spaced
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ class Part:
         classes: the data set's own class names in label order, empty where it has numbers only.
         labels: one for every picture.
         files: one for every picture, or
-        pictures: the pictures themselves, for data sets that come in one block (``N × H × W`` or ``N × H × W × 3``).
+        pictures: the pictures themselves, for data sets that come in one block (``N × H × W`` or ``N × H × W
+            × 3``).
     """
 
     classes: list[str]
@@ -46,7 +47,8 @@ class Dataset:
         classes: number of classes.
         templates: CLIP's published prompt templates.
         train: pictures to train on; 0 for a pure test set.
-        test: pictures to test on. Of a divided set only the sum with ``train`` is sure: every class is rounded.
+        test: pictures to test on. Of a divided set only the sum with ``train`` is sure: every class is
+            rounded.
         layout: what must lie where below the root.
         get: where the data come from.
         needs: paths below the root without which reading cannot start, alternatives separated by ``|``.
@@ -81,7 +83,8 @@ def place(root: Path, alternatives: str) -> Path | None:
 
 
 class Registered(Pictures):
-    """A data set of the registry as a ``Source``; its test split is listed at once, the training split when asked for.
+    """A data set of the registry as a ``Source``; its test split is listed at once, the training split when
+    asked for.
 
     Raises:
         UserError: for data that are missing or do not fit together.
@@ -110,7 +113,9 @@ class Registered(Pictures):
         part = self._part(split)
         if self._in_block:
             return [Item(label, f"{split}/{index}") for index, label in enumerate(part.labels)]
-        keyed = sorted((label, file.relative_to(self.root).as_posix()) for label, file in _visible(part, self.root))
+        keyed = sorted(
+            (label, file.relative_to(self.root).as_posix()) for label, file in _visible(part, self.root)
+        )
         if self.dataset.test_share is not None:
             keyed = self._divided(keyed, split)
         return [Item(label, key, self._size(key)) for label, key in keyed]
@@ -161,7 +166,9 @@ class Registered(Pictures):
             raise self.dataset.fault(self.root, told.rstrip(".")) from None
         except Exception as error:  # whatever a parser meets in a broken or foreign file
             told = " ".join(f"{type(error).__name__} {error}".split())
-            raise self.dataset.fault(self.root, f"its list of {split} images cannot be read ({told})") from None
+            raise self.dataset.fault(
+                self.root, f"its list of {split} images cannot be read ({told})"
+            ) from None
 
     def _names(self, part: Part) -> list[str]:
         try:
@@ -170,22 +177,29 @@ class Registered(Pictures):
             raise self.dataset.fault(self.root, str(error)) from None
 
     def _checked(self, part: Part, split: str) -> Part:
-        """Labels are places in a sorted list: with a class missing, all later ones would carry a wrong name."""
+        """Labels are places in a sorted list: with a class missing, all later ones would carry a wrong
+        name."""
         classes = self.dataset.classes
         if part.classes and len(part.classes) != classes:
             raise self.dataset.fault(self.root, f"{len(part.classes)} classes instead of {classes}")
         first = next(iter(self._parts.values()), part)
         if part.classes and part.classes != first.classes:
-            raise self.dataset.fault(self.root, f"the classes of its {split} images are not those of the others")
+            raise self.dataset.fault(
+                self.root, f"the classes of its {split} images are not those of the others"
+            )
         used = set(part.labels)
         if not used <= set(range(classes)):
             raise self.dataset.fault(self.root, f"its {split} labels are not all from 0 to {classes - 1}")
         if len(used) < classes and (used or not self.dataset.train_optional or split != "train"):
-            raise self.dataset.fault(self.root, f"no {split} images of {classes - len(used)} of {classes} classes")
+            raise self.dataset.fault(
+                self.root, f"no {split} images of {classes - len(used)} of {classes} classes"
+            )
         return part
 
 
 def _visible(part: Part, root: Path) -> list[tuple[int, Path]]:
     """Pictures that are not hidden: ``.ipynb_checkpoints`` and macOS's ``._name`` hold copies and rubbish."""
     pairs = zip(part.labels, part.files, strict=True)
-    return [pair for pair in pairs if not any(step.startswith(".") for step in pair[1].relative_to(root).parts)]
+    return [
+        pair for pair in pairs if not any(step.startswith(".") for step in pair[1].relative_to(root).parts)
+    ]

@@ -1,11 +1,12 @@
-"""The data sets that the registry knows, one entry each. A new one is an entry here and a fake in its test."""
+"""The data sets that the registry knows, one entry each. A new one is an entry here and a fake in its
+test."""
 
 from __future__ import annotations
 
 from . import names, templates
 from .dataset import Dataset
 from .readers import BY_FLAG, by_split, folders, midframes, torchvision
-from .vocabulary import FLOWERS102, GTSRB
+from .word_lists import FLOWERS102, GTSRB
 
 _FOR_TORCHVISION = "torchvision.datasets.{}(root, download=True)"
 _OXFORD = "https://www.robots.ox.ac.uk/~vgg/data/"
@@ -21,7 +22,9 @@ _FINE_GRAINED = (
         templates=templates.AIRCRAFT,
         train=6667,
         test=3333,
-        layout="fgvc-aircraft-2013b/data/ with variants.txt, images_variant_{trainval,test}.txt and images/*.jpg",
+        layout=(
+            "fgvc-aircraft-2013b/data/ with variants.txt, images_variant_{trainval,test}.txt and images/*.jpg"
+        ),
         get=f"{_FOR_TORCHVISION.format('FGVCAircraft')} or {_OXFORD}fgvc-aircraft/",
         needs=tuple(
             f"fgvc-aircraft-2013b/data/{path}"
@@ -36,10 +39,14 @@ _FINE_GRAINED = (
         templates=templates.CARS,
         train=8144,
         test=8041,
-        layout="stanford_cars/ with devkit/{cars_meta,cars_train_annos}.mat, cars_test_annos_withlabels.mat, "
-        "cars_train/*.jpg and cars_test/*.jpg",
-        get="the Stanford page is gone and torchvision downloads nothing: put the mirrors' files together as told in "
-        "https://github.com/pytorch/vision/issues/7545#issuecomment-1631441616",
+        layout=(
+            "stanford_cars/ with devkit/{cars_meta,cars_train_annos}.mat, cars_test_annos_withlabels.mat, "
+            "cars_train/*.jpg and cars_test/*.jpg"
+        ),
+        get=(
+            "the Stanford page is gone and torchvision downloads nothing: put the mirrors' files together as"
+            " told in https://github.com/pytorch/vision/issues/7545#issuecomment-1631441616"
+        ),
         needs=tuple(
             f"stanford_cars/{path}"
             for path in (
@@ -87,7 +94,8 @@ _FINE_GRAINED = (
         layout="oxford-iiit-pet/ with annotations/{trainval,test}.txt and images/*.jpg",
         get=f"{_FOR_TORCHVISION.format('OxfordIIITPet')} or {_OXFORD}pets/",
         needs=tuple(
-            f"oxford-iiit-pet/{path}" for path in ("annotations/trainval.txt", "annotations/test.txt", "images")
+            f"oxford-iiit-pet/{path}"
+            for path in ("annotations/trainval.txt", "annotations/test.txt", "images")
         ),
         read=torchvision("OxfordIIITPet", **by_split(train=["trainval"], test=["test"])),
     ),
@@ -115,8 +123,12 @@ _GENERAL = (
         templates=templates.CIFAR,
         train=50000,
         test=10000,
-        layout="cifar-10-batches-py/ with data_batch_1 … data_batch_5, test_batch and batches.meta, unchanged",
-        get=f"{_FOR_TORCHVISION.format('CIFAR10')} or https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        layout=(
+            "cifar-10-batches-py/ with data_batch_1 … data_batch_5, test_batch and batches.meta, unchanged"
+        ),
+        get=(
+            f"{_FOR_TORCHVISION.format('CIFAR10')} or https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+        ),
         needs=("cifar-10-batches-py/batches.meta", "cifar-10-batches-py/test_batch"),
         read=torchvision("CIFAR10", **BY_FLAG),
     ),
@@ -128,7 +140,10 @@ _GENERAL = (
         train=50000,
         test=10000,
         layout="cifar-100-python/ with train, test and meta, unchanged",
-        get=f"{_FOR_TORCHVISION.format('CIFAR100')} or https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        get=(
+            f"{_FOR_TORCHVISION.format('CIFAR100')} or"
+            " https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
+        ),
         needs=("cifar-100-python/meta", "cifar-100-python/train", "cifar-100-python/test"),
         read=torchvision("CIFAR100", **BY_FLAG),
     ),
@@ -140,8 +155,11 @@ _GENERAL = (
         train=54377,
         test=54377,
         layout="SUN397/ with ClassName.txt and <letter>/<class>[/<subclass>]/sun_*.jpg",
-        get="the Princeton link that torchvision knows is dead (https://github.com/pytorch/vision/issues/9348): take a "
-        "copy, https://opendatalab.com/OpenDataLab/SUN397 say, of SUN397.tar.gz and unpack it below the root",
+        get=(
+            "the Princeton link that torchvision knows is dead"
+            " (https://github.com/pytorch/vision/issues/9348): take a copy,"
+            " https://opendatalab.com/OpenDataLab/SUN397 say, of SUN397.tar.gz and unpack it below the root"
+        ),
         needs=("SUN397/ClassName.txt",),
         read=torchvision("SUN397"),
         words=names.scenes,
@@ -211,7 +229,9 @@ _SPECIAL = (
         layout="MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte, unpacked",
         get=_FOR_TORCHVISION.format("MNIST"),
         needs=tuple(
-            f"MNIST/raw/{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
+            f"MNIST/raw/{split}-{kind}-ubyte"
+            for split in ("train", "t10k")
+            for kind in ("images-idx3", "labels-idx1")
         ),
         read=torchvision("MNIST", **BY_FLAG),
         words=names.fixed([str(digit) for digit in range(10)]),
@@ -223,7 +243,10 @@ _SPECIAL = (
         templates=templates.SIGNS,
         train=26640,
         test=12630,
-        layout="gtsrb/ with GTSRB/Training/<00000…00042>/*.ppm, GTSRB/Final_Test/Images/*.ppm and GT-final_test.csv",
+        layout=(
+            "gtsrb/ with GTSRB/Training/<00000…00042>/*.ppm, GTSRB/Final_Test/Images/*.ppm and"
+            " GT-final_test.csv"
+        ),
         get=f"{_FOR_TORCHVISION.format('GTSRB')}, once for each split, or https://benchmark.ini.rub.de/",
         needs=("gtsrb/GTSRB/Training", "gtsrb/GTSRB/Final_Test/Images", "gtsrb/GT-final_test.csv"),
         read=torchvision("GTSRB", **by_split(train=["train"], test=["test"])),
@@ -237,7 +260,10 @@ _SPECIAL = (
         train=7792,
         test=1821,
         layout="rendered-sst2/{train,valid,test}/{negative,positive}/*.png",
-        get=f"{_FOR_TORCHVISION.format('RenderedSST2')} or https://github.com/openai/CLIP (data/rendered-sst2.md)",
+        get=(
+            f"{_FOR_TORCHVISION.format('RenderedSST2')} or https://github.com/openai/CLIP"
+            " (data/rendered-sst2.md)"
+        ),
         needs=("rendered-sst2/train", "rendered-sst2/valid", "rendered-sst2/test"),
         read=torchvision("RenderedSST2", **by_split(train=["train", "val"], test=["test"])),
     ),
@@ -271,7 +297,13 @@ _PACS = (
 
 
 def _imagenet(
-    name: str, title: str, where: str, pictures: int, get: str, classes: int = 1000, share: float | None = None
+    name: str,
+    title: str,
+    where: str,
+    pictures: int,
+    get: str,
+    classes: int = 1000,
+    share: float | None = None,
 ) -> Dataset:
     """A test set of ImageNet's classes in synset folders, divided where it is trained on, too."""
     kept = pictures if share is None else round(pictures * share)
@@ -299,10 +331,14 @@ _IMAGENET = (
         templates=templates.IMAGENET,
         train=1281167,
         test=50000,
-        layout="imagenet/val/<synset>/*.JPEG or, where the root is ImageNet's own folder, val/<synset>/*.JPEG; train/ "
-        "beside val/ only to train on it",
-        get="https://image-net.org/download (needs an account); torchvision.datasets.ImageNet unpacks and sorts the "
-        "archives",
+        layout=(
+            "imagenet/val/<synset>/*.JPEG or, where the root is ImageNet's own folder, val/<synset>/*.JPEG;"
+            " train/ beside val/ only to train on it"
+        ),
+        get=(
+            "https://image-net.org/download (needs an account); torchvision.datasets.ImageNet unpacks and"
+            " sorts the archives"
+        ),
         needs=("imagenet/val|val",),
         read=folders("imagenet/val|val", "imagenet/train|train"),
         words=names.imagenet,

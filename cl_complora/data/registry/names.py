@@ -1,6 +1,7 @@
 """Class names in words, where a data set's own are codes, numbers or cut short: CLIP's published ones.
 
-Every ``words`` function takes the data set's own class names (or nothing, where torchvision has none) in label order.
+Every ``words`` function takes the data set's own class names (or nothing, where torchvision has none) in
+label order.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from ...errors import UserError
-from .vocabulary import COUNTRY211
+from .word_lists import COUNTRY211
 
 Words = Callable[[Sequence[str]], list[str]]
 
@@ -19,7 +20,8 @@ def spaced(own: Sequence[str]) -> list[str]:
 
 
 def scenes(own: Sequence[str]) -> list[str]:
-    """SUN397's ``apartment_building/outdoor`` as CLIP writes it; elsewhere (F/A-18) a slash is part of the name."""
+    """SUN397's ``apartment_building/outdoor`` as CLIP writes it; elsewhere (F/A-18) a slash is part of the
+    name."""
     return [name.replace("/", " ") for name in spaced(own)]
 
 
@@ -38,7 +40,8 @@ _TWICE = {744: "projectile", 836: "sunglass"}
 
 
 def imagenet(own: Sequence[str]) -> list[str]:
-    """open_clip's words for synsets (``n01440764``) or, as ImageNet-V2 names its folders, for places in their list.
+    """open_clip's words for synsets (``n01440764``) or, as ImageNet-V2 names its folders, for places in their
+    list.
 
     Raises:
         UserError: for a folder that is neither.

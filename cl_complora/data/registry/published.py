@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-# Radford et al., Learning Transferable Visual Models From Natural Language Supervision, arXiv 2103.00020, table 11:
-# ImageNet, all 50,000 validation images, ensemble of 80 prompts. Keys are open_clip's resolved names.
+# Radford et al., Learning Transferable Visual Models From Natural Language Supervision, arXiv 2103.00020,
+# table 11: ImageNet, all 50,000 validation images, ensemble of 80 prompts. Keys are open_clip's resolved
+# names.
 _IMAGENET = {
     "RN50-quickgelu": 59.6,
     "RN101-quickgelu": 62.2,
@@ -32,5 +33,8 @@ def beside(dataset: str, model: str, pretrained: str, measured: float) -> str | 
     told = f"{dataset}: {100 * measured:.1f} % before the first task; published for {model}: {value} %"
     told += " (80 prompts, 50,000 images)"
     if abs(apart) > 1:
-        told += f"; {apart:+.1f} points apart: fewer prompts or images explain some of it, other weights or pixels more"
+        told += (
+            f"; {apart:+.1f} points apart: fewer prompts or images explain some of it, other weights or"
+            " pixels more"
+        )
     return told

@@ -1,4 +1,5 @@
-"""Readers: from what lies on the disk to a ``Part``, through torchvision's own classes wherever there is one."""
+"""Readers: from what lies on the disk to a ``Part``, through torchvision's own classes wherever there is
+one."""
 
 from __future__ import annotations
 
@@ -8,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ..sources import pictures_below
+from ..pictures import pictures_below
 from .dataset import Part, place
 
 Reader = Callable[[Path, str], Part]
 
 
-def torchvision(kind: str, train: Sequence[dict[str, Any]] = ({},), test: Sequence[dict[str, Any]] = ({},)) -> Reader:
+def torchvision(
+    kind: str, train: Sequence[dict[str, Any]] = ({},), test: Sequence[dict[str, Any]] = ({},)
+) -> Reader:
     """A reader by ``torchvision.datasets.<kind>``.
 
     Args:
@@ -57,7 +60,8 @@ BY_FLAG = {"train": [{"train": True}], "test": [{"train": False}]}
 
 
 def _listed(piece: Any) -> list[tuple[str | Path, int]]:
-    """(file, label) of a torchvision object that reads files; each class keeps its list under another name."""
+    """(file, label) of a torchvision object that reads files; each class keeps its list under another
+    name."""
     if hasattr(piece, "categories"):  # Caltech101 counts the files of a folder and trusts them to be numbered
         folder = Path(piece.root) / "101_ObjectCategories"
         named = [
@@ -68,7 +72,9 @@ def _listed(piece: Any) -> list[tuple[str | Path, int]]:
     for pairs in ("_samples", "samples"):
         if hasattr(piece, pairs):
             return list(getattr(piece, pairs))
-    return list(zip(piece._images if hasattr(piece, "_images") else piece._image_files, piece._labels, strict=True))
+    return list(
+        zip(piece._images if hasattr(piece, "_images") else piece._image_files, piece._labels, strict=True)
+    )
 
 
 def _ints(labels: Any) -> list[int]:
@@ -98,7 +104,9 @@ def folders(test: str, train: str = "") -> Reader:
 
 def _class_folders(folder: Path) -> Part:
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if all(name.isdecimal() for name in names):  # ImageNet-V2 numbers them 0 … 999, of which 10 sorts before 2
+    if all(
+        name.isdecimal() for name in names
+    ):  # ImageNet-V2 numbers them 0 … 999, of which 10 sorts before 2
         names.sort(key=int)
     # Not torchvision's make_dataset, which follows links round in circles.
     listed = [(label, file) for label, name in enumerate(names) for file in pictures_below(folder / name)]
@@ -106,7 +114,8 @@ def _class_folders(folder: Path) -> Part:
 
 
 def midframes(folder: str) -> Reader:
-    """UCF101's middle frames, split as its first official list does: groups 1 to 7 of every class are for testing.
+    """UCF101's middle frames, split as its first official list does: groups 1 to 7 of every class are for
+    testing.
 
     Clips of a group are cut from one video, so that a division by frames would test on what was trained on.
     """
@@ -122,5 +131,7 @@ def midframes(folder: str) -> Reader:
 def _group(file: Path) -> int:
     found = re.search(r"_g(\d+)_c\d+", file.stem)
     if found is None:
-        raise UserError(f"{file.name} is not named v_<Class>_g<group>_c<clip>, so that its split cannot be told")
+        raise UserError(
+            f"{file.name} is not named v_<Class>_g<group>_c<clip>, so that its split cannot be told"
+        )
     return int(found.group(1))

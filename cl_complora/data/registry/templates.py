@@ -1,4 +1,5 @@
-"""CLIP's published prompt templates, data set by data set (openai/CLIP: data/prompts.md and the ImageNet notebook).
+"""CLIP's published prompt templates, data set by data set (openai/CLIP: data/prompts.md and the ImageNet
+notebook).
 
 The article is doubled there ("a photo of a {}.", "a photo of the {}."), which is written here as a product.
 """
@@ -61,7 +62,9 @@ COUNTRY = (
 )
 
 TEXTURES = tuple(
-    f"a photo of {article} {{}} {thing}." for article in _A_THE for thing in ("texture", "pattern", "thing", "object")
+    f"a photo of {article} {{}} {thing}."
+    for article in _A_THE
+    for thing in ("texture", "pattern", "thing", "object")
 )
 
 SATELLITE = (

@@ -1,0 +1,87 @@
+"""Follows a run task by task and leaves one file a task in its folder; changes nothing and draws no random
+number."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from ..clip.classifier import ClipClassifier
+from ..clip.slots import open_slots
+from ..clip.text import evaluating
+from ..data.tasks import TaskData
+from ..delta import TaskDelta
+from ..files import write_bytes, write_json
+from ..store.folder import RunDir
+from .geometry import GeometryWatch
+from .representation import linear_cka, spread
+
+
+class StreamWatch:
+    """Geometry of the updates and drift of the features, live.
+
+    Args:
+        model: the classifier that is trained.
+        tasks: of the stream.
+        folder: of the run.
+        independent: whether every task starts from the pretrained weights, so that none can drift away from
+            another.
+    """
+
+    def __init__(
+        self, model: ClipClassifier, tasks: Sequence[TaskData], folder: RunDir, independent: bool
+    ) -> None:
+        self.model, self.tasks, self.folder, self.independent = model, tasks, folder, independent
+        self.geometry = GeometryWatch(open_slots(model.clip))
+        self._features: dict[str, Tensor] = {}
+
+    def restore(self, done: Sequence[TaskData], deltas: Sequence[TaskDelta]) -> None:
+        """Pick up what earlier tasks left; what is missing (of a run without analysis) is not compared
+        with."""
+        for task, delta in zip(done, deltas, strict=True):
+            self.geometry.restore(task.name, self._updates(delta))
+            path = self.folder.features(task.index, task.name)
+            if path.exists():
+                self._features[task.name] = safetensors.torch.load_file(path)["features"]
+
+    def before(self) -> None:
+        """A task is about to be trained."""
+        self.geometry.before()
+
+    def after(self, task: TaskData, delta: TaskDelta) -> dict[str, Any]:
+        """The task is merged: measure, write, and return what was written."""
+        began = time.perf_counter()
+        found: dict[str, Any] = {"matrices": self.geometry.after(task.name, self._updates(delta)), "cka": {}}
+        if not self.independent:
+            found["cka"] = {name: linear_cka(then, self._now(name)) for name, then in self._features.items()}
+            self._features[task.name] = self._now(task.name)
+            stored = safetensors.torch.save({"features": self._features[task.name]})
+            write_bytes(self.folder.features(task.index, task.name), stored)
+        found["seconds"] = time.perf_counter() - began
+        write_json(self.folder.analysis(task.index, task.name), found)
+        return found
+
+    @torch.no_grad()
+    def _now(self, name: str) -> Tensor:
+        """Image features of a sample of the task's test images, in 16 bits: what is stored is what is
+        compared."""
+        pixels = next(task for task in self.tasks if task.name == name).test.pixels
+        with evaluating(self.model):
+            features = self.model.image_features(pixels[spread(len(pixels))].to(self.model.mean.device))
+        return features.cpu().half()
+
+    def _updates(self, delta: TaskDelta) -> dict[str, Tensor]:
+        """Matrix → ΔW, also where q, k and v moved as one weight."""
+        low = {key: b @ a for key, (b, a) in delta.factors.items()}
+        updates = {}
+        for slot in self.geometry.slots:
+            if slot.key in low:
+                updates[slot.name] = low[slot.key]
+            elif slot.parameter in delta.dense:
+                updates[slot.name] = delta.dense[slot.parameter][slot.rows]
+        return {name: update.to(self.model.mean.device) for name, update in updates.items()}

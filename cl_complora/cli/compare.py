@@ -1,0 +1,138 @@
+"""cl-complora compare."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from ..errors import UserError
+from .options import AllowPlugins, Device, Out, Settings, known_device, log_console
+from .report import say_report
+
+if TYPE_CHECKING:
+    from ..compare.trials import Trial
+    from ..compare.workers import Outcome
+
+
+def compare(
+    scenario: Annotated[str, typer.Argument(help="Name of a shipped scenario, or a YAML file.")],
+    strategies: Annotated[
+        str, typer.Option("--strategies", "-s", help="Names or YAML files, separated by commas.")
+    ] = "zeroshot,finetune,lora,complora",
+    seeds: Annotated[
+        str, typer.Option(help="Seeds of the tests, separated by commas; the scenario's by default.")
+    ] = "",
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time; each has its share of the cores.")] = 1,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=A,B,…", help="Try these values for every method (lr=1e-4,3e-4); may be repeated."
+        ),
+    ] = None,
+    sweep_from: Annotated[
+        str | None,
+        typer.Option(
+            help=(
+                "'strategy': each method's own sweep, from its YAML; or a strategy file whose sweep all take."
+            )
+        ),
+    ] = None,
+    sweep_seeds: Annotated[
+        str, typer.Option(help="Seeds of the sweep; the first of --seeds by default.")
+    ] = "",
+    metric: Annotated[
+        str, typer.Option(help="What a swept value is chosen by: last, average or harmonic.")
+    ] = "last",
+    floor: Annotated[
+        float | None,
+        typer.Option(help="Choose among values that lose at most this (-10) of zero-shot accuracy."),
+    ] = None,
+    reference: Annotated[
+        str, typer.Option(help="Strategy that differences are taken to; the first by default.")
+    ] = "",
+    validation_shots: Annotated[int, typer.Option(min=1, help="Images a class set apart for the sweep.")] = 4,
+    device: Device = "auto",
+    out: Out = Path("runs"),
+    set_: Settings = None,
+    allow_plugins: AllowPlugins = False,
+) -> None:
+    """Compare strategies on one scenario: sweep on validation shots, test with every seed, one table.
+
+    Finished runs are reused and interrupted ones go on: the same command again ends with the same table.
+    """
+    from ..compare import study
+    from ..compare.files import save, show
+    from ..compare.trials import parse_sweep
+    from ..config import load_scenario, load_strategy
+    from ..config.loading import split_overrides
+    from ..files import slug
+
+    if sweep and sweep_from:
+        raise UserError("--sweep and --sweep-from: give one of the two")
+    if metric not in study.SCORES:
+        raise UserError(f"--metric {metric}: must be one of {', '.join(study.SCORES)}")
+    known_device(device)
+    for_scenario, for_strategy = split_overrides(set_ or [])
+    chosen = None
+    if sweep:
+        chosen = parse_sweep(sweep)
+    elif sweep_from is not None:
+        chosen = {} if sweep_from == "strategy" else dict(load_strategy(sweep_from).value.sweep)
+        if sweep_from != "strategy" and not chosen:
+            raise UserError(f"--sweep-from {sweep_from}: this strategy declares no sweep")
+    request = study.Request(
+        scenario=scenario,
+        strategies=tuple(strategies.split(",")),
+        seeds=_seeds("--seeds", seeds) or tuple(load_scenario(scenario, for_scenario).value.seeds),
+        sweep_seeds=_seeds("--sweep-seeds", sweep_seeds),
+        sweep=chosen,
+        metric=metric,
+        floor=floor,
+        reference=reference,
+        validation_shots=validation_shots,
+        scenario_settings=tuple(for_scenario),
+        strategy_settings=tuple(for_strategy),
+    )
+    console = log_console()
+    try:
+        found = study.compare(request, out, jobs, device, allow_plugins, _reporter(console))
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        raise typer.Exit(130) from None
+    show(console, found)
+    folder = out / slug(found.scenario)
+    written = save(found, folder)
+    names = ", ".join(path.name for path in written)
+    console.print(f"\n{folder}: {names}", markup=False, highlight=False, soft_wrap=True)
+    say_report(console, folder)
+    if any(m.failed for m in found.methods):
+        raise typer.Exit(1)
+
+
+def _reporter(console: Console) -> Callable[[Trial, Outcome, int, int], None]:
+    def report(trial: Trial, outcome: Outcome, done: int, total: int) -> None:
+        if outcome.error is not None:
+            what = outcome.error
+        else:
+            results = outcome.results
+            retained = "".join(f", {name} {points:+.1f}" for name, points in results["retention"].items())
+            took = "found finished" if outcome.reused else f"{outcome.seconds:.0f} s"
+            what = f"Last {100 * results['last']:.1f}{retained} · {took}"
+        line = f"{done:3}/{total} {trial.label()}: {what}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    return report
+
+
+def _seeds(option: str, text: str) -> tuple[int, ...]:
+    parts = text.split(",") if text else []
+    if not all(part.isdigit() and int(part) < 2**32 for part in parts) or len(set(parts)) < len(parts):
+        raise UserError(
+            f"{option} {text}: must be different whole numbers separated by commas, such as 0,1,2"
+        )
+    return tuple(map(int, parts))

@@ -1,0 +1,62 @@
+"""cl-complora explain: which part of which update made which task forgotten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from .options import log_console
+
+if TYPE_CHECKING:
+    from ..finished.explain import Pair
+
+# Parts of a kind that are worth a line in a terminal; all of them are in explain.json and in the report.
+SHOWN = 3
+
+
+def explain(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, such as runs/embedded/complora/seed0.")],
+    pairs: Annotated[int, typer.Option(min=1, help="Pairs of tasks to explain, those that lost most.")] = 5,
+    images: Annotated[int, typer.Option(min=1, help="Test images of a set to measure on, at most.")] = 200,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of tables.")] = False,
+) -> None:
+    """Why did it forget? Take parts of each update out, one at a time, and see what of the old accuracy comes
+    back."""
+    from ..finished.explain import explain as find
+    from ..finished.states import open_run
+
+    console = log_console()
+    tell = (lambda line: None) if as_json else lambda line: console.print(line, style="dim", markup=False)
+    found = find(open_run(run, after="0"), pairs, images, tell)
+    if as_json:
+        typer.echo((run / "explain.json").read_text(encoding="utf-8").rstrip())
+        return
+    if not found:
+        console.print("no task lost a test image when another was learned: nothing to explain")
+    for pair in found:
+        console.print(_table(pair))
+    console.print(f"{run / 'explain.json'} written; cl-complora report {run} shows it all", markup=False)
+
+
+def _table(pair: Pair) -> Table:
+    before, after = 100 * pair.accuracy_before, 100 * pair.accuracy_after
+    title = (
+        f"'{pair.old}' lost {pair.lost:.1f} points ({before:.1f} → {after:.1f} %) when '{pair.new}' was"
+        " learned"
+    )
+    table = Table(title=Text(title), title_justify="left")
+    table.add_column("without")
+    kept = [f"{name} back" for name in pair.zero_shot]
+    for column in ("points back", "probability", f"lost on {pair.new}", *kept):
+        table.add_column(Text(column), justify="right")
+    for kind in dict.fromkeys(part.kind for part in pair.parts):
+        for place, part in enumerate(pair.top(kind)[:SHOWN]):
+            values = (part.returned, part.probability, part.cost, *part.retention.values())
+            label = Text(f"{kind}: {part.name}", style="bold" if place == 0 else "")
+            table.add_row(label, *(f"{value:+.1f}" for value in values))
+        table.add_section()
+    return table

@@ -1,0 +1,321 @@
+"""cl-complora export, predict, eval and init: what is done with a finished run, and before the first one."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import UserError
+from .options import log_console
+
+if TYPE_CHECKING:
+    from ..finished.evaluation import Measured
+    from ..finished.update_curve import Curve
+
+Run = Annotated[Path, typer.Argument(help="Folder of a run, such as runs/embedded/complora/seed0.")]
+After = Annotated[
+    str | None,
+    typer.Option(help="State after this task (name or number; 0: untouched); the last by default."),
+]
+Prompts = Annotated[
+    list[str] | None, typer.Option("--prompt", help="Template such as 'a photo of a {}'; may be repeated.")
+]
+
+
+def export(
+    run: Run,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path(
+        "model.safetensors"
+    ),
+    after: After = None,
+    half: Annotated[bool, typer.Option("--half", help="16-bit floats.")] = False,
+    peft: Annotated[
+        bool,
+        typer.Option("--peft", help="Also the update alone, as a PEFT adapter in the folder <file>-peft."),
+    ] = False,
+) -> None:
+    """Write a run's merged weights as a plain open_clip checkpoint, with its model config and a snippet
+    beside it."""
+    from ..finished.export import export as write
+    from ..finished.states import open_run
+
+    state = open_run(run, after)
+    for path in write(state, output, half, peft):
+        typer.echo(f"{path}  {path.stat().st_size:,} bytes")
+
+
+def predict(
+    run: Run,
+    images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")],
+    classes: Annotated[str, typer.Option(help="Class names of your own, separated by commas.")] = "",
+    task: Annotated[
+        str | None, typer.Option(help="Classes of this task; those of all tasks by default.")
+    ] = None,
+    prompt: Prompts = None,
+    top: Annotated[int, typer.Option(min=1, help="Classes to show for each picture.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list instead of lines.")] = False,
+    after: After = None,
+) -> None:
+    """Classify pictures with a run's model."""
+    from ..finished.predict import label_space, pictures, predict
+    from ..finished.states import open_run
+
+    if classes and task is not None:
+        raise UserError("--classes and --task: give one of the two")
+    files = pictures(images)
+    state = open_run(run, after)
+    names = [name.strip() for name in classes.split(",")] if classes else []
+    found = predict(state, files, label_space(state, names, prompt or (), task), top)
+    rows, failed = [], False
+    for one in found:
+        failed |= one.error is not None
+        if as_json:
+            shares = [{"class": name, "probability": share} for name, share in one.classes]
+            rows.append(
+                {"image": str(one.path)} | ({"error": one.error} if one.error else {"classes": shares})
+            )
+        elif one.error:
+            print(f"error: {one.error}", file=sys.stderr)
+        else:
+            typer.echo(
+                f"{one.path}  " + "  ".join(f"{name} {100 * share:.1f} %" for name, share in one.classes)
+            )
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+    if failed:
+        raise typer.Exit(1)
+
+
+def evaluate(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|MODEL",
+            help=(
+                "Folder of a run; or a model: embedded, an open_clip name, or a .safetensors that export"
+                " wrote."
+            ),
+        ),
+    ],
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What to measure on instead of the run's own stream: class folders, the name or YAML of a "
+            "scenario, a name of 'list datasets'; may be repeated."
+        ),
+    ] = None,
+    prompt: Prompts = None,
+    after: After = None,
+    without: Annotated[
+        list[str] | None, typer.Option(help="Leave this task's update out; may be repeated.")
+    ] = None,
+    scale: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TASK=FACTOR", help="Scale this task's update; may be repeated."),
+    ] = None,
+    curve: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TASK",
+            help=(
+                "Measure the stream along this task's update, from left out to whole, and plot it; 'each' for"
+                " every "
+                "task; may be repeated."
+            ),
+        ),
+    ] = None,
+    factors: Annotated[
+        str | None,
+        typer.Option(help="Factors of the curve, separated by commas.  [default: 0,0.25,0.5,0.75,1]"),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="File of the curve (.svg, .png or .pdf).  [default: RUN/curve.svg]")
+    ] = None,
+    model_config: Annotated[str | None, typer.Option(help="A MODEL's open_clip model config (JSON).")] = None,
+    pretrained: Annotated[str | None, typer.Option(help="A MODEL's open_clip tag or weight file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+) -> None:
+    """Measure any state of a run (on its stream or other data, with tasks left out or scaled), or any
+    model."""
+    for_runs = {"--after": after, "--without": without, "--scale": scale, "--curve": curve}
+    for_curves = {"--factors": factors, "--plot": plot}
+    for_models = {"--model-config": model_config, "--pretrained": pretrained}
+    if not curve:
+        _none_of(for_curves, "is for --curve")
+    if Path(what).is_dir():
+        _none_of(for_models, f"is for a model, and {what} is a folder, as runs are")
+        if curve:
+            _none_of(
+                {"--data": data, "--prompt": prompt},
+                "is not for --curve, which measures the run's own stream",
+            )
+            _draw_curves(Path(what), after, _factors(without, scale), curve, factors, plot, as_json)
+            return
+        found, title = _evaluate_run(Path(what), after, _factors(without, scale), data, prompt)
+    else:
+        _none_of(for_runs, f"is for a run, and {what} is no run's folder")
+        found, title = _evaluate_model(what, pretrained, model_config, data, prompt)
+    if as_json:
+        typer.echo(json.dumps([vars(one) for one in found], indent=1, ensure_ascii=False))
+    else:
+        log_console().print(_measured(found, title))
+
+
+def _none_of(options: dict[str, object], reason: str) -> None:
+    for option, value in options.items():
+        if value is not None:
+            raise UserError(f"{option}: {reason}")
+
+
+def _factors(without: list[str] | None, scale: list[str] | None) -> dict[str, float]:
+    factors = {name: 0.0 for name in without or ()}
+    for text in scale or ():
+        name, equals, factor = text.rpartition("=")
+        factors[name] = _number(
+            factor if equals else "", f"--scale {text}", "TASK=FACTOR, such as digits=0.5"
+        )
+    return factors
+
+
+def _number(text: str, option: str, form: str) -> float:
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = math.nan
+    if not math.isfinite(factor):
+        raise UserError(f"{option}: must have the form {form}")
+    return factor
+
+
+def _evaluate_run(
+    run: Path, after: str | None, factors: dict[str, float], data: list[str] | None, prompts: list[str] | None
+) -> tuple[list[Measured], str]:
+    from ..finished.evaluation import find_data, measure_data, measure_stream
+    from ..finished.states import open_run
+
+    if prompts and not data:
+        raise UserError("--prompt: is for --data; the run's own stream has its own prompts")
+    state = open_run(run, after, factors)
+    title = f"{run} after {state.after[-1] if state.after else 'no task'}"
+    if not data:
+        return measure_stream(state, as_recorded=not factors), title
+    found = [find_data(one, prompts or (), state.scenario.value.prompts) for one in data]
+    return [row for one in found for row in measure_data(state.loaded, one)], title
+
+
+def _draw_curves(
+    run: Path,
+    after: str | None,
+    scale: dict[str, float],
+    tasks: list[str],
+    factors: str | None,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    from ..files import write_bytes
+    from ..finished.states import find_state
+    from ..finished.update_curve import FACTORS, curves_along
+    from ..report.run.update_curve import FORMATS, scaling_figure
+
+    given = () if factors is None else factors.split(",")
+    chosen = tuple(_number(factor, f"--factors {factors}", "0,0.5,1") for factor in given) or FACTORS
+    file = plot or run / "curve.svg"
+    if file.suffix[1:] not in FORMATS:
+        raise UserError(f"--plot {file}: must end in .{', .'.join(FORMATS)}")
+    if not file.parent.is_dir() or file.is_dir():
+        raise UserError(f"--plot {file}: must be a file in a folder that exists")
+    console = log_console()
+    tell = (lambda line: None) if as_json else lambda line: console.print(line, style="dim", markup=False)
+    state = find_state(run, after, scale)
+    if not state.after:
+        raise UserError("--curve: this state holds no task's update")
+    each = "each" in tasks and "each" not in state.after
+    found = curves_along(state, state.after if each else tasks, chosen, tell)
+    if as_json:
+        kept = [{"task": one.task, "factors": one.factors, "accuracy": one.accuracy} for one in found]
+        typer.echo(json.dumps(kept, indent=1, ensure_ascii=False))
+    for one in () if as_json else found:
+        console.print(_curve(one))
+    # Last, because a folder that cannot be written must not cost the figures.
+    lines = {one.task: one.lines() for one in found}
+    try:
+        write_bytes(file, scaling_figure(found[0].factors, lines, file.suffix[1:]))
+    except OSError as error:
+        raise UserError(f"--plot {file}: cannot be written ({error.strerror})") from None
+    if not as_json:
+        console.print(f"{file} written", markup=False)
+
+
+def _curve(found: Curve) -> Table:
+    table = Table(title=Text(f"accuracy % along the update of '{found.task}'"), title_justify="left")
+    table.add_column("factor", justify="right")
+    lines = found.lines()
+    for name in lines:
+        table.add_column(Text(name), justify="right")
+    for place, factor in enumerate(found.factors):
+        table.add_row(f"{factor:g}", *(f"{100 * values[place]:.1f}" for values in lines.values()))
+    return table
+
+
+def _evaluate_model(
+    name: str, pretrained: str | None, config: str | None, data: list[str] | None, prompts: list[str] | None
+) -> tuple[list[Measured], str]:
+    from ..finished.evaluation import find_data, measure_data
+    from ..finished.model_files import open_model
+
+    loaded = open_model(name, pretrained, config)
+    if not data:
+        raise UserError(f"{name}: is a model, which has no stream of its own; give --data")
+    found = [find_data(one, prompts or ()) for one in data]
+    for note in loaded.notes:
+        print(note, file=sys.stderr)
+    rows = [row for one in found for row in measure_data(loaded, one)]
+    return rows, f"{loaded.name} ({loaded.pretrained or 'random weights'})"
+
+
+def _measured(found: list[Measured], title: str) -> Table:
+    from ..metrics import interval
+
+    table = Table(title=title, title_justify="left")
+    recorded = any(one.recorded is not None for one in found)
+    for column in ("", "accuracy %", "95 % interval", "images", *(["recorded %"] if recorded else [])):
+        table.add_column(column, justify="right" if column else "left")
+    for one in found:
+        low, high = interval(one.accuracy, one.images)
+        row = [one.name, f"{100 * one.accuracy:.1f}", f"{100 * low:.1f}–{100 * high:.1f}", str(one.images)]
+        table.add_row(*row, *([f"{100 * one.recorded:.1f}"] if one.recorded is not None else []))
+    return table
+
+
+def init(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders of class folders; each is a task of the stream.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The scenario file to write.")] = Path(
+        "scenario.yaml"
+    ),
+    shots: Annotated[
+        int | None, typer.Option(min=1, help="Training images a class; what there is, at most 16.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+) -> None:
+    """Look at class folders and write a commented scenario that runs."""
+    from ..data.discover import describe
+    from ..files import write_text
+
+    if output.suffix not in (".yaml", ".yml"):
+        raise UserError(f"-o {output}: must end in .yaml")
+    if output.exists() and not force:
+        raise UserError(f"{output}: is there already; --force overwrites it")
+    text, notes = describe(folders, output, shots)
+    write_text(output, text)
+    for note in notes:
+        typer.echo(note)
+    typer.echo(f"{output} written; cl-complora check {output}, then cl-complora run {output}")

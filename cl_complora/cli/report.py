@@ -1,0 +1,40 @@
+"""cl-complora report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+
+def say_report(console: Console, folder: Path) -> None:
+    """Write the report that comes with every run and comparison, and say where it is."""
+    from ..report.html import try_report
+
+    def tell(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    written = try_report(folder, tell)
+    if written is not None:
+        tell(f"report: {written}")
+
+
+def report(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of a run (runs/embedded/complora/seed0) or of a comparison (runs/embedded)."
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The file to write; report.html in the folder by default."),
+    ] = None,
+) -> None:
+    """Write a run or a comparison as one HTML file: numbers, drawings, reasons, and how to repeat it."""
+    from ..report.html import write_report
+
+    written = write_report(folder, output)
+    typer.echo(f"{written}  {written.stat().st_size:,} bytes")

@@ -1,0 +1,51 @@
+"""The scenarios and strategies that ship with the package, by name; any YAML file, by path."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from ..errors import UserError
+
+PACKAGE = Path(__file__).parent
+
+
+def shipped(kind: str) -> dict[str, Path]:
+    """Name → file of the shipped ``scenario`` or ``strategy`` files (a checkout keeps them beside the
+    package)."""
+    plural = {"scenario": "scenarios", "strategy": "strategies"}[kind]
+    for folder in (PACKAGE / plural, PACKAGE.parent / plural):
+        files = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+        if files:
+            return files
+    return {}
+
+
+def find(kind: str, name_or_path: str) -> Path:
+    """File of a scenario or strategy given by shipped name or by path.
+
+    Raises:
+        UserError: if there is neither; the message lists what there is.
+    """
+    looks_like_path = name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path or "\\" in name_or_path
+    if looks_like_path:
+        path = Path(name_or_path)
+        if not path.is_file():
+            problem = "is a folder, not a YAML file" if path.is_dir() else "there is no such file"
+            raise UserError(f"{name_or_path}: {problem}")
+        return path
+    files = shipped(kind)
+    if name_or_path in files:
+        return files[name_or_path]
+    close = difflib.get_close_matches(name_or_path, files, n=1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    raise UserError(
+        f"no {kind} named '{name_or_path}'; {hint}there are {', '.join(files)}, or give a path to a YAML file"
+    )
+
+
+def description(path: Path) -> str:
+    """First line of the comment that opens a shipped file."""
+    with path.open(encoding="utf-8") as file:
+        first = file.readline()
+    return first.lstrip("# ").strip()

@@ -1,0 +1,133 @@
+"""A scenario's data made concrete: images in memory, label spaces declared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..config.scenario import Augmentation
+from .cache import load_cached, size
+from .labels import LabelSpace
+from .pictures import Item, Source
+from .planning import Plan, Plans
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .pixels import Pixels
+
+# Training images beyond so many bytes stay on the disk like test images (a full Food-101 takes 11 GB
+# decoded).
+LARGE = 2**30
+
+
+@dataclass
+class Images:
+    """Decoded images and their labels: ``N × 3 × H × W`` uint8 and ``(N,)`` int64."""
+
+    pixels: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass
+class TaskData:
+    """One task ready to train and test.
+
+    Attributes:
+        name: task name.
+        index: position in the stream, from 0.
+        space: label space that its test images are classified in.
+        train_space: label space that its training loss contrasts (a prefix of ``space`` or ``space`` itself).
+        train, validation, test: images, labels within ``space``.
+        augment: what training images may undergo.
+        plan: where it all came from.
+    """
+
+    name: str
+    index: int
+    space: LabelSpace
+    train_space: LabelSpace
+    train: Images
+    validation: Images
+    test: Images
+    augment: Augmentation
+    plan: Plan
+
+
+@dataclass
+class StreamData:
+    """All tasks, the zero-shot sets (name → images and label space) and the reference set, where there is
+    one."""
+
+    tasks: list[TaskData]
+    zero_shot: dict[str, tuple[Images, LabelSpace]]
+    reference: tuple[Images, LabelSpace] | None = None
+
+
+def load(plans: Plans, protocol: str, pixels: Pixels, loss_classes: str = "seen") -> StreamData:
+    """Load the planned images and declare the label spaces of the protocol.
+
+    Args:
+        plans: from :func:`plan`.
+        protocol: the scenario's.
+        pixels: resize and crop of the model.
+        loss_classes: ``seen`` or ``task``, the classes that a training loss contrasts (class-incremental
+            only).
+    """
+    own = [LabelSpace.from_templates(p.class_names, p.prompts) for p in plans.tasks]
+    seen: list[LabelSpace] = []
+    for space in own:
+        seen.append(seen[-1].joined(space) if seen else space)
+    tasks = []
+    for index, task_plan in enumerate(plans.tasks):
+        joint = protocol == "class-incremental"
+        space = seen[-1] if joint else own[index]
+        position = [space.class_names.index(name) for name in task_plan.class_names]
+        train_space = space
+        if joint:
+            # Joint label spaces grow at the end, so a label means the same class in every prefix.
+            train_space = _prefix(space, len(seen[index]))
+        train_position = position
+        if joint and loss_classes == "task":
+            train_space, train_position = own[index], list(range(len(position)))
+        parts = {
+            name: _images(
+                task_plan.source, items, pixels, where, cached=name == "test" or size(items, pixels) > LARGE
+            )
+            for name, items, where in (
+                ("train", task_plan.train, train_position),
+                ("validation", task_plan.validation, position),
+                ("test", task_plan.test, position),
+            )
+        }
+        tasks.append(
+            TaskData(
+                task_plan.name, index, space, train_space, augment=task_plan.augment, plan=task_plan, **parts
+            )
+        )
+    zero_shot = {p.name: _held_out(p, pixels) for p in plans.zero_shot}
+    return StreamData(tasks, zero_shot, _held_out(plans.reference, pixels) if plans.reference else None)
+
+
+def _held_out(chosen: Plan, pixels: Pixels) -> tuple[Images, LabelSpace]:
+    images = _images(chosen.source, chosen.test, pixels, range(len(chosen.class_names)), cached=True)
+    return images, LabelSpace.from_templates(chosen.class_names, chosen.prompts)
+
+
+def _prefix(space: LabelSpace, classes: int) -> LabelSpace:
+    return type(space)(space.class_names[:classes], space.prompts[:classes])
+
+
+def _images(
+    source: Source, items: Sequence[Item], pixels: Pixels, position: Sequence[int], cached: bool
+) -> Images:
+    import torch
+
+    if not items:
+        return Images(torch.empty(0, 3, *pixels.size, dtype=torch.uint8), torch.empty(0, dtype=torch.long))
+    labels = torch.tensor([position[item.label] for item in items])
+    return Images(load_cached(source, items, pixels) if cached else source.load(items, pixels), labels)

@@ -1,0 +1,175 @@
+"""Going on inside a task: everything that changes from step to step, written now and then and given back to
+the bit."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from avalanche.training.plugins import SupervisedPlugin
+from torch import Tensor
+from torch.optim import Optimizer
+
+# A save may take this share of the time, so that a large model is saved less often.
+SHARE = 0.05
+
+
+# Steps between two looks at the loss on a GPU.
+LOOK = 10
+
+
+class Diverged(Exception):
+    """The loss is no number any more.
+
+    Args:
+        step, steps: at which step of how many.
+        rates: learning rates of that step.
+    """
+
+    def __init__(self, step: int, steps: int, rates: Sequence[float]) -> None:
+        super().__init__(
+            f"at step {step} of {steps}, learning rate {' and '.join(f'{rate:.3g}' for rate in rates)}"
+        )
+
+
+class StepState(ABC):
+    """Something that changes from step to step within an experience.
+
+    A plugin of the user's own that does must be one, or runs with it can only go on after whole tasks.
+    """
+
+    @abstractmethod
+    def step_state(self) -> dict[str, Tensor]:
+        """All of it."""
+
+    @abstractmethod
+    def load_step_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Inverse of :meth:`step_state`, called after ``before_training_exp`` of every plugin."""
+
+
+class InsidePlugin(SupervisedPlugin, supports_distributed=False):
+    """Stands last among the plugins: gives back what was saved before the first step, and saves after some
+    steps.
+
+    Args:
+        parts: plugins with a state of their own.
+        save: writes tensors to disk.
+        every: seconds between two saves.
+        asked: whether the run shall stop; it is saved then, whenever the last save was.
+        stop: called after that save; raises.
+
+    Attributes:
+        restored: what to go on from; used by the next experience and forgotten.
+        seconds: training time of the experience so far, that of earlier processes included.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[StepState],
+        save: Callable[[int, dict[str, Tensor]], None],
+        every: float,
+        asked: Callable[[], bool],
+        stop: Callable[[], None],
+    ) -> None:
+        super().__init__()
+        self.parts, self.save, self.every, self.asked, self.stop = list(parts), save, every, asked, stop
+        self.restored: Mapping[str, Tensor] | None = None
+        self.seconds = 0.0
+        self._wait = every
+
+    def before_training_exp(self, strategy, **kwargs) -> None:
+        """Go on from where the experience was cut off."""
+        self.seconds, self._since, self._saved = 0.0, time.perf_counter(), time.perf_counter()
+        if self.restored is not None:
+            self._load(strategy, self.restored)
+            self.restored = None
+
+    def after_training_iteration(self, strategy, **kwargs) -> None:
+        """Save where it is time, or where the run shall stop."""
+        self._refuse_nan(strategy)
+        asked = self.asked()
+        now = time.perf_counter()
+        # What follows the last step (merging, measuring) may take long as well.
+        ended = strategy.dataloader.done == len(strategy.dataloader) and self.spent() >= self.every
+        if asked or ended or now - self._saved >= self._wait:
+            # Broken numbers are no state to go on from.
+            if bool(torch.isfinite(strategy.loss)):
+                self.save(strategy.dataloader.done, self._state(strategy))
+            self._saved = time.perf_counter()
+            self._wait = max(self.every, (self._saved - now) / SHARE)
+        if asked:
+            self.stop()
+
+    def _refuse_nan(self, strategy) -> None:
+        """Raise where the loss is no number; on a GPU it is read now and then, since reading waits for the
+        device."""
+        step = strategy.dataloader.done
+        looked = strategy.device.type == "cpu" or step % LOOK == 0 or step == len(strategy.dataloader)
+        if looked and strategy.training_settings.on_nan == "stop" and not bool(torch.isfinite(strategy.loss)):
+            rates = sorted({group["lr"] for group in strategy.optimizer.param_groups})
+            raise Diverged(step, len(strategy.dataloader), rates)
+
+    def spent(self) -> float:
+        """Seconds of this experience until now."""
+        return self.seconds + time.perf_counter() - self._since
+
+    def _owners(self, strategy) -> dict[str, StepState]:
+        return {"batches": strategy.dataloader} | {str(place): part for place, part in enumerate(self.parts)}
+
+    def _state(self, strategy) -> dict[str, Tensor]:
+        state = {f"weight/{place}": p.detach() for place, p in enumerate(strategy.trainable)}
+        state |= {f"optimiser/{key}": value for key, value in optimiser_state(strategy.optimizer).items()}
+        state |= {
+            f"scaler/{key}": torch.tensor(float(v)) for key, v in strategy.loss_scaler.state_dict().items()
+        }
+        for name, owner in self._owners(strategy).items():
+            state |= {f"part/{name}/{key}": value for key, value in owner.step_state().items()}
+        state["random/cpu"] = torch.get_rng_state()
+        if strategy.device.type == "cuda":
+            state["random/cuda"] = torch.cuda.get_rng_state(strategy.device)
+        state["seconds"] = torch.tensor(self.spent(), dtype=torch.float64)
+        return {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+
+    @torch.no_grad()
+    def _load(self, strategy, state: Mapping[str, Tensor]) -> None:
+        for place, p in enumerate(strategy.trainable):
+            p.copy_(state[f"weight/{place}"])
+        load_optimiser_state(strategy.optimizer, _below(state, "optimiser"))
+        scaler = {key: float(value) for key, value in _below(state, "scaler").items()}
+        if scaler:
+            whole = {key: type(old)(scaler[key]) for key, old in strategy.loss_scaler.state_dict().items()}
+            strategy.loss_scaler.load_state_dict(whole)
+        for name, owner in self._owners(strategy).items():
+            owner.load_step_state(_below(state, f"part/{name}"))
+        torch.set_rng_state(state["random/cpu"])
+        if "random/cuda" in state:
+            torch.cuda.set_rng_state(state["random/cuda"], strategy.device)
+        self.seconds = float(state["seconds"])
+
+
+def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        key.removeprefix(f"{prefix}/"): value for key, value in state.items() if key.startswith(f"{prefix}/")
+    }
+
+
+def optimiser_state(optimiser: Optimizer) -> dict[str, Tensor]:
+    """Moments and counters, flat: ``<parameter>/<name>``."""
+    return {
+        f"{place}/{name}": value
+        for place, held in optimiser.state_dict()["state"].items()
+        for name, value in held.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_optimiser_state(optimiser: Optimizer, flat: Mapping[str, Tensor]) -> None:
+    """Inverse of :func:`optimiser_state`, for an optimiser made with the same settings over the same
+    parameters."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in flat.items():
+        place, _, name = key.partition("/")
+        state.setdefault(int(place), {})[name] = value
+    optimiser.load_state_dict(optimiser.state_dict() | {"state": state})

@@ -1,0 +1,186 @@
+"""The training strategy: Avalanche's loop and hooks around a text-head CLIP, with its silent failures closed
+off.
+
+What is overridden, and why (measured, avalanche-lib 0.6.0):
+
+* ``check_model_and_optimizer``: the stock one puts every parameter, frozen ones included, into the optimiser.
+* ``make_train_dataloader``: ours draws from its own generator, so evaluation and other loaders shift nothing.
+* ``backward``, ``optimizer_step``: loss scaling for 16-bit floats.
+* ``forward``: the label space comes from the experience, so an evaluation in the middle cannot leave another
+behind.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+
+import torch
+from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
+from avalanche.training.templates import SupervisedTemplate
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from ..clip.blocks import Computing
+from ..clip.classifier import ClipClassifier
+from ..config.training import Training
+from ..data.labels import LabelSpace
+from .constraints import stable_seed
+from .experience import ClipExperience, TrainingBatches, one_template
+from .frozen_features import FrozenBeginning
+
+
+def _no_metrics() -> EvaluationPlugin:
+    # Avalanche's metrics are keyed by experience number and mix streams; ours come from ``run``.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="No loggers specified")
+        return EvaluationPlugin(collect_all=False)
+
+
+class ClipStrategy(SupervisedTemplate):
+    """Trains a :class:`~cl_complora.clip.classifier.ClipClassifier` on one experience after another.
+
+    Args:
+        model: the classifier.
+        make_optimizer: trainable parameters → optimiser; called for every experience, with a fresh state.
+        training: steps, batch size and loss settings.
+        seed: of the whole run.
+        device: where to train.
+        plugins: adapter first, then regularisers and memory.
+
+    Attributes:
+        steps: of the next experience; those of the settings unless changed (joint training takes those of all
+            tasks).
+        skipped: steps of the last experience that changed nothing because of a loss or gradient that is no
+            number.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: ClipClassifier,
+        make_optimizer: Callable[[list[nn.Parameter]], Optimizer],
+        training: Training,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        plugins: Sequence[SupervisedPlugin] = (),
+    ) -> None:
+        self.training_settings, self.seed, self.steps = training, seed, training.steps
+        self.skipped = 0
+        self.beginning: FrozenBeginning | None = None
+        self._given: tuple[Tensor | None, int] = (None, 0)
+        self._make_optimizer = make_optimizer
+        placeholder = torch.optim.SGD(
+            [nn.Parameter(torch.zeros(1))], lr=1.0
+        )  # replaced before the first step
+        super().__init__(
+            model=model,
+            optimizer=placeholder,
+            train_mb_size=training.batch_size,
+            eval_mb_size=256,
+            device=device,
+            plugins=list(plugins),
+            evaluator=_no_metrics(),
+            eval_every=-1,
+        )
+
+    @property
+    def trainable(self) -> list[nn.Parameter]:
+        """Parameters that the current experience trains."""
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    def make_train_dataloader(self, **kwargs) -> None:
+        """Batches of this experience from a generator seeded by (seed, position, purpose)."""
+        position = self.experience.current_experience
+        self.dataloader = TrainingBatches(
+            self.experience,
+            self.steps,
+            self.training_settings.batch_size,
+            stable_seed(self.seed, position, "batches"),
+            self.device,
+        )
+        # Dropout draws from the global generator; nothing before this experience may shift it.
+        torch.manual_seed(stable_seed(self.seed, position, "dropout"))
+
+    def check_model_and_optimizer(self, **kwargs) -> None:
+        """A fresh optimiser over exactly the trainable parameters."""
+        self.model = self.model.to(self.device)
+        how = self.training_settings
+        self.model.compute_as(Computing(how.chunk, how.checkpointing, how.compile))
+        self.beginning = None  # that of the last experience goes before the next one is made
+        self.beginning = FrozenBeginning.of(self.model, self.dataloader) if how.remember else None
+        self.skipped = 0
+        self.optimizer = self._make_optimizer(self.trainable)
+        # Gradients of 16-bit floats vanish below 6e-8 unless the loss is scaled; a new scale for every
+        # experience.
+        self.loss_scaler = torch.amp.GradScaler(
+            self.device.type, enabled=self.training_settings.precision == "fp16"
+        )
+
+    def _unpack_minibatch(self) -> None:
+        super()._unpack_minibatch()
+        self._given = (self.mb_x, self.mb_x._version)
+
+    def _after_training_exp(self, **kwargs) -> None:
+        self.beginning, self._given = None, (None, 0)  # merging and measuring may need the memory
+        super()._after_training_exp(**kwargs)
+
+    def backward(self) -> None:
+        """Gradients of the loss, in its own scale again before any plugin sees them."""
+        self.loss_scaler.scale(self.loss).backward()
+        self.loss_scaler.unscale_(self.optimizer)
+
+    def optimizer_step(self) -> None:
+        """One step, left out where 16-bit gradients overflowed, or where ``on_nan: skip`` finds what is no
+        number."""
+        if self.training_settings.on_nan == "skip" and not self._finite():
+            self.skipped += 1
+            self.loss_scaler.update()
+            return
+        self.loss_scaler.step(self.optimizer)
+        self.loss_scaler.update()
+
+    def _finite(self) -> bool:
+        gradients = [p.grad for p in self.trainable if p.grad is not None]
+        norms = torch.stack(torch._foreach_norm(gradients)) if gradients else self.loss.new_zeros(1)
+        return bool(torch.isfinite(self.loss) & torch.isfinite(norms).all())
+
+    @property
+    def spaces(self) -> list[LabelSpace]:
+        """Label spaces of the current mini-batch, narrowed to the step's template while training."""
+        if not isinstance(self.experience, ClipExperience):
+            return [self.model.label_space]
+        if not self.is_training:
+            return [self.experience.test_space]
+        choice = self.training_settings.prompts
+        if choice == "ensemble":
+            return self.experience.spaces
+        return [
+            one_template(space, self.dataloader.template if choice == "sample" else 0)
+            for space in self.experience.spaces
+        ]
+
+    def forward(self) -> Tensor:
+        """Logits of the mini-batch over its label spaces."""
+        spaces = self.spaces
+        # A plugin may have put other images, or more, in place of the batch's.
+        given, version = self._given
+        remembered = (
+            self.beginning if self.is_training and self.mb_x is given and given._version == version else None
+        )
+        with remembered.of_images(self.dataloader.chosen) if remembered else nullcontext():
+            return self.model(self.mb_x, spaces, self.mbatch[2] if len(spaces) > 1 else None)
+
+    def criterion(self) -> Tensor:
+        """Cross-entropy; where label spaces differ in size, smoothing spreads over each image's own classes
+        only."""
+        smoothing = self.training_settings.label_smoothing if self.is_training else 0.0
+        if smoothing == 0.0:
+            return F.cross_entropy(self.mb_output, self.mb_y)
+        logp = F.log_softmax(self.mb_output, dim=1)
+        real = self.mb_output > torch.finfo(self.mb_output.dtype).min
+        uniform = torch.where(real, logp, 0.0).sum(1) / real.sum(1)
+        picked = logp.gather(1, self.mb_y[:, None]).squeeze(1)
+        return -((1 - smoothing) * picked + smoothing * uniform).mean()

@@ -1,0 +1,222 @@
+"""Comp-LoRA as an Avalanche plugin: attach before the optimiser is made, merge after the experience,
+recompute.
+
+    from cl_complora.engine.complora import CompLoRAPlugin
+    Naive(model=…, optimizer=…, plugins=[CompLoRAPlugin(rank=4, energy=0.5)])
+
+Our reconstruction of Comp-LoRA (Wang et al., arXiv 2501.15040); the paper's body and code are not public.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from ..clip.slots import MATRICES, TOWERS, Slot, open_slots, select_slots
+from ..delta import TaskDelta
+from ..lowrank import LowRankBlock
+from ..subspace import Keep
+from .adapter import AdapterPlugin, Merging, clip_of, whole_norms
+from .constraints import Constraint, Subspaces, stable_seed
+from .full_parameters import WholeParameters
+from .initialisation import Starting
+from .task_state import CarryingPlugin
+
+
+class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
+    """Low-rank updates per experience, in the complement of the principal subspace of the merged weights.
+
+    Works in any Avalanche strategy whose model has linear layers or fused attention. All other parameters are
+    frozen while an experience is trained and get their ``requires_grad`` back when the factors are merged.
+
+    Args:
+        rank: r of the factors.
+        energy, keep: how many singular triples are protected, as a ratio or a
+            :class:`~cl_complora.subspace.Keep`.
+        scaling: s in y = W x + s·B′A′x.
+        dropout: on the input of the low-rank path.
+        matrices, towers, layers: which maps are adapted (see :func:`~cl_complora.clip.slots.select_slots`).
+        constraint: all subspace settings at once, instead of ``energy``/``keep``.
+        seed: of the factors' initialisation.
+        start: where the factors start (LoRA's way by default).
+        whole: kinds of parameters of the same towers that are trained as they are, beside the factors
+            (see :data:`~cl_complora.engine.full_parameters.KINDS`).
+        merging: as in the base class.
+
+    Attributes:
+        blocks: slot name → factors, while an experience is trained.
+    """
+
+    def __init__(
+        self,
+        rank: int = 4,
+        energy: float | None = None,
+        keep: Keep | None = None,
+        scaling: float = 1.0,
+        dropout: float = 0.0,
+        matrices: Sequence[str] = MATRICES,
+        towers: Sequence[str] = TOWERS,
+        layers: Sequence[int] | None = None,
+        constraint: Constraint | None = None,
+        seed: int = 0,
+        start: Starting | None = None,
+        whole: Sequence[str] = (),
+        merging: Merging | None = None,
+    ) -> None:
+        super().__init__(merging)
+        if sum(setting is not None for setting in (energy, keep, constraint)) > 1:
+            raise ValueError("give one of energy, keep and constraint")
+        if constraint is None:
+            constraint = Constraint(keep=keep or Keep("energy", 0.5 if energy is None else energy))
+        self.rank, self.scaling, self.dropout, self.seed = rank, scaling, dropout, seed
+        self.matrices, self.towers, self.layers, self.constraint = matrices, towers, layers, constraint
+        self.start = start or Starting()
+        self.whole = WholeParameters(whole, towers)
+        self.slots: list[Slot] = []
+        self.subspaces: Subspaces | None = None
+        self.blocks: dict[str, LowRankBlock] = {}
+        self._frozen: dict[str, bool] = {}
+
+    def prepare(self, model: nn.Module) -> None:
+        """Open the model's linear maps (once); outputs stay the same."""
+        if self.subspaces is None:
+            self.slots = select_slots(open_slots(clip_of(model)), self.matrices, self.towers, self.layers)
+            self.subspaces = Subspaces(self.slots, self.constraint, self.rank, self.seed)
+
+    def before_train_dataset_adaptation(self, strategy, **kwargs) -> None:
+        """As in the base class; the factors' start may depend on the experience."""
+        self.prepare(strategy.model)
+        self.start.look_ahead(self.slots, strategy.model, strategy.experience)
+        super().before_train_dataset_adaptation(strategy, **kwargs)
+
+    def after_training_exp(self, strategy, **kwargs) -> None:
+        """As in the base class; the start of later factors may depend on the experience."""
+        super().after_training_exp(strategy, **kwargs)
+        self.start.look_back(self.slots, strategy.model, strategy.experience)
+
+    def before_training_exp(self, strategy, **kwargs) -> None:
+        """Refuse to train with an optimiser that does not hold every factor (Avalanche would not say a
+        word)."""
+        held = {id(p) for group in strategy.optimizer.param_groups for p in group["params"]}
+        missing = [
+            name for name, block in self.blocks.items() for p in block.parameters() if id(p) not in held
+        ]
+        if missing:
+            raise RuntimeError(
+                f"the optimiser does not hold the factors of {missing[0]}: was it made before they were?"
+            )
+
+    def attach(self, model: nn.Module) -> None:
+        """Put fresh factors on every slot and freeze everything else."""
+        self.prepare(model)
+        if self.blocks:
+            raise RuntimeError("factors are attached already: the previous experience was not merged")
+        self._frozen = {name: p.requires_grad for name, p in model.named_parameters()}
+        if self.constraint.select != "none":
+            self.subspaces.refresh(self.task)
+        model.requires_grad_(False)
+        self.whole.attach(clip_of(model))
+        for slot in self.slots:
+            output, input = self.subspaces.sides(slot, self.task)
+            generator = torch.Generator().manual_seed(stable_seed(self.seed, self.task, slot.name))
+            start = self.start.of(slot, self.rank, self.scaling, input)
+            block = LowRankBlock(
+                *slot.weight.shape, self.rank, self.scaling, output, input, self.dropout, generator, start
+            ).to(slot.weight.device)
+            slot.adapters.attach(slot.matrix, slot.rows, block)
+            self.blocks[slot.name] = block
+        model.train(model.training)
+
+    @torch.no_grad()
+    def merge(self, model: nn.Module) -> TaskDelta:
+        """W ← W + ΔW for every slot, take the factors off, record ΔW and its geometry."""
+        learned, geometry = self.whole.learned(), {}
+        for slot in self.slots:
+            slot.adapters.detach(slot.matrix)
+            b, a = (factor.detach().cpu().contiguous() for factor in self.blocks.pop(slot.name).factors())
+            learned.factors[slot.key] = (b, a)
+        delta = self.merging(learned, self.deltas)
+        for slot in self.slots:
+            b, a = (factor.to(slot.weight.device) for factor in delta.factors[slot.key])
+            geometry[slot.name] = self._add(slot, b, a)
+        self.whole.settle(delta)
+        geometry |= whole_norms(delta)
+        for name, p in model.named_parameters():
+            p.requires_grad_(self._frozen.get(name, False))
+        self.deltas.append(delta)
+        self.geometry.append(geometry)
+        return delta
+
+    def _add(self, slot: Slot, b: Tensor, a: Tensor) -> dict[str, float]:
+        update, before = b @ a, slot.weight.detach().clone()
+        slot.weight.add_(update)
+        record = {"delta_norm": float(torch.linalg.matrix_norm(update.double()))}
+        if self.constraint.select != "none":
+            record |= {
+                "k": self.subspaces.split(slot).k,
+                "protected_overlap": self.subspaces.protected_overlap(slot, before),
+            }
+            record |= {
+                f"overlap_{side}": share for side, share in self.subspaces.overlaps(slot, update).items()
+            }
+        self.subspaces.remember(slot, b, a)
+        return record
+
+    def factors(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """As in the base class."""
+        return {slot.key: self.blocks[slot.name].factors() for slot in self.slots if slot.name in self.blocks}
+
+    def carriers(self) -> list[CarryingPlugin]:
+        """As in the base class."""
+        return [self.start]
+
+    def whole_kinds(self, model: nn.Module) -> dict[int, str]:
+        """As in the base class."""
+        return self.whole.kinds_of_trained(clip_of(model))
+
+    def effective_weights(self) -> dict[str, Tensor]:
+        """W + s·B′A′ of every slot."""
+        weights = {slot.key: slot.weight for slot in self.slots}
+        weights |= {key: weights[key] + b @ a for key, (b, a) in self.factors().items()}
+        return weights | self.whole.weights()
+
+    @contextmanager
+    def previous(self) -> Iterator[None]:
+        """Switch the factors off: the weights under them are those of before the experience."""
+        hosts = {id(slot.adapters): slot.adapters for slot in self.slots}.values()
+        for adapters in hosts:
+            adapters.enabled = False
+        try:
+            with self.whole.previous():
+                yield
+        finally:
+            for adapters in hosts:
+                adapters.enabled = True
+
+    def state(self) -> dict:
+        """When each slot was last decomposed."""
+        return {"decomposed_at": self.subspaces.decomposed_at()}
+
+    @torch.no_grad()
+    def restore(self, model: nn.Module, deltas: Sequence[TaskDelta], states: Sequence[dict]) -> None:
+        """As in the base class, repeating exactly the decompositions that the interrupted run made."""
+        self.prepare(model)
+        by_key = {slot.key: slot for slot in self.slots}
+        parameters = dict(clip_of(model).named_parameters())
+        for task, (delta, state) in enumerate(zip(deltas, states, strict=True)):
+            if (
+                self.constraint.select != "none" and delta.factors
+            ):  # nothing was decomposed for a skipped task
+                self.subspaces.refresh(
+                    task, {name for name, made in state["decomposed_at"].items() if made == task}
+                )
+            delta.part(parameters).add_to(parameters)
+            for key, (b, a) in delta.factors.items():
+                slot = by_key[key]
+                b, a = b.to(slot.weight.device), a.to(slot.weight.device)
+                slot.weight.add_(b @ a)
+                self.subspaces.remember(slot, b, a)
+            self.deltas.append(delta)

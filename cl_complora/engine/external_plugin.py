@@ -1,0 +1,75 @@
+"""A method from outside the package: a plugin class named in a strategy file."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from avalanche.training.plugins import SupervisedPlugin
+
+from ..config.strategy import Strategy
+from ..errors import UserError
+from .adapter import AdapterPlugin
+
+GROUP = "cl_complora.plugins"
+
+
+def build_external(
+    strategy: Strategy, adapter: AdapterPlugin, seed: int, folder: Path | None
+) -> SupervisedPlugin:
+    """The plugin that ``plugin:`` names, made with (settings, adapter, seed) like the package's own.
+
+    ``module:Class`` is looked for as ``module.py`` beside the strategy file, then among the installed
+    modules; a plain name among the entry points of the group ``cl_complora.plugins``.
+
+    Args:
+        strategy: has a ``plugin``.
+        adapter, seed: as for the package's own plugins.
+        folder: of the strategy file; None refuses, since naming a class runs its code.
+
+    Raises:
+        UserError: where the class is not there or is no plugin.
+    """
+    name = f"strategy '{strategy.name}': plugin: {strategy.plugin}"
+    if folder is None:
+        raise UserError(
+            f"{name}: this runs Python code that is no part of cl_complora; allow it with --allow-plugins"
+        )
+    module, colon, attribute = strategy.plugin.partition(":")
+    try:
+        found = getattr(_module(module, folder), attribute) if colon else _entry_point(strategy.plugin)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise UserError(f"{name}: cannot be loaded: {error}") from None
+    if not (isinstance(found, type) and issubclass(found, SupervisedPlugin)):
+        raise UserError(f"{name}: must be a class derived from avalanche's SupervisedPlugin, got {found!r}")
+    return found(strategy.settings, adapter, seed)
+
+
+def _module(name: str, folder: Path):
+    file = (folder / f"{name}.py").resolve()
+    if "." in name or not file.is_file():
+        return importlib.import_module(name)
+    # A name of its own: two files called method.py in two folders are two modules.
+    own = f"cl_complora_plugin_{abs(hash(str(file)))}_{name}"
+    if own not in sys.modules:
+        spec = importlib.util.spec_from_file_location(own, file)
+        sys.modules[own] = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(sys.modules[own])
+        except BaseException:
+            del sys.modules[own]  # or the next attempt would take the half of it that ran
+            raise
+    return sys.modules[own]
+
+
+def _entry_point(name: str):
+    known = {point.name: point for point in entry_points(group=GROUP)}
+    if name not in known:
+        there = ", ".join(sorted(known)) or "none"
+        raise ImportError(
+            f"no entry point of this name in the group {GROUP} (there are {there}), and no module:Class"
+        )
+    return known[name].load()

@@ -1,0 +1,213 @@
+"""A model measured: a state of a run on its own stream, or any model on other data."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..clip.evaluate import accuracy
+from ..clip.model import LoadedClip
+from ..config import load_scenario
+from ..config.catalog import shipped
+from ..config.scenario import DEFAULT_PROMPTS, Augmentation
+from ..config.sources import DatasetSource, FolderSource, SourceConfig, WorldSource
+from ..data.labels import LabelSpace
+from ..data.pictures import open_source
+from ..data.planning import Plan, Plans, plan
+from ..data.registry import DATASETS
+from ..data.tasks import Images, load
+from ..errors import UserError
+from ..world.source import domain_names
+from .model_files import classifier_of
+from .states import State
+
+
+@dataclass(frozen=True)
+class MeasuredSet:
+    """Images to measure on.
+
+    Attributes:
+        name: of the task or zero-shot set.
+        images: with labels.
+        space: classes to choose among.
+    """
+
+    name: str
+    images: Images
+    space: LabelSpace
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Accuracy on one data set.
+
+    Attributes:
+        name: of the task, zero-shot set or folder.
+        accuracy: fraction.
+        images: how many.
+        recorded: what the run itself measured in the same state; None where it did not.
+    """
+
+    name: str
+    accuracy: float
+    images: int
+    recorded: float | None = None
+
+
+def measure_stream(state: State, as_recorded: bool) -> list[Measured]:
+    """Every task and zero-shot set of the run's own scenario.
+
+    Args:
+        state: the state.
+        as_recorded: whether the run measured this very state (no task left out or scaled).
+
+    Raises:
+        UserError: if the pictures are not those of the run any more.
+    """
+    found = measure(state.loaded, sets_of(state))
+    if not as_recorded:
+        return found
+    results, row = state.results, state.row
+    recorded = dict(zip(results["tasks"], results["accuracy"][row], strict=True))
+    recorded |= {name: curve[row] for name, curve in results["zero_shot"].items()}
+    return [replace(one, recorded=recorded[one.name]) for one in found]
+
+
+def sets_of(state: State) -> list[MeasuredSet]:
+    """Every task and zero-shot set of the run's own scenario, with the part of its images that the run
+    measured.
+
+    Raises:
+        UserError: if the pictures are not those of the run any more.
+    """
+    plans = plan(state.scenario, state.results["seed"])
+    for chosen in plans:
+        if chosen.sha256() != state.config["splits"].get(chosen.name):
+            raise UserError(f"'{chosen.name}' has other pictures now than when {state.folder.root} was made")
+    scenario = state.scenario.value
+    return _load_sets(state.loaded, plans, scenario.protocol, scenario.measure)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What ``--data`` names, on paper: no picture loaded yet.
+
+    Attributes:
+        plans: tasks and zero-shot sets to measure.
+        protocol: of the scenario that they come from.
+        part: images of the tasks to measure on, ``test`` or ``validation``.
+        prefix: before the name of each, where they come from a scenario.
+    """
+
+    plans: Plans
+    protocol: str = "task-incremental"
+    part: str = "test"
+    prefix: str = ""
+
+
+def find_data(data: str, prompts: Sequence[str] = (), default: Sequence[str] = DEFAULT_PROMPTS) -> Data:
+    """Data that a model can be measured on.
+
+    Args:
+        data: class folders (their test split, or all pictures where there is none), the name or YAML of a
+            scenario (all its tasks and zero-shot sets), a domain of the embedded world, or a data set known
+            by name.
+        prompts: templates instead of the data's own.
+        default: templates for data that bring none.
+
+    Raises:
+        UserError: for data that are not there, and for a template without a place for the class name.
+    """
+    for template in prompts:
+        if template.count("{}") != 1:
+            raise UserError(f"--prompt {template!r}: must hold {{}} once, where the class name goes")
+    named = _named_source(data)
+    if named is not None:
+        return Data(Plans((), (_all_of(data, named, prompts, default),)))
+    located = load_scenario(data)
+    scenario = located.value
+    plans = plan(located, scenario.seeds[0])
+    own = {"prompts": tuple(prompts)} if prompts else {}
+    tasks, zero_shot = (
+        tuple(replace(one, **own) for one in chosen) for chosen in (plans.tasks, plans.zero_shot)
+    )
+    return Data(Plans(tasks, zero_shot), scenario.protocol, scenario.measure, f"{scenario.name}/")
+
+
+def measure_data(loaded: LoadedClip, data: Data) -> list[Measured]:
+    """A model on data that no run of it needs to know."""
+    found = measure(loaded, _load_sets(loaded, data.plans, data.protocol, data.part))
+    return [replace(one, name=f"{data.prefix}{one.name}") for one in found]
+
+
+def measure(loaded: LoadedClip, sets: Sequence[MeasuredSet]) -> list[Measured]:
+    """Accuracy of the model as it is on every set."""
+    classifier = classifier_of(loaded)
+    return [
+        Measured(
+            one.name, accuracy(classifier, one.images.pixels, one.images.labels, one.space), len(one.images)
+        )
+        for one in sets
+    ]
+
+
+def _load_sets(loaded: LoadedClip, plans: Plans, protocol: str, part: str) -> list[MeasuredSet]:
+    """The ``part`` of every task, and every zero-shot set; no other picture is loaded."""
+    unused: dict[str, tuple] = {name: () for name in ("train", "validation", "test") if name != part}
+    tasks = tuple(replace(one, **unused) for one in plans.tasks)
+    data = load(Plans(tasks, plans.zero_shot), protocol, loaded.pixels)
+    return [
+        *(MeasuredSet(task.name, getattr(task, part), task.space) for task in data.tasks),
+        *(MeasuredSet(name, images, space) for name, (images, space) in data.zero_shot.items()),
+    ]
+
+
+def _named_source(data: str) -> SourceConfig | None:
+    """What ``--data`` names; None for a scenario.
+
+    Raises:
+        UserError: listing what there is, for a name of nothing; for a folder with the name of something else.
+    """
+    scenarios, domains = shipped("scenario"), domain_names()
+    kinds = {"scenario": scenarios, "world domain": domains, "data set": DATASETS}
+    kind = next((kind for kind, names in kinds.items() if data in names), None)
+    path = Path(data).expanduser()
+    if kind is not None and path.is_dir():
+        raise UserError(f"--data {data}: is a {kind}, and a folder here; write ./{data} for the folder")
+    if path.is_dir():
+        return FolderSource(kind="folder", root=str(path.resolve()), test_fraction=1.0)
+    if kind == "scenario" or path.suffix in (".yaml", ".yml"):
+        return None
+    if kind is None:
+        close = difflib.get_close_matches(data, [name for names in kinds.values() for name in names], n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        lists = "; ".join(f"{kind}s: {', '.join(names)}" for kind, names in kinds.items())
+        raise UserError(f"--data {data}: there is no such folder, and nothing of that name{hint}; {lists}")
+    if kind == "world domain":
+        return WorldSource(kind="world", domain=data)
+    return DatasetSource(kind="dataset", name=data)
+
+
+def _all_of(data: str, named: SourceConfig, prompts: Sequence[str], default: Sequence[str]) -> Plan:
+    """Every test picture of a source, as a zero-shot set."""
+    source = open_source(named, Path("."))
+    items, names = source.items("test"), source.class_names
+    if not items:
+        divided = any((Path(data) / split).is_dir() for split in ("train", "test"))
+        raise UserError(f"{data}: holds no {'test ' if divided else ''}pictures")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"{data}: two classes are both called {twice!r}")
+    return Plan(
+        name=Path(data).expanduser().resolve().name if isinstance(named, FolderSource) else data,
+        class_names=tuple(names),
+        prompts=tuple(prompts or source.prompts or default),
+        train=(),
+        validation=(),
+        test=tuple(items),
+        shots=0,
+        augment=Augmentation(),
+        source=source,
+    )

@@ -1,0 +1,120 @@
+"""Models by name or file: the embedded one, open_clip's, and what ``cl-complora export`` wrote."""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import io
+import os
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import open_clip
+from pydantic import ValidationError
+from torch import nn
+
+from ..clip.classifier import ClipClassifier
+from ..clip.model import EMBEDDED, LoadedClip, load_clip
+from ..config.scenario import Model
+from ..errors import UserError
+from ..files import read_bytes
+
+# Beside an exported checkpoint, in the form that open_clip publishes with weights on the hub.
+HUB_CONFIG = ".open_clip_config.json"
+MERGES = ".bpe.txt.gz"
+# CLIP's own are 1.4 MB packed and 3 MB unpacked.
+MAX_MERGES = 2**25
+
+
+def classifier_of(loaded: LoadedClip) -> ClipClassifier:
+    """The model with its text head, for evaluation."""
+    return ClipClassifier(loaded.model, loaded.tokenizer, mean=loaded.mean, std=loaded.std).eval()
+
+
+def open_model(name: str, pretrained: str | None = None, config: str | None = None) -> LoadedClip:
+    """Load a model by name or file.
+
+    Args:
+        name: ``embedded``, an open_clip architecture, or a ``.safetensors`` that ``cl-complora export``
+            wrote.
+        pretrained: open_clip tag or weight file, for an architecture.
+        config: open_clip model config (JSON file) of an architecture that open_clip does not know.
+
+    Raises:
+        UserError: for a name that is none of these, and for what cannot be loaded.
+    """
+    for option, value in (("--pretrained", pretrained), ("--model-config", config)):
+        if value == "":
+            raise UserError(f"{option}: must not be empty")
+        if value is not None and name.endswith(".safetensors"):
+            raise UserError(f"{option}: an exported checkpoint brings its own; leave this out")
+    if name.endswith(".safetensors"):
+        return _open_export(Path(os.path.expanduser(name)))
+    known = open_clip.list_models()
+    if config is None and name != EMBEDDED and name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise UserError(
+            f"{name}: neither a run's folder nor a model{hint}; a model is {EMBEDDED}, a name that "
+            "'cl-complora list models' lists, or a .safetensors file that 'cl-complora export' wrote"
+        )
+    return load_clip(_model(name, pretrained, config))
+
+
+def _model(name: str, pretrained: str | None, config: str | None) -> Model:
+    try:
+        return Model(name=name, pretrained=pretrained, config=config)
+    except ValidationError as error:
+        raise UserError("; ".join(f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors())) from None
+
+
+def hub_config(model: dict[str, Any], loaded: LoadedClip) -> dict[str, Any]:
+    """The architecture with its preprocessing, as open_clip publishes both with weights on the hub."""
+    pixels = loaded.pixels
+    return {
+        "model_cfg": model,
+        "preprocess_cfg": {
+            "size": list(pixels.size),
+            "mean": [float(value) for value in loaded.mean],
+            "std": [float(value) for value in loaded.std],
+            "interpolation": pixels.interpolation,
+            "resize_mode": pixels.resize,
+            "fill_color": pixels.fill,
+        },
+    }
+
+
+def _open_export(weights: Path) -> LoadedClip:
+    config, merges = weights.with_suffix(HUB_CONFIG), weights.with_suffix(MERGES)
+    if not weights.is_file():
+        raise UserError(f"{weights}: there is no such file")
+    if not config.is_file():
+        raise UserError(
+            f"{weights}: {config.name}, which 'cl-complora export' writes beside it, is missing; for weights "
+            "from elsewhere give the name of their architecture, and the file as --pretrained"
+        )
+    loaded = load_clip(_model(weights.stem, str(weights.absolute()), str(config.absolute())))
+    return replace(loaded, tokenizer=_tokenizer(merges, loaded.model)) if merges.is_file() else loaded
+
+
+def _tokenizer(merges: Path, model: nn.Module) -> open_clip.tokenizer.SimpleTokenizer:
+    """CLIP's tokeniser with other merges, as many as the model has words for.
+
+    Raises:
+        UserError: for a file that is none, unpacks to more than any has, or names other words.
+    """
+    try:
+        with gzip.open(io.BytesIO(read_bytes(merges, MAX_MERGES))) as file:
+            if len(file.read(MAX_MERGES + 1)) > MAX_MERGES:
+                raise ValueError(f"is larger than {MAX_MERGES:,} bytes")
+        found = open_clip.tokenizer.SimpleTokenizer(bpe_path=str(merges), context_length=model.context_length)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{merges}: cannot be read as a tokenizer's merges: {reason}") from None
+    if found.vocab_size != model.vocab_size:
+        raise UserError(
+            f"{merges}: makes {found.vocab_size} words, and the model was made for {model.vocab_size}"
+        )
+    return found

@@ -1,0 +1,117 @@
+"""WiSE-FT along the update of a task: a run's stream measured with that update scaled from nothing to whole.
+
+W(α) = W_0 + Σ_{i≠t} ΔW_i + α ΔW_t (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022,
+equation 1, for a stream of one task).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from ..errors import UserError
+from .evaluation import measure, sets_of
+from .states import State
+
+FACTORS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A stream along the update of one task.
+
+    Attributes:
+        task: whose update is scaled.
+        factors: α, ascending.
+        accuracy: task or zero-shot set → a fraction for every factor.
+        earlier, later: tasks that were learned before and after it.
+        zero_shot: names of the zero-shot sets.
+    """
+
+    task: str
+    factors: tuple[float, ...]
+    accuracy: dict[str, tuple[float, ...]]
+    earlier: tuple[str, ...]
+    later: tuple[str, ...]
+    zero_shot: tuple[str, ...]
+
+    def lines(self) -> dict[str, tuple[float, ...]]:
+        """What is told of it: this task, the means of those before and after it, every zero-shot set."""
+        groups = {"this task": (self.task,)}
+        for name, tasks in (("earlier tasks", self.earlier), ("later tasks", self.later)):
+            if tasks:
+                groups[name] = tasks
+        groups |= {f"zero-shot {name}": (name,) for name in self.zero_shot}
+        return {
+            name: tuple(float(value) for value in np.mean([self.accuracy[one] for one in members], axis=0))
+            for name, members in groups.items()
+        }
+
+
+def curves_along(
+    state: State,
+    tasks: Sequence[str],
+    factors: Sequence[float] = FACTORS,
+    tell: Callable[[str], None] = lambda line: None,
+) -> list[Curve]:
+    """Measure the stream along the update of each of some tasks.
+
+    Every point is built from the untouched weights in the order of the stream, so that α = 1 is the run's own
+    state to the bit; a state that belongs to several curves is measured once.
+
+    Args:
+        state: of :func:`~cl_complora.finished.states.find_state`, with nothing merged, and so it is given
+            back; its own factors hold for the other tasks.
+        tasks: whose update is scaled; all of them must be in the state.
+        factors: α; beyond 1 goes on in the direction of the update.
+        tell: told before every measurement.
+
+    Raises:
+        UserError: for a task that the state does not hold or scales already, and with other pictures than the
+            run was made with.
+    """
+    for name in tasks:
+        if name not in state.after:
+            raise UserError(f"no task {name!r} among those merged: {', '.join(state.after) or 'none'}")
+        if name in state.scale:
+            raise UserError(
+                f"task {name!r} is to be scaled by {state.scale[name]:g} and to have a curve; give one of"
+                " the two"
+            )
+    sets = sets_of(state)
+    parameters = dict(state.loaded.model.named_parameters())
+    untouched = {name: value.detach().clone() for name, value in parameters.items()}
+    chosen = tuple(sorted(set(factors)))
+    measured: dict[tuple[float, ...], dict[str, float]] = {}
+
+    @torch.no_grad()
+    def put_back() -> None:
+        for name, value in untouched.items():
+            parameters[name].copy_(value)
+
+    def at(task: str, factor: float) -> dict[str, float]:
+        scaled = replace(state, scale={**state.scale, task: factor})
+        point = tuple(scaled.scale.get(name, 1.0) for name in state.after)
+        if point not in measured:
+            tell(f"measuring {task} × {factor:g}")
+            put_back()
+            scaled.merge()
+            measured[point] = {one.name: one.accuracy for one in measure(state.loaded, sets)}
+        return measured[point]
+
+    curves = []
+    try:
+        for task in dict.fromkeys(tasks):
+            points = [at(task, factor) for factor in chosen]
+            place = state.after.index(task)
+            accuracy = {one.name: tuple(point[one.name] for point in points) for one in sets}
+            earlier, later = tuple(state.after[:place]), tuple(state.after[place + 1 :])
+            curves.append(
+                Curve(task, chosen, accuracy, earlier, later, tuple(state.results["zero_shot_sets"]))
+            )
+    finally:
+        put_back()
+    return curves

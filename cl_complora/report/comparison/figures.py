@@ -1,0 +1,189 @@
+"""The drawings of a comparison's report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from ..svg import BLUE, GREEN, INK, MUTED, PAPER, RED, drawing, inline, plain
+from .tables import front
+
+# More names than this would cover one another; then every point has a number.
+MOST_NAMES = 12
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A method on test images: mean and standard deviation over seeds of retention (points) and Last
+    (percent)."""
+
+    name: str
+    retention: float
+    last: float
+    retention_spread: float
+    last_spread: float
+
+
+def trade_off(methods: Sequence[Tested], prefix: str) -> Markup:
+    """Last against retention; filled where no other method is better in both."""
+    best = front([(m.retention, m.last) for m in methods])
+    with drawing(480, 400) as figure:
+        axes = figure.add_axes((0.1, 0.12, 0.88, 0.86))
+        axes.plot(*zip(*best, strict=True), color=RED, lw=1, ls=(0, (4, 3)), zorder=1)
+        for m in methods:
+            on = (m.retention, m.last) in best
+            axes.errorbar(
+                m.retention, m.last, xerr=m.retention_spread, yerr=m.last_spread, fmt="D" if on else "o",
+                color=RED if on else BLUE, mfc=RED if on else PAPER, ms=7, lw=1, zorder=2,
+            )  # fmt: skip
+        axes.set_xlabel("retention: change of zero-shot accuracy, points")
+        axes.set_ylabel("Last: accuracy after the stream, %")
+        axes.grid()
+        axes.margins(0.08, 0.08)
+        axes.autoscale_view()  # otherwise it happens when drawn, after the labels have been placed
+        _name_points(axes, methods)
+        told = "; ".join(
+            f"{m.name}: Last {m.last:.1f} %, retention {m.retention:+.1f} points" for m in methods
+        )
+        return inline(figure, prefix, "Learning against keeping", told)
+
+
+def _name_points(axes: Axes, methods: Sequence[Tested]) -> None:
+    """A name beside every point (a number where there are many), with a line to it where it had to move
+    away."""
+    shown = [
+        plain(m.name, 22) if len(methods) <= MOST_NAMES else str(n) for n, m in enumerate(methods, start=1)
+    ]
+    middles = [(m.retention, m.last) for m in methods]
+    ends = [(m.retention + m.retention_spread, m.last + m.last_spread) for m in methods]
+    points, corners = axes.transData.transform(middles), axes.transData.transform(ends)
+    frame = axes.get_window_extent().extents
+    taken = [_around(x, y, 7, 7) for x, y in points]
+    for (x, y), (right, top) in zip(points, corners, strict=True):
+        taken += [_around(x, y, right - x, 5), _around(x, y, 5, top - y)]  # the bars
+    for text, (x, y) in zip(shown, points, strict=True):
+        box, moved = _place_label(6.0 * len(text) + 2, x, y, taken, frame)
+        taken.append(box)
+        line = {"arrowstyle": "-", "color": MUTED, "lw": 0.7, "shrinkA": 1, "shrinkB": 5}
+        end = (
+            box[0] if x <= box[0] else box[2] if x >= box[2] else (box[0] + box[2]) / 2,
+            (box[1] + box[3]) / 2,
+        )
+        if moved:
+            axes.annotate(
+                "", (x, y), end, xycoords="figure pixels", textcoords="figure pixels", arrowprops=line
+            )
+        axes.annotate(
+            text, (box[0], end[1]), xycoords="figure pixels", ha="left", va="center", color=INK, fontsize=10.5
+        )
+
+
+Box = tuple[float, float, float, float]
+
+
+def _around(x: float, y: float, wide: float, high: float) -> Box:
+    return (x - wide, y - high, x + wide, y + high)
+
+
+def _place_label(
+    wide: float, x: float, y: float, taken: Sequence[Box], frame: Sequence[float]
+) -> tuple[Box, bool]:
+    """The box near a point that covers least of what is there, and whether it is not right beside the
+    point."""
+    places = []
+    for far in (10, 20, 32, 46, 62):
+        for side, up in ((1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1)):
+            left = x + far if side > 0 else x - far - wide if side < 0 else x - wide / 2
+            middle = y + up * far
+            box = (left, middle - 7, left + wide, middle + 7)
+            outside = max(0, frame[0] - box[0], box[2] - frame[2]) + max(
+                0, frame[1] - box[1], box[3] - frame[3]
+            )
+            moved = far > 10 or up != 0
+            places.append(
+                (sum(_covered(box, other) for other in taken) + 50 * outside + far + 8 * moved, box, moved)
+            )
+    _, box, moved = min(places)
+    return box, moved
+
+
+def _covered(one: Sequence[float], other: Sequence[float]) -> float:
+    wide = min(one[2], other[2]) - max(one[0], other[0])
+    high = min(one[3], other[3]) - max(one[1], other[1])
+    return wide * high if wide > 0 and high > 0 else 0.0
+
+
+def sweep_curve(method: str, curves: Mapping[str, Sequence[Mapping[str, Any]]], prefix: str) -> Markup:
+    """A method's swept values on validation shots, before those of all others; the chosen one is ringed.
+
+    Args:
+        method: name.
+        curves: method → its points ``{"retention", "last", "chosen"}``.
+        prefix: of the ids.
+    """
+    with drawing(236, 180) as figure:
+        axes = figure.add_axes((0.145, 0.15, 0.83, 0.82))
+        others = [
+            (p["retention"], p["last"]) for name, points in curves.items() if name != method for p in points
+        ]
+        if others:
+            axes.scatter(*zip(*others, strict=True), s=8, color=MUTED, alpha=0.4, lw=0)
+        own = [(p["retention"], p["last"]) for p in curves[method]]
+        axes.plot(*zip(*front(own), strict=True), color=BLUE, lw=1.2)
+        axes.plot(*zip(*own, strict=True), "o", color=BLUE, ms=5)
+        for p in curves[method]:
+            if p["chosen"]:
+                axes.plot(p["retention"], p["last"], "o", mfc="none", mec=RED, mew=1.8, ms=11)
+        axes.grid()
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.margins(0.09)
+        told = "; ".join(f"Last {last:.1f} % at {retention:+.1f} points" for retention, last in own)
+        return inline(figure, prefix, f"Swept values of {method}", told)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A method minus the reference in one metric."""
+
+    name: str
+    mean: float
+    low: float
+    high: float
+    verdict: str
+
+
+_LOOKS = {
+    "better": {"marker": "^", "color": GREEN, "mfc": GREEN},
+    "worse": {"marker": "v", "color": RED, "mfc": RED},
+    "not shown": {"marker": "o", "color": MUTED, "mfc": PAPER},
+    "too few pairs": {"marker": "s", "color": MUTED, "mfc": PAPER},
+}
+
+
+def differences(rows: Sequence[Paired], metric: str, reference: str, prefix: str) -> Markup:
+    """One metric's differences to the reference with their intervals, a line per method."""
+    height = 19 * len(rows) + 44
+    names = [plain(row.name, 22) for row in rows]
+    left = (14 + 6.4 * max(map(len, names))) / 400
+    with drawing(400, height) as figure:
+        axes = figure.add_axes((left, 36 / height, 0.97 - left, 1 - 42 / height))
+        axes.axvline(0, color=MUTED, lw=1)
+        for place, row in enumerate(rows):
+            look = _LOOKS[row.verdict]
+            axes.plot([row.low, row.high], [place, place], color=look["color"], lw=1.6)
+            axes.plot(row.mean, place, ms=7, ls="none", **look)
+        axes.set_yticks(range(len(rows)), names)
+        axes.tick_params(axis="y", labelcolor=INK)
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.grid(axis="x")
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel(f"points, minus {plain(reference, 24)}")
+        told = "; ".join(f"{r.name} {r.mean:+.1f} ({r.low:+.1f} to {r.high:+.1f}, {r.verdict})" for r in rows)
+        return inline(figure, prefix, f"{metric} of every method minus {reference}", told)

@@ -1,0 +1,257 @@
+"""The report of a comparison: the tables that the terminal shows, as drawings too, with what was run and
+how."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from ...errors import UserError
+from ...files import slug
+from ...store.folder import RunDir
+from ...version import __version__
+from ..elements import (
+    NOTHING,
+    Cell,
+    Code,
+    Figure,
+    Fold,
+    Gallery,
+    Notice,
+    Page,
+    Section,
+    Table,
+    Terms,
+    Text,
+    number,
+)
+from ..reproduce import compare_command
+from .figures import MOST_NAMES, Paired, Tested, differences, sweep_curve, trade_off
+from .tables import METRICS, Content, chosen, failures, how_chosen, kept, spread, tables, whole
+
+# Metrics whose differences are drawn; the table has all of them.
+_DRAWN = ("last", "forgetting", "retention")
+# More names than this are counted in the summary instead of listed.
+MOST_LISTED = 8
+
+
+def load_comparison(folder: Path) -> dict[str, Any]:
+    """comparison.json of a folder.
+
+    Raises:
+        UserError: if it is damaged.
+    """
+    path = folder / "comparison.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        tables(found), how_chosen(found), failures(found), compare_command(found["request"])
+        return found
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: damaged ({told}); the same compare command writes it again") from None
+
+
+def comparison_page(found: Content, folder: Path, target: Path) -> Page:
+    """All that a comparison found, on one page.
+
+    Args:
+        found: content of comparison.json.
+        folder: where it lies, with the runs below it.
+        target: the file that the page becomes, which addresses start from.
+    """
+    request = found["request"]
+    made = {title: _signed(table) for title, table in tables(found).items()}
+    facts = {
+        "Methods": str(len(found["methods"])),
+        "Seeds": ", ".join(map(str, request["seeds"])),
+        "Compared with": str(found["reference"]),
+    }
+    sections = [
+        Section("summary", "In short", _summary(found)),
+        Section("trade-off", "Learning against keeping", _trade_off(found)),
+        Section("accuracy", "Results of every method", [made["Accuracy"]] if "Accuracy" in made else []),
+        Section("differences", "Is the difference real?", _differences(found, made)),
+        Section("sweep", "How the settings were chosen", _sweep(found, made)),
+        Section("updates", "How far the weights moved", [made["Updates"]] if "Updates" in made else []),
+        Section("budget", "What it costs", [made["Budget"]] if "Budget" in made else []),
+        Section("runs", "The runs", _runs(found, folder, target)),
+        Section("origin", "How to repeat it", _origin(found, folder)),
+    ]
+    return Page(
+        str(found["scenario"]), "comparison", facts, sections, f"cl_complora {__version__} · {folder}"
+    )
+
+
+def _signed(table: Table) -> Table:
+    """The table with minus signs instead of hyphens in its numbers."""
+    rows = [
+        [Cell(cell.text.replace("-", "−"), cell.value) if cell.value is not None else cell for cell in row]
+        for row in table.rows
+    ]
+    head = [name.replace("≥ -", "≥ −") for name in table.head]
+    return Table(table.caption, head, rows, table.note)
+
+
+def _tested(found: Content) -> list[Tested]:
+    """Methods with both figures of the trade."""
+    methods = []
+    for m in found["methods"].values():
+        retention, last = (whole(m["figures"].get(key)) for key in ("retention", "last"))
+        if retention and last:
+            means = (float(np.mean(retention)), float(np.mean(last)))
+            methods.append(Tested(m["name"], *means, spread(retention), spread(last)))
+    return methods
+
+
+def _summary(found: Content) -> list:
+    said = []
+    ends = {m["name"]: whole(m["figures"].get("last")) for m in found["methods"].values()}
+    ends = {name: values for name, values in ends.items() if values}
+    if ends:
+        best = max(ends, key=lambda name: np.mean(ends[name]))
+        told = f"{np.mean(ends[best]):.1f} ± {spread(ends[best]):.1f} %"
+        said.append(f"{best} ends with the highest accuracy, {told} on average over the tasks.")
+    for verdict in ("better", "worse"):
+        names = [m["name"] for m in found["methods"].values() if _verdict(m, "last") == verdict]
+        if names:
+            told = (
+                _listed(names)
+                if len(names) <= MOST_LISTED
+                else f"{len(names)} of {len(found['methods'])} methods"
+            )
+            said.append(f"In Last, interval and test agree that {told} {'is' if len(names) == 1 else 'are'} {verdict} "
+                        f"than {found['reference']}.")  # fmt: skip
+    blocks: list = [Text([" ".join(said)])] if said else []
+    by = how_chosen(found)
+    blocks.append(
+        Text([by if by else "Every method was run with the settings of its own file; nothing was swept."])
+    )
+    failed = failures(found)
+    if failed:
+        blocks.insert(0, Notice([f"Failed: {failure}" for failure in failed]))
+    return blocks
+
+
+def _verdict(method: dict[str, Any], metric: str) -> str | None:
+    return (method["differences"].get(metric) or {}).get("verdict")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]
+
+
+def _trade_off(found: Content) -> list:
+    methods = _tested(found)
+    if not methods:
+        return []
+    note = (
+        "Last against retention on test images, means with standard deviations over seeds. Filled and joined:"
+        " methods that no other one beats in both."
+    )
+    if len(methods) > MOST_NAMES:
+        note += f" {', '.join(f'{place}: {m.name}' for place, m in enumerate(methods, start=1))}."
+    return [Gallery([Figure("Last against retention", trade_off(methods, "trade-off"))], "wide", note)]
+
+
+def _differences(found: Content, made: dict[str, Table]) -> list:
+    if "Paired differences" not in made:
+        return []
+    drawn = []
+    for metric in _DRAWN:
+        rows = [
+            Paired(m["name"], d["mean"], d["low"], d["high"], d["verdict"])
+            for m in found["methods"].values()
+            if (d := m["differences"].get(metric)) is not None
+        ]
+        if rows:
+            svg = differences(rows, METRICS[metric], str(found["reference"]), f"difference-{metric}")
+            better = "less is better" if metric == "forgetting" else "more is better"
+            drawn.append(Figure(f"{METRICS[metric]} ({better})", svg))
+    note = (
+        "Mean difference with its 95 % interval. Filled ▲: better, filled ▼: worse, both only where interval"
+        " and test agree; empty circle: not shown; empty square: too few pairs for any test."
+    )
+    return [Gallery(drawn, "middle", note), made["Paired differences"]]
+
+
+def _sweep(found: Content, made: dict[str, Table]) -> list:
+    if "Sweep" not in made:
+        return []
+    curves = {
+        m["name"]: [
+            {**p, "chosen": p["settings"] == m["chosen"]}
+            for p in m["curve"]
+            if p["error"] is None and np.isfinite(kept(p["retention"]))
+        ]
+        for m in found["methods"].values()
+    }
+    curves = {name: points for name, points in curves.items() if points}
+    drawn = [Figure(name, sweep_curve(name, curves, f"sweep-{place}")) for place, name in enumerate(curves)]
+    note = (
+        "Every swept value on validation shots: Last (%, upwards) against retention (points, to the right),"
+        " before those of the other methods; ringed: chosen; joined: what the method itself does not beat."
+    )
+    blocks: list = [Gallery(drawn, "small", note)] if drawn else []
+    blocks += [made["At equal retention"]] if "At equal retention" in made else []
+    return [*blocks, Fold("Every swept value", [made["Sweep"]])]
+
+
+def _runs(found: Content, folder: Path, target: Path) -> list:
+    rows = []
+    for m in found["methods"].values():
+        for place, seed in enumerate(found["request"]["seeds"]):
+            where = _run_of(found, folder, m, seed)
+            address = quote(os.path.relpath(where, target.parent).replace(os.sep, "/")) if where else ""
+            told = Cell(str(where.relative_to(folder)), link=f"./{address}/") if where else Cell("not found")
+            figures = [_at(m["figures"].get(key), place) for key in ("last", "forgetting", "retention")]
+            cells = [number(figures[0]), number(figures[1]), number(figures[2], 1, signed=True)]
+            rows.append([Cell(m["name"]), number(seed, 0), Cell(chosen(m) or NOTHING), *cells, told])
+    head = ["method", "seed", "chosen", "Last", "forgetting", "retention", "folder"]
+    note = "Every tested run: its own report is made with cl-complora report and its folder."
+    return [Fold(f"All {len(rows)} runs, with their folders", [Table("Runs", head, rows, note)])]
+
+
+def _at(values: Sequence[float | None] | None, place: int) -> float | None:
+    return values[place] if values and place < len(values) else None
+
+
+def _run_of(found: Content, folder: Path, method: dict[str, Any], seed: int) -> Path | None:
+    """The folder of a tested run: runs with other settings than their file's have one that says so."""
+    settings = [*(found["request"].get("strategy_settings") or ())]
+    settings += [f"{key}={value:g}" for key, value in dict(method["chosen"]).items()]
+    for variant in (",".join(settings), ""):
+        place = RunDir.of(folder.parent, folder.name, method["name"], seed, variant).root
+        if place.is_dir() and slug(folder.name) == folder.name:
+            return place
+    return None
+
+
+def _origin(found: Content, folder: Path) -> list:
+    blocks: list = [
+        Code("Compare again", compare_command(found["request"])),
+        Code("Write this report again", shlex.join(["cl-complora", "report", str(folder)])),
+    ]
+    for m in found["methods"].values():
+        for seed in found["request"]["seeds"]:
+            where = _run_of(found, folder, m, seed)
+            if where is not None and (told := _software(where)):
+                return [*blocks, Terms(told)]
+    return blocks
+
+
+def _software(where: Path) -> dict[str, str]:
+    """Model, device and versions of a run."""
+    try:
+        results = json.loads((where / "results.json").read_text(encoding="utf-8"))
+        model = results["model"]
+        told = {"Model": str(model["name"]), "SHA-256 of its weights": str(model["sha256"])}
+        return told | {"Device": str(results["device"])} | {k: str(v) for k, v in results["software"].items()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}

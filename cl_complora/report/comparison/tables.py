@@ -1,0 +1,217 @@
+"""A comparison's tables, from what comparison.json holds; the terminal, Markdown, LaTeX and HTML all show
+these."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..elements import NOTHING, Cell, Table
+
+Content = Mapping[str, Any]
+Rows = list[list[Cell]]
+
+METRICS = {
+    "learned": "learned",
+    "last": "Last",
+    "forgetting": "forgetting",
+    "average": "Average",
+    "transfer": "Transfer",
+    "retention": "retention",
+}
+# Retention that a method may lose at most, in points: the rows of the view at equal retention.
+FLOORS = (-1, -2, -5, -10, -20)
+MARKS = {"better": " ▲", "worse": " ▼", "too few pairs": " ?", "not shown": ""}
+
+
+def tables(found: Content) -> dict[str, Table]:
+    """Title → table, of those that have any rows.
+
+    Args:
+        found: content of comparison.json.
+    """
+    made = {title: Table(title, *make(found), note) for title, (make, note) in _TABLES.items()}
+    return {title: table for title, table in made.items() if table.rows}
+
+
+def accuracy_table(found: Content) -> tuple[list[str], Rows]:
+    """Mean ± standard deviation over seeds, in percent; forgetting and retention in points."""
+    rows = []
+    for m in _methods(found):
+        cells = [_spread(m["figures"].get(metric), sign=metric == "retention") for metric in METRICS]
+        rows.append([Cell(m["name"]), Cell(chosen(m) or NOTHING), *cells])
+    return ["method", "chosen", *METRICS.values()], rows
+
+
+def difference_table(found: Content) -> tuple[list[str], Rows]:
+    """Each method minus the reference."""
+    rows = [
+        [Cell(m["name"]), *(_difference(m["differences"].get(metric)) for metric in METRICS)]
+        for m in _methods(found)
+        if m["differences"]
+    ]
+    return [f"minus {found['reference']}", *METRICS.values()], rows
+
+
+def update_table(found: Content) -> tuple[list[str], Rows]:
+    """How far the weights moved a task, and where to."""
+    rows = []
+    for m in _methods(found):
+        values = [m["updates"].get(key) for key in ("norm", "matrix_norm", "principal", "earlier", "cosine")]
+        rows.append([Cell(m["name"]), *(_figure(value, ".2f") for value in values)])
+    return ["method", "‖ΔW‖", "of matrices", "touches principal", "in earlier", "cosine to earlier"], rows
+
+
+def budget_table(found: Content) -> tuple[list[str], Rows]:
+    """What a run costs."""
+    rows = []
+    for m in _methods(found):
+        b = m["budget"]
+        if b:
+            counts = [_figure(b["steps"], ".0f"), _figure(b["trainable_parameters"], ",.0f")]
+            sizes = [_figure(b[key] / 1e6, ".1f") for key in ("stored_bytes", "carried_bytes")]
+            costs = [_figure(b["train_seconds"], ".0f"), _figure(b["peak_memory_bytes"] / 1e6, ".0f")]
+            rows.append([Cell(m["name"]), *counts, *sizes, *costs])
+    return ["method", "steps", "trained", "deltas MB", "carried MB", "training s", "peak MB"], rows
+
+
+def sweep_table(found: Content) -> tuple[list[str], Rows]:
+    """Every combination that was tried, on validation shots."""
+    rows = []
+    for m in _methods(found):
+        for p in m["curve"]:
+            if p["error"]:
+                cells = [Cell(NOTHING), Cell(NOTHING), Cell(NOTHING), Cell(p["error"])]
+            else:
+                mark = "chosen" if p["settings"] == m["chosen"] else ""
+                values = [
+                    _figure(p["last"], ".1f"),
+                    _figure(p["average"], ".1f"),
+                    _figure(p["retention"], "+.1f"),
+                ]
+                cells = [*values, Cell(mark)]
+            rows.append([Cell(m["name"]), Cell(p["told"]), *cells])
+    return ["method", "settings", "Last", "Average", "retention", ""], rows
+
+
+def floor_table(found: Content) -> tuple[list[str], Rows]:
+    """Best Last on validation shots among the swept points that lose at most so many points of retention."""
+    rows = []
+    for m in _methods(found):
+        points = [p for p in m["curve"] if p["error"] is None]
+        if points:
+            cells = []
+            for floor in (*FLOORS, -math.inf):
+                eligible = [p["last"] for p in points if kept(p["retention"]) >= floor or floor == -math.inf]
+                cells.append(_figure(max(eligible), ".1f") if eligible else Cell(NOTHING))
+            rows.append([Cell(m["name"]), *cells])
+    return ["method", *(f"retention ≥ {floor}" for floor in FLOORS), "any"], rows
+
+
+_TABLES: dict[str, tuple[Callable[[Content], tuple[list[str], Rows]], str]] = {
+    "Accuracy": (
+        accuracy_table,
+        "Test images, mean ± standard deviation over seeds; percent, forgetting and retention in points.",
+    ),
+    "Paired differences": (
+        difference_table,
+        (
+            "Mean over seeds and tasks with a 95 % bootstrap interval; ▲ better and ▼ worse only where it"
+            " excludes zero and the test (Wilcoxon, or sign test below six pairs) has p < 0.05; ? where there"
+            " are too few pairs to tell."
+        ),
+    ),
+    "Updates": (
+        update_table,
+        (
+            "Per task: Frobenius norm of all that moved and of the matrices alone; share of the latter that"
+            " touches the pretrained principal subspaces, that lies in the directions of earlier updates, and"
+            " the cosine to their sum."
+        ),
+    ),
+    "Budget": (
+        budget_table,
+        (
+            "A run: optimiser steps, parameters trained at once, files, state carried between tasks, time,"
+            " memory."
+        ),
+    ),
+    "Sweep": (sweep_table, "Measured on validation shots and on zero-shot images of no test."),
+    "At equal retention": (
+        floor_table,
+        "Best Last of the sweep among points that keep so much zero-shot accuracy (validation shots).",
+    ),
+}
+
+
+def how_chosen(found: Content) -> str | None:
+    """By what the settings of a comparison were chosen; None where nothing was swept."""
+    asked = found["request"]
+    if asked["sweep"] is None:
+        return None
+    floor = asked["floor"]
+    among = (
+        "" if floor is None else f" among values that lose at most {-floor:g} points of zero-shot accuracy"
+    )
+    seeds = ", ".join(map(str, asked["sweep_seeds"] or asked["seeds"][:1]))
+    return f"Settings chosen by {asked['metric']} on validation shots (seed {seeds}){among}."
+
+
+def failures(found: Content) -> list[str]:
+    """What could not be run, and why."""
+    return [f"{m['name']}, {failure}" for m in _methods(found) for failure in m["failed"]]
+
+
+def chosen(method: Mapping[str, Any]) -> str:
+    """``lr=0.001, strength=100``: the settings that were tested, by the last part of their key."""
+    return ", ".join(f"{key.rpartition('.')[2]}={value:g}" for key, value in dict(method["chosen"]).items())
+
+
+def kept(retention: float | None) -> float:
+    """Retention as a number; JSON has no NaN."""
+    return math.nan if retention is None else retention
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The (retention, Last) points that no other point beats in both, by ascending retention."""
+    best: list[tuple[float, float]] = []
+    for point in sorted(set(points), key=lambda p: (-p[0], -p[1])):
+        if not best or point[1] > best[-1][1]:
+            best.append(point)
+    return best[::-1]
+
+
+def _methods(found: Content) -> list[dict[str, Any]]:
+    return list(found["methods"].values())
+
+
+def _figure(value: float | None, form: str) -> Cell:
+    return Cell(NOTHING) if value is None or not math.isfinite(value) else Cell(format(value, form), value)
+
+
+def spread(values: Sequence[float]) -> float:
+    """Standard deviation over seeds; 0 for one seed."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def whole(values: Sequence[float | None] | None) -> list[float]:
+    """One value a seed, or none at all where one is missing or undefined."""
+    known = [value for value in values or () if value is not None and math.isfinite(value)]
+    return known if values and len(known) == len(values) else []
+
+
+def _spread(values: Sequence[float | None] | None, sign: bool = False) -> Cell:
+    known = whole(values)
+    if not known:
+        return Cell(NOTHING)
+    mean = float(np.mean(known))
+    return Cell(f"{mean:{'+' if sign else ''}.1f} ± {spread(known):.1f}", mean)
+
+
+def _difference(d: Mapping[str, Any] | None) -> Cell:
+    if d is None:
+        return Cell(NOTHING)
+    return Cell(f"{d['mean']:+.1f} [{d['low']:+.1f}, {d['high']:+.1f}]{MARKS[d['verdict']]}", d["mean"])

@@ -1,0 +1,436 @@
+"""The report of a run: what was learned, forgotten and retained, and how it came to be."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Sequence
+
+import numpy as np
+import yaml
+
+from ... import metrics
+from ...store.loaded_run import LoadedRun
+from ...version import __version__
+from ..elements import (
+    NOTHING,
+    Card,
+    Cards,
+    Cell,
+    Code,
+    Figure,
+    Fold,
+    Gallery,
+    Notice,
+    Page,
+    Section,
+    Table,
+    Terms,
+    Text,
+    number,
+    percent,
+)
+from ..reproduce import run_command
+from ..shades import shaded
+from . import figures
+from .causes import changed_answers, explanation
+from .tables import MEANING
+from .weights import moved_weights
+
+_NAMES = {
+    "last": "Last",
+    "average": "Average",
+    "transfer": "Transfer",
+    "forgetting": "Forgetting",
+    "bwt": "BWT",
+}
+_POINTS = ("forgetting", "bwt")
+
+
+def run_page(run: LoadedRun) -> Page:
+    """All that is known of a run, on one page."""
+    results = run.results
+    facts = {
+        "Model": _model(run),
+        "Stream": f"{len(run.tasks)} tasks, {_protocol(run)}",
+        "Seed": str(results["seed"]),
+        "Device": str(results["device"]),
+        "State": "finished" if run.done else f"{run.trained} of {len(run.tasks)} tasks done",
+    }
+    sections = [
+        Section("summary", "In short", _summary(run)),
+        Section("accuracy", "Accuracy after every task", _accuracy(run)),
+        Section("forgetting", "Forgetting", _forgetting(run)),
+        Section("answers", "What is mistaken now", changed_answers(run)),
+        Section("why", "Why it was forgotten", explanation(run)),
+        Section("zero-shot", "Zero-shot accuracy", _zero_shot(run)),
+        Section("geometry", "Where the weights moved", moved_weights(run)),
+        Section("training", "Training", _training(run)),
+        Section("cost", "Tasks and what they cost", _costs(run)),
+        Section("origin", "How to repeat it", _origin(run)),
+    ]
+    kicker = f"{results['scenario']} · seed {results['seed']}"
+    return Page(
+        str(results["strategy"]), kicker, facts, sections, f"cl_complora {__version__} · {run.folder.root}"
+    )
+
+
+def _model(run: LoadedRun) -> str:
+    names = (run.results["model"].get(key) for key in ("name", "pretrained"))
+    return " ".join(dict.fromkeys(str(name) for name in names if name)) or NOTHING
+
+
+def _protocol(run: LoadedRun) -> str:
+    if run.independent:
+        return "each from the pretrained weights"
+    return str(run.config["scenario"].get("protocol", "")) if run.config else "one after the other"
+
+
+def _summary(run: LoadedRun) -> list:
+    blocks = []
+    notices = []
+    if not run.done:
+        notices.append(f"This run is still going on: {run.trained} of {len(run.tasks)} tasks are done.")
+    notices += run.missing
+    if run.config and run.config["scenario"].get("measure", "test") == "validation":
+        notices.append(
+            "Accuracies were measured on validation shots, to choose settings by; they are no test results."
+        )
+    skipped = run.results.get("skipped") or []
+    if skipped:
+        notices.append(
+            f"{len(skipped)} pictures could not be read and were left out, {skipped[0]} among them."
+        )
+    if notices:
+        blocks.append(Notice(notices))
+    if run.measured and run.trained:
+        blocks.append(Text([_told(run)]))
+    return [*blocks, Cards(_headlines(run))]
+
+
+def _told(run: LoadedRun) -> str:
+    """The result as a few plain sentences."""
+    first, last = run.rows[0, : run.trained], run.final
+    tasks = "the task" if run.trained == 1 else f"the {run.trained} tasks learned"
+    told = (
+        f"Accuracy on {tasks} went from {_shown(first.mean())} % (untouched model) to"
+        f" {_shown(last.mean())} %."
+    )
+    worst = run.most_forgotten()
+    if worst is not None:
+        lost = metrics.forgetting(run.rows[:, : run.trained])[worst]
+        told += f" The most forgotten task is {run.tasks[worst]}, {_shown(lost)} points below its best."
+    elif run.trained > 1 and not run.independent:
+        told += " No task is below its best."
+    for name, points in run.results["retention"].items():
+        if points is not None and not run.independent:
+            direction = "lost" if points < 0 else "gained"
+            told += f" Zero-shot accuracy on {name} {direction} {abs(points):.1f} points."
+    return told
+
+
+def _shown(fraction: float) -> str:
+    return f"{100 * fraction:.1f}"
+
+
+def _headlines(run: LoadedRun) -> list[Card]:
+    cards = []
+    for key, name in _NAMES.items():
+        cell = percent(run.results.get(key), signed=key == "bwt")
+        meaning = MEANING[key]
+        if key == "last" and run.independent:
+            meaning = "mean accuracy of every task's own model"
+        elif key == "last" and not run.done:
+            meaning = "mean accuracy now, on the tasks trained so far"
+        if cell.value is None:
+            meaning += f"; not defined: {_reason(run, key)}"
+        cards.append(Card(name, cell, "points" if key in _POINTS else "%", meaning))
+    for name in run.sets:
+        cards.append(_retention_card(run, name))
+    if not run.sets:
+        cards.append(
+            Card("Retention", Cell(NOTHING), "points", "not defined: the scenario has no zero-shot set")
+        )
+    return cards
+
+
+def _reason(run: LoadedRun, key: str) -> str:
+    if not run.trained:
+        return "no task is finished yet"
+    if not run.measured:
+        return "nothing was measured"
+    if run.independent:
+        return "every task has a model of its own"
+    training = ((run.config or {}).get("strategy") or {}).get("training") or {}
+    if key == "transfer" and training.get("stream") == "joint":
+        return "all tasks are trained at once, so none is unseen"
+    return "it needs two tasks" if run.trained == 1 else "it was not recorded"
+
+
+def _retention_card(run: LoadedRun, name: str) -> Card:
+    values = run.results["zero_shot"][name]
+    points = run.results["retention"].get(name)
+    cell = number(points, 1, signed=True)
+    if cell.value is None:
+        return Card(f"Retention {name}", cell, "points", f"not defined: {_reason(run, 'retention')}")
+    if run.independent:
+        meaning = (
+            f"zero-shot accuracy {_with_interval(run, name, values[0])} before; the mean change after a task"
+        )
+    else:
+        before, after = (_with_interval(run, name, value) for value in (values[0], values[-1]))
+        meaning = f"zero-shot accuracy {before} before, {after} {'after the stream' if run.done else 'now'}"
+    return Card(f"Retention {name}", cell, "points", meaning)
+
+
+def _with_interval(run: LoadedRun, name: str, value: float) -> str:
+    images = (run.results.get("zero_shot_images") or {}).get(name)
+    told = f"{_shown(value)} %"
+    return f"{told} ({_interval(value, images)} with 95 % confidence)" if images else told
+
+
+def _interval(value: float, images: int) -> str:
+    low, high = metrics.interval(value, images)
+    return f"{_shown(low)}–{_shown(high)}"
+
+
+def _accuracy(run: LoadedRun) -> list:
+    if not run.results["accuracy"]:
+        return []
+    blocks: list = [_matrix(run)]
+    if run.measured and run.trained and not run.independent:
+        blocks.append(_task_curves(run))
+        if run.trained > 1:
+            blocks.append(_means_so_far(run))
+    return blocks
+
+
+def _matrix(run: LoadedRun) -> Table:
+    rows = []
+    for index, accuracies in enumerate(run.rows):
+        cells = [Cell(run.tasks[index - 1] if index else "untouched model")]
+        for column, value in enumerate(accuracies):
+            trained = column == index - 1
+            cells.append(
+                shaded(percent(value), value, "trained" if trained else "", "just trained" if trained else "")
+            )
+        cells += [shaded(percent(v := _at(run.results["zero_shot"][name], index)), v) for name in run.sets]
+        rows.append(cells)
+    head = ["after", *run.tasks, *(f"{name} (zero-shot)" for name in run.sets)]
+    note = (
+        "Percent of the images of a column's task that are right after a row's task was trained; the first"
+        " row is the untouched model. Framed: the task trained last. Left of the frame tasks may be"
+        " forgotten, right of it they have not been trained yet."
+    )
+    return Table("Accuracy matrix", head, rows, note, sortable=False, heat=True)
+
+
+def _at(values: Sequence[float | None], index: int) -> float:
+    return math.nan if values[index] is None else values[index]
+
+
+def _task_curves(run: LoadedRun) -> Gallery:
+    drawn = [
+        Figure(name, figures.task_curve(run.rows, place, run.tasks, f"task-{place}"))
+        for place, name in enumerate(run.tasks)
+    ]
+    note = (
+        "Accuracy in percent on each task after 0, 1, 2 … tasks, with the other tasks behind it. The dot is"
+        " its own training; dashed: not trained yet; dotted: the untouched model."
+    )
+    return Gallery(drawn, "small", note)
+
+
+def _means_so_far(run: LoadedRun) -> Gallery:
+    seen = [metrics.so_far(run.rows[: count + 2]) for count in range(run.trained)]
+    level = {name: [s[name.lower()] for s in seen] for name in ("Last", "Average")}
+    change = {"forgetting": [s["forgetting"] for s in seen[1:]], "BWT": [s["bwt"] for s in seen[1:]]}
+    change = {
+        name: [0.0, *values] for name, values in change.items()
+    }  # after one task there is nothing to forget
+    title = "Accuracy on the tasks trained so far"
+    drawn = [
+        Figure(f"{title}, %", figures.so_far_curves(level, len(run.tasks), "level", False, title)),
+        Figure(
+            "Forgetting and backward transfer so far, points",
+            figures.so_far_curves(
+                change, len(run.tasks), "change", True, "Forgetting and backward transfer so far"
+            ),
+        ),
+    ]
+    return Gallery(drawn, "middle", "Means over the tasks trained until then.")
+
+
+def _forgetting(run: LoadedRun) -> list:
+    if not run.measured or not run.trained:
+        return []
+    rows = run.rows[:, : run.trained]
+    learned = [float(rows[j + 1, j]) for j in range(run.trained)]
+    if run.independent:
+        return [_gains(run, learned)]
+    best = [float(rows[j + 1 :, j].max()) for j in range(run.trained)]
+    forgotten, moved = metrics.forgetting(rows), metrics.backward_transfer(rows)
+    lines = []
+    for place, name in enumerate(run.tasks[: run.trained]):
+        last = float(rows[-1, place])
+        measured = run.images_of(place)
+        cells = [percent(value) for value in (rows[0, place], learned[place], best[place], last)]
+        cells += [Cell(_interval(last, measured) if measured else NOTHING)]
+        lines.append([Cell(name), *cells, percent(forgotten[place]), percent(moved[place], signed=True)])
+    head = [
+        "task",
+        "untouched %",
+        "just trained %",
+        "best since %",
+        "now %",
+        "95 % interval",
+        "forgetting",
+        "BWT",
+    ]
+    note = (
+        "Forgetting is the best accuracy since a task was trained minus the one now; BWT the one now minus"
+        " the one right after training; both in points."
+    )
+    fates = [
+        figures.Fate(name, float(rows[0, j]), learned[j], best[j], float(rows[-1, j]))
+        for j, name in enumerate(run.tasks[: run.trained])
+    ]
+    drawing = Figure(
+        "From the untouched model to now; the thick bar is what was forgotten", figures.fates(fates, "fates")
+    )
+    return [Gallery([drawing], "wide"), Table("Forgetting per task", head, lines, note)]
+
+
+def _gains(run: LoadedRun, learned: Sequence[float]) -> Table:
+    rows = []
+    for place, name in enumerate(run.tasks[: run.trained]):
+        measured = run.images_of(place)
+        shown = Cell(_interval(learned[place], measured) if measured else NOTHING)
+        gain = learned[place] - run.rows[0, place]
+        rows.append(
+            [Cell(name), percent(run.rows[0, place]), percent(learned[place]), shown, percent(gain, True)]
+        )
+    head = ["task", "untouched %", "trained %", "95 % interval", "gain"]
+    note = "Every task has a model of its own, so nothing can be forgotten. Gain in points."
+    return Table("What every model learned", head, rows, note)
+
+
+def _zero_shot(run: LoadedRun) -> list:
+    if not run.sets or not run.results["accuracy"]:
+        return []
+    drawn, rows = [], []
+    for place, name in enumerate(run.sets):
+        values = [_at(run.results["zero_shot"][name], index) for index in range(len(run.rows))]
+        images = (run.results.get("zero_shot_images") or {}).get(name)
+        finite = bool(np.isfinite(values).all())
+        bounds = [metrics.interval(v, images) if images and finite else (v, v) for v in values]
+        if finite and not run.independent:
+            svg = figures.band(values, *zip(*bounds, strict=True), len(run.tasks), name, f"zero-shot-{place}")
+            drawn.append(Figure(f"{name}, %", svg))
+        for index, value in enumerate(values):
+            after = run.tasks[index - 1] if index else "untouched model"
+            change = percent(value - values[0], signed=True) if index else Cell(NOTHING)
+            shown = Cell(_interval(value, images) if images and finite else NOTHING)
+            rows.append([Cell(name), number(index, 0), Cell(after), percent(value), shown, change])
+    note = "Accuracy on images of no task, with 95 % intervals; dotted: where it began."
+    head = ["set", "tasks learned", "after", "accuracy %", "95 % interval", "change, points"]
+    table = Table("Zero-shot accuracy after every task", head, rows)
+    return [Gallery(drawn, "middle", note), Fold("The numbers", [table])] if drawn else [table]
+
+
+def _training(run: LoadedRun) -> list:
+    curves = [
+        (place, name, record["curve"])
+        for place, (name, record) in enumerate(zip(run.tasks, run.records[1:], strict=False))
+        if record and record.get("curve")
+    ]
+    curves = [(place, name, [math.nan if v is None else v for v in curve]) for place, name, curve in curves]
+    finite = [value for _, _, curve in curves for value in curve if math.isfinite(value)]
+    if not finite:
+        return []
+    highest = max(finite)
+    drawn = [
+        Figure(name, figures.loss_curve(curve, highest, name, f"loss-{place}"))
+        for place, name, curve in curves
+    ]
+    note = "Training loss by step; all tasks share the vertical axis."
+    if max(len(curve) for _, _, curve in curves) > figures.MOST_POINTS:
+        note += (
+            f" Where there are more than {figures.MOST_POINTS} steps, means of neighbouring steps are drawn."
+        )
+    return [Gallery(drawn, "small", note)]
+
+
+def _costs(run: LoadedRun) -> list:
+    rows = []
+    for d in run.results["tasks_detail"]:
+        shots = d.get("shots")
+        told = "–".join(map(str, sorted({min(shots), max(shots)}))) if isinstance(shots, list) else shots
+        shown = (
+            Cell(str(told), shots if isinstance(shots, int) else None) if told is not None else Cell("all")
+        )
+        counts = [
+            number(d.get(key), 0) for key in ("train_images", "test_images", "steps", "trainable_parameters")
+        ]
+        times = [number(d.get(key), 1) for key in ("train_seconds", "eval_seconds")]
+        sizes = [number(d.get(key), 2, scale=1e-6) for key in ("stored_bytes", "carried_bytes")]
+        memory = number(d.get("peak_memory_bytes"), 0, scale=1e-6)
+        moved = number(d.get("delta_norm"), 3)
+        rows.append(
+            [
+                Cell(str(d.get("name"))),
+                number(d.get("classes"), 0),
+                shown,
+                *counts,
+                *times,
+                memory,
+                *sizes,
+                moved,
+            ]
+        )
+    if not rows:
+        return []
+    head = ["task", "classes", "shots", "training images", "test images", "steps", "parameters trained",
+            "training s", "measuring s", "peak memory MB", "delta MB", "carried MB", "‖ΔW‖"]  # fmt: skip
+    note = (
+        "Delta: the file of what the task added to the weights; carried: what the method keeps for later"
+        " tasks; peak memory: the device's on CUDA, the whole process's on the CPU."
+    )
+    return [Table("Tasks", head, rows, note)]
+
+
+def _origin(run: LoadedRun) -> list:
+    blocks: list = []
+    if run.config and run.config.get("strategy"):
+        command = run_command(run.config)
+        if command is None:
+            blocks.append(Notice(["The files that this run was made from are gone or say something else now; the "
+                                  "settings below are what they said."]))  # fmt: skip
+        else:
+            note = (
+                "With the same versions, the same data and the same kind of device it gives the same numbers."
+            )
+            blocks += [Code("Run it again", command), Text([note])]
+    blocks.append(
+        Code("Write this report again", shlex.join(["cl-complora", "report", str(run.folder.root)]))
+    )
+    versions = {name: str(version) for name, version in run.results["software"].items()}
+    terms = {
+        "Model": _model(run),
+        "SHA-256 of its weights": str(run.results["model"].get("sha256", NOTHING)),
+        "Device": str(run.results["device"]),
+    }
+    if run.config and run.config.get("threads"):
+        terms["Threads"] = str(run.config["threads"])
+    blocks.append(Terms(terms | versions))
+    splits = (run.config or {}).get("splits") or {
+        d["name"]: d["split_sha256"] for d in run.results["tasks_detail"] if "split_sha256" in d
+    }
+    if splits:
+        rows = [[Cell(name), Cell(str(digest), mark="code")] for name, digest in splits.items()]
+        note = "Fingerprint of the chosen images and their classes; the same fingerprint is the same data."
+        blocks.append(Table("Splits", ["set", "SHA-256"], rows, note, sortable=False))
+    if run.config:
+        text = yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)
+        blocks.append(Fold("All settings, as the run resolved them", [Code("config.yaml", text)]))
+    return blocks

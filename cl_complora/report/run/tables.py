@@ -1,0 +1,77 @@
+"""A run's results as tables for a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from ...metrics import interval
+
+MEANING = {
+    "transfer": "accuracy on tasks not yet trained",
+    "average": "mean over the whole matrix",
+    "last": "mean accuracy after the last task",
+    "forgetting": "best accuracy since a task was learned, minus its last",
+    "bwt": "last accuracy minus the one right after training",
+}
+
+
+def matrix(results: dict[str, Any]) -> Table:
+    """The accuracy matrix in percent; the cell of the task just trained is bold, zero-shot sets stand at the
+    right."""
+    table = Table(
+        title=f"{results['scenario']} · {results['strategy']} · seed {results['seed']}: accuracy in %"
+    )
+    table.add_column("after", no_wrap=True)
+    for task in results["tasks"]:
+        table.add_column(task, justify="right", overflow="fold")
+    for name in results["zero_shot_sets"]:
+        table.add_column(f"{name}\n(zero-shot)", justify="right", style="cyan", overflow="fold")
+    for index, row in enumerate(results["accuracy"]):
+        label = results["tasks"][index - 1] if index else "(zero-shot)"
+        cells = [
+            Text(_percent(value), style="bold" if column == index - 1 else "")
+            for column, value in enumerate(row)
+        ]
+        held_out = [_percent(results["zero_shot"][name][index]) for name in results["zero_shot_sets"]]
+        table.add_row(label, *cells, *held_out)
+    return table
+
+
+def headlines(results: dict[str, Any]) -> Table:
+    """Transfer, Average, Last, forgetting, BWT and retention, each with its meaning."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    meanings = MEANING | (
+        {"last": "mean accuracy of every task's own model"} if results.get("independent") else {}
+    )
+    for key, meaning in meanings.items():
+        unit = "points" if key in ("forgetting", "bwt") else "%"
+        name = "BWT" if key == "bwt" else key.capitalize()
+        table.add_row(name, _percent(results[key], signed=key == "bwt"), unit, Text(meaning, style="dim"))
+    for name, points in results["retention"].items():
+        before, after = results["zero_shot"][name][0], results["zero_shot"][name][-1]
+        images = results.get("zero_shot_images", {}).get(name)
+        if results.get("independent"):
+            meaning = f"zero-shot accuracy {_percent(before)} % before; the mean change after a task"
+        else:
+            meaning = f"zero-shot accuracy {_percent(before)} % before, {_percent(after)} % after the stream"
+        if images and after is not None and after == after and not results.get("independent"):
+            low, high = interval(after, images)
+            meaning += f" ({_percent(low)}–{_percent(high)} with 95 % confidence)"
+        shown = "–" if points is None or points != points else f"{points:+.1f}"
+        table.add_row(f"Retention {name}", shown, "points", Text(meaning, style="dim"))
+    return table
+
+
+def show(console: Console, results: dict[str, Any]) -> None:
+    """Print matrix and headlines."""
+    console.print(Group(matrix(results), "", headlines(results)))
+
+
+def _percent(value: float | None, signed: bool = False) -> str:
+    if value is None or value != value:
+        return "–"
+    return f"{100 * value:+.1f}" if signed else f"{100 * value:.1f}"

@@ -1,0 +1,1 @@
+"""A run in TensorBoard, while it goes on."""

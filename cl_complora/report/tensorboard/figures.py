@@ -1,0 +1,193 @@
+"""Pictures for TensorBoard: small raster figures on white, drawn without pyplot's global state."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+from numpy.typing import ArrayLike
+
+from ...clip.matrix_names import kinds_in_order, place_of
+from ..svg import plain
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ...analysis.mistakes import Mistake
+
+# Okabe and Ito's palette: told apart with any kind of colour vision.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+# More tasks than this are drawn without numbers and names: a picture that grew with them would take a
+# gigabyte at 200.
+LEGIBLE = 24
+_STYLES = ("-", "--", ":", "-.")
+_SETTINGS = {"text.parse_math": False, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+
+
+@contextmanager
+def drawing(
+    width: float, height: float, left: float, right: float, bottom: float, top: float
+) -> Iterator[Figure]:
+    """A figure of fixed margins, all in inches: matplotlib's layout engines take as long again as the
+    drawing."""
+    with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a letter that the font lacks is drawn as a box
+        figure = Figure(figsize=(width, height), dpi=90)
+        figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height)
+        FigureCanvasAgg(figure)
+        yield figure
+
+
+def image_of(figure: Figure) -> np.ndarray:
+    """``height × width × 3`` uint8."""
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+
+
+def matrix_image(rows: ArrayLike, tasks: Sequence[str]) -> np.ndarray:
+    """The accuracy matrix as a heat map in percent; empty where nothing was measured or the task is still to
+    come.
+
+    Args:
+        rows: ``(t+1, T)`` fractions, the untouched model first.
+        tasks: T names.
+    """
+    values = 100 * np.full((len(tasks) + 1, len(tasks)), np.nan)
+    measured = 100 * np.asarray(rows, dtype=float)
+    values[: len(measured)] = measured
+    side = max(2.6, 0.52 * min(len(tasks), LEGIBLE))
+    every = -(-len(tasks) // LEGIBLE)
+    names = [plain(task, 14) for task in tasks]
+    with drawing(side + 2.65, side + 1.4, 1.6, 1.05, 1.2, 0.2) as figure:
+        axes = figure.add_subplot()
+        picture = axes.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+        axes.set_xticks(range(0, len(tasks), every), names[::every], rotation=45, ha="right")
+        axes.set_yticks(range(0, len(tasks) + 1, every), ["untouched", *names][::every])
+        axes.set_ylabel("after")
+        for (i, j), value in np.ndenumerate(values if every == 1 else values[:0]):
+            if np.isfinite(value):
+                style = {
+                    "weight": "bold" if i == j + 1 else "normal",
+                    "color": "white" if value < 60 else "black",
+                }
+                axes.text(j, i, f"{value:.0f}", ha="center", va="center", **style)
+        edge = axes.get_position()
+        inch = 1 / figure.get_figwidth()
+        bar = figure.add_axes((edge.x1 + 0.15 * inch, edge.y0, 0.15 * inch, edge.height))
+        figure.colorbar(picture, cax=bar, label="accuracy %")
+        return image_of(figure)
+
+
+def curves_image(rows: ArrayLike, tasks: Sequence[str]) -> np.ndarray:
+    """Accuracy on every task over the stream; a dot where it was learned."""
+    values = 100 * np.asarray(rows, dtype=float)
+    with drawing(6.8, 3.8, 0.6, 1.75, 0.5, 0.15) as figure:
+        axes = figure.add_subplot()
+        for j, task in enumerate(tasks):
+            colour, style = COLOURS[j % len(COLOURS)], _STYLES[j // len(COLOURS) % len(_STYLES)]
+            axes.plot(values[:, j], color=colour, linestyle=style, label=plain(task, 18))
+            if j + 1 < len(values):
+                axes.plot([j + 1], [values[j + 1, j]], "o", color=colour, markersize=5)
+        axes.set(xlabel="tasks learned", ylabel="accuracy %", xlim=(-0.1, len(tasks) + 0.1))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        if len(tasks) <= LEGIBLE:
+            axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8)
+        return image_of(figure)
+
+
+def spectra_image(matrices: dict[str, dict[str, Any]]) -> np.ndarray:
+    """Singular values before (dashed) and after a task, of the matrices whose spectrum moved most.
+
+    Args:
+        matrices: as in the run's ``analysis/`` files.
+    """
+    ranked = sorted(matrices, key=lambda name: -_moved(matrices[name]))[:6]
+    with drawing(8.4, 4.4, 0.6, 0.15, 0.4, 0.3) as figure:
+        figure.subplots_adjust(wspace=0.3, hspace=0.25)
+        for place, name in enumerate(ranked, start=1):
+            axes = figure.add_subplot(2, 3, place)
+            for key, style in (("spectrum_before", "--"), ("spectrum_after", "-")):
+                axes.plot(
+                    np.linspace(0, 1, len(matrices[name][key])), matrices[name][key], style, color=COLOURS[0]
+                )
+            axes.set_yscale("symlog", linthresh=1e-3)
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            at = place_of(name)
+            axes.set_title(f"{at.tower} {at.layer} {at.kind}", fontsize=9)
+            axes.set_xticks([])
+            axes.grid(alpha=0.3)
+        figure.supxlabel(
+            "singular values, largest to smallest (logarithmic); dashed: before the task", fontsize=9
+        )
+        return image_of(figure)
+
+
+def _moved(figures: dict[str, Any]) -> float:
+    before, after = (np.asarray(figures[key]) for key in ("spectrum_before", "spectrum_after"))
+    return float(np.linalg.norm(after - before)) if before.shape == after.shape else 0.0
+
+
+def layers_image(matrices: dict[str, dict[str, Any]], measures: dict[str, str]) -> np.ndarray:
+    """Measures of a task's update as heat maps, layer × matrix kind, a row per tower.
+
+    Args:
+        matrices: as in the run's ``analysis/`` files.
+        measures: key → title.
+    """
+    places = {name: place_of(name) for name in matrices}
+    towers = [tower for tower in ("vision", "text") if any(at.tower == tower for at in places.values())]
+    with drawing(2.6 * len(measures) + 0.6, 2.7 * len(towers) + 0.3, 0.5, 0.15, 0.3, 0.4) as figure:
+        figure.subplots_adjust(wspace=0.25, hspace=0.3)
+        grid = figure.subplots(len(towers), len(measures), squeeze=False)
+        for row, tower in enumerate(towers):
+            inside = {name: at for name, at in places.items() if at.tower == tower}
+            layers = sorted({at.blocks for at in inside.values()})
+            kinds = kinds_in_order({at.kind for at in inside.values()})
+            for column, (key, title) in enumerate(measures.items()):
+                values = np.full((len(layers), len(kinds)), np.nan)
+                for name, at in inside.items():
+                    value = matrices[name].get(key)
+                    if value is not None:
+                        values[layers.index(at.blocks), kinds.index(at.kind)] = value
+                axes = grid[row][column]
+                picture = axes.imshow(values, cmap="cividis", aspect="auto")
+                axes.set_xticks(range(len(kinds)), [plain(kind, 8) for kind in kinds], fontsize=7)
+                axes.set_yticks(
+                    range(len(layers)), [".".join(map(str, layer)) or "–" for layer in layers], fontsize=7
+                )
+                low, high = picture.get_clim()
+                # The ends of the scale in words: a bar beside each map takes as long as the map.
+                axes.set_title(f"{tower}: {title}\n{low:.2g} (dark) to {high:.2g} (light)", fontsize=8)
+        return image_of(figure)
+
+
+def mistakes_image(mistakes: Sequence[tuple[str, Mistake]], pictures: Tensor) -> np.ndarray:
+    """Test images of earlier tasks that a task made wrong, the most confident first.
+
+    Args:
+        mistakes: (earlier task, what became of the image).
+        pictures: ``N × 3 × H × W`` uint8, one a mistake.
+    """
+    columns = min(4, len(mistakes))
+    lines = -(-len(mistakes) // columns)
+    with drawing(2.1 * columns, 2.55 * lines, 0.1, 0.1, 0.1, 0.6) as figure:
+        figure.subplots_adjust(wspace=0.1, hspace=0.4)
+        grid = figure.subplots(lines, columns, squeeze=False)
+        for axes in grid.flat:
+            axes.axis("off")
+        for axes, (task, one), picture in zip(grid.flat, mistakes, pictures, strict=False):
+            axes.imshow(picture.permute(1, 2, 0).numpy())
+            told = (
+                f"{plain(task, 16)}\n{plain(one.truth, 24)}\n→ {plain(one.answer, 22)}"
+                f" {100 * one.share:.0f} %"
+            )
+            axes.set_title(told, fontsize=8)
+        return image_of(figure)

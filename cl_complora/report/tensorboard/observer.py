@@ -1,0 +1,357 @@
+"""TensorBoard as a view on a run: task index on the x-axis for accuracy, forgetting, retention; steps for the
+loss."""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from ... import metrics
+from ...analysis.mistakes import Mistake, changes
+from ...clip.matrix_names import place_of
+from ...errors import UserError
+from ...store.folder import RunDir
+from .figures import curves_image, layers_image, matrix_image, mistakes_image, spectra_image
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_HEADLINES = ("last", "average", "transfer", "forgetting", "bwt")
+# Per layer: the root of the sum of squares of the matrices of a layer, or their mean.
+_PER_LAYER = {
+    "delta_norm": "norm",
+    "principal_rank": "kept_rank",
+    "principal_overlap": "principal_overlap",
+    "drift": "subspace_drift",
+    "effective_rank": "effective_rank",
+}
+_MAPS = {
+    "delta_norm": "size of the update",
+    "principal_overlap": "share in principal part",
+    "drift": "drift of principal part",
+}
+MISTAKES = 8
+
+
+class BoardWriter:
+    """Writes event files while a run goes on.
+
+    A disk that takes no more events ends the view, not the run.
+
+    The folder is emptied first and every finished task is written again: a resumed run has no point twice,
+    and the same points as one that was never interrupted.
+
+    Args:
+        folder: the run.
+        tasks: task names in order.
+        zero_shot: names of the zero-shot sets.
+        independent: whether every task started from the pretrained weights.
+        tell: told where the events cannot be written.
+        pictures: (task, places among its test images) → those images, ``N × 3 × H × W`` uint8.
+    """
+
+    def __init__(
+        self,
+        folder: RunDir,
+        tasks: Sequence[str],
+        zero_shot: Sequence[str],
+        independent: bool,
+        pictures: Callable[[str, Sequence[int]], Tensor],
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        shutil.rmtree(folder.tensorboard, ignore_errors=True)
+        self.writer = SummaryWriter(str(folder.tensorboard))
+        self.tell, self.failed = tell, False
+        self._hook = threading.excepthook
+        self.folder, self.tasks, self.independent, self.pictures = folder, list(tasks), independent, pictures
+        self.config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+        self.tags = _tags([*tasks, *zero_shot])
+        self.rows: list[Sequence[float]] = []
+        self.zero_shot: list[dict[str, float]] = []
+        self.steps = 0
+        self.last: dict[str, float] = {}
+        self.writer.add_custom_scalars(
+            _layout([self.tags[t] for t in tasks], [self.tags[z] for z in zero_shot])
+        )
+        text = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
+        self.writer.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()))
+
+    def __enter__(self) -> BoardWriter:
+        # Events are written by a thread, whose end for want of room is told by us and not by a traceback.
+        threading.excepthook = lambda told: None if isinstance(told.exc_value, OSError) else self._hook(told)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with self._bearing_a_full_disk():
+            self.writer.close()
+        threading.excepthook = self._hook
+
+    def add(
+        self,
+        index: int,
+        row: Sequence[float],
+        zero_shot: dict[str, float],
+        detail: dict,
+        curve: Sequence[float],
+    ) -> None:
+        """One row of the matrix (index 0: the untouched model) and what came with it."""
+        with self._bearing_a_full_disk():
+            self._add(index, row, zero_shot, detail, curve)
+
+    def finish(self) -> None:
+        """The stream is done: a row of the HParams table, with the metrics that the run ended with."""
+        with self._bearing_a_full_disk():
+            self._finish()
+
+    @contextmanager
+    def _bearing_a_full_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self.failed:
+                self.tell(
+                    f"{self.folder.tensorboard}: no more events can be written: {error.strerror or error}"
+                )
+            self.failed = True
+
+    def _add(
+        self,
+        index: int,
+        row: Sequence[float],
+        zero_shot: dict[str, float],
+        detail: dict,
+        curve: Sequence[float],
+    ) -> None:
+        self.rows.append(row)
+        self.zero_shot.append(zero_shot)
+        scalars = {f"accuracy/{self.tags[task]}": value for task, value in zip(self.tasks, row, strict=True)}
+        for name, value in zero_shot.items():
+            scalars[f"zero_shot/{self.tags[name]}"] = value
+            scalars[f"retention/{self.tags[name]}"] = metrics.retention([self.zero_shot[0][name], value])
+        if index:
+            scalars |= dict(self._stream(index))
+            scalars |= {f"update/{key}": detail[key] for key in ("delta_norm", "protected_overlap")}
+        for tag, value in scalars.items():
+            if value is not None and math.isfinite(value):  # None and NaN: not defined (yet)
+                self.writer.add_scalar(tag, value, index)
+                self.last[tag] = value
+        for loss in curve:
+            self.steps += 1
+            self.writer.add_scalar("train/loss", loss, self.steps)
+        if any(map(math.isfinite, row)):
+            self._image("stream/accuracy_matrix", matrix_image(self.rows, self.tasks), index)
+            self._image("stream/accuracy_by_task", curves_image(self.rows, self.tasks), index)
+        found = (
+            self.folder.read_json(self.folder.analysis(index - 1, self.tasks[index - 1])) if index else None
+        )
+        if found is not None:
+            self._analysis(found, index)
+            if not self.independent:
+                self._mistakes(index)
+        self.writer.flush()
+
+    def _finish(self) -> None:
+        from torch.utils.tensorboard.summary import hparams
+
+        metrics_of = {f"stream/{name}": 0.0 for name in _HEADLINES}
+        metrics_of |= {tag: 0.0 for tag in self.last if tag.startswith("retention/")}
+        # TensorBoard takes the columns of the table from any one run: they must be the same in all.
+        columns, _, _ = hparams({name: kind() for name, kind in COLUMNS.items()}, metrics_of)
+        _, begun, ended = hparams(table_row(self.config), {})
+        for part in (columns, begun, ended):
+            self.writer.file_writer.add_summary(part)
+        self.writer.flush()
+
+    def _stream(self, index: int) -> Iterator[tuple[str, float]]:
+        """Numbers of the tasks learned so far."""
+        if self.independent:
+            yield "stream/last", metrics.of_independent(self.rows)["last"]
+            return
+        summary = metrics.so_far(self.rows)
+        yield from ((f"stream/{name}", summary[name]) for name in _HEADLINES)
+        if math.isfinite(summary["last"]):
+            trained = [row[:index] for row in self.rows]
+            told = zip(
+                self.tasks, metrics.forgetting(trained), metrics.backward_transfer(trained), strict=False
+            )
+            for task, forgotten, moved in told:
+                yield f"forgetting/{self.tags[task]}", forgotten
+                yield f"bwt/{self.tags[task]}", moved
+
+    def _analysis(self, found: dict[str, Any], index: int) -> None:
+        for task, value in found["cka"].items():
+            if value is not None:
+                self.writer.add_scalar(f"feature_similarity/{self.tags[task]}", value, index)
+        matrices = found["matrices"]
+        if not matrices:
+            return
+        for tag, value in _by_layer(matrices):
+            self.writer.add_scalar(tag, value, index)
+        shared = defaultdict(list)
+        for figures in matrices.values():
+            for task, share in figures["overlap_with"].items():
+                shared[task].append(share)
+        for task, shares in shared.items():
+            self.writer.add_scalar(f"overlap_with/{self.tags[task]}", sum(shares) / len(shares), index)
+        self._image("geometry/spectra", spectra_image(matrices), index)
+        self._image("geometry/layers", layers_image(matrices, _MAPS), index)
+
+    def _mistakes(self, index: int) -> None:
+        """The most confident new mistakes on earlier tasks."""
+        found: list[tuple[str, Mistake]] = []
+        for task in self.tasks[: index - 1]:
+            try:
+                found += [
+                    (task, one) for one in changes(self.folder, self.config, task, index - 1, index).mistakes
+                ]
+            except UserError:  # a run that was begun without keeping its answers
+                return
+        worst = sorted(found, key=lambda pair: (-pair[1].share, pair[0], pair[1].position))[:MISTAKES]
+        if worst:
+            import torch
+
+            pictures = torch.cat([self.pictures(task, [one.position]) for task, one in worst])
+            self._image("mistakes/newly_wrong", mistakes_image(worst, pictures), index)
+
+    def _image(self, tag: str, picture, index: int) -> None:
+        self.writer.add_image(tag, picture, index, dataformats="HWC")
+
+
+def _tags(names: Sequence[str]) -> dict[str, str]:
+    """Name → what TensorBoard takes as a part of a tag, no two alike."""
+    tags: dict[str, str] = {}
+    for name in names:
+        tag = clean = re.sub(r"[^-\w.]", "_", name)
+        counter = 1
+        while tag in tags.values():
+            counter += 1
+            tag = f"{clean}_{counter}"
+        tags[name] = tag
+    return tags
+
+
+def _layout(tasks: Sequence[str], zero_shot: Sequence[str]) -> dict[str, dict[str, list]]:
+    """Charts of the page that a reader opens first."""
+
+    def lines(*tags: str) -> list:
+        return ["Multiline", [f"^{re.escape(tag)}$" for tag in tags]]
+
+    layout = {
+        "Forgetting": {
+            "accuracy on every task": lines(*(f"accuracy/{task}" for task in tasks)),
+            "forgetting by task": lines(*(f"forgetting/{task}" for task in tasks)),
+            "backward transfer by task": lines(*(f"bwt/{task}" for task in tasks)),
+            "Transfer, Average, Last so far": lines("stream/transfer", "stream/average", "stream/last"),
+        },
+        "Zero-shot": {
+            "accuracy": lines(*(f"zero_shot/{name}" for name in zero_shot)),
+            "retention in points": lines(*(f"retention/{name}" for name in zero_shot)),
+        },
+        "Training": {"loss": lines("train/loss")},
+        "Geometry": {
+            "size of the update": lines("update/delta_norm"),
+            "overlap with the protected subspace": lines("update/protected_overlap"),
+            "overlap with earlier updates": lines(*(f"overlap_with/{task}" for task in tasks)),
+            "similarity of old tasks' features": lines(*(f"feature_similarity/{task}" for task in tasks)),
+            "size by layer": ["Multiline", ["^norm/"]],
+            "kept rank by layer": ["Multiline", ["^kept_rank/"]],
+            "drift of the principal subspace by layer": ["Multiline", ["^subspace_drift/"]],
+            "effective rank by layer": ["Multiline", ["^effective_rank/"]],
+        },
+    }
+    return layout if zero_shot else {name: charts for name, charts in layout.items() if name != "Zero-shot"}
+
+
+def _by_layer(matrices: dict[str, dict[str, Any]]) -> Iterator[tuple[str, float]]:
+    layers = defaultdict(list)
+    for name, figures in matrices.items():
+        at = place_of(name)
+        layers[f"{at.tower}.{'.'.join(map(str, at.blocks)) or 'outside'}"].append(figures)
+    for layer, members in layers.items():
+        for key, group in _PER_LAYER.items():
+            values = [figures[key] for figures in members]
+            together = math.hypot(*values) if key == "delta_norm" else sum(values) / len(values)
+            yield f"{group}/{layer}", together
+
+
+# Columns of the HParams table and their types. It shows the first five of the alphabet unasked, capitals
+# before others.
+COLUMNS: dict[str, type] = {
+    "LR": float,
+    "Rank": float,
+    "Scenario": str,
+    "Seed": float,
+    "Strategy": str,
+    "model": str,
+    "shots": str,
+    "token lr": float,
+    "optimiser": str,
+    "weight decay": float,
+    "steps": float,
+    "batch size": float,
+    "precision": str,
+    "stream": str,
+    "adapter": str,
+    "matrices": str,
+    "towers": str,
+    "subspace": str,
+    "keep": str,
+    "sides": str,
+    "protect": str,
+    "trained whole": str,
+    "regularisers": str,
+    "memory": str,
+}
+
+
+def table_row(config: dict[str, Any]) -> dict[str, str | float]:
+    """A run's settings by the columns of the HParams table; those that its strategy does not have are left
+    out.
+
+    Args:
+        config: content of its config.yaml.
+    """
+    scenario, strategy = config["scenario"], config["strategy"]
+    adapter, optimiser, training = strategy["adapter"], strategy["optimiser"], strategy["training"]
+    low_rank = adapter if adapter["kind"] == "lowrank" else {}
+    subspace = low_rank.get("subspace") if low_rank.get("subspace", {}).get("select") != "none" else None
+    row = {
+        "Scenario": scenario["name"],
+        "Strategy": strategy["name"],
+        "Seed": config["seed"],
+        "model": config["model"]["name"],
+        "shots": str(scenario["shots"]),
+        "precision": training["precision"],
+        "stream": training["stream"],
+        "adapter": adapter["kind"],
+        "Rank": low_rank.get("rank"),
+        "matrices": ", ".join(low_rank.get("matrices", ())),
+        "towers": ", ".join(adapter["towers"]),
+        "trained whole": ", ".join(adapter["whole"] or ()),
+        "regularisers": ", ".join(part["kind"] for part in strategy["regularisers"]),
+        "memory": str((strategy["memory"] or {}).get("policy", "")),
+    }
+    if optimiser:
+        row |= {
+            "LR": optimiser["lr"],
+            "optimiser": optimiser["name"],
+            "weight decay": optimiser["weight_decay"],
+        }
+        row |= {"token lr": optimiser["rates"].get("tokens")}
+        row |= {"steps": training["steps"], "batch size": training["batch_size"]}
+    if subspace:
+        kept = [f"{rule} {value}" for rule, value in subspace["keep"].items() if value is not None]
+        row |= {"subspace": subspace["select"], "keep": ", ".join(kept), "sides": str(subspace["sides"])}
+        row |= {"protect": ", ".join(subspace["protect"])}
+    return {name: value for name, value in row.items() if value not in (None, "")}

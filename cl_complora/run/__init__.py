@@ -1,0 +1,1 @@
+"""A run: one scenario × one strategy × one seed."""

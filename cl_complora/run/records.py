@@ -1,0 +1,59 @@
+"""What each task left on disk: read back, checked, up to the first that is missing or damaged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..data import planning
+from ..errors import UserError
+from ..store.folder import RunDir
+from ..store.reading import checked_record
+
+
+@dataclass
+class Record:
+    """What one task (or, at index 0, the untouched model) measured."""
+
+    row: list[float]
+    zero_shot: dict[str, float]
+    detail: dict[str, Any] = field(default_factory=dict)
+    geometry: dict[str, dict[str, float]] = field(default_factory=dict)
+    adapter_state: dict[str, Any] = field(default_factory=dict)
+    curve: list[float] = field(default_factory=list)
+
+
+def finished_records(folder: RunDir, plans: planning.Plans, tell: Callable[[str], None]) -> list[Record]:
+    """Records of the zero-shot row and of every finished task, up to the first gap.
+
+    Args:
+        folder, plans: of the run.
+        tell: told of a file that is damaged; its task is learned again.
+    """
+    from ..engine.state import load_delta
+
+    records = []
+    tasks, sets = [p.name for p in plans.tasks], [p.name for p in plans.zero_shot]
+    for index in range(len(plans.tasks) + 1):
+        name = plans.tasks[index - 1].name if index else "zero-shot"
+        record, delta = folder.record(index - 1, name), folder.delta(index - 1, name)
+        if not record.exists() or (index and not delta.exists()):
+            break
+        try:
+            data = checked_record(record, folder.read_json(record), tasks, sets)
+            if index:
+                load_delta(delta)
+        except UserError as error:
+            tell(f"{error.messages[0]}; going on from {'before it' if index else 'the start'}")
+            break
+        for name in ("row", "curve"):
+            data[name] = [_number(value) for value in data.get(name, [])]
+        data["zero_shot"] = {name: _number(value) for name, value in data["zero_shot"].items()}
+        records.append(Record(**data))
+    return records
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

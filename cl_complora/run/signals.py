@@ -1,0 +1,75 @@
+"""Ctrl-C and SIGTERM: within a training step they wait for its end, so that nothing that was computed is
+lost."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(Exception):
+    """The run was asked to stop; the same command goes on.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
+
+
+class Stopping:
+    """What was asked, and whether it has to wait.
+
+    Attributes:
+        asked: the signal that came while it had to wait; None where none did.
+    """
+
+    def __init__(self) -> None:
+        self.asked: int | None = None
+        self._waiting = False
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Within, signals raise :class:`Stopped`: at once, from :meth:`raise_if_asked`, or the second
+        time."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # Python lets only the main thread handle signals
+            return
+        # A worker of a comparison ignores Ctrl-C, which its parent answers.
+        answered = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._hear) for number in answered}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Within, a signal waits for the next :meth:`raise_if_asked`."""
+        self._waiting = True
+        try:
+            yield
+        finally:
+            self._waiting = False
+
+    def is_asked(self) -> bool:
+        """Whether a signal waits."""
+        return self.asked is not None
+
+    def raise_if_asked(self) -> None:
+        """Raise what waited."""
+        if self.asked is not None:
+            raise Stopped(self.asked)
+
+    def _hear(self, number: int, frame: object) -> None:
+        if self._waiting and self.asked is None:
+            self.asked = number
+        else:
+            raise Stopped(number)

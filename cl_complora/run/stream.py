@@ -1,0 +1,180 @@
+"""One scenario × one strategy × one seed: the run that everything else is a view on."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..config import Scenario, Strategy
+from ..config.loading import Located
+from ..data import planning
+from ..errors import UserError
+from ..files import finite, write_json, write_text
+from ..progress import Progress, Quiet
+from ..store.folder import RunDir
+from ..store.provenance import check_same, describe
+from .allocator import keep_freed_memory
+from .records import finished_records
+from .signals import Stopping
+from .trainer import Stage
+
+SAVE_EVERY = 60.0
+
+
+@dataclass
+class RunResult:
+    """What a finished run leaves.
+
+    Attributes:
+        results: content of results.json (None where a number is not defined).
+        folder: the run's folder.
+        seconds: time this call took (a run that was there already takes next to none).
+        reused: number of tasks that were found finished.
+    """
+
+    results: dict[str, Any]
+    folder: Path
+    seconds: float
+    reused: int
+
+
+def run(
+    scenario: Located[Scenario],
+    strategy: Located[Strategy],
+    seed: int = 0,
+    out: Path = Path("runs"),
+    device: str = "auto",
+    fresh: bool = False,
+    progress: Progress | None = None,
+    evaluate: bool = True,
+    allow_plugins: bool = False,
+    variant: str = "",
+    analysis: bool = True,
+    save_every: float = SAVE_EVERY,
+) -> RunResult:
+    """Run a stream, or go on with one that was interrupted, or return the results of one that is done.
+
+    Args:
+        scenario, strategy: loaded files (:func:`~cl_complora.config.load_scenario`, ``load_strategy``).
+        seed: of shots, order, initialisation and augmentation.
+        out: folder of all runs.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        fresh: set an existing run aside and start over.
+        progress: told what happens.
+        evaluate: False trains without measuring (the weights are the same, bit for bit; the matrix then is
+            NaN).
+        allow_plugins: whether the strategy may name Python code of the user's own.
+        analysis: whether to follow what every task does to the weights and to the features of earlier ones.
+        save_every: seconds between two states within a task that an interrupted run can go on from.
+        variant: keeps runs of one strategy with other settings apart: a folder of that name within the
+            strategy's.
+
+    Raises:
+        UserError: for input that cannot work, or a run that was made with other settings.
+        Stopped: when Ctrl-C or SIGTERM came; what was done is saved.
+    """
+    started = time.perf_counter()
+    progress = progress or Quiet()
+    plans = planning.plan(scenario, seed)
+    for line in plans.skipped:
+        progress.message(f"skipped: {line}")
+    folder = RunDir.of(out, scenario.value.name, strategy.value.name, seed, variant)
+    chosen = _device(device)
+    if chosen == "cpu":
+        keep_freed_memory()
+
+    from ..clip.model import load_clip
+
+    loaded = load_clip(scenario.value.model, scenario.folder)
+    for note in loaded.notes:
+        progress.message(note)
+    made_with = describe(scenario.value, strategy.value, seed, loaded, plans, chosen, evaluate)
+    stopping = Stopping()
+    stage = Stage(
+        scenario.value,
+        strategy.value,
+        seed,
+        loaded,
+        plans,
+        chosen,
+        folder,
+        progress,
+        evaluate,
+        analysis,
+        save_every,
+        stopping,
+    )
+    stage.prepare_model(
+        strategy.folder if allow_plugins else None
+    )  # refuses a strategy that does not fit the model before anything is written
+    with folder.locked(), stopping.heard():
+        if fresh:
+            _set_aside(folder, progress)
+        records = finished_records(folder, plans, progress.message)
+        check_same(folder, made_with, complete=len(records) > len(plans.tasks))
+        if len(records) <= len(plans.tasks):
+            files = {
+                "scenario": str(Path(scenario.file).resolve()),
+                "strategy": str(Path(strategy.file).resolve()),
+            }
+            config = {**made_with, "files": files}
+            write_text(folder.config, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+            write_json(
+                folder.classes, {p.name: {"classes": p.class_names, "prompts": p.prompts} for p in plans}
+            )
+            for task_plan in plans:
+                planning.write_manifest(folder.split(task_plan.name), task_plan)
+            reused = max(0, len(records) - 1)
+            stage.go_on(records)
+        else:
+            reused = len(plans.tasks)
+            # Killed after the last record and before the results, or damaged since: they follow from the
+            # records.
+            if not _tells(folder, stage.results(records), progress):
+                stage.go_on(records)
+        results = folder.read_results()
+    return RunResult(results, folder.root, time.perf_counter() - started, reused)
+
+
+def _tells(folder: RunDir, expected: dict, progress: Progress) -> bool:
+    """Whether results.json is there and says what the records say; where it was written does not matter."""
+    try:
+        stored = folder.read_results()
+    except UserError as error:
+        progress.message(f"{error.messages[0]}; written again from the records of the tasks")
+        return False
+    wanted = finite({key: value for key, value in expected.items() if key not in ("software", "device")})
+    if stored is None or any(stored.get(key) != value for key, value in wanted.items()):
+        if stored is not None and stored["status"] == "done":
+            progress.message(
+                f"{folder.results}: does not say what the tasks' records say; written again from them"
+            )
+        return False
+    return True
+
+
+def _set_aside(folder: RunDir, progress: Progress) -> None:
+    kept = folder.set_aside()
+    if kept is not None:
+        progress.message(f"the earlier run was kept as {kept}")
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(
+            f"--device {name}: this machine has no CUDA device that torch {torch.__version__} can use"
+        )
+    index = name.partition(":")[2]
+    if index and int(index) >= torch.cuda.device_count():
+        raise UserError(
+            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices, counted from 0"
+        )
+    return name

@@ -1,0 +1,184 @@
+"""A run's folder: one writer at a time, every file whole or absent, enough in it to go on after any
+interruption.
+
+runs/<scenario>/<strategy>/seed<k>/
+    config.yaml           the resolved scenario and strategy, and the fingerprint of what the run was made with
+    results.json          the stable interface (see docs/architecture.md)
+    deltas/<nn>-<task>.safetensors     what each task added to the weights
+    tasks/<nn>-<task>.json             what each task measured: results rows, geometry, training curve
+    splits/<task>.jsonl   the images of every task
+    classes.json          class names and prompts of every task and zero-shot set
+    predictions/<nn>-<task>.safetensors   what every state answered to every test image
+    analysis/<nn>-<task>.json             geometry of each update, drift of features (not with --no-analysis)
+    features/<nn>-<task>.safetensors      features of a task's images just after it, to tell later drift by
+    tensorboard/, report.html             views of the above
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..files import slug
+from . import reading as stored
+
+
+def _numbered(index: int, task: str) -> str:
+    return f"{index + 1:03d}-{slug(task)}"
+
+
+class RunDir:
+    """Paths and state of one run."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @classmethod
+    def of(cls, out: Path, scenario: str, strategy: str, seed: int, variant: str = "") -> RunDir:
+        """``out/<scenario>/<strategy>/seed<k>``, with the variant's folder before the seed's where there is
+        one."""
+        return cls(out / slug(scenario) / slug(strategy) / slug(variant) / f"seed{seed}")
+
+    @property
+    def results(self) -> Path:
+        """results.json."""
+        return self.root / "results.json"
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.root / "config.yaml"
+
+    @property
+    def classes(self) -> Path:
+        """Class names and prompts of every task and zero-shot set."""
+        return self.root / "classes.json"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's event files."""
+        return self.root / "tensorboard"
+
+    def delta(self, index: int, task: str) -> Path:
+        """Weights that task ``index`` (from 0) added."""
+        return self.root / "deltas" / f"{_numbered(index, task)}.safetensors"
+
+    def record(self, index: int, task: str) -> Path:
+        """What task ``index`` measured; written last, so a task with a record is complete."""
+        return self.root / "tasks" / f"{_numbered(index, task)}.json"
+
+    def state(self, index: int, task: str, plugin: int) -> Path:
+        """What plugin number ``plugin`` holds after task ``index``."""
+        return self.root / "state" / f"{_numbered(index, task)}.plugin{plugin}.safetensors"
+
+    def inside(self, index: int, task: str, step: int | None = None, digest: str = "") -> Path:
+        """State within task ``index`` after a step; the folder of all such states where no step is named."""
+        folder = self.root / "state" / f"inside-{_numbered(index, task)}"
+        return folder if step is None else folder / f"{step:08d}-{digest}.safetensors"
+
+    def predictions(self, index: int, task: str) -> Path:
+        """Answers to every test image after task ``index``."""
+        return self.root / "predictions" / f"{_numbered(index, task)}.safetensors"
+
+    def analysis(self, index: int, task: str) -> Path:
+        """What task ``index`` did to the weights and to the features of earlier tasks."""
+        return self.root / "analysis" / f"{_numbered(index, task)}.json"
+
+    def features(self, index: int, task: str) -> Path:
+        """Features of some of the task's images just after it."""
+        return self.root / "features" / f"{_numbered(index, task)}.safetensors"
+
+    def split(self, task: str) -> Path:
+        """Manifest of a task's images."""
+        return self.root / "splits" / f"{slug(task)}.jsonl"
+
+    def read_json(self, path: Path) -> Any:
+        """Content of a JSON file of this run, or None if it is not there.
+
+        Raises:
+            UserError: if the file is damaged.
+        """
+        return stored.read_json(path)
+
+    def read_config(self) -> dict[str, Any] | None:
+        """What the run was made with, or None if config.yaml is not there.
+
+        Raises:
+            UserError: if it is damaged or of another version.
+        """
+        if not self.config.exists():
+            return None
+        return stored.checked(self.config, stored.Config, stored.read_yaml(self.config))
+
+    def read_results(self) -> dict[str, Any] | None:
+        """results.json, or None if it is not there.
+
+        Raises:
+            UserError: if it is damaged or of another version.
+        """
+        if not self.results.exists():
+            return None
+        return stored.checked_results(self.results, stored.read_json(self.results))
+
+    def read_labels(self) -> dict[str, dict[str, list[str]]]:
+        """Name of every task and zero-shot set → its ``classes`` and ``prompts``.
+
+        Raises:
+            UserError: if classes.json is missing or damaged.
+        """
+        content = stored.read_json(self.classes)
+        if content is None:
+            raise UserError(f"{self.classes}: missing; the same run command writes it again")
+        if not isinstance(content, dict):
+            raise stored.damaged(self.classes, "must be an object")
+        return {name: stored.checked(self.classes, stored.Labels, part) for name, part in content.items()}
+
+    def set_aside(self) -> Path | None:
+        """Move an existing run away (``seed0.2026-01-31-120000``) and return its new place."""
+        if not self.root.exists():
+            return None
+        stamp = datetime.now().strftime("%Y-%m-%d-%H%M%S")
+        target = self.root.with_name(f"{self.root.name}.{stamp}")
+        counter = 1
+        while target.exists():
+            counter += 1
+            target = self.root.with_name(f"{self.root.name}.{stamp}-{counter}")
+        shutil.move(self.root, target)
+        return target
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process; the lock of a dead process is void, whatever killed it.
+
+        Raises:
+            UserError: naming the process that holds it.
+        """
+        import fcntl
+
+        try:
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            # Beside the folder, not in it: setting the folder aside must not take the lock along.
+            file = self.root.with_name(f".{self.root.name}.lock").open("a+")
+        except OSError as error:
+            raise UserError(f"{self.root}: cannot write the run there: {error.strerror or error}") from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise UserError(
+                    f"{self.root}: in use by {holder}; wait for it or choose another --out"
+                ) from None
+            file.truncate(0)
+            file.write(f"process {os.getpid()}")
+            file.flush()
+            for leftover in self.root.rglob(".*.tmp"):  # of a process that was killed while it wrote
+                leftover.unlink(missing_ok=True)
+            yield

@@ -1,0 +1,158 @@
+"""What a run was made with, and whether it is still the same."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import platform
+import re
+import sys
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import ValidationError
+
+from ..config import Scenario, Strategy
+from ..data import planning
+from ..errors import UserError
+from ..version import __version__
+from .folder import RunDir
+
+if TYPE_CHECKING:
+    from ..clip.model import LoadedClip
+
+PACKAGES = ("cl_complora", "torch", "open_clip_torch", "avalanche-lib", "numpy")
+
+
+def describe(
+    scenario: Scenario,
+    strategy: Strategy,
+    seed: int,
+    loaded: LoadedClip,
+    plans: planning.Plans,
+    device: str,
+    evaluate: bool,
+) -> dict:
+    """Everything that the numbers depend on; a run goes on only where all of it is the same."""
+    import torch
+
+    return {
+        "scenario": scenario.model_dump(mode="json", exclude={"seeds", "description"}),
+        "strategy": _settings_of(strategy),
+        "seed": seed,
+        "model": {
+            "name": loaded.name,
+            "pretrained": loaded.pretrained,
+            "sha256": loaded.sha256,
+            # Heads, activation and preprocessing leave no trace in the weights.
+            "architecture": hashlib.sha256(str(loaded.model).encode()).hexdigest(),
+            "preprocessing": [str(loaded.pixels), *map(float, (*loaded.mean, *loaded.std))],
+        },
+        "evaluate": evaluate,
+        "splits": {p.name: p.sha256() for p in plans},
+        "software": {name: text for name, text in software().items() if name != "numpy"},
+        "device": device.partition(":")[0],
+        "threads": torch.get_num_threads(),
+    }
+
+
+def software() -> dict[str, str]:
+    """Versions of what a run depends on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = __version__ if name == "cl_complora" else "unknown"
+    return found
+
+
+class PeakMemory:
+    """Largest memory in use since this object was made: the device's on CUDA, the process's resident one on
+    the CPU.
+
+    The latter includes the libraries and whatever else the process holds.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        if device.startswith("cuda"):
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(device)
+        else:
+            with suppress(OSError, AttributeError):
+                ctypes.CDLL(None).malloc_trim(0)
+            try:
+                Path("/proc/self/clear_refs").write_text("5")  # Linux: begins a new high-water mark
+            except OSError:
+                pass  # then it is the mark of the whole process so far, which is no smaller
+
+    def bytes(self) -> int:
+        """The mark, in bytes."""
+        if self.device.startswith("cuda"):
+            import torch
+
+            return torch.cuda.max_memory_allocated(self.device)
+        try:
+            status = Path("/proc/self/status").read_text(encoding="ascii")
+            return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1))
+        except (OSError, AttributeError):
+            import resource
+
+            unit = 1 if sys.platform == "darwin" else 1024
+            return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _settings_of(strategy: Strategy) -> dict[str, Any]:
+    return strategy.model_dump(mode="json", exclude={"description", "sweep"})
+
+
+def check_same(folder: RunDir, made_with: dict, complete: bool) -> None:
+    """Refuse to go on with a run that was made with something else.
+
+    Args:
+        made_with: :func:`describe` of now.
+        complete: all numbers are there, so software, device and threads of the one who looks do not matter.
+
+    Raises:
+        UserError: naming the first difference.
+    """
+    before = folder.read_config()
+    if before is None:
+        return
+    before.pop("files", None)  # where the settings came from does not matter, what they are does
+    now = yaml.safe_load(yaml.safe_dump(made_with))
+    if complete:
+        for where in ("software", "device", "threads"):
+            before.pop(where, None)
+            now.pop(where, None)
+        # A version that knew fewer settings had what is their default now.
+        with suppress(ValidationError, KeyError, TypeError):
+            before["strategy"] = _settings_of(Strategy.model_validate(before["strategy"]))
+    difference = _first_difference(before, now)
+    if difference is not None:
+        key, old, new = difference
+        raise UserError(
+            f"{folder.root}: this run was made with {key} = {old}, now it is {new}; "
+            "use --fresh to start over (the old run is kept) or another --out"
+        )
+
+
+def _first_difference(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any] | None:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in [*new, *(n for n in old if n not in new)]:
+            found = _first_difference(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+            if found is not None:
+                return found
+        return None
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, pair in enumerate(zip(old, new, strict=True)):
+            found = _first_difference(*pair, f"{key}[{index}]")
+            if found is not None:
+                return found
+        return None
+    return None if old == new else (key, old, new)

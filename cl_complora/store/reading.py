@@ -1,0 +1,221 @@
+"""What a run wrote, read back without being trusted: the right form, of bearable size, or one line about
+it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ..errors import UserError, printable
+from ..files import finite, parse_json, read_bytes
+
+# A record of a thousand matrices has half a megabyte; a config of 200 tasks a tenth.
+MAX_JSON = 2**27
+MAX_YAML = 1_000_000
+# Of a config, however its aliases multiply them.
+MAX_VALUES = 200_000
+
+Number = float | None
+
+
+class Form(BaseModel):
+    """Keys that are read somewhere and what they must be; others may stand beside them."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _Model(Form):
+    name: str
+    sha256: str
+
+
+class Config(Form):
+    """config.yaml."""
+
+    scenario: dict[str, Any]
+    strategy: dict[str, Any]
+    seed: int
+    model: _Model
+    splits: dict[str, str]
+    software: dict[str, str] = {}
+    files: dict[str, str] = {}
+    device: str = ""
+    threads: int = 1
+
+
+class Results(Form):
+    """results.json."""
+
+    scenario: str
+    strategy: str
+    seed: int
+    model: dict[str, Any]
+    tasks: list[str]
+    zero_shot_sets: list[str]
+    zero_shot_images: dict[str, int] = {}
+    accuracy: list[list[Number]]
+    zero_shot: dict[str, list[Number]]
+    transfer: Number
+    average: Number
+    last: Number
+    forgetting: Number
+    bwt: Number
+    retention: dict[str, Number]
+    tasks_detail: list[dict[str, Any]]
+    status: str
+    independent: bool = False
+    software: dict[str, str]
+    device: str
+
+
+class StoredRecord(Form):
+    """tasks/*.json."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    row: list[Number]
+    zero_shot: dict[str, Number]
+    detail: dict[str, Any] = {}
+    geometry: dict[str, dict[str, Any]] = {}
+    adapter_state: dict[str, Any] = {}
+    curve: list[Number] = []
+    sha256: str | None = None  # absent where something else wrote the record
+
+
+class Analysis(Form):
+    """analysis/*.json."""
+
+    matrices: dict[str, dict[str, Any]] = {}
+    cka: dict[str, Number] = {}
+
+
+class Labels(Form):
+    """One entry of classes.json."""
+
+    classes: list[str]
+    prompts: list[str]
+
+
+def damaged(path: Path, why: object) -> UserError:
+    """The line about a file that is not as a run writes it."""
+    return UserError(f"{path}: damaged, or of another version ({printable(' '.join(str(why).split()), 200)})")
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file, or None if it is not there.
+
+    Raises:
+        UserError: if the file is damaged.
+    """
+    return _read(path, MAX_JSON, parse_json)
+
+
+def read_yaml(path: Path) -> Any:
+    """Content of a YAML file that this package wrote, or None if it is not there.
+
+    Raises:
+        UserError: if the file is damaged.
+    """
+    return _read(path, MAX_YAML, _plain_yaml)
+
+
+def _read(path: Path, most: int, parse: Callable[[bytes], Any]) -> Any:
+    try:
+        return parse(read_bytes(path, most))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise damaged(path, error.strerror or error) from None
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise damaged(path, error) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Without merge keys, which this package never writes and which multiply what they merge."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Refuse to merge."""
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise yaml.constructor.ConstructorError(None, None, "a merge key", node.start_mark)
+
+
+def _plain_yaml(content: bytes) -> Any:
+    loaded = _Loader(content.decode("utf-8")).get_single_data()
+    for count, _ in enumerate(_values(loaded)):
+        if count > MAX_VALUES:
+            raise ValueError(f"more than {MAX_VALUES} values, aliases counted each time")
+    return loaded
+
+
+def _values(value: Any) -> Iterator[Any]:
+    yield value
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for part in inner:
+        yield from _values(part)
+
+
+def checked(path: Path, form: type[BaseModel], content: Any) -> dict[str, Any]:
+    """The content as it stands, if it has the form.
+
+    Raises:
+        UserError: naming the first key that is missing or of another kind.
+    """
+    try:
+        form.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(step) for step in first["loc"])
+        raise damaged(path, f"{where}: {first['msg']}" if where else first["msg"]) from None
+    return content
+
+
+def checked_results(path: Path, content: Any) -> dict[str, Any]:
+    """Results whose rows, sets and tasks are as many as they should be.
+
+    Raises:
+        UserError: as :func:`checked`.
+    """
+    results = checked(path, Results, content)
+    rows, tasks = results["accuracy"], results["tasks"]
+    if not (len(set(tasks)) == len(tasks) and len(rows) <= len(tasks) + 1 and tasks):
+        raise damaged(path, "accuracy: has more rows than tasks, or a task stands twice")
+    if any(len(row) != len(tasks) for row in rows):
+        raise damaged(path, "accuracy: a row has not one number for every task")
+    for name in results["zero_shot_sets"]:
+        if len(results["zero_shot"].get(name, ())) != len(rows):
+            raise damaged(path, f"zero_shot.{name}: has not one number for every row of accuracy")
+    if set(results["retention"]) - set(results["zero_shot_sets"]):
+        raise damaged(path, "retention: names no zero-shot set")
+    return results
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Content to be written as JSON, with a checksum over its values."""
+    values = finite(dict(content))
+    return {**values, "sha256": _digest(values)}
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    # JSON gives back every float to the bit, so that what is read has the digest of what was written.
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def checked_record(path: Path, content: Any, tasks: Sequence[str], sets: Sequence[str]) -> dict[str, Any]:
+    """A record that has its checksum and a number for every task and set.
+
+    Raises:
+        UserError: as :func:`checked`.
+    """
+    record = dict(checked(path, StoredRecord, content))
+    known = record.pop("sha256", None)
+    if known is not None and known != _digest(record):
+        raise damaged(path, "its checksum is another")
+    if len(record["row"]) != len(tasks) or set(record["zero_shot"]) != set(sets):
+        raise damaged(path, "row or zero_shot: has not one number for every task and zero-shot set")
+    return record
