@@ -18,7 +18,7 @@ from avalanche.benchmarks import benchmark_from_datasets
 from avalanche.evaluation.metrics import accuracy_metrics, loss_metrics
 from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
 from avalanche.training.supervised import Naive
-from cl_complora.run.stream.stream import run
+from cl_complora.run.stream import run
 from torch import Tensor, nn
 from torch.nn import functional as F
 

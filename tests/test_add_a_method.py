@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
-from cl_complora.run.stream.stream import run
+from cl_complora.run.stream import run
 
 from cl_complora.cli import main
 from cl_complora.compare import Request, compare

@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from cl_complora.run.stream.stream import run
+from cl_complora.run.stream import run
 from conftest import tiny_clip, without_timings
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cl_complora.report.tensorboard.observer.figures import curves_image, matrix_image
 from cl_complora.report.tensorboard.observer.observer import COLUMNS, table_row
-from cl_complora.run.stream.stream import run
+from cl_complora.run.stream import run
 from conftest import paint
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from cl_complora.run.stream.stream import run
+from cl_complora.run.stream import run
 from conftest import COLOURS, paint
 from typer.testing import CliRunner
 

@@ -9,7 +9,7 @@ import open_clip
 import pytest
 import torch
 from avalanche.training.plugins import SupervisedPlugin
-from cl_complora.run.stream.stream import run
+from cl_complora.run.stream import run
 from conftest import LONG, TINY, deltas_of, tiny_clip
 from torch import nn
 

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 import torch
-from cl_complora.run.stream.stream import run
+from cl_complora.run.stream import run
 from conftest import tiny_clip
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner

@@ -13,7 +13,7 @@ import time
 
 import pytest
 import torch
-from cl_complora.run.stream.stream import run
+from cl_complora.run.stream import run
 from conftest import LONG, deltas_of, without_timings
 
 from cl_complora.clip.classifier import ClipClassifier

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 import torch
-from cl_complora.run.stream.stream import run
+from cl_complora.run.stream import run
 from conftest import COLOURS, cli, paint
 from PIL import Image
 from safetensors.torch import load_file

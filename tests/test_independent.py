@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from cl_complora.run.stream.stream import run
+from cl_complora.run.stream import run
 from conftest import deltas_of, without_timings
 
 from cl_complora.compare.statistics import per_unit

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from cl_complora.run.stream.signals import Stopped, Stopping
-from cl_complora.run.stream.stream import run
+from cl_complora.run.signals import Stopped, Stopping
+from cl_complora.run.stream import run
 from conftest import LONG, deltas_of, without_timings
 from safetensors.torch import load_file
 

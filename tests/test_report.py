@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from cl_complora.run.stream.stream import run
+from cl_complora.run.stream import run
 from conftest import cli
 from safetensors.numpy import load_file, save_file
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from cl_complora.run.stream.stream import run
+from cl_complora.run.stream import run
 from conftest import STRATEGY, deltas_of, paint, without_timings
 from safetensors.torch import load_file
 

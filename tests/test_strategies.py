@@ -5,7 +5,7 @@ from __future__ import annotations
 import open_clip
 import pytest
 import torch
-from cl_complora.run.stream.stream import run
+from cl_complora.run.stream import run
 from conftest import COLOURS
 from safetensors.torch import load_file, save_file
 

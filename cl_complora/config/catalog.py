@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import UserError
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 
 
 def shipped(kind: str) -> dict[str, Path]:
