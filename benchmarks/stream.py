@@ -245,7 +245,7 @@ class _Spaces(SupervisedPlugin, supports_distributed=False):
 
 
 def _deltas(folder: Path) -> list:
-    from cl_complora.engine.state import load_delta
+    from cl_complora.store.deltas import load_delta
 
     return [load_delta(path) for path in sorted((folder / "deltas").iterdir())]
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .data import kinds
 from .errors import UserError
 from .version import __version__
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from .run.stream import RunResult
 
 __all__ = ["UserError", "__version__", "run_stream"]
+
+# The room of the embedded world lies above data/, which therefore cannot name it.
+kinds.register("world", "cl_complora.world.source:open_world")
 
 
 def run_stream(

@@ -16,7 +16,7 @@ from cl_complora.cli import app
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.sources import FolderSource
 from cl_complora.data import cache
-from cl_complora.data.pictures import open_source
+from cl_complora.data.kinds import open_source
 from cl_complora.data.pixels import Pixels
 from cl_complora.errors import UserError
 

@@ -29,7 +29,7 @@ from cl_complora.compare.updates import measure_updates
 from cl_complora.config import load_scenario
 from cl_complora.data.planning import plan
 from cl_complora.delta import TaskDelta
-from cl_complora.engine.state import save_delta
+from cl_complora.store.deltas import save_delta
 from cl_complora.errors import UserError
 from cl_complora.report.comparison.pareto import front
 

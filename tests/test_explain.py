@@ -18,7 +18,7 @@ from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.slots import open_slots
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.data.labels import LabelSpace
-from cl_complora.engine.state import load_delta
+from cl_complora.store.deltas import load_delta
 from cl_complora.errors import UserError
 from cl_complora.finished.explain import explain
 from cl_complora.finished.samples import Samples

@@ -18,7 +18,7 @@ from conftest import LONG, deltas_of, without_timings
 
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.config import load_scenario, load_strategy
-from cl_complora.engine.state import load_delta
+from cl_complora.store.deltas import load_delta
 from cl_complora.errors import UserError
 from cl_complora.finished.states import open_run
 from cl_complora.progress import Quiet

@@ -42,7 +42,7 @@ from cl_complora.config.catalog import shipped
 from cl_complora.config.sources import CoopSource, FolderSource, ManifestSource, ShardsSource
 from cl_complora.data.discover import describe
 from cl_complora.data.labels import LabelSpace
-from cl_complora.data.pictures import open_source
+from cl_complora.data.kinds import open_source
 from cl_complora.data.pixels import FORMATS, MAX_PIXELS, MAX_SCANS, Pixels
 from cl_complora.data.planning import plan
 from cl_complora.data.registry import check as check_registered

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from cl_complora import metrics
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.delta import TaskDelta
-from cl_complora.engine.state import load_delta
+from cl_complora.store.deltas import load_delta
 from cl_complora.errors import UserError
 from cl_complora.progress import Quiet
 from cl_complora.store.folder import RunDir

@@ -17,7 +17,7 @@ from cl_complora.config.catalog import shipped
 from cl_complora.data.planning import plan
 from cl_complora.data.tasks import load
 from cl_complora.engine.replay import contrasted_with
-from cl_complora.engine.state import load_delta
+from cl_complora.store.deltas import load_delta
 from cl_complora.progress import Quiet
 from cl_complora.store.folder import RunDir
 

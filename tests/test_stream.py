@@ -15,7 +15,7 @@ from conftest import COLOURS, paint
 
 from cl_complora.config import load_scenario
 from cl_complora.config.sources import FolderSource
-from cl_complora.data.pictures import open_source
+from cl_complora.data.kinds import open_source
 from cl_complora.data.pixels import Pixels
 from cl_complora.data.planning import Plans, plan, write_manifest
 from cl_complora.data.tasks import load

@@ -105,8 +105,8 @@ class GeometryWatch:
             principal_overlap            share of ‖ΔW‖_F that touches the principal subspaces:
                                          ‖ΔW − (I − U_k U_kᵀ) ΔW (I − V_k V_kᵀ)‖_F / ‖ΔW‖_F
             drift                        mean sin² of the angles between U_k and U'_k, and V_k and V'_k
-            overlap_with                 {earlier task: share of ‖ΔW‖_F along the leading directions of its update,
-                                         mean of both sides}
+            overlap_with                 {earlier task: share of ‖ΔW‖_F along the leading directions of its
+                                         update, mean of both sides}
             spectrum_before, spectrum_after  some singular values, descending
         """
         found = {}

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import UserError
+from ..store.answers import answers_of
 from ..store.folder import RunDir
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def changes(folder: RunDir, config: dict[str, Any], name: str, earlier: int, now
     """
     images = measured_images(folder, config, name)
     classes = label_space(folder, config, name)
-    before, after = answers(folder, config, name, earlier), answers(folder, config, name, now)
+    before, after = answers_of(folder, config, name, earlier), answers_of(folder, config, name, now)
     if not len(images) == len(before.labels) == len(after.labels):
         raise UserError(
             f"{folder.root}: the answers on '{name}' are not those to the images of its split manifest"
@@ -131,64 +131,13 @@ def _confusions(
     return sorted(found, key=lambda pair: (pair.earlier - pair.now, -pair.now))
 
 
-@dataclass(frozen=True)
-class Answers:
-    """What one state answered on one set, image by image.
-
-    Attributes:
-        labels: predicted class, as an index into :func:`label_space`.
-        shares: its probability.
-    """
-
-    labels: np.ndarray
-    shares: np.ndarray
-
-    def highest(self) -> int:
-        """The largest label, −1 where there are none."""
-        return int(self.labels.max(initial=-1))
-
-
-def answers(folder: RunDir, config: dict[str, Any], name: str, state: int) -> Answers:
-    """The recorded answers of a state.
-
-    Raises:
-        UserError: if there are none.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    task = config["scenario"]["tasks"][state - 1]["name"] if state else "zero-shot"
-    path = folder.predictions(state - 1, task)
-    try:
-        with safe_open(path, "numpy") as file:
-            found = Answers(file.get_tensor(f"{name}/label"), file.get_tensor(f"{name}/share"))
-    except FileNotFoundError:
-        raise UserError(f"{folder.root}: this run kept no answers ({path.name} is missing)") from None
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: damaged, or without answers on '{name}' ({error})") from None
-    if (
-        not found.labels.shape == found.shares.shape == (len(found.labels),)
-        or found.labels.min(initial=0) < 0
-    ):
-        raise UserError(f"{path}: the answers on '{name}' are damaged")
-    return found
-
-
 def measured_images(folder: RunDir, config: dict[str, Any], name: str) -> list[dict[str, Any]]:
     """Rows of a set's split manifest that accuracy is measured on.
 
     Raises:
         UserError: if the manifest is missing or damaged.
     """
-    path = folder.split(name)
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return [
-            row
-            for row in rows
-            if row["split"] == measured_split(config, name) and row["class"] and row["key"]
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: missing or damaged ({error})") from None
+    return [row for row in folder.read_split(name) if row["split"] == measured_split(config, name)]
 
 
 def measured_split(config: dict[str, Any], name: str) -> str:
@@ -203,12 +152,12 @@ def label_space(folder: RunDir, config: dict[str, Any], name: str) -> list[str]:
     Raises:
         UserError: if the run does not name them.
     """
-    stored = folder.read_json(folder.classes)
+    labels = folder.read_labels()
     tasks = [task["name"] for task in config["scenario"]["tasks"]]
     try:
         if name in tasks and config["scenario"]["protocol"] == "class-incremental":
-            return list(dict.fromkeys(label for task in tasks for label in stored[task]["classes"]))
-        return list(stored[name]["classes"])
+            return list(dict.fromkeys(label for task in tasks for label in labels[task]["classes"]))
+        return list(labels[name]["classes"])
     except (KeyError, TypeError):
         raise UserError(f"{folder.classes}: missing, or without the classes of '{name}'") from None
 
@@ -230,10 +179,9 @@ def pictures(
         UserError: if the data is gone or is not what it was.
     """
     from ..data.pixels import Pixels
-    from ..data.planning import plan
-    from .recorded import only_task, recorded_scenario
+    from ..data.planning import only_task, plan
 
-    scenario = only_task(recorded_scenario(folder, config), name)
+    scenario = only_task(folder.recorded_scenario(config), name)
     try:
         (chosen,) = plan(scenario, config["seed"]).tasks
         if chosen.sha256() != config["splits"].get(name):

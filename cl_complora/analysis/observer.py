@@ -14,47 +14,47 @@ from torch import Tensor
 from ..clip.classifier import ClipClassifier
 from ..clip.slots import open_slots
 from ..clip.text import evaluating
-from ..data.tasks import TaskData
+from ..data.tasks import StreamData, TaskData
 from ..delta import TaskDelta
+from ..engine.observer import Observer
 from ..files import write_bytes, write_json
 from ..store.folder import RunDir
 from .geometry import GeometryWatch
 from .representation import linear_cka, spread
 
 
-class StreamWatch:
+class AnalysisObserver(Observer):
     """Geometry of the updates and drift of the features, live.
 
     Args:
-        model: the classifier that is trained.
-        tasks: of the stream.
+        model: the classifier that is trained, with its pretrained weights.
         folder: of the run.
         independent: whether every task starts from the pretrained weights, so that none can drift away from
             another.
     """
 
-    def __init__(
-        self, model: ClipClassifier, tasks: Sequence[TaskData], folder: RunDir, independent: bool
-    ) -> None:
-        self.model, self.tasks, self.folder, self.independent = model, tasks, folder, independent
+    def __init__(self, model: ClipClassifier, folder: RunDir, independent: bool) -> None:
+        self.model, self.folder, self.independent = model, folder, independent
         self.geometry = GeometryWatch(open_slots(model.clip))
+        self._tasks: Sequence[TaskData] = ()
         self._features: dict[str, Tensor] = {}
 
-    def restore(self, done: Sequence[TaskData], deltas: Sequence[TaskDelta]) -> None:
+    def stream_begins(self, data: StreamData, deltas: Sequence[TaskDelta]) -> None:
         """Pick up what earlier tasks left; what is missing (of a run without analysis) is not compared
         with."""
-        for task, delta in zip(done, deltas, strict=True):
+        self._tasks = data.tasks
+        for task, delta in zip(data.tasks, deltas, strict=False):
             self.geometry.restore(task.name, self._updates(delta))
             path = self.folder.features(task.index, task.name)
             if path.exists():
                 self._features[task.name] = safetensors.torch.load_file(path)["features"]
 
-    def before(self) -> None:
-        """A task is about to be trained."""
+    def task_begins(self, task: TaskData, steps: int) -> None:
+        """The weights as they are now are what the update is compared with."""
         self.geometry.before()
 
-    def after(self, task: TaskData, delta: TaskDelta) -> dict[str, Any]:
-        """The task is merged: measure, write, and return what was written."""
+    def task_learned(self, task: TaskData, delta: TaskDelta) -> None:
+        """The task is merged: measure and write."""
         began = time.perf_counter()
         found: dict[str, Any] = {"matrices": self.geometry.after(task.name, self._updates(delta)), "cka": {}}
         if not self.independent:
@@ -64,13 +64,12 @@ class StreamWatch:
             write_bytes(self.folder.features(task.index, task.name), stored)
         found["seconds"] = time.perf_counter() - began
         write_json(self.folder.analysis(task.index, task.name), found)
-        return found
 
     @torch.no_grad()
     def _now(self, name: str) -> Tensor:
         """Image features of a sample of the task's test images, in 16 bits: what is stored is what is
         compared."""
-        pixels = next(task for task in self.tasks if task.name == name).test.pixels
+        pixels = next(task for task in self._tasks if task.name == name).test.pixels
         with evaluating(self.model):
             features = self.model.image_features(pixels[spread(len(pixels))].to(self.model.mean.device))
         return features.cpu().half()

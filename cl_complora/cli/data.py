@@ -39,14 +39,13 @@ def check(
 def prepare(scenario: Annotated[str, typer.Argument(help="Scenario file or name.")]) -> None:
     """Download what a scenario needs and torchvision still can; tell where to get the rest."""
     from ..config import load_scenario
-    from ..data.pictures import data_root
-    from ..data.registry import check, fetch
+    from ..data.registry import check, fetch, root_of
     from ..data.verify import named_sets
 
     located = load_scenario(scenario)
     faults: list[str] = []
     for source in named_sets(located):
-        root = data_root(source, located.folder)
+        root = root_of(source, located.folder)
         if not check(source.name, root):
             typer.echo(f"{source.name}: complete in {root}")
             continue

@@ -31,7 +31,8 @@ def measure_updates(folder: Path, scenario: Located[Scenario]) -> list[dict[str,
 
         norm              ‖ΔW‖_F of everything that moved
         matrix_norm       of the linear maps alone
-        principal         ‖ΔW − (I − P_U) ΔW (I − P_V)‖_F / ‖ΔW‖_F: the share that touches the principal subspaces
+        principal         ‖ΔW − (I − P_U) ΔW (I − P_V)‖_F / ‖ΔW‖_F: the share that touches the principal
+                          subspaces
         earlier           share of ‖ΔW‖_F in the leading directions of earlier updates, the mean of both sides
         cosine            ⟨ΔW, Σ earlier⟩ / (‖ΔW‖ ‖Σ earlier‖)
 
@@ -42,7 +43,7 @@ def measure_updates(folder: Path, scenario: Located[Scenario]) -> list[dict[str,
     if stored is not None:
         return stored
     results = run.read_json(run.results)
-    from ..engine.state import load_delta
+    from ..store.deltas import load_delta
 
     measure = _Measure(scenario)
     rows = [measure.add(load_delta(run.delta(index, name))) for index, name in enumerate(results["tasks"])]

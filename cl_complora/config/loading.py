@@ -253,7 +253,8 @@ def _put(data: dict, steps: Sequence[str], value: Any) -> tuple[KeyPath, list[Ke
 def _sweep_faults(strategy: Strategy, data: dict, overrides: Sequence[str]) -> list[Fault]:
     """What the settings refuse of the values to sweep."""
     if any(_parts(override)[0][0] != "sweep" for override in overrides):
-        return []  # the values belong to the file as it stands, and a run with other settings does not use them
+        # The values belong to the file as it stands, and a run with other settings does not use them.
+        return []
     found = []
     for key, values in strategy.sweep.items():
         told = set()

@@ -13,7 +13,8 @@ from pathlib import Path
 from ..config.sources import FolderSource
 from ..errors import UserError
 from .broken import Readable
-from .pictures import Source, open_source
+from .kinds import open_source
+from .pictures import Source
 
 MOST_SHOTS = 16
 TEST_LIMIT = 500

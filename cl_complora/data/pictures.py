@@ -1,31 +1,16 @@
-"""Where images come from. Every source lists its classes and items without loading a pixel, and loads the
-chosen ones.
-
-A new kind is a schema in ``config.source``, a class here or beside, and a line in ``_OPENERS``.
-"""
+"""What a picture, an item and a source are; below whoever opens a kind of source, which ``data.kinds``
+knows."""
 
 from __future__ import annotations
 
 import os
-import random
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from ..config.sources import (
-    CoopSource,
-    DatasetSource,
-    FolderSource,
-    ManifestSource,
-    ShardsSource,
-    SourceConfig,
-    WorldSource,
-)
 from ..errors import MOST_FAULTS, UserError, raise_all
-from .labels import name_fault
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,18 +58,6 @@ class Source(Protocol):
 
     def load(self, items: Sequence[Item], pixels: Pixels) -> Tensor:
         """``N × 3 × H × W`` uint8, after the model's deterministic resize and crop."""
-
-
-def open_source(config: SourceConfig, folder: Path) -> Source:
-    """The source that a configuration describes; relative paths start from ``folder``.
-
-    Raises:
-        UserError: for a missing folder, an unknown domain, a class name that cannot be one…
-    """
-    source = _OPENERS[config.kind](config, folder)
-    named = f"{source.origin.partition(' ')[2] or config.kind}: "
-    raise_all([named + fault for name in source.class_names if (fault := name_fault(name))][:MOST_FAULTS])
-    return source
 
 
 class Pictures(ABC):
@@ -139,70 +112,6 @@ class Files(Pictures):
         return pixels.read(self.root / item.key)
 
 
-class Folder(Files):
-    """Images in class folders; class names are the folder names with ``_`` read as a space, or ImageNet's
-    words."""
-
-    prompts: list[str] | None = None
-
-    def __init__(self, root: Path, test_fraction: float, names: str = "folders") -> None:
-        if not root.is_dir():
-            problem = "is a file, not a folder" if root.exists() else "there is no such folder"
-            raise UserError(
-                f"{root}: {problem}; it must hold <class>/… or train/<class>/… and test/<class>/…"
-            )
-        self.root, self.test_fraction = root, test_fraction
-        self.divided = (root / "train").is_dir() or (root / "test").is_dir()
-        present = [root / split for split in SPLITS if (root / split).is_dir()] if self.divided else [root]
-        self.folders = sorted(
-            {
-                path.name
-                for parent in present
-                for path in parent.iterdir()
-                if _visible(path.name) and path.is_dir()
-            }
-        )
-        if not self.folders:
-            raise UserError(f"{root}: holds no class folders")
-        self.class_names = _NAMES[names](root, self.folders)
-
-    def items(self, split: str) -> list[Item]:
-        """Images of a split, by class and file name."""
-        if split not in SPLITS:
-            return []
-        return [item for label in range(len(self.folders)) for item in self._class_items(split, label)]
-
-    def _class_items(self, split: str, label: int) -> list[Item]:
-        name = self.folders[label]
-        folder = self.root / split / name if self.divided else self.root / name
-        if not folder.is_dir():
-            return []
-        keys = [path.relative_to(self.root).as_posix() for path in pictures_below(folder)]
-        if not self.divided:
-            # One fixed division for every run and seed, so that no test image is ever trained on.
-            random.Random(f"division/{name}").shuffle(keys)
-            cut = len(keys) - round(len(keys) * self.test_fraction)
-            keys = sorted(keys[:cut] if split == "train" else keys[cut:])
-        return [Item(label, key, (self.root / key).stat().st_size) for key in keys]
-
-
-def _imagenet_names(root: Path, folders: Sequence[str]) -> list[str]:
-    """The words of the 1000 synsets, by sorted place."""
-    if len(folders) != 1000 or not all(re.fullmatch(r"n\d{8}", name) for name in folders):
-        raise UserError(
-            f"{root}: names: imagenet needs the 1000 folders n01440764 … n15075141, found {len(folders)}"
-        )
-    from .registry.names import imagenet
-
-    return imagenet([str(place) for place in range(len(folders))])
-
-
-_NAMES = {
-    "folders": lambda root, folders: [name.replace("_", " ") for name in folders],
-    "imagenet": _imagenet_names,
-}
-
-
 def pictures_below(folder: Path) -> list[Path]:
     """Files below a folder that are pictures by their suffix, by their path's parts; links to folders are not
     followed.
@@ -213,8 +122,8 @@ def pictures_below(folder: Path) -> list[Path]:
     """
     found, faults = [], []
     for parent, folders, files in os.walk(folder, onerror=_raise):
-        folders[:] = filter(_visible, folders)
-        for name in filter(_visible, files):
+        folders[:] = filter(is_visible, folders)
+        for name in filter(is_visible, files):
             path = Path(parent, name)
             if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
                 found.append(path)
@@ -233,57 +142,6 @@ def is_utf8(name: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
-def _visible(name: str) -> bool:
+def is_visible(name: str) -> bool:
     """Not hidden: ``.ipynb_checkpoints`` and macOS's ``._name`` hold copies and rubbish."""
     return not name.startswith((".", "__MACOSX"))
-
-
-def _open_world(config: WorldSource, folder: Path) -> Source:
-    from ..world.source import World
-
-    return World(config.domain)
-
-
-def _open_folder(config: FolderSource, folder: Path) -> Source:
-    return Folder(folder / Path(config.root).expanduser(), config.test_fraction, config.names)
-
-
-def _open_manifest(config: ManifestSource, folder: Path) -> Source:
-    from .manifests import open_manifest
-
-    return open_manifest(config, folder)
-
-
-def _open_coop(config: CoopSource, folder: Path) -> Source:
-    from .manifests import open_coop
-
-    return open_coop(config, folder)
-
-
-def _open_shards(config: ShardsSource, folder: Path) -> Source:
-    from .shards import open_shards
-
-    return open_shards(config, folder)
-
-
-def _open_dataset(config: DatasetSource, folder: Path) -> Source:
-    from .registry import open_dataset
-
-    return open_dataset(config.name, data_root(config, folder))
-
-
-def data_root(config: DatasetSource, folder: Path) -> Path:
-    """Where the data sets known by name lie."""
-    if config.root is not None:
-        return folder / Path(config.root).expanduser()
-    return Path(os.environ.get("CL_COMPLORA_DATA") or "~/data").expanduser()
-
-
-_OPENERS = {
-    "world": _open_world,
-    "folder": _open_folder,
-    "manifest": _open_manifest,
-    "coop": _open_coop,
-    "shards": _open_shards,
-    "dataset": _open_dataset,
-}

@@ -14,7 +14,8 @@ from ..config.scenario import DEFAULT_PROMPTS, Augmentation, ReferenceSet, Scena
 from ..errors import UserError, raise_all
 from ..files import write_text
 from .broken import Readable
-from .pictures import Item, Source, open_source
+from .kinds import open_source
+from .pictures import Item, Source
 from .sampling import SAMPLERS, Draw, TooFew, listed
 
 # No task can have this name: names begin with a letter or digit.
@@ -313,3 +314,13 @@ def _some(names: Sequence[str], most: int = 8) -> str:
 def write_manifest(path: Path, chosen: Plan) -> None:
     """Write a plan's images as JSON lines, one per image."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in chosen.manifest()))
+
+
+def only_task(scenario: Located[Scenario], name: str) -> Located[Scenario]:
+    """The scenario with one of its tasks alone: its draw is the same, and the other sources need not be
+    there."""
+    tasks = [task for task in scenario.value.tasks if task.name == name]
+    if not tasks:
+        raise UserError(f"{scenario.file}: has no task '{name}'")
+    alone = scenario.value.model_copy(update={"tasks": tasks, "zero_shot": [], "reference": None})
+    return Located(alone, scenario.file, {})

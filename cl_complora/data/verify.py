@@ -9,7 +9,6 @@ from ..config.loading import Located
 from ..config.sources import DatasetSource
 from ..errors import UserError
 from .cache import size
-from .pictures import data_root
 from .planning import Plan, plan
 
 
@@ -62,12 +61,12 @@ def verify(scenario: str, seed: int = 0) -> Report:
 
 
 def _registry_faults(located: Located[Scenario]) -> list[str]:
-    from .registry import check
+    from .registry import check, root_of
 
     return [
         fault
         for source in named_sets(located)
-        for fault in check(source.name, data_root(source, located.folder))
+        for fault in check(source.name, root_of(source, located.folder))
     ]
 
 

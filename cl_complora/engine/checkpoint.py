@@ -3,19 +3,30 @@ the bit."""
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
+import safetensors.torch
 import torch
 from avalanche.training.plugins import SupervisedPlugin
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.optim import Optimizer
+
+from ..data.tasks import TaskData
+from ..files import write_bytes
+from ..store.folder import RunDir
 
 # A save may take this share of the time, so that a large model is saved less often.
 SHARE = 0.05
 
 
+# States within a task that are kept: the newest, and one more in case that is damaged.
+KEPT = 2
 # Steps between two looks at the loss on a GPU.
 LOOK = 10
 
@@ -49,7 +60,7 @@ class StepState(ABC):
         """Inverse of :meth:`step_state`, called after ``before_training_exp`` of every plugin."""
 
 
-class InsidePlugin(SupervisedPlugin, supports_distributed=False):
+class CheckpointPlugin(SupervisedPlugin, supports_distributed=False):
     """Stands last among the plugins: gives back what was saved before the first step, and saves after some
     steps.
 
@@ -173,3 +184,51 @@ def load_optimiser_state(optimiser: Optimizer, flat: Mapping[str, Tensor]) -> No
         place, _, name = key.partition("/")
         state.setdefault(int(place), {})[name] = value
     optimiser.load_state_dict(optimiser.state_dict() | {"state": state})
+
+
+class Checkpoints:
+    """States within the current task on the disk; the name of each holds a digest of its content.
+
+    Args:
+        folder: of the run.
+        every: seconds between two saves.
+        tell: told of a file that is damaged, and so passed over, and of one that is gone on from.
+    """
+
+    def __init__(self, folder: RunDir, every: float, tell: Callable[[str], None]) -> None:
+        self.folder, self.every, self.tell = folder, every, tell
+        self._task: TaskData | None = None
+
+    def of(self, task: TaskData) -> dict[str, Tensor] | None:
+        """The newest undamaged state within a task, if there is any; what is saved next is the task's."""
+        self._task = task
+        for path in sorted(self._of(task).glob("*.safetensors"), reverse=True):
+            try:
+                content = path.read_bytes()
+                if _digest(content) == path.stem.partition("-")[2]:
+                    tensors = safetensors.torch.load(content)
+                    self.tell("going on inside the task")
+                    return tensors
+            except (OSError, SafetensorError):
+                pass
+            self.tell(f"{path}: damaged, and passed over for the state before it")
+        return None
+
+    def save(self, step: int, tensors: Mapping[str, Tensor]) -> None:
+        """Store a state after a step of the current task."""
+        task = self._task
+        content = safetensors.torch.save(dict(tensors))
+        write_bytes(self.folder.checkpoint(task.index, task.name, step, _digest(content)), content)
+        for old in sorted(self._of(task).glob("*.safetensors"))[:-KEPT]:
+            old.unlink(missing_ok=True)
+
+    def forget(self, index: int, name: str) -> None:
+        """Delete the states within a task that is finished."""
+        shutil.rmtree(self.folder.checkpoint(index, name), ignore_errors=True)
+
+    def _of(self, task: TaskData) -> Path:
+        return self.folder.checkpoint(task.index, task.name)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 
 from ..clip.classifier import ClipClassifier
 from ..data.tasks import StreamData, TaskData
+from ..files import write_bytes
+from ..store.folder import RunDir
+from ..store.tensors import is_intact, read_tensors, with_checksum
 
 
 class CarryingPlugin(SupervisedPlugin, supports_distributed=False):
@@ -33,3 +36,46 @@ class CarryingPlugin(SupervisedPlugin, supports_distributed=False):
 
     def remember(self, task: TaskData) -> None:
         """Take over what follows from a finished task alone (its label space, its images)."""
+
+
+def meet_plugins(plugins: Sequence[SupervisedPlugin], model: ClipClassifier, data: StreamData) -> None:
+    """Show every plugin the pretrained model and the stream."""
+    for plugin in plugins:
+        if isinstance(plugin, CarryingPlugin):
+            plugin.meet(model, data)
+
+
+def save_plugins(plugins: Sequence[SupervisedPlugin], folder: RunDir, task: TaskData) -> int:
+    """Store what each plugin holds after ``task`` (an empty file says that it holds nothing); bytes of all
+    tensors."""
+    held = 0
+    for position, plugin in enumerate(plugins):
+        if isinstance(plugin, CarryingPlugin):
+            tensors = {key: value.detach().cpu().contiguous() for key, value in plugin.tensors().items()}
+            write_bytes(folder.state(task.index, task.name, position), with_checksum(tensors, "state"))
+            held += sum(value.nbytes for value in tensors.values())
+    return held
+
+
+def restore_plugins(
+    plugins: Sequence[SupervisedPlugin], folder: RunDir, done: Sequence[TaskData], device: str
+) -> None:
+    """Give every plugin what it held after the last finished task."""
+    for position, plugin in enumerate(plugins):
+        if isinstance(plugin, CarryingPlugin):
+            for task in done:
+                plugin.remember(task)
+            stored = read_tensors(folder.state(done[-1].index, done[-1].name, position))
+            plugin.load({key: value.to(device) for key, value in stored.items()})
+
+
+def plugins_intact(plugins: Sequence[SupervisedPlugin], folder: RunDir, index: int, name: str) -> bool:
+    """Whether all that plugins held after a task is there as it was written."""
+    carrying = [place for place, plugin in enumerate(plugins) if isinstance(plugin, CarryingPlugin)]
+    return all(is_intact(folder.state(index, name, place)) for place in carrying)
+
+
+def forget_plugins(plugins: Sequence[SupervisedPlugin], folder: RunDir, index: int, name: str) -> None:
+    """Delete the state after a task; the newest is needed, and the one before it should that be damaged."""
+    for position in range(len(plugins)):
+        folder.state(index, name, position).unlink(missing_ok=True)

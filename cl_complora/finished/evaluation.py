@@ -13,8 +13,8 @@ from ..config import load_scenario
 from ..config.catalog import shipped
 from ..config.scenario import DEFAULT_PROMPTS, Augmentation
 from ..config.sources import DatasetSource, FolderSource, SourceConfig, WorldSource
+from ..data.kinds import open_source
 from ..data.labels import LabelSpace
-from ..data.pictures import open_source
 from ..data.planning import Plan, Plans, plan
 from ..data.registry import DATASETS
 from ..data.tasks import Images, load

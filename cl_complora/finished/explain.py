@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ..analysis.representation import spread
 from ..data.labels import LabelSpace
-from ..engine.state import load_delta, merge_delta
 from ..errors import UserError
 from ..files import write_json
+from ..store.deltas import load_delta, merge_delta
 from .evaluation import sets_of
 from .samples import Samples, Score
 from .states import State

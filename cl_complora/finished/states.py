@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..analysis.recorded import recorded_scenario
 from ..clip.classifier import ClipClassifier
 from ..clip.model import LoadedClip, load_clip
 from ..config import Scenario
@@ -56,7 +55,7 @@ class State:
 
     def updates(self) -> Iterator[tuple[TaskDelta, float]]:
         """What every task in the weights added to them, in order, and the factor on it."""
-        from ..engine.state import load_delta
+        from ..store.deltas import load_delta
 
         for path, factor in self.deltas():
             yield load_delta(path), factor
@@ -74,7 +73,7 @@ class State:
         Raises:
             UserError: for a delta that is missing or damaged, or does not fit the model.
         """
-        from ..engine.state import merge_delta
+        from ..store.deltas import merge_delta
 
         parameters = dict(self.loaded.model.named_parameters())
         for delta, factor in self.deltas():
@@ -123,7 +122,7 @@ def find_state(path: Path, after: str | None = None, scale: Mapping[str, float] 
     config, results = _read(folder)
     tasks = _finished_tasks(folder, results)
     count = len(tasks) if after is None else _position(after, tasks, path)
-    scenario = recorded_scenario(folder, config)
+    scenario = folder.recorded_scenario(config)
     held = tasks[:count][-1:] if scenario.value.independent else tasks[:count]
     factors = dict(scale or {})
     for name in factors:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -17,10 +19,15 @@ from ..files import finite, write_json, write_text
 from ..progress import Progress, Quiet
 from ..store.folder import RunDir
 from ..store.provenance import check_same, describe
+from ..store.records import finished_records
 from .allocator import keep_freed_memory
-from .records import finished_records
+from .inputs import RunInputs
 from .signals import Stopping
-from .trainer import Stage
+
+if TYPE_CHECKING:
+    from ..data.tasks import StreamData
+    from ..engine.observer import Observer
+    from .learner import Learner
 
 SAVE_EVERY = 60.0
 
@@ -88,56 +95,97 @@ def run(
         keep_freed_memory()
 
     from ..clip.model import load_clip
+    from ..engine.checkpoint import Checkpoints
+    from .learner import Learner
+    from .measuring import Measuring
+    from .results import results_of
+    from .trainer import Trainer
 
     loaded = load_clip(scenario.value.model, scenario.folder)
     for note in loaded.notes:
         progress.message(note)
     made_with = describe(scenario.value, strategy.value, seed, loaded, plans, chosen, evaluate)
+    inputs = RunInputs(scenario.value, strategy.value, seed, loaded, plans, chosen)
     stopping = Stopping()
-    stage = Stage(
-        scenario.value,
-        strategy.value,
-        seed,
-        loaded,
-        plans,
-        chosen,
-        folder,
-        progress,
-        evaluate,
-        analysis,
-        save_every,
-        stopping,
+    checkpoints = Checkpoints(folder, save_every, progress.message)
+    # Refuses a strategy that does not fit the model before anything is written.
+    learner = Learner(
+        inputs, strategy.folder if allow_plugins else None, checkpoints, stopping, progress.step
     )
-    stage.prepare_model(
-        strategy.folder if allow_plugins else None
-    )  # refuses a strategy that does not fit the model before anything is written
     with folder.locked(), stopping.heard():
         if fresh:
             _set_aside(folder, progress)
         records = finished_records(folder, plans, progress.message)
-        check_same(folder, made_with, complete=len(records) > len(plans.tasks))
-        if len(records) <= len(plans.tasks):
-            files = {
-                "scenario": str(Path(scenario.file).resolve()),
-                "strategy": str(Path(strategy.file).resolve()),
-            }
-            config = {**made_with, "files": files}
-            write_text(folder.config, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-            write_json(
-                folder.classes, {p.name: {"classes": p.class_names, "prompts": p.prompts} for p in plans}
+        done = len(records) > len(plans.tasks)
+        check_same(folder, made_with, complete=done)
+        reused = max(0, len(records) - 1)
+        if not done:
+            _write_beginning(folder, made_with, scenario, strategy, plans)
+        # Killed after the last record and before the results, or damaged since: they follow from the records.
+        if not (done and _tells(folder, results_of(inputs, records), progress)):
+            gc.collect()  # what an earlier run of this process left must not count as this one's memory
+            data = _load_stream(plans, inputs, progress.message, learner)
+            measuring = Measuring(inputs, learner.model, data, folder, evaluate)
+            watching = _observers(inputs, learner, data, folder, progress, analysis and evaluate)
+            trainer = Trainer(
+                inputs, data, learner, measuring, folder, checkpoints, stopping, watching, progress
             )
-            for task_plan in plans:
-                planning.write_manifest(folder.split(task_plan.name), task_plan)
-            reused = max(0, len(records) - 1)
-            stage.go_on(records)
-        else:
-            reused = len(plans.tasks)
-            # Killed after the last record and before the results, or damaged since: they follow from the
-            # records.
-            if not _tells(folder, stage.results(records), progress):
-                stage.go_on(records)
+            trainer.train(records)
         results = folder.read_results()
     return RunResult(results, folder.root, time.perf_counter() - started, reused)
+
+
+def _write_beginning(
+    folder: RunDir,
+    made_with: dict[str, Any],
+    scenario: Located[Scenario],
+    strategy: Located[Strategy],
+    plans: planning.Plans,
+) -> None:
+    """What the run is made with, before anything of it is done."""
+    files = {"scenario": str(Path(scenario.file).resolve()), "strategy": str(Path(strategy.file).resolve())}
+    config = {**made_with, "files": files}
+    write_text(folder.config, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    write_json(folder.classes, {p.name: {"classes": p.class_names, "prompts": p.prompts} for p in plans})
+    for task_plan in plans:
+        planning.write_manifest(folder.split(task_plan.name), task_plan)
+
+
+def _load_stream(
+    plans: planning.Plans, inputs: RunInputs, tell: Callable[[str], None], learner: Learner
+) -> StreamData:
+    """The images of a stream in memory; prompts that the model will not read to their end are told."""
+    from ..data.tasks import load
+
+    loss_classes = inputs.strategy.training.classes
+    data = load(plans, inputs.scenario.protocol, inputs.loaded.pixels, loss_classes)
+    spaces = [task.space for task in data.tasks] + [space for _, space in data.zero_shot.values()]
+    cut = dict.fromkeys(prompt for space in spaces for prompt in learner.model.text.cut_prompts(space))
+    if cut:
+        shown = "; ".join(repr(prompt[:60]) for prompt in list(cut)[:3])
+        tell(f"{len(cut)} prompts are longer than the model's context and are cut: {shown}")
+    return data
+
+
+def _observers(
+    inputs: RunInputs, learner: Learner, data: StreamData, folder: RunDir, progress: Progress, analysis: bool
+) -> list[Observer]:
+    """Who watches the run: the display, the analysis and TensorBoard, which reads what the analysis
+    writes."""
+    from ..analysis.observer import AnalysisObserver
+    from ..report.tensorboard.observer import BoardObserver
+    from .measuring import measured_images
+    from .observers import ProgressObserver
+
+    independent = inputs.scenario.independent
+    watching: list[Observer] = [ProgressObserver(progress, len(data.tasks))]
+    if analysis:
+        watching.append(AnalysisObserver(learner.model, folder, independent))
+    measured = {task.name: measured_images(inputs, task) for task in data.tasks}
+    board = BoardObserver(
+        folder, independent, lambda name, places: measured[name].pixels[list(places)], progress.message
+    )
+    return [*watching, board]
 
 
 def _tells(folder: RunDir, expected: dict, progress: Progress) -> bool:

@@ -2,7 +2,7 @@
 interruption.
 
 runs/<scenario>/<strategy>/seed<k>/
-    config.yaml           the resolved scenario and strategy, and the fingerprint of what the run was made with
+    config.yaml           the resolved scenario and strategy, and what the run was made with (fingerprint)
     results.json          the stable interface (see docs/architecture.md)
     deltas/<nn>-<task>.safetensors     what each task added to the weights
     tasks/<nn>-<task>.json             what each task measured: results rows, geometry, training curve
@@ -16,6 +16,7 @@ runs/<scenario>/<strategy>/seed<k>/
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -24,9 +25,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from ..config import Scenario
+from ..config.loading import Located
 from ..errors import UserError
 from ..files import slug
-from . import reading as stored
+from . import reading
 
 
 def _numbered(index: int, task: str) -> str:
@@ -77,7 +82,7 @@ class RunDir:
         """What plugin number ``plugin`` holds after task ``index``."""
         return self.root / "state" / f"{_numbered(index, task)}.plugin{plugin}.safetensors"
 
-    def inside(self, index: int, task: str, step: int | None = None, digest: str = "") -> Path:
+    def checkpoint(self, index: int, task: str, step: int | None = None, digest: str = "") -> Path:
         """State within task ``index`` after a step; the folder of all such states where no step is named."""
         folder = self.root / "state" / f"inside-{_numbered(index, task)}"
         return folder if step is None else folder / f"{step:08d}-{digest}.safetensors"
@@ -104,7 +109,7 @@ class RunDir:
         Raises:
             UserError: if the file is damaged.
         """
-        return stored.read_json(path)
+        return reading.read_json(path)
 
     def read_config(self) -> dict[str, Any] | None:
         """What the run was made with, or None if config.yaml is not there.
@@ -114,7 +119,7 @@ class RunDir:
         """
         if not self.config.exists():
             return None
-        return stored.checked(self.config, stored.Config, stored.read_yaml(self.config))
+        return reading.checked(self.config, reading.Config, reading.read_yaml(self.config))
 
     def read_results(self) -> dict[str, Any] | None:
         """results.json, or None if it is not there.
@@ -124,7 +129,7 @@ class RunDir:
         """
         if not self.results.exists():
             return None
-        return stored.checked_results(self.results, stored.read_json(self.results))
+        return reading.checked_results(self.results, reading.read_json(self.results))
 
     def read_labels(self) -> dict[str, dict[str, list[str]]]:
         """Name of every task and zero-shot set → its ``classes`` and ``prompts``.
@@ -132,12 +137,36 @@ class RunDir:
         Raises:
             UserError: if classes.json is missing or damaged.
         """
-        content = stored.read_json(self.classes)
+        content = reading.read_json(self.classes)
         if content is None:
             raise UserError(f"{self.classes}: missing; the same run command writes it again")
         if not isinstance(content, dict):
-            raise stored.damaged(self.classes, "must be an object")
-        return {name: stored.checked(self.classes, stored.Labels, part) for name, part in content.items()}
+            raise reading.damaged(self.classes, "must be an object")
+        return {name: reading.checked(self.classes, reading.Labels, part) for name, part in content.items()}
+
+    def read_split(self, name: str) -> list[dict[str, Any]]:
+        """Rows of a task's or zero-shot set's split manifest.
+
+        Raises:
+            UserError: if the manifest is missing or damaged.
+        """
+        path = self.split(name)
+        try:
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            return [row for row in rows if row["split"] and row["class"] and row["key"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: missing or damaged ({error})") from None
+
+    def recorded_scenario(self, config: dict[str, Any]) -> Located[Scenario]:
+        """The scenario that the run was made with, with the file that its relative paths start from.
+
+        Raises:
+            UserError: if the configuration is damaged or of another version.
+        """
+        try:
+            return Located(Scenario.model_validate(config["scenario"]), config["files"]["scenario"], {})
+        except (ValidationError, KeyError, TypeError) as error:
+            raise reading.damaged(self.config, error) from None
 
     def set_aside(self) -> Path | None:
         """Move an existing run away (``seed0.2026-01-31-120000``) and return its new place."""

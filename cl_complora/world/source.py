@@ -9,8 +9,11 @@ from ..data.pictures import Item, Pictures
 from ..errors import UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
+    from ..config.sources import WorldSource
     from ..data.pixels import Pixels
 
 GENERAL = "general"
@@ -82,6 +85,15 @@ class World(Pictures):
         from .domains import DOMAINS
 
         return DOMAINS[self.domain].render(label, number, split)
+
+
+def open_world(config: WorldSource, folder: Path) -> World:
+    """The domain that a configuration names; ``folder`` has no part in it.
+
+    Raises:
+        UserError: for a domain that there is not.
+    """
+    return World(config.domain)
 
 
 def domain_rows() -> list[tuple[str, str]]:

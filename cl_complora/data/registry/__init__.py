@@ -3,14 +3,28 @@ here."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from ...config.sources import DatasetSource
 from ...errors import UserError
 from ..pictures import Source
 from .dataset import Dataset, Registered
 from .entries import DATASETS
 
-__all__ = ["DATASETS", "Dataset", "check", "fetch", "open_dataset"]
+__all__ = ["DATASETS", "Dataset", "check", "fetch", "open_dataset", "open_named", "root_of"]
+
+
+def root_of(config: DatasetSource, folder: Path) -> Path:
+    """Where the data sets known by name lie: as the scenario says, ``$CL_COMPLORA_DATA`` or ``~/data``."""
+    if config.root is not None:
+        return folder / Path(config.root).expanduser()
+    return Path(os.environ.get("CL_COMPLORA_DATA") or "~/data").expanduser()
+
+
+def open_named(config: DatasetSource, folder: Path) -> Source:
+    """The data set that a configuration names; :func:`open_dataset` below its root."""
+    return open_dataset(config.name, root_of(config, folder))
 
 
 def open_dataset(name: str, root: Path) -> Source:

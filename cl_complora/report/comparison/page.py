@@ -126,8 +126,10 @@ def _summary(found: Content) -> list:
                 if len(names) <= MOST_LISTED
                 else f"{len(names)} of {len(found['methods'])} methods"
             )
-            said.append(f"In Last, interval and test agree that {told} {'is' if len(names) == 1 else 'are'} {verdict} "
-                        f"than {found['reference']}.")  # fmt: skip
+            verb = "is" if len(names) == 1 else "are"
+            said.append(
+                f"In Last, interval and test agree that {told} {verb} {verdict} than {found['reference']}."
+            )
     blocks: list = [Text([" ".join(said)])] if said else []
     by = how_chosen(found)
     blocks.append(

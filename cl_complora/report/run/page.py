@@ -404,8 +404,8 @@ def _origin(run: LoadedRun) -> list:
     if run.config and run.config.get("strategy"):
         command = run_command(run.config)
         if command is None:
-            blocks.append(Notice(["The files that this run was made from are gone or say something else now; the "
-                                  "settings below are what they said."]))  # fmt: skip
+            gone = "The files that this run was made from are gone or say something else now"
+            blocks.append(Notice([f"{gone}; the settings below are what they said."]))
         else:
             note = (
                 "With the same versions, the same data and the same kind of device it gives the same numbers."

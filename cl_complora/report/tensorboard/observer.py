@@ -18,12 +18,17 @@ import yaml
 from ... import metrics
 from ...analysis.mistakes import Mistake, changes
 from ...clip.matrix_names import place_of
+from ...engine.observer import Observer
 from ...errors import UserError
 from ...store.folder import RunDir
+from ...store.records import Record
 from .figures import curves_image, layers_image, matrix_image, mistakes_image, spectra_image
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ...data.tasks import StreamData
+    from ...delta import TaskDelta
 
 _HEADLINES = ("last", "average", "transfer", "forgetting", "bwt")
 # Per layer: the root of the sum of squares of the matrices of a layer, or their mean.
@@ -40,6 +45,48 @@ _MAPS = {
     "drift": "drift of principal part",
 }
 MISTAKES = 8
+
+
+class BoardObserver(Observer):
+    """Writes event files while a run goes on; a resumed run writes what earlier processes measured again.
+
+    Args:
+        folder: the run.
+        independent: whether every task started from the pretrained weights.
+        pictures: (task, places among its measured images) → those images, ``N × 3 × H × W`` uint8.
+        tell: told where the events cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: RunDir,
+        independent: bool,
+        pictures: Callable[[str, Sequence[int]], Tensor],
+        tell: Callable[[str], None],
+    ) -> None:
+        self.folder, self.independent, self.pictures, self.tell = folder, independent, pictures, tell
+        self.board: BoardWriter | None = None
+
+    def stream_begins(self, data: StreamData, deltas: Sequence[TaskDelta]) -> None:
+        """Empty the folder and open it."""
+        tasks = [task.name for task in data.tasks]
+        self.board = BoardWriter(
+            self.folder, tasks, list(data.zero_shot), self.independent, self.pictures, self.tell
+        )
+        self.board.__enter__()
+
+    def recorded(self, learned: int, record: Record, before: bool = False) -> None:
+        """A row of the matrix and what came with it."""
+        self.board.add(learned, record.row, record.zero_shot, record.detail, record.curve)
+
+    def stream_ends(self) -> None:
+        """The row of the HParams table."""
+        self.board.finish()
+
+    def __exit__(self, *raised: object) -> None:
+        """Close the files."""
+        if self.board is not None:
+            self.board.__exit__(None, None, None)
 
 
 class BoardWriter:

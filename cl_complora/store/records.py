@@ -9,8 +9,8 @@ from typing import Any
 
 from ..data import planning
 from ..errors import UserError
-from ..store.folder import RunDir
-from ..store.reading import checked_record
+from .folder import RunDir
+from .reading import checked_record
 
 
 @dataclass
@@ -32,7 +32,7 @@ def finished_records(folder: RunDir, plans: planning.Plans, tell: Callable[[str]
         folder, plans: of the run.
         tell: told of a file that is damaged; its task is learned again.
     """
-    from ..engine.state import load_delta
+    from .deltas import load_delta
 
     records = []
     tasks, sets = [p.name for p in plans.tasks], [p.name for p in plans.zero_shot]

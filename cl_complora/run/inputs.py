@@ -1,0 +1,37 @@
+"""What a run is made from: one scenario × one strategy × one seed, with the model and the images that
+they name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..config import Scenario, Strategy
+from ..data.planning import Plans
+
+if TYPE_CHECKING:
+    from ..clip.model import LoadedClip
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """Everything that the results of a run follow from.
+
+    Attributes:
+        scenario, strategy: as configured.
+        seed: of shots, order, initialisation and augmentation.
+        loaded: the model with its tokenizer and preprocessing.
+        plans: the images of every task and zero-shot set.
+        device: as torch names it.
+    """
+
+    scenario: Scenario
+    strategy: Strategy
+    seed: int
+    loaded: LoadedClip
+    plans: Plans
+    device: str
+
+    def state_name(self, tasks_learned: int) -> tuple[int, str]:
+        """Index and name, as the run folder's files have them, of the state after so many tasks."""
+        return tasks_learned - 1, self.plans.tasks[tasks_learned - 1].name if tasks_learned else "zero-shot"

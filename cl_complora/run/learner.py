@@ -1,0 +1,230 @@
+"""The model with the parts of its strategy: attaches, trains and merges one task; nothing of it measures
+or stores
+results."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..clip.classifier import ClipClassifier
+from ..clip.slots import open_slots
+from ..config.training import Training
+from ..data.tasks import StreamData, TaskData
+from ..delta import TaskDelta
+from ..engine.build import build_adapter, build_plugins, check_fits
+from ..engine.checkpoint import CheckpointPlugin, Checkpoints, StepState
+from ..engine.clip_strategy import ClipStrategy
+from ..engine.experience import experience_at
+from ..engine.schedule import CurvePlugin, SchedulePlugin, optimizer_factory
+from ..engine.task_state import meet_plugins
+from ..errors import UserError
+from .failures import told_of_failure
+from .inputs import RunInputs
+from .signals import Stopping
+
+_PRECISION = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A task that the model has learned.
+
+    Attributes:
+        delta: what was added to the weights.
+        steps: of training, those of an earlier process included; 0 where nothing was trained.
+        seconds: that they took.
+        trainable: number of parameters that were trained.
+        curve: loss of every step.
+        skipped: steps that were left out since their loss or gradient was no number.
+    """
+
+    delta: TaskDelta
+    steps: int
+    seconds: float
+    trainable: int = 0
+    curve: Sequence[float] = ()
+    skipped: int = 0
+
+
+class Learner:
+    """A model and the strategy that moves it.
+
+    Args:
+        run: what is run; its model is opened and moved to its device here.
+        plugin_folder: where a plugin of the user's own may lie; None allows none.
+        checkpoints: where a state within a task is written, and one of an earlier process found.
+        stopping: asked after every step whether to stop.
+        progress: given (step, loss, images) now and then.
+
+    Attributes:
+        model: the classifier that is trained.
+        adapter: knows the update of every task.
+        plugins: regularisers, memory and a plugin of the user's own.
+
+    Raises:
+        UserError: if the strategy does not fit the model or the scenario.
+    """
+
+    def __init__(
+        self,
+        run: RunInputs,
+        plugin_folder: Path | None,
+        checkpoints: Checkpoints,
+        stopping: Stopping,
+        progress: Callable[[int, float, int], None],
+    ) -> None:
+        torch.manual_seed(run.seed)
+        self.run, self.plugin_folder = run, plugin_folder
+        self.checkpoints, self.stopping = checkpoints, stopping
+        loaded = run.loaded
+        self.model = ClipClassifier(
+            loaded.model,
+            loaded.tokenizer,
+            mean=loaded.mean,
+            std=loaded.std,
+            precision=_PRECISION[run.strategy.training.precision],
+        )
+        # Every strategy computes with the same modules, whether it adapts low-rank or not.
+        open_slots(self.model.clip)
+        self.model.to(run.device).eval()
+        self._take_parts()
+        self._check_scenario()
+        self._curve = CurvePlugin(progress)
+        self._checkpoint: CheckpointPlugin | None = None
+        self._loop: ClipStrategy | None = None
+        self._pretrained: dict[str, torch.Tensor] | None = None
+
+    def _take_parts(self) -> None:
+        """Adapter and plugins as they are before the first task."""
+        strategy = self.run.strategy
+        self.adapter = build_adapter(strategy.adapter, self.run.seed)
+        check_fits(strategy, self.adapter, self.model)
+        self.plugins = build_plugins(strategy, self.adapter, self.run.seed, self.plugin_folder)
+
+    def _check_scenario(self) -> None:
+        scenario, strategy = self.run.scenario, self.run.strategy
+        if scenario.independent and strategy.training.stream != "sequential":
+            raise UserError(
+                f"strategy '{strategy.name}': training.stream: {strategy.training.stream} trains tasks "
+                f"together, which scenario '{scenario.name}' (independent: true) keeps apart"
+            )
+        needs = any(getattr(plugin, "needs_reference", False) for plugin in self.plugins)
+        if self.run.plans.reference is None and needs:
+            raise UserError(
+                f"scenario '{scenario.name}' has no reference set, which strategy '{strategy.name}' needs; "
+                "add reference: {source: …, images: …} to the scenario"
+            )
+
+    def meet(self, data: StreamData) -> None:
+        """See the whole stream before anything is trained or restored."""
+        meet_plugins(self.plugins, self.model, data)
+        if self.run.scenario.independent:
+            self._pretrained = {name: value.clone() for name, value in self.model.clip.state_dict().items()}
+
+    def restore(self, deltas: Sequence[TaskDelta], states: Sequence[dict]) -> None:
+        """Bring the pretrained model to where an interrupted run was, by the same arithmetic.
+
+        Args:
+            deltas: of the finished tasks, in order.
+            states: what the adapter noted after each of them.
+
+        Raises:
+            UserError: if they do not fit the model.
+        """
+        try:
+            self.adapter.restore(self.model, deltas, states)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            told = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"what this run left does not fit its model ({told}); use --fresh to start over"
+            ) from None
+
+    def steps_of(self, task: TaskData, data: StreamData) -> int:
+        """Steps that the strategy trains at a task; 0 where it trains nothing there."""
+        experience, share = experience_at(self.run.strategy.training.stream, data.tasks, task.index)
+        trains = experience is not None and self.run.strategy.adapter.kind != "none"
+        return self.run.strategy.training.steps * share if trains else 0
+
+    def learn(self, task: TaskData, data: StreamData) -> Learned:
+        """Attach, train, merge; an independent task starts from the pretrained weights.
+
+        Args:
+            task: the next one of the stream.
+            data: the stream, of which some strategies train more than the task.
+
+        Raises:
+            UserError: for training that diverges or does not fit into memory.
+            Stopped: when a signal came; a state within the task is saved.
+        """
+        if self._pretrained is not None:
+            self.model.clip.load_state_dict(self._pretrained)
+            self._take_parts()
+            meet_plugins(self.plugins, self.model, data)
+            self._loop = None
+        if self._loop is None:
+            self._loop, self._checkpoint = self._avalanche_strategy()
+        steps = self.steps_of(task, data)
+        began = time.perf_counter()
+        if not steps:
+            self.adapter.skip()
+            return Learned(self.adapter.deltas[-1], 0, time.perf_counter() - began)
+        experience, _ = experience_at(self.run.strategy.training.stream, data.tasks, task.index)
+        self.model.train()
+        self._loop.steps = steps
+        self._checkpoint.restored = self.checkpoints.of(task)
+        good = f"task '{data.tasks[task.index - 1].name}'" if task.index else "the untouched model"
+        batch = self.run.strategy.training.batch_size
+        with self.stopping.waiting(), told_of_failure(task.name, good, self.run.device, batch):
+            self._loop.train(experience, eval_streams=[])
+        delta = self.adapter.deltas[-1]
+        if not math.isfinite(delta.norm()):
+            raise UserError(
+                f"task '{task.name}': training diverged (the update is not finite); lower optimiser.lr"
+            )
+        trainable = sum(p.numel() for group in self._loop.optimizer.param_groups for p in group["params"])
+        self.model.eval()
+        # Seconds of a process that was cut off within the task count as well.
+        seconds = time.perf_counter() - began + self._checkpoint.seconds
+        return Learned(delta, steps, seconds, trainable, self._curve.curve(), self._loop.skipped)
+
+    def _avalanche_strategy(self) -> tuple[ClipStrategy, CheckpointPlugin]:
+        """Avalanche's loop over the steps of a task, and the plugin of it that saves and restores within
+        one."""
+        run, optimiser = self.run, self.run.strategy.optimiser
+        schedule = [SchedulePlugin(run.strategy.schedule, optimiser)] if optimiser else []
+        parts = (*self.plugins, *schedule, self._curve)
+        checkpoint = CheckpointPlugin(
+            [part for part in parts if isinstance(part, StepState)],
+            self.checkpoints.save,
+            self.checkpoints.every if self._steps_are_known() else math.inf,
+            self.stopping.is_asked,
+            self.stopping.raise_if_asked,
+        )
+        loop = ClipStrategy(
+            model=self.model,
+            make_optimizer=optimizer_factory(optimiser, self.adapter, self.model) if optimiser else None,
+            training=self._training(),
+            seed=run.seed,
+            device=run.device,
+            plugins=[self.adapter, *parts, checkpoint],
+        )
+        return loop, checkpoint
+
+    def _training(self) -> Training:
+        """The settings; what a plugin of the user's own may do to images and towers cannot be remembered."""
+        strategy = self.run.strategy
+        return (
+            strategy.training
+            if strategy.plugin is None
+            else strategy.training.model_copy(update={"remember": False})
+        )
+
+    def _steps_are_known(self) -> bool:
+        """Whether every plugin says what of it changes from step to step; one of the user's own may not."""
+        return self.run.strategy.plugin is None or isinstance(self.plugins[-1], StepState)

@@ -1,0 +1,57 @@
+"""results.json as a function of the records of a run's tasks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from .. import metrics
+from ..store.provenance import software
+from ..store.records import Record
+from .inputs import RunInputs
+
+SCHEMA = 1
+
+
+def results_of(run: RunInputs, records: Sequence[Record]) -> dict[str, Any]:
+    """Content of results.json for the tasks done so far (the interface is described in docs/architecture.md).
+
+    Args:
+        run: what was run.
+        records: the untouched model's, then one for every finished task.
+    """
+    scenario, plans = run.scenario, run.plans
+    rows = [record.row for record in records]
+    zero_shot = {p.name: [record.zero_shot[p.name] for record in records] for p in plans.zero_shot}
+    kept = metrics.mean_retention if scenario.independent else metrics.retention
+    return {
+        "schema": SCHEMA,
+        "scenario": scenario.name,
+        "strategy": run.strategy.name,
+        "seed": run.seed,
+        "model": {"name": run.loaded.name, "pretrained": run.loaded.pretrained, "sha256": run.loaded.sha256},
+        "tasks": [p.name for p in plans.tasks],
+        "zero_shot_sets": [p.name for p in plans.zero_shot],
+        "zero_shot_images": {p.name: len(p.test) for p in plans.zero_shot},
+        "accuracy": rows,
+        "zero_shot": zero_shot,
+        "independent": scenario.independent,
+        **(metrics.of_independent(rows) if scenario.independent else metrics.so_far(rows)),
+        # Where all tasks are trained at once none is unseen.
+        **({} if run.strategy.training.stream != "joint" else {"transfer": math.nan}),
+        "retention": {name: kept(values) for name, values in zero_shot.items()},
+        "skipped": list(plans.skipped),
+        "tasks_detail": [record.detail for record in records[1:]],
+        "status": "done" if len(records) == len(plans.tasks) + 1 else "running",
+        "software": software(),
+        "device": _device_name(run.device),
+    }
+
+
+def _device_name(device: str) -> str:
+    if not device.startswith("cuda"):
+        return device
+    import torch
+
+    return f"{device} ({torch.cuda.get_device_name(device)})"

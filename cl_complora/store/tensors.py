@@ -1,0 +1,58 @@
+"""Tensors on the disk: safetensors with a checksum of their content, read back without trust."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..errors import UserError
+from ..files import open_file
+
+
+def with_checksum(tensors: Mapping[str, Tensor], kind: str) -> bytes:
+    """Tensors as the content of a safetensors file that names its kind and holds a checksum."""
+    metadata = {"format": f"cl_complora {kind} 1", "sha256": _digest(tensors)}
+    return safetensors.torch.save(dict(tensors), metadata=metadata)
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """Of names, types, shapes and content."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a file, checked against the checksum in it.
+
+    Raises:
+        UserError: if the file is missing or damaged.
+    """
+    try:
+        open_file(path).close()  # a pipe would be waited for
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            known = (file.metadata() or {}).get("sha256")
+        if known is not None and known != _digest(tensors):
+            raise ValueError("its content does not have the checksum that it was written with")
+        return tensors
+    except (OSError, SafetensorError, ValueError) as error:
+        raise UserError(f"{path}: damaged ({error})") from None
+
+
+def is_intact(path: Path) -> bool:
+    """Whether a file of tensors is there as it was written."""
+    try:
+        read_tensors(path)
+    except UserError:
+        return False
+    return True
