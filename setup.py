@@ -49,6 +49,8 @@ EXTRAS_REQUIRE = {
 
 # strategies/ and scenarios/ stand at the top of the checkout, where people look for them, and become data
 # packages in the wheel. They hold no Python, so find_packages does not see them.
+# How the embedded world was pretrained and is drawn for the docs: nothing at run time needs it.
+MAKING = "cl_complora.world.making"
 DATA_PACKAGES = {"cl_complora.strategies": "strategies", "cl_complora.scenarios": "scenarios"}
 YAML = ["*.yaml", "**/*.yaml"]
 
@@ -62,7 +64,7 @@ setup(
     license="MIT",
     license_files=["LICENSE"],
     python_requires=">=3.10",
-    packages=find_packages(include=["cl_complora", "cl_complora.*"], exclude=["cl_complora.world.making"]) + list(DATA_PACKAGES),
+    packages=[*find_packages(include=["cl_complora", "cl_complora.*"], exclude=[MAKING]), *DATA_PACKAGES],
     package_dir=DATA_PACKAGES,
     package_data={
         "cl_complora": [

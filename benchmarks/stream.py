@@ -18,7 +18,6 @@ from avalanche.benchmarks import benchmark_from_datasets
 from avalanche.evaluation.metrics import accuracy_metrics, loss_metrics
 from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
 from avalanche.training.supervised import Naive
-from cl_complora.run.stream import run
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -35,6 +34,7 @@ from cl_complora.engine.build import build_adapter
 from cl_complora.engine.constraints import stable_seed
 from cl_complora.engine.experience import ClipExperience, TrainingBatches, as_avalanche, one_template
 from cl_complora.engine.schedule import optimizer_factory, rate
+from cl_complora.run.stream import run
 
 from .timing import Case, Check, Goal, Side, Size, compare, worst
 

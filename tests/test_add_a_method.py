@@ -8,7 +8,6 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
-from cl_complora.run.stream import run
 
 from cl_complora.cli import main
 from cl_complora.compare import Request, compare
@@ -16,6 +15,7 @@ from cl_complora.config import load_scenario, load_strategy
 from cl_complora.engine import external_plugin as external
 from cl_complora.errors import UserError
 from cl_complora.progress import Quiet
+from cl_complora.run.stream import run
 
 PAGE = (Path(__file__).parents[1] / "docs" / "add-a-method.md").read_text(encoding="utf-8")
 QUICK = ["training.steps=8", "training.batch_size=4", "adapter.rank=2", "optimiser.lr=1e-2"]

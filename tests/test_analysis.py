@@ -9,7 +9,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from cl_complora.run.stream import run
 from conftest import tiny_clip, without_timings
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +19,7 @@ from cl_complora.analysis.representation import linear_cka, spread
 from cl_complora.clip.slots import open_slots
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.progress import Quiet
+from cl_complora.run.stream import run
 from cl_complora.store.folder import RunDir
 
 

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from cl_complora.run.stream import run
 from conftest import COLOURS, paint
 from typer.testing import CliRunner
 
@@ -19,6 +18,7 @@ from cl_complora.data import cache
 from cl_complora.data.kinds import open_source
 from cl_complora.data.pixels import Pixels
 from cl_complora.errors import UserError
+from cl_complora.run.stream import run
 
 PIXELS = Pixels((16, 16))
 

@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from cl_complora.cli import app, main
-from cl_complora.compare.files import as_json, latex, markdown
 from cl_complora.compare.statistics import difference, per_unit
 from cl_complora.compare.study import Comparison, Method, Request, choose, compare
 from cl_complora.compare.trials import grid, parse_sweep, sweep_of
@@ -29,9 +28,10 @@ from cl_complora.compare.updates import measure_updates
 from cl_complora.config import load_scenario
 from cl_complora.data.planning import plan
 from cl_complora.delta import TaskDelta
-from cl_complora.store.deltas import save_delta
 from cl_complora.errors import UserError
-from cl_complora.report.comparison.pareto import front
+from cl_complora.report.comparison.files import latex, markdown
+from cl_complora.report.comparison.tables import front
+from cl_complora.store.deltas import save_delta
 
 TIMES = ("train_seconds", "peak_memory_bytes")
 
@@ -47,7 +47,7 @@ def methods(tmp_path_factory):
 
 
 def without_times(found: Comparison) -> dict:
-    plain = as_json(found)
+    plain = found.content()
     for method in plain["methods"].values():
         for key in TIMES:
             method["budget"].pop(key, None)
@@ -104,7 +104,7 @@ def test_a_second_time_nothing_is_run_and_the_table_is_the_same(compared, reques
     told = []
     again = compare(request_, out, jobs=1, report=lambda *line: told.append(line))
     assert all(outcome.reused for _, outcome, *_ in told)
-    assert as_json(again) == as_json(found)
+    assert again.content() == found.content()
 
 
 def test_killed_in_the_middle_and_started_again_ends_with_the_same_table(
@@ -309,7 +309,7 @@ def test_updates_are_measured_as_their_formulas_say(tmp_path, tiny_scenario):
 def test_tables_say_what_failed_and_escape_what_latex_reads():
     request = Request("x", ("a_b",), seeds=(0,))
     found = Comparison(request, "x", "a_b", [Method("a_b", failed=["seed 0: it diverged"])])
-    assert "seed 0: it diverged" in markdown(found)
+    assert "seed 0: it diverged" in markdown(found.content())
     assert latex([["a_b", "c"], ["1 ± 2", "5 %"]]).splitlines()[2:5] == [
         r"a\_b & c \\",
         r"\midrule",

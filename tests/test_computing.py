@@ -9,7 +9,6 @@ import open_clip
 import pytest
 import torch
 from avalanche.training.plugins import SupervisedPlugin
-from cl_complora.run.stream import run
 from conftest import LONG, TINY, deltas_of, tiny_clip
 from torch import nn
 
@@ -29,6 +28,7 @@ from cl_complora.engine.experience import ClipExperience
 from cl_complora.engine.frozen_features import FrozenBeginning
 from cl_complora.errors import UserError
 from cl_complora.lowrank import LowRankBlock
+from cl_complora.run.stream import run
 from cl_complora.store.folder import RunDir
 
 # Adam makes as much of a gradient that is rounding as of any other; SGD does not.

@@ -8,7 +8,6 @@ import shutil
 
 import pytest
 import torch
-from cl_complora.run.stream import run
 from conftest import tiny_clip
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
@@ -18,12 +17,13 @@ from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.slots import open_slots
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.data.labels import LabelSpace
-from cl_complora.store.deltas import load_delta
 from cl_complora.errors import UserError
 from cl_complora.finished.explain import explain
 from cl_complora.finished.samples import Samples
 from cl_complora.finished.states import open_run
 from cl_complora.finished.update_parts import coarse_parts, directions, finer_parts, pieces
+from cl_complora.run.stream import run
+from cl_complora.store.deltas import load_delta
 from cl_complora.store.folder import RunDir
 
 

@@ -13,15 +13,15 @@ import time
 
 import pytest
 import torch
-from cl_complora.run.stream import run
 from conftest import LONG, deltas_of, without_timings
 
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.config import load_scenario, load_strategy
-from cl_complora.store.deltas import load_delta
 from cl_complora.errors import UserError
 from cl_complora.finished.states import open_run
 from cl_complora.progress import Quiet
+from cl_complora.run.stream import run
+from cl_complora.store.deltas import load_delta
 from cl_complora.store.folder import RunDir
 
 

@@ -10,7 +10,6 @@ import sys
 
 import pytest
 import torch
-from cl_complora.run.stream import run
 from conftest import COLOURS, cli, paint
 from PIL import Image
 from safetensors.torch import load_file
@@ -31,6 +30,7 @@ from cl_complora.finished.states import find_state, open_run
 from cl_complora.finished.update_curve import Curve, curves_along
 from cl_complora.progress import Quiet
 from cl_complora.report.run.update_curve import scaling_figure
+from cl_complora.run.stream import run
 
 
 @pytest.fixture(scope="module")

@@ -41,8 +41,8 @@ from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.catalog import shipped
 from cl_complora.config.sources import CoopSource, FolderSource, ManifestSource, ShardsSource
 from cl_complora.data.discover import describe
-from cl_complora.data.labels import LabelSpace
 from cl_complora.data.kinds import open_source
+from cl_complora.data.labels import LabelSpace
 from cl_complora.data.pixels import FORMATS, MAX_PIXELS, MAX_SCANS, Pixels
 from cl_complora.data.planning import plan
 from cl_complora.data.registry import check as check_registered
@@ -1428,7 +1428,7 @@ def test_pickles_among_the_data_sets_are_compared_before_they_are_opened(tmp_pat
 
 
 def test_tensorboards_text_shows_names_and_runs_none(tmp_path):
-    from cl_complora.report.tensorboard.observer.observer import BoardWriter
+    from cl_complora.report.tensorboard.observer import BoardWriter
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugin_util import markdown_to_safe_html
     from tensorboard.util.tensor_util import make_ndarray

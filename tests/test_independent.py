@@ -8,7 +8,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from cl_complora.run.stream import run
 from conftest import deltas_of, without_timings
 
 from cl_complora.compare.statistics import per_unit
@@ -16,6 +15,7 @@ from cl_complora.compare.study import SCORES
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.errors import UserError
 from cl_complora.progress import Quiet
+from cl_complora.run.stream import run
 
 METHODS = ("complora", "finetune", "lora+ewc", "replay", "lwf", "lora+tokens")
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from cl_complora.run.signals import Stopped, Stopping
-from cl_complora.run.stream import run
 from conftest import LONG, deltas_of, without_timings
 from safetensors.torch import load_file
 
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.catalog import shipped
 from cl_complora.progress import Quiet
+from cl_complora.run.signals import Stopped, Stopping
+from cl_complora.run.stream import run
 from cl_complora.store.folder import RunDir
 
 
@@ -118,7 +118,7 @@ def test_a_damaged_state_is_named_and_the_one_before_is_used(
         go(tiny_scenario, class_folders, tmp_path / "parts", "lora", save_every=0.0)
     monkeypatch.undo()
     folder = RunDir.of(tmp_path / "parts", "tiny", "lora", 0)
-    kept = sorted(folder.inside(0, "warm").iterdir())
+    kept = sorted(folder.checkpoint(0, "warm").iterdir())
     assert len(kept) == 2 and kept[-1].name.startswith("00000004-")
     content = kept[-1].read_bytes()
     middle = len(content) // 2
@@ -141,8 +141,8 @@ def test_states_are_few_and_written_now_and_then(tmp_path, tiny_scenario, class_
     with pytest.raises(Stopped):
         go(tiny_scenario, class_folders, tmp_path, "lora", save_every=3600.0)
     folder = RunDir.of(tmp_path, "tiny", "lora", 0)
-    assert [path.name[:8] for path in folder.inside(0, "warm").iterdir()] == ["00000005"]
-    (state,) = [load_file(path) for path in folder.inside(0, "warm").iterdir()]
+    assert [path.name[:8] for path in folder.checkpoint(0, "warm").iterdir()] == ["00000005"]
+    (state,) = [load_file(path) for path in folder.checkpoint(0, "warm").iterdir()]
     assert int(state["part/batches/done"]) == 5 and float(state["seconds"]) > 0
 
 
@@ -164,12 +164,12 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     folder = RunDir.of(tmp_path, "tiny", "quick", 0)
-    wait_for(lambda: any(folder.inside(0, "warm").glob("*")), process)
+    wait_for(lambda: any(folder.checkpoint(0, "warm").glob("*")), process)
     process.send_signal(number)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 128 + number
     assert err.strip().splitlines()[-1] == "interrupted; the same command goes on where this one stopped"
-    assert "Traceback" not in err and list(folder.inside(0, "warm").iterdir())
+    assert "Traceback" not in err and list(folder.checkpoint(0, "warm").iterdir())
 
 
 def wait_for(condition, process, seconds: float = 120) -> None:

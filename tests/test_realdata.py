@@ -20,8 +20,8 @@ from cl_complora.clip.evaluate import accuracy, predictions
 from cl_complora.clip.model import load_clip
 from cl_complora.config.scenario import Model
 from cl_complora.config.sources import FolderSource
-from cl_complora.data.labels import LabelSpace
 from cl_complora.data.kinds import open_source
+from cl_complora.data.labels import LabelSpace
 from cl_complora.finished.model_files import classifier_of
 from cl_complora.metrics import interval
 

@@ -13,25 +13,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from cl_complora.run.stream import run
 from conftest import cli
 from safetensors.numpy import load_file, save_file
 
 from cl_complora import metrics
 from cl_complora.analysis.mistakes import changes, label_space, pictures
 from cl_complora.clip.matrix_names import place_of
-from cl_complora.compare.files import save
 from cl_complora.compare.statistics import difference
 from cl_complora.compare.study import METRICS, Comparison, Method, Request
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.errors import UserError
+from cl_complora.report.comparison.files import save
 from cl_complora.report.comparison.tables import front
 from cl_complora.report.elements import TEMPLATES, number
+from cl_complora.report.heat_map import shaded
 from cl_complora.report.html import try_report, write_report
 from cl_complora.report.reproduce import compare_command, run_command
 from cl_complora.report.run.figures import MOST_POINTS, thinned
-from cl_complora.report.shades import shaded
 from cl_complora.report.svg import plain
+from cl_complora.run.stream import run
 from cl_complora.store.folder import RunDir
 
 MOST_BYTES = 3_000_000
@@ -571,7 +571,7 @@ def compared(tmp_path_factory):
     request = Request(
         "tiny", tuple(m.name for m in methods), (0, 1), sweep={}, validation_shots=2, reference="slow"
     )
-    save(Comparison(request, "tiny", "slow", methods), folder)
+    save(Comparison(request, "tiny", "slow", methods).content(), folder)
     return folder
 
 

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from cl_complora.run.stream import run
 from conftest import STRATEGY, deltas_of, paint, without_timings
 from safetensors.torch import load_file
 
 from cl_complora import metrics
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.delta import TaskDelta
-from cl_complora.store.deltas import load_delta
 from cl_complora.errors import UserError
 from cl_complora.progress import Quiet
+from cl_complora.run.stream import run
+from cl_complora.store.deltas import load_delta
 from cl_complora.store.folder import RunDir
 from cl_complora.subspace import Keep, principal
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import open_clip
 import pytest
 import torch
-from cl_complora.run.stream import run
 from conftest import COLOURS
 from safetensors.torch import load_file, save_file
 
@@ -17,8 +16,9 @@ from cl_complora.config.catalog import shipped
 from cl_complora.data.planning import plan
 from cl_complora.data.tasks import load
 from cl_complora.engine.replay import contrasted_with
-from cl_complora.store.deltas import load_delta
 from cl_complora.progress import Quiet
+from cl_complora.run.stream import run
+from cl_complora.store.deltas import load_delta
 from cl_complora.store.folder import RunDir
 
 QUICK = ["training.steps=3", "training.batch_size=4"]

@@ -66,11 +66,12 @@ def compare(
     Finished runs are reused and interrupted ones go on: the same command again ends with the same table.
     """
     from ..compare import study
-    from ..compare.files import save, show
     from ..compare.trials import parse_sweep
     from ..config import load_scenario, load_strategy
     from ..config.loading import split_overrides
     from ..files import slug
+    from ..report.comparison.files import save
+    from ..report.comparison.terminal import show
 
     if sweep and sweep_from:
         raise UserError("--sweep and --sweep-from: give one of the two")
@@ -104,9 +105,11 @@ def compare(
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         raise typer.Exit(130) from None
-    show(console, found)
+    content = found.content()
     folder = out / slug(found.scenario)
-    written = save(found, folder)
+    # What took hours is on the disk before anything can go wrong with a terminal.
+    written = save(content, folder)
+    show(console, content)
     names = ", ".join(path.name for path in written)
     console.print(f"\n{folder}: {names}", markup=False, highlight=False, soft_wrap=True)
     say_report(console, folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,16 @@ class Comparison:
     scenario: str
     reference: str
     methods: list[Method]
+
+    def content(self) -> dict[str, Any]:
+        """Everything, for programs and for the views: what comparison.json holds."""
+        return {
+            "schema": 1,
+            "scenario": self.scenario,
+            "reference": self.reference,
+            "request": asdict(self.request),
+            "methods": {m.name: asdict(m) | {"chosen": dict(m.chosen)} for m in self.methods},
+        }
 
 
 def compare(

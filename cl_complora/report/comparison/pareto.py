@@ -8,43 +8,43 @@ from pathlib import Path
 
 import numpy as np
 
-from ...compare.study import Comparison
 from ...files import write_bytes
-from .tables import front
+from .tables import Content, front, kept, methods_of
 
 
-def pareto(found: Comparison, path: Path) -> None:
+def pareto(found: Content, path: Path) -> None:
     """Last against retention: left the whole sweep with every method's front, right the tested settings."""
     from matplotlib.figure import Figure
 
-    swept = any(m.curve for m in found.methods)
+    swept = any(m["curve"] for m in methods_of(found))
     figure = Figure(figsize=(13 if swept else 8, 5.5), layout="constrained")
     axes = figure.subplots(1, 2 if swept else 1, squeeze=False)[0]
-    for index, m in enumerate(found.methods):
+    for index, m in enumerate(methods_of(found)):
         style = {"color": f"C{index % 10}", "marker": "osD^vPX*<>"[(index // 10 + index) % 10]}
         points = [
             (p["retention"], p["last"])
-            for p in m.curve
-            if p["error"] is None and math.isfinite(p["retention"])
+            for p in m["curve"]
+            if p["error"] is None and math.isfinite(kept(p["retention"]))
         ]
         if points:
             axes[0].scatter(*zip(*points, strict=True), s=18, alpha=0.6, **style)
             axes[0].plot(*zip(*front(points), strict=True), color=style["color"], lw=1)
-        retention, last = m.figures.get("retention", []), m.figures.get("last", [])
+        retention, last = m["figures"].get("retention", []), m["figures"].get("last", [])
         if last and np.isfinite(retention).all():
             x, y = np.mean(retention), np.mean(last)
             spread = [np.std(v, ddof=1) if len(v) > 1 else 0.0 for v in (retention, last)]
-            axes[-1].errorbar(x, y, xerr=spread[0], yerr=spread[1], ms=7, lw=1, label=m.name, **style)
+            axes[-1].errorbar(x, y, xerr=spread[0], yerr=spread[1], ms=7, lw=1, label=m["name"], **style)
+    seeds = len(found["request"]["seeds"])
     if swept:
         axes[0].set_title("every swept value, on validation shots")
-    axes[-1].set_title(f"chosen settings, on test images, {len(found.request.seeds)} seeds")
+    axes[-1].set_title(f"chosen settings, on test images, {seeds} seeds")
     for axis in axes:
         axis.set_xlabel("retention: points of zero-shot accuracy after the stream")
         axis.set_ylabel("Last: mean accuracy after the last task, %")
         axis.grid(alpha=0.3)
     if axes[-1].get_legend_handles_labels()[0]:
         figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside right center", fontsize=8)
-    figure.suptitle(found.scenario)
+    figure.suptitle(found["scenario"])
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     write_bytes(path, buffer.getvalue())

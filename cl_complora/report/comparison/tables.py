@@ -37,10 +37,18 @@ def tables(found: Content) -> dict[str, Table]:
     return {title: table for title, table in made.items() if table.rows}
 
 
+def texts(found: Content) -> dict[str, list[list[str]]]:
+    """Title → rows of text, the column titles first."""
+    return {
+        title: [list(table.head), *([cell.text for cell in row] for row in table.rows)]
+        for title, table in tables(found).items()
+    }
+
+
 def accuracy_table(found: Content) -> tuple[list[str], Rows]:
     """Mean ± standard deviation over seeds, in percent; forgetting and retention in points."""
     rows = []
-    for m in _methods(found):
+    for m in methods_of(found):
         cells = [_spread(m["figures"].get(metric), sign=metric == "retention") for metric in METRICS]
         rows.append([Cell(m["name"]), Cell(chosen(m) or NOTHING), *cells])
     return ["method", "chosen", *METRICS.values()], rows
@@ -50,7 +58,7 @@ def difference_table(found: Content) -> tuple[list[str], Rows]:
     """Each method minus the reference."""
     rows = [
         [Cell(m["name"]), *(_difference(m["differences"].get(metric)) for metric in METRICS)]
-        for m in _methods(found)
+        for m in methods_of(found)
         if m["differences"]
     ]
     return [f"minus {found['reference']}", *METRICS.values()], rows
@@ -59,7 +67,7 @@ def difference_table(found: Content) -> tuple[list[str], Rows]:
 def update_table(found: Content) -> tuple[list[str], Rows]:
     """How far the weights moved a task, and where to."""
     rows = []
-    for m in _methods(found):
+    for m in methods_of(found):
         values = [m["updates"].get(key) for key in ("norm", "matrix_norm", "principal", "earlier", "cosine")]
         rows.append([Cell(m["name"]), *(_figure(value, ".2f") for value in values)])
     return ["method", "‖ΔW‖", "of matrices", "touches principal", "in earlier", "cosine to earlier"], rows
@@ -68,7 +76,7 @@ def update_table(found: Content) -> tuple[list[str], Rows]:
 def budget_table(found: Content) -> tuple[list[str], Rows]:
     """What a run costs."""
     rows = []
-    for m in _methods(found):
+    for m in methods_of(found):
         b = m["budget"]
         if b:
             counts = [_figure(b["steps"], ".0f"), _figure(b["trainable_parameters"], ",.0f")]
@@ -81,7 +89,7 @@ def budget_table(found: Content) -> tuple[list[str], Rows]:
 def sweep_table(found: Content) -> tuple[list[str], Rows]:
     """Every combination that was tried, on validation shots."""
     rows = []
-    for m in _methods(found):
+    for m in methods_of(found):
         for p in m["curve"]:
             if p["error"]:
                 cells = [Cell(NOTHING), Cell(NOTHING), Cell(NOTHING), Cell(p["error"])]
@@ -100,7 +108,7 @@ def sweep_table(found: Content) -> tuple[list[str], Rows]:
 def floor_table(found: Content) -> tuple[list[str], Rows]:
     """Best Last on validation shots among the swept points that lose at most so many points of retention."""
     rows = []
-    for m in _methods(found):
+    for m in methods_of(found):
         points = [p for p in m["curve"] if p["error"] is None]
         if points:
             cells = []
@@ -162,7 +170,7 @@ def how_chosen(found: Content) -> str | None:
 
 def failures(found: Content) -> list[str]:
     """What could not be run, and why."""
-    return [f"{m['name']}, {failure}" for m in _methods(found) for failure in m["failed"]]
+    return [f"{m['name']}, {failure}" for m in methods_of(found) for failure in m["failed"]]
 
 
 def chosen(method: Mapping[str, Any]) -> str:
@@ -184,7 +192,8 @@ def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return best[::-1]
 
 
-def _methods(found: Content) -> list[dict[str, Any]]:
+def methods_of(found: Content) -> list[dict[str, Any]]:
+    """What was found about every method, in the order that they were named in."""
     return list(found["methods"].values())
 
 

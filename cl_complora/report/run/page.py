@@ -30,8 +30,8 @@ from ..elements import (
     number,
     percent,
 )
+from ..heat_map import shaded
 from ..reproduce import run_command
-from ..shades import shaded
 from . import figures
 from .causes import changed_answers, explanation
 from .tables import MEANING

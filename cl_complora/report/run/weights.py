@@ -13,7 +13,7 @@ import numpy as np
 from ...clip.matrix_names import Place, kinds_in_order, place_of
 from ...store.loaded_run import LoadedRun
 from ..elements import Cell, Choice, Figure, Fold, Table, number
-from ..shades import shaded
+from ..heat_map import shaded
 from . import figures
 
 # Measures of one matrix after one task, as the record (recorded in training) and analysis/ (made afterwards)

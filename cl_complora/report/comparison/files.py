@@ -1,0 +1,135 @@
+"""A comparison as files: Markdown, LaTeX, CSV, JSON, and the picture of learning against keeping."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...files import write_json, write_text
+from ..elements import NOTHING
+from .pareto import pareto
+from .tables import METRICS, Content, chosen, failures, how_chosen, methods_of, spread, tables, texts
+
+
+def save(found: Content, folder: Path) -> list[Path]:
+    """Write everything into ``folder`` and say where."""
+    written = {
+        "comparison.md": markdown(found),
+        "comparison.tex": latex(texts(found)["Accuracy"]),
+        "comparison.csv": _csv(_wide(found)),
+        "comparison-runs.csv": _csv(_long(found)),
+        "comparison-sweep.csv": _csv(_swept(found)),
+        "comparison-updates.csv": _csv(
+            [{"method": m["name"], **row} for m in methods_of(found) for row in m["per_task"]]
+        ),
+    }
+    for name, text in written.items():
+        write_text(folder / name, text)
+    write_json(folder / "comparison.json", found)
+    pareto(found, folder / "comparison.png")
+    return [folder / name for name in (*written, "comparison.json", "comparison.png")]
+
+
+def markdown(found: Content) -> str:
+    """All tables as one Markdown page."""
+    seeds = ", ".join(map(str, found["request"]["seeds"]))
+    lines = [f"# {found['scenario']}: {len(found['methods'])} methods, seeds {seeds}", ""]
+    chosen_by = how_chosen(found)
+    lines += [chosen_by, ""] if chosen_by else []
+    notes = tables(found)
+    for title, rows in texts(found).items():
+        lines += [f"## {title}", "", notes[title].note, "", _markdown(rows), ""]
+    failed = [f"* {failure}" for failure in failures(found)]
+    return "\n".join(lines + (["## Failed", "", *failed, ""] if failed else []))
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    head, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    lines = [f"| {' | '.join(head)} |", "|---" + "|--:" * (len(head) - 1) + "|"]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in body])
+
+
+_TEX = {
+    "\\": r"\textbackslash{}",
+    "±": r"$\pm$",
+    "–": "--",
+    "%": r"\%",
+    "_": r"\_",
+    "&": r"\&",
+    "#": r"\#",
+    "‖ΔW‖": r"$\|\Delta W\|$",
+}
+
+
+def latex(rows: list[list[str]]) -> str:
+    """A booktabs table."""
+
+    def cell(text: str) -> str:
+        for plain, tex in _TEX.items():
+            text = text.replace(plain, tex)
+        return text
+
+    head, *body = [" & ".join(map(cell, row)) + r" \\" for row in rows]
+    columns = "ll" + "r" * (len(rows[0]) - 2)
+    return "\n".join(
+        [
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            head,
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    )
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
+    buffer = io.StringIO()
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _wide(found: Content) -> list[dict[str, Any]]:
+    rows = []
+    for m in methods_of(found):
+        row: dict[str, Any] = {"method": m["name"], "chosen": chosen(m) or NOTHING}
+        for metric in METRICS:
+            values = m["figures"].get(metric)
+            if values:
+                row |= {f"{metric}_mean": np.mean(values), f"{metric}_std": spread(values)}
+            if metric in m["differences"]:
+                d = m["differences"][metric]
+                row |= {f"{metric}_{key}": d[name] for key, name in _DIFFERENCE.items()}
+        rows.append(row | m["budget"] | {f"update_{key}": value for key, value in m["updates"].items()})
+    return rows
+
+
+_DIFFERENCE = {"difference": "mean", "low": "low", "high": "high", "p": "p", "verdict": "verdict"}
+
+
+def _long(found: Content) -> list[dict[str, Any]]:
+    return [
+        {"method": m["name"], "seed": seed, "metric": metric, "value": value}
+        for m in methods_of(found)
+        for metric, values in m["figures"].items()
+        for seed, value in zip(found["request"]["seeds"], values, strict=True)
+    ]
+
+
+def _swept(found: Content) -> list[dict[str, Any]]:
+    keys = ("last", "average", "retention", "score", "error")
+    return [
+        {"method": m["name"], **p["settings"], **{key: p.get(key) for key in keys}}
+        for m in methods_of(found)
+        for p in m["curve"]
+    ]
