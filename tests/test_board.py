@@ -8,8 +8,6 @@ import re
 
 import numpy as np
 import pytest
-from cl_complora.report.tensorboard.figures import curves_image, matrix_image
-from cl_complora.report.tensorboard.observer import COLUMNS, table_row
 from conftest import paint
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -20,6 +18,8 @@ from cl_complora.cli import app
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.catalog import shipped
 from cl_complora.progress import Quiet
+from cl_complora.report.tensorboard.figures import curves_image, matrix_image
+from cl_complora.report.tensorboard.observer import COLUMNS, table_row
 from cl_complora.run.stream import run
 
 

@@ -29,7 +29,7 @@ from cl_complora.config import load_scenario
 from cl_complora.data.planning import plan
 from cl_complora.delta import TaskDelta
 from cl_complora.errors import UserError
-from cl_complora.report.comparison.files import latex, markdown
+from cl_complora.report.comparison.saving import latex, markdown
 from cl_complora.report.comparison.tables import front
 from cl_complora.store.deltas import save_delta
 

@@ -25,7 +25,7 @@ from cl_complora.config.base import Section
 from cl_complora.config.catalog import shipped
 from cl_complora.config.faults import Fault, faults
 from cl_complora.config.loading import kind_of, split_overrides
-from cl_complora.config.reading import MAX_BYTES
+from cl_complora.config.yaml_lines import MAX_BYTES
 from cl_complora.data.planning import plan
 from cl_complora.errors import UserError
 

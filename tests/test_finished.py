@@ -29,7 +29,7 @@ from cl_complora.finished.predict import label_space, pictures, predict
 from cl_complora.finished.states import find_state, open_run
 from cl_complora.finished.update_curve import Curve, curves_along
 from cl_complora.progress import Quiet
-from cl_complora.report.run.update_curve import scaling_figure
+from cl_complora.report.run.curve_figure import scaling_figure
 from cl_complora.run.stream import run
 
 

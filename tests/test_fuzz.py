@@ -1428,11 +1428,11 @@ def test_pickles_among_the_data_sets_are_compared_before_they_are_opened(tmp_pat
 
 
 def test_tensorboards_text_shows_names_and_runs_none(tmp_path):
-    from cl_complora.report.tensorboard.observer import BoardWriter
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugin_util import markdown_to_safe_html
     from tensorboard.util.tensor_util import make_ndarray
 
+    from cl_complora.report.tensorboard.observer import BoardWriter
     from cl_complora.store.folder import RunDir
 
     evil = "</code></pre><script>alert(1)</script><img src=x onerror=alert(1)>[a](javascript:alert(1))"

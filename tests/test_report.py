@@ -23,7 +23,7 @@ from cl_complora.compare.statistics import difference
 from cl_complora.compare.study import METRICS, Comparison, Method, Request
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.errors import UserError
-from cl_complora.report.comparison.files import save
+from cl_complora.report.comparison.saving import save
 from cl_complora.report.comparison.tables import front
 from cl_complora.report.elements import TEMPLATES, number
 from cl_complora.report.heat_map import shaded

@@ -70,7 +70,7 @@ def compare(
     from ..config import load_scenario, load_strategy
     from ..config.loading import split_overrides
     from ..files import slug
-    from ..report.comparison.files import save
+    from ..report.comparison.saving import save
     from ..report.comparison.terminal import show
 
     if sweep and sweep_from:

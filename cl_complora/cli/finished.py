@@ -222,7 +222,7 @@ def _draw_curves(
     from ..files import write_bytes
     from ..finished.states import find_state
     from ..finished.update_curve import FACTORS, curves_along
-    from ..report.run.update_curve import FORMATS, scaling_figure
+    from ..report.run.curve_figure import FORMATS, scaling_figure
 
     given = () if factors is None else factors.split(",")
     chosen = tuple(_number(factor, f"--factors {factors}", "0,0.5,1") for factor in given) or FACTORS

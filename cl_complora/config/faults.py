@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from .reading import KeyPath, shown
+from .yaml_lines import KeyPath, shown
 
 # Finding what a misspelt key may mean takes a while; nobody reads as many.
 MOST = 200

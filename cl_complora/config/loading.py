@@ -15,9 +15,9 @@ from pydantic import ValidationError
 from ..errors import MOST_FAULTS, UserError
 from .catalog import find, shipped
 from .faults import Fault, closest, faults, suggest
-from .reading import KeyPath, Malformed, dotted, parse, printable, read_yaml
 from .scenario import Scenario
 from .strategy import Strategy
+from .yaml_lines import KeyPath, Malformed, dotted, parse, printable, read_yaml
 
 Settings = TypeVar("Settings", Scenario, Strategy)
 

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..config.reading import shown
+from ..config.yaml_lines import shown
 
 # No context of a text tower holds as many characters, and a tokeniser's time grows faster than a name.
 MAX_NAME = 500

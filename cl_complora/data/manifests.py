@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config.reading import shown
 from ..config.sources import CoopSource, ManifestSource
+from ..config.yaml_lines import shown
 from ..errors import MOST_FAULTS, UserError, raise_all
 from ..files import parse_json, read_lines, read_text
 from .pictures import Files, Item, is_utf8

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config.reading import shown
+from ..config.yaml_lines import shown
 from ..errors import MOST_FAULTS, UserError, raise_all
 from ..files import parse_json, read_lines
 from .pictures import Item

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
-from ..config.reading import shown
 from ..config.sources import ShardsSource
+from ..config.yaml_lines import shown
 from ..errors import UserError
 from ..files import open_file, parse_json
 from .pictures import IMAGE_SUFFIXES, Item, Pictures

@@ -18,7 +18,7 @@ from ..data.labels import LabelSpace
 from ..delta import TaskDelta
 from ..errors import UserError
 from ..store.folder import RunDir
-from ..store.reading import damaged
+from ..store.forms import damaged
 from .model_files import classifier_of
 
 

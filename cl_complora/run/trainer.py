@@ -18,8 +18,8 @@ from ..files import write_bytes, write_json
 from ..progress import Progress
 from ..store.deltas import load_delta, save_delta
 from ..store.folder import RunDir
+from ..store.forms import sealed
 from ..store.provenance import PeakMemory
-from ..store.reading import sealed
 from ..store.records import Record
 from .inputs import RunInputs
 from .learner import Learner

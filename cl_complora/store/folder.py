@@ -31,7 +31,7 @@ from ..config import Scenario
 from ..config.loading import Located
 from ..errors import UserError
 from ..files import slug
-from . import reading
+from . import forms
 
 
 def _numbered(index: int, task: str) -> str:
@@ -109,7 +109,7 @@ class RunDir:
         Raises:
             UserError: if the file is damaged.
         """
-        return reading.read_json(path)
+        return forms.read_json(path)
 
     def read_config(self) -> dict[str, Any] | None:
         """What the run was made with, or None if config.yaml is not there.
@@ -119,7 +119,7 @@ class RunDir:
         """
         if not self.config.exists():
             return None
-        return reading.checked(self.config, reading.Config, reading.read_yaml(self.config))
+        return forms.checked(self.config, forms.Config, forms.read_yaml(self.config))
 
     def read_results(self) -> dict[str, Any] | None:
         """results.json, or None if it is not there.
@@ -129,7 +129,7 @@ class RunDir:
         """
         if not self.results.exists():
             return None
-        return reading.checked_results(self.results, reading.read_json(self.results))
+        return forms.checked_results(self.results, forms.read_json(self.results))
 
     def read_labels(self) -> dict[str, dict[str, list[str]]]:
         """Name of every task and zero-shot set → its ``classes`` and ``prompts``.
@@ -137,12 +137,12 @@ class RunDir:
         Raises:
             UserError: if classes.json is missing or damaged.
         """
-        content = reading.read_json(self.classes)
+        content = forms.read_json(self.classes)
         if content is None:
             raise UserError(f"{self.classes}: missing; the same run command writes it again")
         if not isinstance(content, dict):
-            raise reading.damaged(self.classes, "must be an object")
-        return {name: reading.checked(self.classes, reading.Labels, part) for name, part in content.items()}
+            raise forms.damaged(self.classes, "must be an object")
+        return {name: forms.checked(self.classes, forms.Labels, part) for name, part in content.items()}
 
     def read_split(self, name: str) -> list[dict[str, Any]]:
         """Rows of a task's or zero-shot set's split manifest.
@@ -166,7 +166,7 @@ class RunDir:
         try:
             return Located(Scenario.model_validate(config["scenario"]), config["files"]["scenario"], {})
         except (ValidationError, KeyError, TypeError) as error:
-            raise reading.damaged(self.config, error) from None
+            raise forms.damaged(self.config, error) from None
 
     def set_aside(self) -> Path | None:
         """Move an existing run away (``seed0.2026-01-31-120000``) and return its new place."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from .. import metrics
 from ..errors import UserError
-from . import reading as stored
+from . import forms
 from .folder import RunDir
 
 
@@ -101,7 +101,7 @@ def load_run(folder: RunDir) -> LoadedRun:
     Raises:
         UserError: if the folder is no run, or its results or configuration are damaged.
     """
-    results = stored.read_json(folder.results)
+    results = forms.read_json(folder.results)
     config = _config(folder)
     missing = []
     if results is None:
@@ -126,7 +126,7 @@ def _config(folder: RunDir) -> dict[str, Any] | None:
     try:
         named = [task["name"] for task in config["scenario"]["tasks"]]
     except (KeyError, TypeError) as error:
-        raise stored.damaged(folder.config, f"scenario.tasks: {error!r}") from None
+        raise forms.damaged(folder.config, f"scenario.tasks: {error!r}") from None
     return config if named else None
 
 
@@ -177,7 +177,7 @@ def _complete(folder: RunDir, results: Any) -> dict[str, Any]:
         raise UserError(
             f"{folder.results}: is not what a run writes ({' '.join(str(error).split())[:200]})"
         ) from None
-    stored.checked_results(folder.results, _HEADLINES | whole | {"seed": whole["seed"] or 0})
+    forms.checked_results(folder.results, _HEADLINES | whole | {"seed": whole["seed"] or 0})
     return whole
 
 
@@ -185,9 +185,9 @@ def _read_tasks(run: LoadedRun) -> None:
     folder = run.folder
     names = ["zero-shot", *run.tasks[: run.trained]]
     records = [folder.record(index - 1, name) for index, name in enumerate(names)]
-    run.records = [_optional(run, path, stored.StoredRecord) for path in records]
+    run.records = [_optional(run, path, forms.StoredRecord) for path in records]
     analyses = [folder.analysis(index, name) for index, name in enumerate(names[1:])]
-    run.analyses = [_optional(run, path, stored.Analysis) or {} for path in analyses]
+    run.analyses = [_optional(run, path, forms.Analysis) or {} for path in analyses]
     absent = [name for name, record in zip(names, run.records, strict=True) if record is None]
     if run.results["accuracy"] and absent:
         run.missing.append(
@@ -195,10 +195,10 @@ def _read_tasks(run: LoadedRun) -> None:
         )
 
 
-def _optional(run: LoadedRun, path: Path, form: type[BaseModel] = stored.Form) -> dict[str, Any] | None:
+def _optional(run: LoadedRun, path: Path, form: type[BaseModel] = forms.Form) -> dict[str, Any] | None:
     try:
-        found = stored.read_json(path)
-        return None if found is None and not path.exists() else stored.checked(path, form, found)
+        found = forms.read_json(path)
+        return None if found is None and not path.exists() else forms.checked(path, form, found)
     except UserError:
         run.missing.append(f"{path.relative_to(run.folder.root)} is damaged and left out.")
         return None

@@ -10,7 +10,7 @@ from typing import Any
 from ..data import planning
 from ..errors import UserError
 from .folder import RunDir
-from .reading import checked_record
+from .forms import checked_record
 
 
 @dataclass
