@@ -17,6 +17,13 @@ class WorldSource(Section):
     domain: Text
 
 
+class Splits(Section):
+    """Which folder is which split."""
+
+    train: PathText
+    test: PathText
+
+
 class FolderSource(Section):
     """Class folders: ``root/train/<class>/…`` and ``root/test/<class>/…``, or ``root/<class>/…`` divided by
     us."""
@@ -30,6 +37,12 @@ class FolderSource(Section):
     names: Literal["folders", "imagenet"] = "folders"
     """What classes are called: like their folders, or, for folders named by the 1000 synsets of ImageNet, in
     words."""
+    splits: Literal["auto", "none"] | Splits = "auto"
+    """Which folders divide the pictures: those called like splits (``train``, ``Testing``, ``seg_test``,
+    ``val``),
+    none, or the two that are named."""
+    exclude: list[Text] = []
+    """Patterns of names, or of paths below the root, to leave out: ``["*_mask.png", "old/*"]``."""
 
 
 ClassNames = Annotated[list[Text], Field(min_length=1), EachOnce]

@@ -34,6 +34,7 @@ class Readable:
         self.source = source
         self.class_names, self.prompts, self.origin = source.class_names, source.prompts, source.origin
         self.skipped: list[str] = []
+        self.path_of = getattr(source, "path_of", None)
         self._splits: dict[str, list[Item]] = {}
 
     def items(self, split: str) -> list[Item]:
@@ -44,6 +45,11 @@ class Readable:
             self.skipped += faults.values()
             self._splits[split] = [item for item in items if item.key not in faults]
         return self._splits[split]
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What the source has to tell."""
+        return getattr(self.source, "notes", ())
 
     def stamp(self, item: Item) -> int | str | None:
         """As the source does it."""

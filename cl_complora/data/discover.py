@@ -9,12 +9,16 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from ..config.sources import FolderSource
 from ..errors import UserError
 from .broken import Readable
+from .folders import open_folder
 from .kinds import open_source
+from .picture_files import is_rubbish, refuse_not_utf8
 from .pictures import Source
+from .split_names import roles_of
 
 MOST_SHOTS = 16
 TEST_LIMIT = 500
@@ -27,10 +31,22 @@ class _Found:
     name: str
     root: Path
     source: Source
-    smallest: int
+    counts: tuple[int, ...]
     train: int
     test: int
     broken: tuple[str, ...]
+
+    @property
+    def smallest(self) -> int:
+        """Training pictures of the poorest class."""
+        return min(self.counts)
+
+    def shots(self, chosen: int) -> str:
+        """What ``shots:`` must say where a class has fewer than ``chosen``; empty where none has."""
+        if self.smallest >= chosen:
+            return ""
+        few = [min(count, chosen) for count in self.counts]
+        return str(few[0]) if len(set(few)) == 1 else str(few)
 
 
 def describe(folders: Sequence[Path], output: Path, shots: int | None = None) -> tuple[str, list[str]]:
@@ -49,11 +65,14 @@ def describe(folders: Sequence[Path], output: Path, shots: int | None = None) ->
         UserError: where no pictures are found.
     """
     found: list[_Found] = []
-    for folder in folders:
-        for root in _roots(folder):
-            found.append(_look(root, _free(root.resolve().name, [f.name for f in found])))
+    roots = [root for folder in folders for root in _roots(folder)]
+    _refuse_splits(roots)
+    for root in roots:
+        found.append(_look(root, _free(root.resolve().name, [f.name for f in found])))
     least = min(f.smallest for f in found)
-    chosen = min(shots or MOST_SHOTS, least) if shots is None else shots
+    # Half of the classes decide: one poor class must not leave all others with as few shots as it has.
+    typical = min(int(median(f.counts)) for f in found)
+    chosen = min(MOST_SHOTS, typical) if shots is None else shots
     base = output.resolve().parent
     lines = [
         f"# {len(found)} tasks from class folders. Run: cl-complora run {output.name}",
@@ -92,9 +111,13 @@ def describe(folders: Sequence[Path], output: Path, shots: int | None = None) ->
         size = f"{len(f.source.class_names)} classes, {f.train} training and {f.test} test images"
         lines.append(f"  - name: {json.dumps(f.name)}    # {size}")
         lines.append(f"    source: {{kind: folder, root: {where}}}")
-        if f.smallest < chosen:
-            lines.append(f"    shots: {f.smallest}    # its poorest class has no more")
+        if fewer := f.shots(chosen):
+            lines.append(f"    shots: {fewer}    # as many as each class has, at most {chosen}")
+            notes.append(
+                f"{f.name}: its poorest class has {f.smallest} training images, others more: {fewer}"
+            )
         notes.append(f"{f.name}: {size}")
+        notes += getattr(f.source, "notes", ())
     lines += [
         "",
         (
@@ -117,29 +140,36 @@ def _roots(folder: Path) -> list[Path]:
     """The folder itself where its folders are classes, or the folders in it that are sets of classes."""
     if not folder.is_dir():
         raise UserError(f"{folder}: {'is a file' if folder.exists() else 'there is no such folder'}")
-    if _has_pictures(folder):
+    refuse_not_utf8(folder)
+    if _holds_classes(folder):
         return [folder]
-    inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and _has_pictures(path)]
-    if not inside:
+    inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and not is_rubbish(path.name)]
+    for path in inside:
+        refuse_not_utf8(path)
+    sets = [path for path in inside if _holds_classes(path)]
+    if not sets:
         raise UserError(
-            f"{folder}: holds no class folders with pictures (<class>/… or train/<class>/… and"
-            " test/<class>/…)"
+            f"{folder}: holds no class folders with pictures (<class>/… or train/<class>/… and "
+            "test/<class>/…)"
         )
-    return inside
+    return sets
 
 
-def _has_pictures(folder: Path) -> bool:
-    """Whether pictures lie exactly where those of class folders lie."""
-    divided = (folder / "train").is_dir() or (folder / "test").is_dir()
-    tops = [folder / split for split in ("train", "test")] if divided else [folder]
-    try:
-        source = open_source(FolderSource(kind="folder", root=str(folder.resolve())), Path("."))
-    except UserError:
+def _holds_classes(folder: Path) -> bool:
+    """Whether pictures lie exactly where those of class folders lie, and not deeper, as in a folder of sets.
+
+    Raises:
+        UserError: where the folder cannot be divided without a word.
+    """
+    if not any(path.is_dir() and not is_rubbish(path.name) for path in folder.iterdir()):
         return False
-    # Pictures of a class lie directly in its folder; deeper ones are those of a folder of folders.
-    names = {item.key for split in ("train", "test") for item in source.items(split)}
-    depth = 3 if divided else 2
-    return any(len(Path(name).parts) == depth for name in names) and any(top.is_dir() for top in tops)
+    source = open_folder(FolderSource(kind="folder", root=str(folder.resolve())), Path("."))
+    for split, part in source.parts.items():
+        if part is not None:
+            below = part.relative_to(source.root).parts
+            if any(len(Path(item.key).parts) == len(below) + 2 for item in source.items(split)):
+                return True
+    return False
 
 
 def _look(root: Path, name: str) -> _Found:
@@ -160,7 +190,23 @@ def _look(root: Path, name: str) -> _Found:
         raise UserError(problem, tuple(broken))
     if not test:
         raise UserError(f"{root}: has no test images")
-    return _Found(name, root, source, min(counts), len(train), len(test), tuple(broken))
+    return _Found(name, root, source, tuple(counts), len(train), len(test), tuple(broken))
+
+
+def _refuse_splits(roots: Sequence[Path]) -> None:
+    """Refuse the splits of one data set given as tasks: what one is tested on another would train on.
+
+    Raises:
+        UserError: naming them.
+    """
+    for parent in {root.resolve().parent for root in roots}:
+        roles = roles_of(root.name for root in map(Path.resolve, roots) if root.parent == parent)
+        if roles.train and (roles.test or roles.validation):
+            one, other = roles.train[0], [*roles.test, *roles.validation][0]
+            raise UserError(
+                f"{parent}: {one!r} and {other!r} are called like the splits of one set of pictures; "
+                f"give {parent} for one task, or rename them if they are two"
+            )
 
 
 def _quoted(text: str) -> str:

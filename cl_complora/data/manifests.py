@@ -15,7 +15,8 @@ from ..config.sources import CoopSource, ManifestSource
 from ..config.yaml_lines import shown
 from ..errors import MOST_FAULTS, UserError, raise_all
 from ..files import parse_json, read_lines, read_text
-from .pictures import Files, Item, is_utf8
+from .picture_files import is_utf8
+from .pictures import Files, Item
 
 # A million rows take about a hundred megabytes. What is one JSON value takes up to 24 times its size in
 # memory.

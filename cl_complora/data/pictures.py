@@ -3,14 +3,13 @@ knows."""
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from ..errors import MOST_FAULTS, UserError, raise_all
+from ..errors import UserError, raise_all
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from .pixels import Pixels
 
 SPLITS = ("train", "test")
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 
 
 @dataclass(frozen=True)
@@ -105,43 +103,12 @@ class Files(Pictures):
 
     def stamp(self, item: Item) -> int:
         """When the file was last written, which tells another picture of the same size."""
-        return (self.root / item.key).stat().st_mtime_ns
+        return self.path_of(item).stat().st_mtime_ns
+
+    def path_of(self, item: Item) -> Path:
+        """The file of a picture."""
+        return self.root / item.key
 
     def picture(self, item: Item, pixels: Pixels) -> Tensor:
         """As in the base class."""
-        return pixels.read(self.root / item.key)
-
-
-def pictures_below(folder: Path) -> list[Path]:
-    """Files below a folder that are pictures by their suffix, by their path's parts; links to folders are not
-    followed.
-
-    Raises:
-        OSError: for a folder that cannot be read.
-        UserError: for names that no manifest can hold.
-    """
-    found, faults = [], []
-    for parent, folders, files in os.walk(folder, onerror=_raise):
-        folders[:] = filter(is_visible, folders)
-        for name in filter(is_visible, files):
-            path = Path(parent, name)
-            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-                found.append(path)
-                if not is_utf8(str(path)):
-                    faults.append(f"{path}: the name is not UTF-8; rename this file or folder")
-    raise_all(faults[:MOST_FAULTS])
-    return sorted(found, key=lambda path: path.parts)
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def is_utf8(name: str) -> bool:
-    """Whether a file's name can be written down; Python reads other bytes as half characters."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)
-
-
-def is_visible(name: str) -> bool:
-    """Not hidden: ``.ipynb_checkpoints`` and macOS's ``._name`` hold copies and rubbish."""
-    return not name.startswith((".", "__MACOSX"))
+        return pixels.read(self.path_of(item))

@@ -38,7 +38,10 @@ MAX_TILE = 4096 * 4096
 MAX_SCANS = 100
 # What Pillow may take a file for. It knows forty more, one of which (EPS) hands the file to another program
 # to run.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+FORMATS = (
+    *("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "PCX", "TGA"),
+    *("JPEG2000", "AVIF", "QOI", "HEIF"),
+)
 
 _TURNED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -17,6 +17,7 @@ from .broken import Readable
 from .kinds import open_source
 from .pictures import Item, Source
 from .sampling import SAMPLERS, Draw, TooFew, listed
+from .tied_names import tied
 
 # No task can have this name: names begin with a letter or digit.
 REFERENCE = "_reference"
@@ -69,12 +70,14 @@ class Plans:
     Attributes:
         tasks, zero_shot, reference: the plans.
         skipped: a line for every picture that was left out because it cannot be read (``broken: skip``).
+        notes: what the sources tell: what was passed over, or taken for something.
     """
 
     tasks: tuple[Plan, ...]
     zero_shot: tuple[Plan, ...]
     reference: Plan | None = None
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Plan]:
         """All plans, tasks first."""
@@ -107,12 +110,40 @@ def plan(located: Located[Scenario], seed: int) -> Plans:
                 located.fault((*path, "source"), f"{where}cannot be read: {error.strerror or error}")
             )
     raise_all(faults)
+    _refuse_ties(located, plans)
     if scenario.protocol == "domain-incremental":
         _check_same_classes(located, plans["tasks"])
     skipped = [line for source in opened.values() for line in getattr(source, "skipped", ())]
+    notes = [line for source in opened.values() for line in getattr(source, "notes", ())]
     return Plans(
-        tuple(plans["tasks"]), tuple(plans["zero_shot"]), *(plans["reference"] or [None]), tuple(skipped)
+        tuple(plans["tasks"]),
+        tuple(plans["zero_shot"]),
+        *(plans["reference"] or [None]),
+        tuple(skipped),
+        tuple(dict.fromkeys(notes)),
     )
+
+
+def _refuse_ties(located: Located[Scenario], plans: dict[str, list[Plan]]) -> None:
+    """Refuse two class names of one label space that CLIP cannot tell apart.
+
+    Raises:
+        UserError: naming both.
+    """
+    spaces = {(kind, index): plan.class_names for kind in plans for index, plan in enumerate(plans[kind])}
+    if located.value.protocol == "class-incremental":
+        together = [name for plan in plans["tasks"] for name in plan.class_names]
+        spaces[("tasks",)] = tuple(dict.fromkeys(together))
+    faults = []
+    for (kind, *index), names in spaces.items():
+        pair = tied(names)
+        if pair is not None:
+            path = (kind,) if kind == "reference" else (kind, *index)
+            problem = f"classes {pair[0]!r} and {pair[1]!r} are the same words to CLIP"
+            faults.append(
+                located.fault(path, f"{problem}, which can never tell them apart; merge or rename one")
+            )
+    raise_all(list(dict.fromkeys(faults)))
 
 
 def _open(located: Located[Scenario], entry: Task | ZeroShotSet | ReferenceSet, path: tuple) -> Source:

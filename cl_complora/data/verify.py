@@ -9,6 +9,7 @@ from ..config.loading import Located
 from ..config.sources import DatasetSource
 from ..errors import UserError
 from .cache import size
+from .notes import notes
 from .planning import Plan, plan
 
 
@@ -45,6 +46,7 @@ def verify(scenario: str, seed: int = 0) -> Report:
     total = 0
     plans = plan(located, seed)
     report.lines += [f"skipped: {line}" for line in plans.skipped]
+    report.lines += [f"note: {line}" for line in notes(located, plans)]
     for chosen in plans:
         items = (*chosen.train, *chosen.validation, *chosen.test)
         broken = [fault for item in dict.fromkeys(items) if (fault := _fault(chosen, item, pixels))]

@@ -10,7 +10,7 @@ import torch
 
 from ..clip.text import evaluating
 from ..data.labels import LabelSpace, name_fault
-from ..data.pictures import IMAGE_SUFFIXES, is_utf8, pictures_below
+from ..data.picture_files import image_suffixes, is_utf8, pictures_below
 from ..errors import MOST_FAULTS, UserError, raise_all
 from .states import State
 
@@ -75,7 +75,7 @@ def pictures(paths: Sequence[Path]) -> list[Path]:
         if path.is_dir():
             inside = pictures_below(path)
             if not inside:
-                raise UserError(f"{path}: holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
+                raise UserError(f"{path}: holds no pictures ({', '.join(sorted(image_suffixes()))})")
             found += inside
         elif not path.exists():
             raise UserError(f"{path}: there is no such file or folder")

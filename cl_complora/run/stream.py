@@ -14,6 +14,7 @@ import yaml
 from ..config import Scenario, Strategy
 from ..config.loading import Located
 from ..data import planning
+from ..data.notes import notes
 from ..errors import UserError
 from ..files import finite, write_json, write_text
 from ..progress import Progress, Quiet
@@ -89,6 +90,8 @@ def run(
     plans = planning.plan(scenario, seed)
     for line in plans.skipped:
         progress.message(f"skipped: {line}")
+    for line in notes(scenario, plans):
+        progress.message(f"note: {line}")
     folder = RunDir.of(out, scenario.value.name, strategy.value.name, seed, variant)
     chosen = _device(device)
     if chosen == "cpu":

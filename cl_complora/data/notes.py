@@ -1,0 +1,21 @@
+"""Everything about a scenario's data that a reader of its results would want to know, one line each."""
+
+from __future__ import annotations
+
+from ..config.loading import Located
+from ..config.scenario import Scenario
+from .duplicates import copies
+from .planning import Plans
+from .plausibility import doubts
+
+
+def notes(located: Located[Scenario], plans: Plans) -> list[str]:
+    """What sources passed over or took for something, what looks like a mistake, and what is tested on
+    though it
+    was trained on.
+
+    Args:
+        located: the scenario.
+        plans: of it, for one seed.
+    """
+    return [*plans.notes, *doubts(located, plans), *copies(plans)]

@@ -1,0 +1,204 @@
+"""Which files and folders below a folder are pictures, and which are passed over, by kind and by name."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..errors import MOST_FAULTS, UserError, raise_all
+
+# What people keep photographs in, of the formats that Pillow reads; which it does read here is asked of it.
+_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .apng .webp .bmp .dib .gif .tif .tiff .ppm .pgm .pbm .pnm .pfm .pcx .tga "
+    ".jp2 .j2k .jpf .jpx .jpc .avif .avifs .qoi".split()
+)
+# Read with a further package.
+HEIF = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
+# How files begin that are pictures whatever they are called.
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
+
+# Folders in which servers, systems and programs keep copies, thumbnails and what was deleted. Not "trash",
+# which is a class of waste.
+_RUBBISH = frozenset(
+    "__macosx @eadir @tmp @recycle @recently-snapshot #recycle #snapshot lost+found $recycle.bin "
+    "recycler __pycache__ thumbs.db desktop.ini node_modules".split()
+) | {"system volume information", "network trash folder", "temporary items", "icon\r"}
+# The same inside a class, where a class of that name cannot be meant.
+_THUMBNAILS = frozenset("thumbnails _thumbnails thumbnail thumbs _thumbs thumb _thumb".split())
+_THUMBNAIL_FILES = ("synophoto_thumb_*", "synoindex_media_info*", "ehthumbs*.db")
+
+
+@cache
+def image_suffixes() -> frozenset[str]:
+    """Suffixes, in small letters, of the pictures that this installation of Pillow reads."""
+    from PIL import Image
+
+    known = Image.registered_extensions()
+    read = frozenset(suffix for suffix in _SUFFIXES if known.get(suffix) in Image.OPEN)
+    # Two more names of JPEG files, which Pillow does not list.
+    read |= {".jif", ".mpo"}
+    return read | HEIF if reads_heif() else read
+
+
+def reads_heif() -> bool:
+    """Whether pillow-heif is installed (``pip install cl_complora[heif]``)."""
+    return find_spec("pillow_heif") is not None
+
+
+def is_rubbish(name: str) -> bool:
+    """Whether a name is one that systems, servers and programs give: hidden (``.ipynb_checkpoints``, macOS's
+    ``._name``), or a folder of theirs (``@eaDir``, ``lost+found``, ``$RECYCLE.BIN``, ``__pycache__``)."""
+    return name.startswith((".", "~$")) or name.casefold() in _RUBBISH
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a file's name can be written down; Python reads other bytes as half characters."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+@dataclass
+class Found:
+    """What lies below a folder.
+
+    Attributes:
+        pictures: sorted by their path's parts.
+        others: suffix → how many files are passed over since they are no pictures by their suffix and
+            content.
+        example: suffix → one of them.
+        rubbish: name of a folder of servers or systems, or kind of file → how many are passed over.
+    """
+
+    pictures: list[Path] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    example: dict[str, str] = field(default_factory=dict)
+    rubbish: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Found) -> None:
+        """Count what another search found and passed over as well."""
+        self.pictures += other.pictures
+        self.others += other.others
+        self.rubbish += other.rubbish
+        self.example = other.example | self.example
+
+    def notes(self, where: str) -> list[str]:
+        """A line for what was passed over, and one for the pictures that a further package would read."""
+        lines = []
+        told = [f"{count} {suffix or 'without a suffix'}" for suffix, count in self.others.most_common()]
+        if told:
+            example = next(iter(self.example.values()))
+            lines.append(
+                f"{where}: {sum(self.others.values())} files are passed over, no pictures by suffix and "
+                f"content: {', '.join(told[:5])}{' …' if len(told) > 5 else ''} (such as {example})"
+            )
+        if HEIF & set(self.others):
+            lines.append(f"{where}: pip install 'cl_complora[heif]' to read its .heic and .heif pictures")
+        if self.rubbish:
+            told = [f"{name} ({count})" for name, count in self.rubbish.most_common()]
+            lines.append(f"{where}: of servers and systems, and passed over: {', '.join(told[:5])}")
+        return lines
+
+
+def find_pictures(folder: Path, exclude: Sequence[str] = (), root: Path | None = None) -> Found:
+    """Look for pictures below a folder; links to folders are not followed.
+
+    Args:
+        folder: where to look.
+        exclude: patterns (``*_mask.png``, ``old/*``) of names, or of paths below ``root``, to leave out.
+        root: what the patterns' paths start from; the folder itself by default.
+
+    Raises:
+        OSError: for a folder that cannot be read.
+        UserError: for names that no manifest can hold.
+    """
+    found, faults = Found(), []
+    suffixes = image_suffixes()
+    for parent, folders, files in os.walk(folder, onerror=_raise):
+        for name in list(folders):
+            if is_rubbish(name) or name.casefold() in _THUMBNAILS:
+                folders.remove(name)
+                if not name.startswith("."):
+                    found.rubbish[name] += 1
+            elif is_excluded(Path(parent, name), root or folder, exclude):
+                folders.remove(name)
+        for name in files:
+            path = Path(parent, name)
+            if is_rubbish(name) or is_excluded(path, root or folder, exclude):
+                continue
+            if any(fnmatch(name.casefold(), pattern) for pattern in _THUMBNAIL_FILES):
+                found.rubbish["thumbnails"] += 1
+                continue
+            suffix = path.suffix.lower()
+            if not path.is_file():
+                continue
+            if suffix in suffixes or (suffix not in HEIF and _begins_as_picture(path, suffix)):
+                found.pictures.append(path)
+                if not is_utf8(str(path)):
+                    shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+                    faults.append(f"{shown}: the name is not UTF-8; rename this file or folder")
+            else:
+                found.others[suffix] += 1
+                found.example.setdefault(suffix, path.relative_to(root or folder).as_posix())
+    raise_all(faults[:MOST_FAULTS])
+    found.pictures.sort(key=lambda path: path.parts)
+    return found
+
+
+def pictures_below(folder: Path) -> list[Path]:
+    """The pictures alone of :func:`find_pictures`."""
+    return find_pictures(folder).pictures
+
+
+def is_excluded(path: Path, root: Path, exclude: Sequence[str]) -> bool:
+    """Whether a pattern is that of a file's or folder's name, or of its path below the root."""
+    if not exclude:
+        return False
+    below = path.relative_to(root).as_posix()
+    return any(fnmatch(path.name, pattern) or fnmatch(below, pattern) for pattern in exclude)
+
+
+def _begins_as_picture(path: Path, suffix: str) -> bool:
+    """Whether a file that has no suffix, or one that says nothing (``.1``, ``.image``), begins as
+    pictures do."""
+    if suffix in _OF_OTHERS:
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError:
+        return False
+    return (
+        head.startswith(_MAGIC)
+        or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+        or head[:2] == b"BM"
+        and not suffix
+    )
+
+
+# Files that are looked at by nobody: they stand beside pictures and are none, or hold one that is not a
+# photograph.
+_OF_OTHERS = frozenset(
+    ".txt .csv .tsv .json .jsonl .xml .yaml .yml .md .html .htm .pdf .zip .tar .gz .npy .npz .mat .py .db "
+    ".ini .log "
+    ".mp4 .avi .mov .psd .ai .svg .eps .ico .cur .raw .dng .cr2 .nef .arw .exr .hdr .dcm .nii".split()
+)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def refuse_not_utf8(path: Path) -> None:
+    """Raise for a path whose name cannot be written down.
+
+    Raises:
+        UserError: naming it.
+    """
+    if not is_utf8(str(path)):
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise UserError(f"{shown}: the name is not UTF-8; rename this file or folder")
