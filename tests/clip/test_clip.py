@@ -25,7 +25,7 @@ from cl_complora.data.labels import LabelSpace
 from cl_complora.delta import TaskDelta
 from cl_complora.lowrank import AdaptedLinear, LowRankBlock
 
-REAL = Path(__file__).parents[2] / "shared/realdata/model/mobilevit_xxs_clip.json"
+REAL = Path(__file__).parents[3] / "shared/realdata/model/mobilevit_xxs_clip.json"
 SPACE = LabelSpace.from_templates(
     ["cat", "sea lion", "fire truck"], ["a photo of a {}.", "a drawing of the {}."]
 )

@@ -25,7 +25,7 @@ from cl_complora.data.labels import LabelSpace
 from cl_complora.finished.model_files import classifier_of
 from cl_complora.metrics import interval
 
-REAL = Path(__file__).parents[2] / "shared" / "realdata"
+REAL = Path(__file__).parents[3] / "shared" / "realdata"
 FEATURES, MODEL = REAL / "features", REAL / "model" / "mobilevit_xxs_clip.json"
 
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} (no part of the project) is not there")

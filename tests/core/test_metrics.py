@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from cl_complora import metrics
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "reference" / "golden" / "mtil_order1.json"
+GOLDEN = Path(__file__).parents[3] / "shared" / "reference" / "golden" / "mtil_order1.json"
 
 
 def matrices():

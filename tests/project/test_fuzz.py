@@ -51,7 +51,7 @@ from cl_complora.errors import UserError
 from cl_complora.files import open_file, read_text
 from cl_complora.finished.predict import pictures
 
-PACKAGE = Path(__file__).parents[1] / "cl_complora"
+PACKAGE = Path(__file__).parents[2] / "cl_complora"
 PIXELS = Pixels((32, 32))
 
 

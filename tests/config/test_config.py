@@ -685,7 +685,7 @@ def test_the_kind_of_a_file():
     ("scenario", "tests/", "tests/: is a folder, not a YAML file"),
 ])  # fmt: skip
 def test_names_that_name_nothing(kind, name, told, monkeypatch):
-    monkeypatch.chdir(Path(__file__).parent.parent)
+    monkeypatch.chdir(Path(__file__).parents[2])
     (message,) = refusal(kind, name)
     assert message.startswith(told)
 

@@ -185,7 +185,7 @@ def test_an_optimiser_that_misses_the_factors_is_told():
 
 
 def test_the_example_runs_and_is_short():
-    example = Path(__file__).parents[1] / "examples" / "plugin_in_naive.py"
+    example = Path(__file__).parents[2] / "examples" / "plugin_in_naive.py"
     assert len(example.read_text().splitlines()) < 60
     done = subprocess.run([sys.executable, str(example)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -23,7 +23,7 @@ from cl_complora.config.scenario import Model
 from cl_complora.data.pixels import Pixels
 from cl_complora.errors import UserError
 
-REAL = Path(__file__).parents[2] / "shared/realdata/model/mobilevit_xxs_clip.json"
+REAL = Path(__file__).parents[3] / "shared/realdata/model/mobilevit_xxs_clip.json"
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -14,7 +14,7 @@ from conftest import COLOURS, paint
 
 from cl_complora.config.catalog import shipped
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[1] / "cl_complora"
+PACKAGE = Path(__file__).parents[2] / "cl_complora"
 # Every row may import only itself and the rows above it.
 ORDER = [
     "version",
