@@ -9,11 +9,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_clip, without_timings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from builders.models import tiny_clip
+from builders.runs import without_timings
 from cl_complora.analysis.geometry import GeometryWatch, Spectrum
 from cl_complora.analysis.representation import linear_cka, spread
 from cl_complora.clip.slots import open_slots

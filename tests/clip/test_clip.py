@@ -5,17 +5,17 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from pathlib import Path
 
 import open_clip
 import pytest
 import timm
 import torch
-from conftest import TINY
-from conftest import tiny_clip as new_tiny_clip
 from torch import nn
 from torch.nn import functional as F
 
+from builders.models import TINY
+from builders.models import tiny_clip as new_tiny_clip
+from builders.places import SHARED
 from cl_complora.clip.attention import SplitAttention, is_fused_attention
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.evaluate import accuracy, predictions
@@ -25,7 +25,7 @@ from cl_complora.data.labels import LabelSpace
 from cl_complora.delta import TaskDelta
 from cl_complora.lowrank import AdaptedLinear, LowRankBlock
 
-REAL = Path(__file__).parents[3] / "shared/realdata/model/mobilevit_xxs_clip.json"
+REAL = SHARED / "realdata/model/mobilevit_xxs_clip.json"
 SPACE = LabelSpace.from_templates(
     ["cat", "sea lion", "fire truck"], ["a photo of a {}.", "a drawing of the {}."]
 )

@@ -21,9 +21,10 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from conftest import LONG, TINY, tiny_clip
 from safetensors.torch import save_file
 
+from builders.models import TINY, tiny_clip
+from builders.places import LONG
 from cl_complora.clip import model as clip_model
 from cl_complora.clip.architecture import MOST_LAYERS
 from cl_complora.clip.model import load_clip

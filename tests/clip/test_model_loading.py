@@ -12,18 +12,19 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from conftest import TINY, tiny_clip
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from safetensors.torch import save_file
 
+from builders.models import TINY, tiny_clip
+from builders.places import SHARED
 from cl_complora.clip.model import _resolve_tag, fingerprint, load_clip
 from cl_complora.clip.slots import open_slots
 from cl_complora.config.scenario import Model
 from cl_complora.data.pixels import Pixels
 from cl_complora.errors import UserError
 
-REAL = Path(__file__).parents[3] / "shared/realdata/model/mobilevit_xxs_clip.json"
+REAL = SHARED / "realdata/model/mobilevit_xxs_clip.json"
 
 
 @pytest.fixture(scope="module", autouse=True)

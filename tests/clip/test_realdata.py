@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from builders.places import SHARED
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.evaluate import accuracy, predictions
 from cl_complora.clip.model import load_clip
@@ -25,7 +26,7 @@ from cl_complora.data.labels import LabelSpace
 from cl_complora.finished.model_files import classifier_of
 from cl_complora.metrics import interval
 
-REAL = Path(__file__).parents[3] / "shared" / "realdata"
+REAL = SHARED / "realdata"
 FEATURES, MODEL = REAL / "features", REAL / "model" / "mobilevit_xxs_clip.json"
 
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} (no part of the project) is not there")

@@ -14,12 +14,12 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import STRATEGY
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from builders.runs import STRATEGY
 from cl_complora.cli import app, main
 from cl_complora.compare.statistics import difference, per_unit
 from cl_complora.compare.study import Comparison, Method, Request, choose, compare

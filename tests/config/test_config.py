@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError, model_validator
 
+from builders.places import ROOT
 from cl_complora.cli import _check
 from cl_complora.config import Scenario, Strategy, apply_overrides, load_scenario, load_strategy
 from cl_complora.config.base import Section
@@ -685,7 +686,7 @@ def test_the_kind_of_a_file():
     ("scenario", "tests/", "tests/: is a folder, not a YAML file"),
 ])  # fmt: skip
 def test_names_that_name_nothing(kind, name, told, monkeypatch):
-    monkeypatch.chdir(Path(__file__).parents[2])
+    monkeypatch.chdir(ROOT)
     (message,) = refusal(kind, name)
     assert message.startswith(told)
 

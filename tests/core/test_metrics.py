@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from builders.places import SHARED
 from cl_complora import metrics
 
-GOLDEN = Path(__file__).parents[3] / "shared" / "reference" / "golden" / "mtil_order1.json"
+GOLDEN = SHARED / "reference" / "golden" / "mtil_order1.json"
 
 
 def matrices():

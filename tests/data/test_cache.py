@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from conftest import COLOURS, paint
 from typer.testing import CliRunner
 
+from builders.images import COLOURS, paint
 from cl_complora.cli import app
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.sources import FolderSource

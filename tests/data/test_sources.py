@@ -9,9 +9,9 @@ import tarfile
 
 import pytest
 import torch
-from conftest import COLOURS, paint
 from typer.testing import CliRunner
 
+from builders.images import COLOURS, paint
 from cl_complora.cli import app
 from cl_complora.config import load_scenario
 from cl_complora.config.catalog import shipped

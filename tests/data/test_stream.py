@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import COLOURS, paint
 
+from builders.images import COLOURS, paint
 from cl_complora.config import load_scenario
 from cl_complora.config.sources import FolderSource
 from cl_complora.data.kinds import open_source

@@ -9,9 +9,11 @@ import open_clip
 import pytest
 import torch
 from avalanche.training.plugins import SupervisedPlugin
-from conftest import LONG, TINY, deltas_of, tiny_clip
 from torch import nn
 
+from builders.models import TINY, tiny_clip
+from builders.places import LONG
+from builders.runs import deltas_of
 from cl_complora.clip.attention import SplitAttention
 from cl_complora.clip.blocks import Computing, blocks_of, computed_again, gives_one_token
 from cl_complora.clip.classifier import ClipClassifier

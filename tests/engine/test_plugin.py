@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,10 +11,11 @@ from avalanche.benchmarks import benchmark_from_datasets
 from avalanche.benchmarks.utils import AvalancheDataset, DataAttribute
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import Naive
-from conftest import tiny_clip
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from builders.models import tiny_clip
+from builders.places import ROOT
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.slots import open_slots
 from cl_complora.data.labels import LabelSpace
@@ -185,7 +185,7 @@ def test_an_optimiser_that_misses_the_factors_is_told():
 
 
 def test_the_example_runs_and_is_short():
-    example = Path(__file__).parents[2] / "examples" / "plugin_in_naive.py"
+    example = ROOT / "examples" / "plugin_in_naive.py"
     assert len(example.read_text().splitlines()) < 60
     done = subprocess.run([sys.executable, str(example)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -9,11 +9,11 @@ import open_clip
 import pytest
 import torch
 from avalanche.training.regularization import LearningWithoutForgetting
-from conftest import tiny_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from builders.models import tiny_clip
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.slots import open_slots
 from cl_complora.config.scenario import Augmentation

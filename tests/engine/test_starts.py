@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import tiny_clip
 from test_regularisers import SPACE, Step, experience
 
+from builders.models import tiny_clip
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.slots import open_slots
 from cl_complora.config.strategy import InputsStart, Interpolation, NormMatch

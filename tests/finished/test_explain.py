@@ -8,10 +8,10 @@ import shutil
 
 import pytest
 import torch
-from conftest import tiny_clip
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from builders.models import tiny_clip
 from cl_complora.cli import app
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.slots import open_slots

@@ -10,11 +10,12 @@ import sys
 
 import pytest
 import torch
-from conftest import COLOURS, cli, paint
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
+from builders.commands import cli
+from builders.images import COLOURS, paint
 from cl_complora.clip.evaluate import accuracy
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.data.discover import describe

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from builders.places import ROOT
 from cl_complora.cli import main
 from cl_complora.compare import Request, compare
 from cl_complora.config import load_scenario, load_strategy
@@ -17,7 +18,7 @@ from cl_complora.errors import UserError
 from cl_complora.progress import Quiet
 from cl_complora.run.stream import run
 
-PAGE = (Path(__file__).parents[2] / "docs" / "add-a-method.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8")
 QUICK = ["training.steps=8", "training.batch_size=4", "adapter.rank=2", "optimiser.lr=1e-2"]
 
 

@@ -8,7 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[2] / "cl_complora"
+from builders.places import PACKAGE
+
 # Every row may import only itself and the rows above it.
 ORDER = [
     "version",

@@ -32,11 +32,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import LONG, cli
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image
 
+from builders.commands import cli
+from builders.places import LONG, PACKAGE
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.catalog import shipped
 from cl_complora.config.sources import CoopSource, FolderSource, ManifestSource, ShardsSource
@@ -51,7 +52,6 @@ from cl_complora.errors import UserError
 from cl_complora.files import open_file, read_text
 from cl_complora.finished.predict import pictures
 
-PACKAGE = Path(__file__).parents[2] / "cl_complora"
 PIXELS = Pixels((32, 32))
 
 

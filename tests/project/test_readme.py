@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import COLOURS, paint
 
+from builders.images import COLOURS, paint
+from builders.places import ROOT
 from cl_complora.config.catalog import shipped
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

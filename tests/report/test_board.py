@@ -8,11 +8,11 @@ import re
 
 import numpy as np
 import pytest
-from conftest import paint
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typer.testing import CliRunner
 
+from builders.images import paint
 from cl_complora import metrics
 from cl_complora.cli import app
 from cl_complora.config import load_scenario, load_strategy

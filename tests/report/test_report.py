@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import cli
 from safetensors.numpy import load_file, save_file
 
+from builders.commands import cli
 from cl_complora import metrics
 from cl_complora.analysis.mistakes import changes, label_space, pictures
 from cl_complora.clip.matrix_names import place_of

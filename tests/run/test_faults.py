@@ -13,8 +13,9 @@ import time
 
 import pytest
 import torch
-from conftest import LONG, deltas_of, without_timings
 
+from builders.places import LONG
+from builders.runs import deltas_of, without_timings
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.errors import UserError

@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import deltas_of, without_timings
 
+from builders.runs import deltas_of, without_timings
 from cl_complora.compare.statistics import per_unit
 from cl_complora.compare.study import SCORES
 from cl_complora.config import load_scenario, load_strategy

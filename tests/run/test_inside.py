@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import LONG, deltas_of, without_timings
 from safetensors.torch import load_file
 
+from builders.places import LONG
+from builders.runs import deltas_of, without_timings
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.catalog import shipped
 from cl_complora.progress import Quiet

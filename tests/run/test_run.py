@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import STRATEGY, deltas_of, paint, without_timings
 from safetensors.torch import load_file
 
+from builders.images import paint
+from builders.runs import STRATEGY, deltas_of, without_timings
 from cl_complora import metrics
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.delta import TaskDelta

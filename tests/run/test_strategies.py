@@ -5,9 +5,9 @@ from __future__ import annotations
 import open_clip
 import pytest
 import torch
-from conftest import COLOURS
 from safetensors.torch import load_file, save_file
 
+from builders.images import COLOURS
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.evaluate import accuracy
 from cl_complora.clip.model import load_clip
