@@ -1,0 +1,157 @@
+"""The cache of decoded images: the same numbers with and without, nothing stale, no harm where it cannot be
+written."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from builders.images import COLOURS, paint
+from cl_complora.cli import app
+from cl_complora.config import load_scenario, load_strategy
+from cl_complora.config.sources import FolderSource
+from cl_complora.data import cache
+from cl_complora.data.kinds import open_source
+from cl_complora.data.pixels import Pixels
+from cl_complora.errors import UserError
+from cl_complora.run.stream import run
+
+PIXELS = Pixels((16, 16))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("CL_COMPLORA_CACHE", str(tmp_path / "cache"))
+    for name, colour in COLOURS.items():
+        for number in range(4):
+            paint(tmp_path / "set" / name / f"{number}.png", colour, number, 20)
+    return open_source(FolderSource(kind="folder", root="set", test_fraction=1.0), tmp_path), tmp_path
+
+
+def test_what_is_cached_is_what_is_decoded(folder, monkeypatch):
+    source, where = folder
+    items = source.items("test")
+    direct = source.load(items, PIXELS)
+    assert torch.equal(cache.load_cached(source, items, PIXELS), direct)
+    assert cache.usage()[0] == 1 and cache.usage()[1] >= cache.size(items, PIXELS) == direct.numel()
+    monkeypatch.setattr(source, "load", None)  # not called any more
+    assert torch.equal(cache.load_cached(source, items, PIXELS), direct)
+    monkeypatch.undo()
+    monkeypatch.setenv("CL_COMPLORA_CACHE", "off")
+    assert cache.cache_folder() is None and torch.equal(cache.load_cached(source, items, PIXELS), direct)
+
+
+def test_another_picture_size_or_order_is_another_file(folder):
+    source, where = folder
+    items = source.items("test")
+    first = cache.load_cached(source, items, PIXELS)
+    assert not torch.equal(cache.load_cached(source, items[::-1], PIXELS), first)
+    assert cache.load_cached(source, items, Pixels((8, 8))).shape[2:] == (8, 8)
+    # A picture of as many bytes in its place: only the time of writing tells.
+    path = where / "set" / "red" / "0.png"
+    content, other = path.read_bytes(), (where / "set" / "blue" / "0.png").read_bytes()
+    longest = max(len(content), len(other))
+    path.write_bytes(content.ljust(longest, b"\0"))
+    items = source.items("test")
+    before = cache.load_cached(source, items, PIXELS)
+    path.write_bytes(other.ljust(longest, b"\0"))
+    os.utime(path, ns=(1, 1))
+    after = cache.load_cached(source, items, PIXELS)
+    assert not torch.equal(before, after) and torch.equal(after, source.load(items, PIXELS))
+
+
+def test_a_damaged_file_is_made_again(folder):
+    source, where = folder
+    items = source.items("test")
+    direct = cache.load_cached(source, items, PIXELS).clone()
+    (path,) = (where / "cache" / "pixels").glob("*.npy")
+    for content in (b"", path.read_bytes()[:100], b"no array"):
+        path.write_bytes(content)
+        assert torch.equal(cache.load_cached(source, items, PIXELS), direct)
+    assert cache.clear() == 1 and cache.usage() == (0, 0)
+
+
+def test_many_at_once_make_the_same_file(folder):
+    source, where = folder
+    items = source.items("test")
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: cache.load_cached(source, items, PIXELS), range(16)))
+    assert all(torch.equal(one, found[0]) for one in found)
+    assert [p.suffix for p in (where / "cache" / "pixels").iterdir()] == [".npy"]
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(folder, monkeypatch):
+    source, where = folder
+    (where / "file").write_text("not a folder")
+    monkeypatch.setenv("CL_COMPLORA_CACHE", str(where / "file"))
+    items = source.items("test")
+    assert torch.equal(cache.load_cached(source, items, PIXELS), source.load(items, PIXELS))
+
+
+def test_a_run_gives_the_same_numbers_with_and_without(tmp_path, tiny_scenario, tiny_strategy, monkeypatch):
+    results = []
+    for where in ("off", str(tmp_path / "cache"), str(tmp_path / "cache")):
+        monkeypatch.setenv("CL_COMPLORA_CACHE", where)
+        out = tmp_path / f"runs{len(results)}"
+        done = run(load_scenario(str(tiny_scenario)), load_strategy(str(tiny_strategy)), out=out)
+        results.append((done.results["accuracy"], done.results["zero_shot"]))
+    assert results[0] == results[1] == results[2]
+
+
+def test_large_training_sets_are_mapped_too_and_train_the_same(
+    tmp_path, tiny_scenario, tiny_strategy, monkeypatch
+):
+    from cl_complora.data import tasks as stream
+
+    results = []
+    for limit in (2**30, 1):
+        monkeypatch.setattr(stream, "LARGE", limit)
+        monkeypatch.setattr(cache, "PART", 2)
+        monkeypatch.setenv("CL_COMPLORA_CACHE", str(tmp_path / f"cache{limit}"))
+        out = tmp_path / f"runs{limit}"
+        results.append(
+            run(load_scenario(str(tiny_scenario)), load_strategy(str(tiny_strategy)), out=out).results[
+                "accuracy"
+            ]
+        )
+        results.append(cache.usage()[0])
+    assert results[0] == results[2] and results[3] == results[1] + 2
+
+
+def test_a_picture_that_cannot_be_read_leaves_nothing_behind(folder):
+    source, where = folder
+    (where / "set" / "red" / "1.png").write_bytes(b"broken")
+    with pytest.raises(UserError, match="cannot be read as an image"):
+        cache.load_cached(source, source.items("test"), PIXELS)
+    assert not list((where / "cache" / "pixels").iterdir())
+
+
+def test_the_commands(folder, tiny_scenario):
+    source, where = folder
+    cache.load_cached(source, source.items("test"), PIXELS)
+    shown = CliRunner().invoke(app, ["data", "cache"]).output
+    assert "1 files" in shown
+    assert "0 files, 0.0 MB" in CliRunner().invoke(app, ["data", "cache", "--clear"]).output
+    done = CliRunner().invoke(app, ["data", "check", str(tiny_scenario)])
+    assert (
+        done.exit_code == 0 and "warm: 2 classes, 6 training, 12 test images, all can be read" in done.output
+    )
+
+
+def test_broken_pictures_are_named(folder):
+    _, where = folder
+    (where / "set" / "red" / "1.png").write_bytes(b"\x89PNG broken")
+    (where / "set" / "blue" / "2.PNG").write_bytes(b"")
+    (where / "s.yaml").write_text(
+        "name: s\nshots: all\ntasks:\n  - name: colours\n    source: {kind: folder, root: set, test_fraction:"
+        " 0.5}\n"
+    )
+    done = CliRunner().invoke(app, ["data", "check", str(where / "s.yaml")])
+    assert "2 of them cannot be read" in done.output and len(done.exception.messages) == 2
+    assert all(
+        any(name in message for message in done.exception.messages) for name in ("red/1.png", "blue/2.PNG")
+    )

@@ -1,0 +1,204 @@
+"""Where factors start, what becomes of an update when it is merged, and what is trained whole beside the
+factors."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_regularisers import SPACE, Step, experience
+
+from builders.models import tiny_clip
+from cl_complora.clip.classifier import ClipClassifier
+from cl_complora.clip.slots import open_slots
+from cl_complora.config.strategy import InputsStart, Interpolation, NormMatch
+from cl_complora.delta import TaskDelta
+from cl_complora.engine.adapter import FullPlugin
+from cl_complora.engine.complora import CompLoRAPlugin
+from cl_complora.engine.constraints import Constraint
+from cl_complora.engine.full_parameters import KINDS, parameter_kinds
+from cl_complora.engine.initialisation import (
+    ComponentsStarting,
+    CoreStarting,
+    InputsStarting,
+    input_covariances,
+)
+from cl_complora.engine.merging import Interpolate, MatchNorm
+from cl_complora.subspace import Keep
+
+FREE = Constraint(select="none")
+
+
+@pytest.fixture
+def model(tokenizer) -> ClipClassifier:
+    classifier = ClipClassifier(tiny_clip(), tokenizer, SPACE)
+    open_slots(classifier.clip)
+    return classifier.eval()
+
+
+def shake(model) -> None:
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.requires_grad:
+                p.add_(0.1 * torch.randn_like(p))
+
+
+def test_milora_starts_as_the_smallest_components_and_with_no_update(model):
+    plugin = CompLoRAPlugin(
+        rank=3, matrices=["q", "fc"], constraint=FREE, scaling=2.0, start=ComponentsStarting()
+    )
+    images = torch.randn(2, 3, 32, 32)
+    before = model(images, SPACE)
+    plugin.attach(model)
+    assert torch.allclose(model(images, SPACE), before, atol=1e-4)
+    for slot in plugin.slots:
+        block = plugin.blocks[slot.name]
+        u, s, vh = torch.linalg.svd(slot.weight.detach().double(), full_matrices=False)
+        smallest = (u[:, -3:] * s[-3:]) @ vh[-3:]
+        assert torch.allclose(2.0 * (block.B @ block.A).double(), smallest, atol=1e-5)
+        assert torch.allclose(block.B.norm(dim=0), block.A.norm(dim=1), rtol=1e-3, atol=1e-6)
+    shake(model)
+    started = {slot.name: slot.weight.detach().clone() for slot in plugin.slots}
+    factors = {slot.name: plugin.blocks[slot.name] for slot in plugin.slots}
+    trained = model(images, SPACE)
+    plugin.merge(model)
+    assert torch.allclose(model(images, SPACE), trained, atol=1e-4)
+    for slot in plugin.slots:  # MiLoRA's own form: (W − smallest components) + s·B A
+        u, s, vh = torch.linalg.svd(started[slot.name].double(), full_matrices=False)
+        rest = started[slot.name].double() - (u[:, -3:] * s[-3:]) @ vh[-3:]
+        block = factors[slot.name]
+        assert torch.allclose(slot.weight.double(), rest + 2.0 * (block.B @ block.A).double(), atol=1e-5)
+
+
+def test_nusa_trains_a_square_core_between_the_last_singular_directions(model):
+    constraint = Constraint(select="bottom", keep=Keep("energy", 0.5))
+    plugin = CompLoRAPlugin(rank=4, matrices=["q", "fc"], constraint=constraint, start=CoreStarting())
+    plugin.attach(model)
+    for slot in plugin.slots:
+        block = plugin.blocks[slot.name]
+        split = plugin.subspaces.split(slot)
+        free = min(4, len(split.sigma) - split.k)
+        assert block.B.shape == (free, free) and block.rank == free
+        assert [name for name, _ in block.named_parameters()] == ["B"]
+        with torch.no_grad():
+            block.B.normal_()
+        b, a = block.factors()
+        u, v = split.u[:, -free:], split.v[:, -free:]
+        assert torch.allclose(b @ a, u @ block.B @ v.mT, atol=1e-5)
+        assert split.k > 0 and float((u.mT @ split.u_k).abs().max()) < 1e-4
+
+
+def test_inflora_does_not_act_on_what_earlier_tasks_used(model):
+    plugin = CompLoRAPlugin(
+        rank=2,
+        matrices=["k", "v"],
+        constraint=FREE,
+        start=InputsStarting(InputsStart(kind="inputs", energy=0.9)),
+    )
+    step = Step(model, None, experience(9))
+    covariances = {}
+    for task in range(2):
+        plugin.before_train_dataset_adaptation(step)
+        for slot in plugin.slots:
+            block = plugin.blocks[slot.name]
+            assert [name for name, _ in block.named_parameters()] == ["B"]
+            if task == 0:  # the leading directions of the inputs, over √3
+                values, vectors = torch.linalg.eigh(plugin.start._seen[slot.name])
+                lead = vectors[:, -2:].float()
+                assert torch.allclose(3 * block.A.mT @ block.A, lead @ lead.mT, atol=1e-4)
+            else:
+                assert float((block.A @ plugin.start.used[slot.name]).abs().max()) < 1e-6
+        shake(model)
+        plugin.after_training_exp(step)
+        if task == 0:
+            covariances = input_covariances(plugin.slots, model, experience(9), 256)
+    for slot in plugin.slots:
+        # What the first task's inputs see of the second update is at most what was left free of their energy.
+        b, a = plugin.deltas[1].factors[slot.key]
+        seen = torch.trace(a.double() @ covariances[slot.name] @ a.double().mT) / a.double().square().sum()
+        assert float(seen) <= (1 - 0.9) * float(covariances[slot.name].trace()) * 1.001
+
+
+def test_input_covariances_are_those_of_the_inputs(model):
+    plugin = CompLoRAPlugin(rank=1, matrices=["fc"], towers=["vision"], constraint=FREE)
+    plugin.prepare(model)
+    where = experience(4)
+    found = input_covariances(plugin.slots, model, where, 256)
+    slot, seen = plugin.slots[0], []
+    handle = slot.host.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    with torch.no_grad():
+        model.image_features(where.parts[0].train.pixels)
+    handle.remove()
+    x = torch.cat(seen).flatten(0, 1).double()
+    assert torch.allclose(found[slot.name], x.mT @ x, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["lowrank", "full"])
+@pytest.mark.parametrize("towards", ["previous", "pretrained"])
+def test_interpolation_lands_between_the_two_weights(model, kind, towards):
+    rule = Interpolate(Interpolation(kind="interpolate", weight=0.25, towards=towards))
+    adapter = (
+        CompLoRAPlugin(rank=2, matrices=["q", "proj"], whole=["tokens"], merging=rule)
+        if kind == "lowrank"
+        else FullPlugin(merging=rule)
+    )
+    adapter.prepare(model)
+    start = None
+    for _ in range(3):
+        adapter.attach(model)
+        before = {k: w.detach().clone() for k, w in adapter.effective_weights().items()}
+        start = start or before
+        shake(model)
+        trained = {k: w.detach().clone() for k, w in adapter.effective_weights().items()}
+        adapter.merge(model)
+        anchor = before if towards == "previous" else start
+        for key, w in adapter.effective_weights().items():
+            assert torch.allclose(w, 0.25 * trained[key] + 0.75 * anchor[key], atol=1e-5), key
+
+
+@pytest.mark.parametrize("kind", ["lowrank", "full"])
+def test_norm_matching_keeps_the_direction_and_sets_the_length(model, kind):
+    rule = MatchNorm(NormMatch(kind="norm", norm=3.0))
+    adapter = CompLoRAPlugin(rank=2, merging=rule) if kind == "lowrank" else FullPlugin(merging=rule)
+    adapter.attach(model)
+    before = {k: w.detach().clone() for k, w in adapter.effective_weights().items()}
+    shake(model)
+    learned = {k: (w - before[k]).detach().clone() for k, w in adapter.effective_weights().items()}
+    delta = adapter.merge(model)
+    assert delta.norm() == pytest.approx(3.0, rel=1e-4)
+    total = sum(float(change.square().sum()) for change in learned.values()) ** 0.5
+    for key, w in adapter.effective_weights().items():
+        assert torch.allclose(w - before[key], learned[key] * (3.0 / total), atol=1e-4)
+
+
+def test_an_update_of_zero_has_no_direction_to_stretch():
+    rule = MatchNorm(NormMatch(kind="norm", norm=3.0))
+    assert rule(TaskDelta(dense={"w": torch.zeros(2, 2)}), []).norm() == 0.0
+
+
+def test_every_parameter_but_the_logit_scale_is_of_one_kind(model):
+    kinds = parameter_kinds(model.clip)
+    assert set(kinds) == {name for name, _ in model.clip.named_parameters()} - {"logit_scale"}
+    assert set(kinds.values()) == set(KINDS)
+    assert [name for name, kind in kinds.items() if kind == "tokens"] == ["token_embedding.weight"]
+    assert kinds["ln_final.weight"] == "norms" and kinds["visual.class_embedding"] == "positions"
+    assert kinds["transformer.resblocks.0.attn.in_proj_weight"] == "weights"
+    assert kinds["transformer.resblocks.0.attn.in_proj_bias"] == "biases"
+
+
+def test_tokens_of_no_prompt_stay_exactly_as_they_are(model):
+    adapter = CompLoRAPlugin(rank=2, matrices=["q"], whole=["tokens"])
+    adapter.attach(model)
+    assert list(adapter.whole_kinds(model).values()) == ["tokens"]
+    before = model.clip.token_embedding.weight.detach().clone()
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01, weight_decay=0)
+    for _ in range(3):
+        loss = model(torch.randn(3, 3, 32, 32), SPACE).logsumexp(1).sum()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    delta = adapter.merge(model)
+    used = set(model.text.tokens(SPACE).unique().tolist())
+    index, change = delta.rows["token_embedding.weight"]
+    assert set(index.tolist()) <= used and float(change.abs().max()) > 0
+    others = [i for i in range(len(before)) if i not in used]
+    assert torch.equal(model.clip.token_embedding.weight[others], before[others])

@@ -1,0 +1,165 @@
+"""Why did it forget: parts add up to the update, a planted culprit is named first, short cuts change
+nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from builders.models import tiny_clip
+from cl_complora.cli import app
+from cl_complora.clip.classifier import ClipClassifier
+from cl_complora.clip.slots import open_slots
+from cl_complora.config import load_scenario, load_strategy
+from cl_complora.data.labels import LabelSpace
+from cl_complora.errors import UserError
+from cl_complora.finished.explain import explain
+from cl_complora.finished.samples import Samples
+from cl_complora.finished.states import open_run
+from cl_complora.finished.update_parts import coarse_parts, directions, finer_parts, pieces
+from cl_complora.run.stream import run
+from cl_complora.store.deltas import load_delta
+from cl_complora.store.folder import RunDir
+
+
+def go(tiny_scenario, out, strategy, settings=()):
+    quick = load_strategy(strategy, ["training.steps=3", "training.batch_size=4"])
+    return run(load_scenario(str(tiny_scenario), list(settings)), quick, out=out).folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, tiny_scenario):
+    out = tmp_path_factory.mktemp("runs")
+    return {name: go(tiny_scenario, out, name) for name in ("complora", "finetune", "lora")}
+
+
+@pytest.mark.parametrize("strategy", ["complora", "finetune", "lora"])
+def test_parts_of_a_kind_add_up_to_the_update(runs, strategy):
+    folder = RunDir(runs[strategy])
+    delta = load_delta(folder.delta(1, "cold"))
+    found = pieces(delta)
+    for kind in ("tower", "kind", "layer"):
+        model = tiny_clip()
+        open_slots(model)
+        parameters = dict(model.named_parameters())
+        before = {name: value.detach().clone() for name, value in parameters.items()}
+        with torch.no_grad():
+            delta.add_to(parameters)
+            for part in (part for part in coarse_parts(found) if part.kind == kind):
+                for piece in part.pieces:
+                    piece.add_to(parameters, -1.0)
+        for name, value in parameters.items():
+            torch.testing.assert_close(value, before[name], atol=1e-6, rtol=1e-5)
+    layer = next(part for part in coarse_parts(found) if part.kind == "layer" and part.name == "vision 1")
+    assert {piece.parameter for part in finer_parts(layer) for piece in part.pieces} == {
+        piece.parameter for piece in layer.pieces
+    }
+
+
+def test_directions_are_the_singular_ones(runs):
+    found = pieces(load_delta(RunDir(runs["lora"]).delta(0, "warm")))
+    layer = next(part for part in coarse_parts(found) if part.kind == "layer")
+    matrix = finer_parts(layer)[0]
+    terms = [part.pieces[0].change for part in directions(matrix, 100)]
+    torch.testing.assert_close(sum(terms), matrix.pieces[0].change, atol=1e-6, rtol=1e-4)
+    norms = [float(torch.linalg.matrix_norm(term)) for term in terms]
+    assert norms == sorted(norms, reverse=True)
+    assert all(int(torch.linalg.matrix_rank(term, rtol=1e-3)) == 1 for term in terms)
+
+
+def test_what_is_not_computed_again_is_what_would_have_come_out(tokenizer):
+    classifier = ClipClassifier(tiny_clip(), tokenizer).eval()
+    space = LabelSpace.from_templates(["red", "green", "blue"], ["a photo of a {}."])
+    images = torch.randint(
+        0, 256, (70, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    sets = {"one": (images, torch.arange(70) % 3, space)}
+    samples = Samples(classifier, sets)
+    samples.measure(["one"])
+    blocks = classifier.clip.visual.transformer.resblocks
+    counted = []
+    for place, block in enumerate(blocks):
+        block.mlp.c_fc.register_forward_hook(lambda *given, place=place: counted.append(place))
+    with torch.no_grad():
+        blocks[1].mlp.c_fc.weight.add_(0.3)
+        quick = samples.measure_changed(["one"], {"vision"}, (1,))["one"]
+        assert set(counted) == {1}, "the first block was computed again"
+        classifier.clip.token_embedding.weight.mul_(1.5)
+        both = samples.measure_changed(["one"], {"vision", "text"}, (1,))["one"]
+        fresh = Samples(classifier, sets)
+        assert both == fresh.measure(["one"])["one"] and both != quick
+        assert all("forward" not in vars(block) for block in blocks)
+        counted.clear()
+        classifier.clip.token_embedding.weight.mul_(0.5)
+        fresh.measure_changed(["one"], {"text"}, ())
+        assert not counted, "the image tower was run for a change of the text tower"
+
+
+def plant(run_folder, layer: str, seed: int) -> None:
+    path = RunDir(run_folder).delta(1, "cold")
+    tensors = load_file(path)
+    parts = coarse_parts(pieces(load_delta(path)))
+    at_fault = next(part for part in parts if part.kind == "layer" and part.name == layer)
+    names = {piece.parameter for piece in at_fault.pieces}
+    generator = torch.Generator().manual_seed(seed)
+    for key, value in tensors.items():
+        if any(key.startswith((f"{name}[", f"{name}.")) for name in names) and value.ndim == 2:
+            # Both factors of a low-rank update are noise, so that their product is large as well.
+            tensors[key] = torch.randn(value.shape, generator=generator) * (
+                0.5 if key[-2:] in (".A", ".B") else 0.3
+            )
+    save_file(tensors, path)
+
+
+@pytest.mark.parametrize("layer", ["vision 0", "vision 1", "text 1"])
+@pytest.mark.parametrize("strategy", ["lora", "finetune"])
+def test_a_planted_culprit_is_named_first(runs, tmp_path, strategy, layer):
+    """One layer's part of the second update is replaced by noise; by chance noise may do no harm to a dozen
+    images."""
+    for seed in range(6):
+        planted = tmp_path / f"planted{seed}"
+        shutil.copytree(runs[strategy], planted)
+        plant(planted, layer, seed)
+        blamed = [
+            pair for pair in explain(open_run(planted, after="0")) if (pair.new, pair.old) == ("cold", "warm")
+        ]
+        if blamed:
+            break
+    assert blamed[0].top("layer")[0].name == layer
+    assert blamed[0].top("tower")[0].name == layer.split()[0]
+    assert blamed[0].top("layer")[0].returned > 0
+    stored = json.loads((planted / "explain.json").read_text())["pairs"][0]
+    assert stored["parts"] and {"kind", "name", "returned", "retention", "cost"} <= stored["parts"][0].keys()
+
+
+def test_weights_come_back_to_the_bit(runs):
+    state = open_run(runs["complora"], after="0")
+    explain(state, most_images=5)
+    again = open_run(runs["complora"], after="0")
+    for (name, ours), theirs in zip(
+        state.loaded.model.state_dict().items(), again.loaded.model.state_dict().values(), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5, msg=name)
+
+
+def test_the_command(runs, tmp_path, monkeypatch):
+    copy = tmp_path / "copy"
+    shutil.copytree(runs["finetune"], copy)
+    done = CliRunner().invoke(app, ["explain", str(copy), "--images", "12", "--pairs", "1"])
+    assert done.exit_code == 0, done.output
+    assert "explain.json written" in done.output or "nothing to explain" in done.output
+    as_json = CliRunner().invoke(app, ["explain", str(copy), "--json"])
+    assert json.loads(as_json.output)["pairs"] == json.loads((copy / "explain.json").read_text())["pairs"]
+    missing = CliRunner().invoke(app, ["explain", str(tmp_path)])
+    assert "is no run" in str(missing.exception)
+
+
+def test_independent_tasks_forget_nothing(tmp_path, tiny_scenario):
+    folder = go(tiny_scenario, tmp_path, "lora", ["independent=true"])
+    with pytest.raises(UserError, match="none can make another forgotten"):
+        explain(open_run(folder, after="0"))

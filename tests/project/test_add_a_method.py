@@ -1,0 +1,115 @@
+"""docs/add-a-method.md, built as it stands there, from outside the package."""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from builders.places import ROOT
+from cl_complora.cli import main
+from cl_complora.compare import Request, compare
+from cl_complora.config import load_scenario, load_strategy
+from cl_complora.engine import external_plugin as external
+from cl_complora.errors import UserError
+from cl_complora.progress import Quiet
+from cl_complora.run.stream import run
+
+PAGE = (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8")
+QUICK = ["training.steps=8", "training.batch_size=4", "adapter.rank=2", "optimiser.lr=1e-2"]
+
+
+@pytest.fixture
+def method(tmp_path) -> Path:
+    for name in ("feature_anchor.py", "feature-anchor.yaml"):
+        (text,) = re.findall(rf"<!-- {name} -->\n```\w+\n(.*?)```", PAGE, re.DOTALL)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    return tmp_path / "feature-anchor.yaml"
+
+
+def test_it_has_forty_lines(method):
+    lines = [len(path.read_text().splitlines()) for path in (method, method.with_name("feature_anchor.py"))]
+    assert sum(lines) <= 40
+
+
+def test_it_trains_resumes_and_does_what_it_says(method, tiny_scenario, tmp_path):
+    scenario = load_scenario(str(tiny_scenario))
+
+    def finish(strength: float, out: str, **options):
+        strategy = load_strategy(str(method), [*QUICK, f"settings.strength={strength}"])
+        return run(scenario, strategy, out=tmp_path / out, allow_plugins=True, **options)
+
+    free, held = finish(0.0, "free"), finish(1000.0, "held")
+    norms = [[d["delta_norm"] for d in r.results["tasks_detail"]] for r in (free, held)]
+    assert all(h < f for f, h in zip(*norms, strict=True))
+
+    class Stop(Quiet):
+        def task(self, index, total, name, steps):
+            if index == 1:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finish(1000.0, "cut", progress=Stop())
+    assert finish(1000.0, "cut").results["accuracy"] == held.results["accuracy"]
+
+
+def test_it_can_be_compared(method, tiny_scenario, tmp_path):
+    request = Request(
+        str(tiny_scenario), ("zeroshot", str(method)), seeds=(0,), strategy_settings=("training.steps=2",)
+    )
+    found = compare(request, tmp_path / "runs", allow_plugins=True)
+    assert not found.methods[1].failed and found.methods[1].updates["norm"] > 0
+
+
+def test_code_runs_only_where_it_was_allowed(method, tiny_scenario, tmp_path, monkeypatch, capsys):
+    method.with_name("feature_anchor.py").write_text("raise SystemExit('ran')")
+    out = tmp_path / "runs"
+    words = ["cl-complora", "run", str(tiny_scenario), "--strategy", str(method), "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 2 and "allow it with --allow-plugins" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("plugin", "code", "told"),
+    [
+        ("gone:Plugin", None, "cannot be loaded: No module named 'gone'"),
+        ("feature_anchor:Other", None, "has no attribute 'Other'"),
+        ("feature_anchor:FeatureAnchor", "def FeatureAnchor(", "was never closed"),
+        ("feature_anchor:FeatureAnchor", "FeatureAnchor = 3", "must be a class derived from avalanche's Supervised"),
+        ("nobody-s", None, "plugin"),
+        ("nobody", None, "no entry point of this name"),
+    ],
+)  # fmt: skip
+def test_what_is_no_plugin_is_told_in_one_line(method, tiny_scenario, tmp_path, plugin, code, told):
+    if code is not None:
+        method.with_name("feature_anchor.py").write_text(code)
+    method.write_text(method.read_text().replace("feature_anchor:FeatureAnchor", plugin))
+    with pytest.raises(UserError) as refused:
+        strategy = load_strategy(str(method), QUICK)
+        run(load_scenario(str(tiny_scenario)), strategy, out=tmp_path / "runs", allow_plugins=True)
+    assert told in refused.value.messages[0] and "\n" not in refused.value.messages[0]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_entry_point_is_found_by_its_name(method, tiny_scenario, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(method.parent))
+    point = EntryPoint("anchored", "feature_anchor:FeatureAnchor", external.GROUP)
+    monkeypatch.setattr(external, "entry_points", lambda group: [point] if group == external.GROUP else [])
+    method.write_text(method.read_text().replace("feature_anchor:FeatureAnchor", "anchored"))
+    strategy = load_strategy(str(method), QUICK)
+    done = run(load_scenario(str(tiny_scenario)), strategy, out=tmp_path / "runs", allow_plugins=True)
+    assert done.results["status"] == "done"
+
+
+def test_a_method_that_needs_references_says_so_before_anything_is_written(tiny_scenario, tmp_path):
+    text = re.sub(r"reference:\n(  .*\n)+", "", tiny_scenario.read_text())
+    (tmp_path / "tiny.yaml").write_text(text)
+    with pytest.raises(UserError, match="has no reference set, which strategy 'zscl' needs"):
+        run(load_scenario(str(tmp_path / "tiny.yaml")), load_strategy("zscl"), out=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()

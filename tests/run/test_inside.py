@@ -1,0 +1,227 @@
+"""Going on inside a task: stopped at any step, by signal or by kill, every strategy ends with the same
+bits."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from builders.places import LONG
+from builders.runs import deltas_of, without_timings
+from cl_complora.config import load_scenario, load_strategy
+from cl_complora.config.catalog import shipped
+from cl_complora.progress import Quiet
+from cl_complora.run.signals import Stopped, Stopping
+from cl_complora.run.stream import run
+from cl_complora.store.folder import RunDir
+
+
+class Said(Quiet):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def go(tiny_scenario, class_folders, out, strategy, settings=(), **options):
+    needed = [f"reference={{source: {{kind: folder, root: {class_folders}}}}}"] if strategy == "zscl" else []
+    quick = load_strategy(strategy, ["training.steps=6", "training.batch_size=4", *settings])
+    return run(load_scenario(str(tiny_scenario), needed), quick, out=out, analysis=False, **options)
+
+
+def ask_after(monkeypatch, steps: int) -> None:
+    """As if a signal came during a step: the run saves and stops there, once."""
+    calls = []
+    real = Stopping.is_asked
+
+    def asked(self):
+        calls.append(1)
+        if len(calls) == steps:
+            self.asked = signal.SIGTERM
+        return real(self)
+
+    monkeypatch.setattr(Stopping, "is_asked", asked)
+
+
+def same_bits(ours, theirs) -> bool:
+    a, b = deltas_of(ours), deltas_of(theirs)
+    return a.keys() == b.keys() and all(
+        a[f].keys() == b[f].keys() and all(torch.equal(a[f][k], b[f][k]) for k in a[f]) for f in a
+    )
+
+
+TRAINING = [name for name in shipped("strategy") if name != "zeroshot"]
+
+
+@pytest.mark.parametrize("strategy", TRAINING)
+def test_every_strategy_goes_on_with_the_same_bits(
+    tmp_path_factory, tiny_scenario, class_folders, strategy, monkeypatch
+):
+    """Stopped within the second task, where regularisers, memories and teachers are at work."""
+    out = tmp_path_factory.mktemp("inside")
+    settings = ["training.average_every=2"] if strategy in ("wise-ft", "zscl") else []
+    whole = go(tiny_scenario, class_folders, out / "whole", strategy, settings)
+    ask_after(monkeypatch, 9)
+    with pytest.raises(Stopped) as stopped:
+        go(tiny_scenario, class_folders, out / "parts", strategy, settings)
+    assert stopped.value.exit_code == 143
+    monkeypatch.undo()
+    said = Said()
+    parts = go(tiny_scenario, class_folders, out / "parts", strategy, settings, progress=said)
+    assert "going on inside the task" in said.lines
+    assert without_timings(parts.results) == without_timings(whole.results)
+    assert same_bits(parts.folder, whole.folder)
+    assert not list((parts.folder / "state").glob("inside-*"))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+def test_every_optimiser_and_precision_too(
+    tmp_path, tiny_scenario, class_folders, monkeypatch, optimiser, precision
+):
+    settings = [f"optimiser.name={optimiser}", f"training.precision={precision}", "adapter.dropout=0.2"]
+    whole = go(tiny_scenario, class_folders, tmp_path / "whole", "lora", settings)
+    for steps in (2, 3):
+        ask_after(monkeypatch, steps)
+        with pytest.raises(Stopped):
+            go(tiny_scenario, class_folders, tmp_path / "parts", "lora", settings)
+        monkeypatch.undo()
+    parts = go(tiny_scenario, class_folders, tmp_path / "parts", "lora", settings)
+    assert same_bits(parts.folder, whole.folder)
+
+
+def test_stopped_after_the_last_step(tmp_path, tiny_scenario, class_folders, monkeypatch):
+    whole = go(tiny_scenario, class_folders, tmp_path / "whole", "lora")
+    ask_after(monkeypatch, 6)
+    with pytest.raises(Stopped):
+        go(tiny_scenario, class_folders, tmp_path / "parts", "lora")
+    monkeypatch.undo()
+    parts = go(tiny_scenario, class_folders, tmp_path / "parts", "lora")
+    assert without_timings(parts.results) == without_timings(whole.results)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "pickle"])
+def test_a_damaged_state_is_named_and_the_one_before_is_used(
+    tmp_path, tiny_scenario, class_folders, monkeypatch, damage
+):
+    whole = go(tiny_scenario, class_folders, tmp_path / "whole", "lora")
+    ask_after(monkeypatch, 4)
+    with pytest.raises(Stopped):
+        go(tiny_scenario, class_folders, tmp_path / "parts", "lora", save_every=0.0)
+    monkeypatch.undo()
+    folder = RunDir.of(tmp_path / "parts", "tiny", "lora", 0)
+    kept = sorted(folder.checkpoint(0, "warm").iterdir())
+    assert len(kept) == 2 and kept[-1].name.startswith("00000004-")
+    content = kept[-1].read_bytes()
+    middle = len(content) // 2
+    kept[-1].write_bytes(
+        {
+            "flipped": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
+            "truncated": content[:middle],
+            "empty": b"",
+            "pickle": b"\x80\x04cos\nsystem\n(S'touch hacked'\ntR.",
+        }[damage]
+    )
+    said = Said()
+    parts = go(tiny_scenario, class_folders, tmp_path / "parts", "lora", progress=said)
+    assert any("damaged, and passed over" in line and kept[-1].name in line for line in said.lines)
+    assert same_bits(parts.folder, whole.folder)
+
+
+def test_states_are_few_and_written_now_and_then(tmp_path, tiny_scenario, class_folders, monkeypatch):
+    ask_after(monkeypatch, 5)
+    with pytest.raises(Stopped):
+        go(tiny_scenario, class_folders, tmp_path, "lora", save_every=3600.0)
+    folder = RunDir.of(tmp_path, "tiny", "lora", 0)
+    assert [path.name[:8] for path in folder.checkpoint(0, "warm").iterdir()] == ["00000005"]
+    (state,) = [load_file(path) for path in folder.checkpoint(0, "warm").iterdir()]
+    assert int(state["part/batches/done"]) == 5 and float(state["seconds"]) > 0
+
+
+def command(tiny_scenario, tiny_strategy, out, *more):
+    words = [sys.executable, "-m", "cl_complora", "run", str(tiny_scenario), "-s", str(tiny_strategy)]
+    return [*words, "--out", str(out), "--set", "training.steps=400", "--save-every", "0.01", *more]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
+    tmp_path, tiny_scenario, tiny_strategy, number
+):
+    process = subprocess.Popen(
+        command(tiny_scenario, tiny_strategy, tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell has its background jobs ignore Ctrl-C, and what they start inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    folder = RunDir.of(tmp_path, "tiny", "quick", 0)
+    wait_for(lambda: any(folder.checkpoint(0, "warm").glob("*")), process)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + number
+    assert err.strip().splitlines()[-1] == "interrupted; the same command goes on where this one stopped"
+    assert "Traceback" not in err and list(folder.checkpoint(0, "warm").iterdir())
+
+
+def wait_for(condition, process, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None and time.monotonic() < end, process.communicate()
+        time.sleep(0.01)
+
+
+KILLS = 50 if LONG else 2
+
+
+def killed_until_done(words: list[str], root: Path, rng: random.Random, most: int) -> int:
+    """Go on with a run until it ends, killing it up to ``most`` times whenever it wrote something; how
+    often."""
+    kills = 0
+    while True:
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        before = {path.name for path in root.rglob("*")} if root.exists() else set()
+        end = time.monotonic() + 120
+        # Killed while it works, not while it imports: after something new was written, and a moment more.
+        while kills < most and process.poll() is None and time.monotonic() < end:
+            if root.exists() and {path.name for path in root.rglob("*")} - before:
+                time.sleep(rng.uniform(0, 0.4))
+                process.kill()
+                break
+            time.sleep(0.005)
+        _, err = process.communicate(timeout=240)
+        if process.returncode == 0:
+            return kills
+        assert process.returncode == -signal.SIGKILL, err
+        kills += 1
+
+
+def test_killed_at_random_moments(tmp_path, tiny_scenario, tiny_strategy):
+    """SIGKILL whenever it comes, writes of states and records included; every run ends like an undisturbed
+    one."""
+    subprocess.run(command(tiny_scenario, tiny_strategy, tmp_path / "whole"), check=True, capture_output=True)
+    whole = RunDir.of(tmp_path / "whole", "tiny", "quick", 0)
+    rng, kills, runs = random.Random(0), 0, 0
+    while kills < KILLS:
+        assert runs <= KILLS, "runs end before they are killed"
+        out = tmp_path / f"parts{runs}"
+        folder = RunDir.of(out, "tiny", "quick", 0)
+        kills += killed_until_done(
+            command(tiny_scenario, tiny_strategy, out), folder.root, rng, KILLS - kills
+        )
+        runs += 1
+        assert without_timings(folder.read_json(folder.results)) == without_timings(
+            whole.read_json(whole.results)
+        )
+        assert same_bits(folder.root, whole.root)
+        assert not list(folder.root.rglob("*.tmp"))
+    print(f"{kills} kills in {runs} runs")

@@ -1,0 +1,138 @@
+"""One matrix over all shipped strategies: train → merge → save → resume → export → equal logits."""
+
+from __future__ import annotations
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from builders.images import COLOURS
+from cl_complora.clip.classifier import ClipClassifier
+from cl_complora.clip.evaluate import accuracy
+from cl_complora.clip.model import load_clip
+from cl_complora.config import load_scenario, load_strategy
+from cl_complora.config.catalog import shipped
+from cl_complora.data.planning import plan
+from cl_complora.data.tasks import load
+from cl_complora.engine.replay import contrasted_with
+from cl_complora.progress import Quiet
+from cl_complora.run.stream import run
+from cl_complora.store.deltas import load_delta
+from cl_complora.store.folder import RunDir
+
+QUICK = ["training.steps=3", "training.batch_size=4"]
+SMALL = {"lowrank": ["adapter.rank=2"], "full": [], "none": []}
+PROTOCOLS = ("task-incremental", "class-incremental", "domain-incremental")
+
+
+def strategy(name: str):
+    located = load_strategy(name)
+    overrides = SMALL[located.value.adapter.kind] + (QUICK if located.value.adapter.kind != "none" else [])
+    overrides += [
+        f"regularisers.{i}.samples=4"
+        for i, part in enumerate(located.value.regularisers)
+        if part.kind == "ewc"
+    ]
+    if located.value.training.average_every is not None:
+        overrides.append("training.average_every=1")
+    return load_strategy(name, overrides)
+
+
+def scenario(tmp_path, tiny_scenario, class_folders, protocol: str):
+    overrides = [f"protocol={protocol}"]
+    if protocol == "domain-incremental":
+        overrides += ["tasks.1.classes=[red, yellow]"]
+    return load_scenario(str(tiny_scenario), overrides)
+
+
+class Stop(Exception):
+    pass
+
+
+class StopAfterFirstTask(Quiet):
+    def task(self, index, total, name, steps):
+        if index == 1:
+            raise Stop
+
+
+def weights_after(folder: RunDir, tasks: list[str], start: dict) -> dict:
+    for index, task in enumerate(tasks):
+        load_delta(folder.delta(index, task)).add_to(start)
+    return start
+
+
+def the_same_after_an_interruption(located, name: str, whole, tmp_path) -> None:
+    """Interrupted after the first task and resumed: the same bits in results and deltas."""
+    with pytest.raises(Stop):
+        run(located, strategy(name), out=tmp_path / "resumed", progress=StopAfterFirstTask())
+    resumed = run(located, strategy(name), out=tmp_path / "resumed")
+    assert resumed.reused == 1
+    for key in ("accuracy", "zero_shot", "retention"):
+        assert resumed.results[key] == whole.results[key]
+    files = [sorted((r.folder / "deltas").iterdir()) for r in (whole, resumed)]
+    for one, other in zip(*files, strict=True):
+        a, b = load_file(one), load_file(other)
+        assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("name", sorted(shipped("strategy")))
+def test_every_strategy_on_every_protocol(
+    name, protocol, tmp_path, tiny_scenario, class_folders, tiny_files, tokenizer
+):
+    located = scenario(tmp_path, tiny_scenario, class_folders, protocol)
+    whole = run(located, strategy(name), out=tmp_path / "whole")
+    assert whole.results["status"] == "done"
+
+    # On the protocol whose label space grows, which is the hardest to go on with.
+    if protocol == "class-incremental":
+        the_same_after_an_interruption(located, name, whole, tmp_path)
+
+    # W_0 + Σ ΔW, exported as a plain open_clip checkpoint, gives the accuracy that the run measured.
+    tasks = whole.results["tasks"]
+    state = weights_after(RunDir(whole.folder), tasks, load_file(tiny_files[1]))
+    save_file(state, tmp_path / "merged.safetensors")
+    open_clip.add_model_config(tiny_files[0])
+    plain = open_clip.create_model("tiny_clip", pretrained=str(tmp_path / "merged.safetensors")).eval()
+    loaded = load_clip(located.value.model)
+    exported = ClipClassifier(plain, loaded.tokenizer, mean=loaded.mean, std=loaded.std)
+    data = load(plan(located, 0), protocol, loaded.pixels)
+    row = [accuracy(exported, task.test.pixels, task.test.labels, task.space) for task in data.tasks]
+    assert row == whole.results["accuracy"][-1]
+
+    moved = [detail["delta_norm"] for detail in whole.results["tasks_detail"]]
+    if name == "zeroshot":
+        assert all(row == whole.results["accuracy"][0] for row in whole.results["accuracy"]) and moved == [
+            0,
+            0,
+        ]
+    elif strategy(name).value.training.stream == "joint":
+        assert moved[0] > 0 and not any(moved[1:])  # all of it happens in place of the first task
+        assert whole.results["transfer"] is None
+    else:
+        assert all(norm > 0 for norm in moved)
+
+
+def test_class_incremental_shares_one_label_space_and_trains_on_what_was_seen(
+    tmp_path, tiny_scenario, class_folders
+):
+    located = scenario(tmp_path, tiny_scenario, class_folders, "class-incremental")
+    pixels = load_clip(located.value.model).pixels
+    first, second = load(plan(located, 0), "class-incremental", pixels).tasks
+    assert first.space == second.space and set(first.space.class_names) == set(COLOURS)
+    assert set(first.test.labels.tolist()) == {0, 1} and set(second.test.labels.tolist()) == {2, 3}
+    assert [len(task.train_space) for task in (first, second)] == [2, 4]
+    apart, _ = load(plan(located, 0), "class-incremental", pixels, "task").tasks
+    assert len(apart.train_space) == 2
+
+
+def test_replay_contrasts_old_images_with_all_classes_seen(tmp_path, tiny_scenario, class_folders):
+    located = scenario(tmp_path, tiny_scenario, class_folders, "class-incremental")
+    pixels = load_clip(located.value.model).pixels
+    first, second = load(plan(located, 0), "class-incremental", pixels).tasks
+    assert contrasted_with(first, second) == second.train_space
+    for protocol, classes in (("task-incremental", "seen"), ("class-incremental", "task")):
+        located = scenario(tmp_path, tiny_scenario, class_folders, protocol)
+        first, second = load(plan(located, 0), protocol, pixels, classes).tasks
+        assert contrasted_with(first, second) == first.train_space
