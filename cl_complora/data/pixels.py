@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,7 @@ from torch.nn import functional as F
 
 from ..errors import UserError
 from ..files import read_bytes
+from .picture_files import reads_heif
 
 # A picture of more pixels is refused, as Pillow warns from here on: it is a decompression bomb, or at least
 # no few-shot image. With the bytes and the tiles below this bounds what a picture can cost to a gigabyte and
@@ -38,10 +40,9 @@ MAX_TILE = 4096 * 4096
 MAX_SCANS = 100
 # What Pillow may take a file for. It knows forty more, one of which (EPS) hands the file to another program
 # to run.
-FORMATS = (
-    *("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "PCX", "TGA"),
-    *("JPEG2000", "AVIF", "QOI", "HEIF"),
-)
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+# Read where this installation of Pillow can, and pillow-heif is there for the last.
+MORE_FORMATS = ("DIB", "PCX", "TGA", "JPEG2000", "AVIF", "QOI", "HEIF")
 
 _TURNED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -52,6 +53,17 @@ _TURNED = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+@cache
+def formats() -> tuple[str, ...]:
+    """The formats that pictures are read in: those of photographs, by name, and no other of Pillow's."""
+    if reads_heif():
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    Image.init()
+    return (*FORMATS, *(name for name in MORE_FORMATS if name in Image.OPEN))
 
 
 @dataclass(frozen=True)
@@ -85,12 +97,12 @@ class Pixels:
     def decode(self, content: bytes, name: str) -> Tensor:
         """As :meth:`read`, of a file's content; ``name`` stands for it in messages."""
         try:
-            with _quiet(content), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            with _quiet(content), Image.open(io.BytesIO(content), formats=formats()) as image:
                 _check_cost(image, content)
                 image.load()
                 return self.fit(_rgb(_upright(image)))
         except UnidentifiedImageError:
-            raise _unreadable(name, f"it is empty, damaged or none of {', '.join(FORMATS)}") from None
+            raise _unreadable(name, f"it is empty, damaged or none of {', '.join(formats())}") from None
         except MemoryError:
             raise _unreadable(name, "there is not enough memory for it") from None
         except Exception as error:  # decoders raise whatever a hostile file leads them to

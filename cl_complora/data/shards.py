@@ -11,7 +11,8 @@ from ..config.sources import ShardsSource
 from ..config.yaml_lines import shown
 from ..errors import UserError
 from ..files import open_file, parse_json
-from .pictures import IMAGE_SUFFIXES, Item, Pictures
+from .picture_files import image_suffixes
+from .pictures import Item, Pictures
 from .tar import Damaged, Member, members
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Shards(Pictures):
         first = train[0] if train else test[0]
         if not labels:
             raise UserError(
-                f"{first}: this shard and the others hold no images ({', '.join(sorted(IMAGE_SUFFIXES))})"
+                f"{first}: this shard and the others hold no images ({', '.join(sorted(image_suffixes()))})"
             )
         if not classes and all(label.isdecimal() for label in labels):
             raise UserError(f"{first}: labels are numbers; name the classes with classes: [...]")
@@ -64,7 +65,7 @@ class Shards(Pictures):
             with open_file(path) as file:
                 for member in members(file):
                     stem, _, suffix = member.name.rpartition(".")
-                    if f".{suffix.lower()}" in IMAGE_SUFFIXES:
+                    if f".{suffix.lower()}" in image_suffixes():
                         if stem in images:
                             raise UserError(
                                 f"{path}: {member.name} comes after {images[stem].name}, of the same name"
