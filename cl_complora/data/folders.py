@@ -47,6 +47,7 @@ class Folder(Files):
         self.root, self.config = root, config
         self._told: list[str] = []
         self._found: dict[Path, list[str]] = {}
+        self._listed: dict[Path, list[str]] = {}
         self._passed = Found()
         # Split → the folder that its classes lie in; one folder for both where this source divides it.
         self.parts = self._divide()
@@ -95,17 +96,18 @@ class Folder(Files):
 
     def _folders(self, parent: Path) -> list[str]:
         """Class folders of a split; what systems keep beside them is counted."""
-        names = []
-        for entry in sorted(os.scandir(parent), key=lambda entry: entry.name):
-            if not entry.is_dir():
-                continue
-            if is_rubbish(entry.name):
-                if not entry.name.startswith("."):
-                    self._passed.rubbish[entry.name] += 1
-            elif not is_excluded(Path(entry.path), self.root, self.config.exclude):
-                refuse_not_utf8(Path(entry.path))
-                names.append(entry.name)
-        return names
+        if parent not in self._listed:
+            names = []
+            for entry in sorted(os.scandir(parent), key=lambda entry: entry.name):
+                if not entry.is_dir():
+                    continue
+                if is_rubbish(entry.name):
+                    self._passed.rubbish[entry.name] += not entry.name.startswith(".")
+                elif not is_excluded(Path(entry.path), self.root, self.config.exclude):
+                    refuse_not_utf8(Path(entry.path))
+                    names.append(entry.name)
+            self._listed[parent] = names
+        return self._listed[parent]
 
     def _divide(self) -> dict[str, Path | None]:
         root, splits = self.root, self.config.splits

@@ -98,8 +98,8 @@ class Found:
             )
         if HEIF & set(self.others):
             lines.append(f"{where}: pip install 'cl_complora[heif]' to read its .heic and .heif pictures")
-        if self.rubbish:
-            told = [f"{name} ({count})" for name, count in self.rubbish.most_common()]
+        if self.rubbish.total():
+            told = [f"{name} ({count})" for name, count in self.rubbish.most_common() if count]
             lines.append(f"{where}: of servers and systems, and passed over: {', '.join(told[:5])}")
         return lines
 

@@ -49,7 +49,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def scenario_of(folder, broken):
-    text, notes = describe([folder / "My Bilder ünï"], folder / "mine.yaml")
+    text, notes = describe([folder / "My Bilder ünï"], folder / "mine.yaml", shots=2)
     (folder / "mine.yaml").write_text(text.replace("broken: skip", f"broken: {broken}"))
     return notes
 

@@ -19,7 +19,7 @@ from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.catalog import shipped
 from cl_complora.progress import Quiet
 from cl_complora.report.tensorboard.figures import curves_image, matrix_image
-from cl_complora.report.tensorboard.observer import COLUMNS, table_row
+from cl_complora.report.tensorboard.hparams import COLUMNS, table_row
 from cl_complora.run.stream import run
 
 

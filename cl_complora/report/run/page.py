@@ -14,8 +14,6 @@ from ...store.loaded_run import LoadedRun
 from ...version import __version__
 from ..elements import (
     NOTHING,
-    Card,
-    Cards,
     Cell,
     Code,
     Figure,
@@ -34,17 +32,8 @@ from ..heat_map import shaded
 from ..reproduce import run_command
 from . import figures
 from .causes import changed_answers, explanation
-from .tables import MEANING
+from .summary import interval_of, summary
 from .weights import moved_weights
-
-_NAMES = {
-    "last": "Last",
-    "average": "Average",
-    "transfer": "Transfer",
-    "forgetting": "Forgetting",
-    "bwt": "BWT",
-}
-_POINTS = ("forgetting", "bwt")
 
 
 def run_page(run: LoadedRun) -> Page:
@@ -58,7 +47,7 @@ def run_page(run: LoadedRun) -> Page:
         "State": "finished" if run.done else f"{run.trained} of {len(run.tasks)} tasks done",
     }
     sections = [
-        Section("summary", "In short", _summary(run)),
+        Section("summary", "In short", summary(run)),
         Section("accuracy", "Accuracy after every task", _accuracy(run)),
         Section("forgetting", "Forgetting", _forgetting(run)),
         Section("answers", "What is mistaken now", changed_answers(run)),
@@ -84,114 +73,6 @@ def _protocol(run: LoadedRun) -> str:
     if run.independent:
         return "each from the pretrained weights"
     return str(run.config["scenario"].get("protocol", "")) if run.config else "one after the other"
-
-
-def _summary(run: LoadedRun) -> list:
-    blocks = []
-    notices = []
-    if not run.done:
-        notices.append(f"This run is still going on: {run.trained} of {len(run.tasks)} tasks are done.")
-    notices += run.missing
-    if run.config and run.config["scenario"].get("measure", "test") == "validation":
-        notices.append(
-            "Accuracies were measured on validation shots, to choose settings by; they are no test results."
-        )
-    skipped = run.results.get("skipped") or []
-    if skipped:
-        notices.append(
-            f"{len(skipped)} pictures could not be read and were left out, {skipped[0]} among them."
-        )
-    if notices:
-        blocks.append(Notice(notices))
-    if run.measured and run.trained:
-        blocks.append(Text([_told(run)]))
-    return [*blocks, Cards(_headlines(run))]
-
-
-def _told(run: LoadedRun) -> str:
-    """The result as a few plain sentences."""
-    first, last = run.rows[0, : run.trained], run.final
-    tasks = "the task" if run.trained == 1 else f"the {run.trained} tasks learned"
-    told = (
-        f"Accuracy on {tasks} went from {_shown(first.mean())} % (untouched model) to"
-        f" {_shown(last.mean())} %."
-    )
-    worst = run.most_forgotten()
-    if worst is not None:
-        lost = metrics.forgetting(run.rows[:, : run.trained])[worst]
-        told += f" The most forgotten task is {run.tasks[worst]}, {_shown(lost)} points below its best."
-    elif run.trained > 1 and not run.independent:
-        told += " No task is below its best."
-    for name, points in run.results["retention"].items():
-        if points is not None and not run.independent:
-            direction = "lost" if points < 0 else "gained"
-            told += f" Zero-shot accuracy on {name} {direction} {abs(points):.1f} points."
-    return told
-
-
-def _shown(fraction: float) -> str:
-    return f"{100 * fraction:.1f}"
-
-
-def _headlines(run: LoadedRun) -> list[Card]:
-    cards = []
-    for key, name in _NAMES.items():
-        cell = percent(run.results.get(key), signed=key == "bwt")
-        meaning = MEANING[key]
-        if key == "last" and run.independent:
-            meaning = "mean accuracy of every task's own model"
-        elif key == "last" and not run.done:
-            meaning = "mean accuracy now, on the tasks trained so far"
-        if cell.value is None:
-            meaning += f"; not defined: {_reason(run, key)}"
-        cards.append(Card(name, cell, "points" if key in _POINTS else "%", meaning))
-    for name in run.sets:
-        cards.append(_retention_card(run, name))
-    if not run.sets:
-        cards.append(
-            Card("Retention", Cell(NOTHING), "points", "not defined: the scenario has no zero-shot set")
-        )
-    return cards
-
-
-def _reason(run: LoadedRun, key: str) -> str:
-    if not run.trained:
-        return "no task is finished yet"
-    if not run.measured:
-        return "nothing was measured"
-    if run.independent:
-        return "every task has a model of its own"
-    training = ((run.config or {}).get("strategy") or {}).get("training") or {}
-    if key == "transfer" and training.get("stream") == "joint":
-        return "all tasks are trained at once, so none is unseen"
-    return "it needs two tasks" if run.trained == 1 else "it was not recorded"
-
-
-def _retention_card(run: LoadedRun, name: str) -> Card:
-    values = run.results["zero_shot"][name]
-    points = run.results["retention"].get(name)
-    cell = number(points, 1, signed=True)
-    if cell.value is None:
-        return Card(f"Retention {name}", cell, "points", f"not defined: {_reason(run, 'retention')}")
-    if run.independent:
-        meaning = (
-            f"zero-shot accuracy {_with_interval(run, name, values[0])} before; the mean change after a task"
-        )
-    else:
-        before, after = (_with_interval(run, name, value) for value in (values[0], values[-1]))
-        meaning = f"zero-shot accuracy {before} before, {after} {'after the stream' if run.done else 'now'}"
-    return Card(f"Retention {name}", cell, "points", meaning)
-
-
-def _with_interval(run: LoadedRun, name: str, value: float) -> str:
-    images = (run.results.get("zero_shot_images") or {}).get(name)
-    told = f"{_shown(value)} %"
-    return f"{told} ({_interval(value, images)} with 95 % confidence)" if images else told
-
-
-def _interval(value: float, images: int) -> str:
-    low, high = metrics.interval(value, images)
-    return f"{_shown(low)}–{_shown(high)}"
 
 
 def _accuracy(run: LoadedRun) -> list:
@@ -275,7 +156,7 @@ def _forgetting(run: LoadedRun) -> list:
         last = float(rows[-1, place])
         measured = run.images_of(place)
         cells = [percent(value) for value in (rows[0, place], learned[place], best[place], last)]
-        cells += [Cell(_interval(last, measured) if measured else NOTHING)]
+        cells += [Cell(interval_of(last, measured) if measured else NOTHING)]
         lines.append([Cell(name), *cells, percent(forgotten[place]), percent(moved[place], signed=True)])
     head = [
         "task",
@@ -305,7 +186,7 @@ def _gains(run: LoadedRun, learned: Sequence[float]) -> Table:
     rows = []
     for place, name in enumerate(run.tasks[: run.trained]):
         measured = run.images_of(place)
-        shown = Cell(_interval(learned[place], measured) if measured else NOTHING)
+        shown = Cell(interval_of(learned[place], measured) if measured else NOTHING)
         gain = learned[place] - run.rows[0, place]
         rows.append(
             [Cell(name), percent(run.rows[0, place]), percent(learned[place]), shown, percent(gain, True)]
@@ -330,7 +211,7 @@ def _zero_shot(run: LoadedRun) -> list:
         for index, value in enumerate(values):
             after = run.tasks[index - 1] if index else "untouched model"
             change = percent(value - values[0], signed=True) if index else Cell(NOTHING)
-            shown = Cell(_interval(value, images) if images and finite else NOTHING)
+            shown = Cell(interval_of(value, images) if images and finite else NOTHING)
             rows.append([Cell(name), number(index, 0), Cell(after), percent(value), shown, change])
     note = "Accuracy on images of no task, with 95 % intervals; dotted: where it began."
     head = ["set", "tasks learned", "after", "accuracy %", "95 % interval", "change, points"]

@@ -1,0 +1,124 @@
+"""The beginning of a run's report: what came of it in a few sentences and numbers."""
+
+from __future__ import annotations
+
+from ... import metrics
+from ...store.loaded_run import LoadedRun
+from ..elements import NOTHING, Card, Cards, Cell, Notice, Text, number, percent
+from .tables import MEANING
+
+NAMES = {
+    "last": "Last",
+    "average": "Average",
+    "transfer": "Transfer",
+    "forgetting": "Forgetting",
+    "bwt": "BWT",
+}
+POINTS = ("forgetting", "bwt")
+
+
+def summary(run: LoadedRun) -> list:
+    blocks = []
+    notices = []
+    if not run.done:
+        notices.append(f"This run is still going on: {run.trained} of {len(run.tasks)} tasks are done.")
+    notices += run.missing
+    if run.config and run.config["scenario"].get("measure", "test") == "validation":
+        notices.append(
+            "Accuracies were measured on validation shots, to choose settings by; they are no test results."
+        )
+    skipped = run.results.get("skipped") or []
+    if skipped:
+        notices.append(
+            f"{len(skipped)} pictures could not be read and were left out, {skipped[0]} among them."
+        )
+    if notices:
+        blocks.append(Notice(notices))
+    if run.measured and run.trained:
+        blocks.append(Text([_told(run)]))
+    return [*blocks, Cards(_headlines(run))]
+
+
+def _told(run: LoadedRun) -> str:
+    """The result as a few plain sentences."""
+    first, last = run.rows[0, : run.trained], run.final
+    tasks = "the task" if run.trained == 1 else f"the {run.trained} tasks learned"
+    told = (
+        f"Accuracy on {tasks} went from {shown(first.mean())} % (untouched model) to {shown(last.mean())} %."
+    )
+    worst = run.most_forgotten()
+    if worst is not None:
+        lost = metrics.forgetting(run.rows[:, : run.trained])[worst]
+        told += f" The most forgotten task is {run.tasks[worst]}, {shown(lost)} points below its best."
+    elif run.trained > 1 and not run.independent:
+        told += " No task is below its best."
+    for name, points in run.results["retention"].items():
+        if points is not None and not run.independent:
+            direction = "lost" if points < 0 else "gained"
+            told += f" Zero-shot accuracy on {name} {direction} {abs(points):.1f} points."
+    return told
+
+
+def shown(fraction: float) -> str:
+    return f"{100 * fraction:.1f}"
+
+
+def _headlines(run: LoadedRun) -> list[Card]:
+    cards = []
+    for key, name in NAMES.items():
+        cell = percent(run.results.get(key), signed=key == "bwt")
+        meaning = MEANING[key]
+        if key == "last" and run.independent:
+            meaning = "mean accuracy of every task's own model"
+        elif key == "last" and not run.done:
+            meaning = "mean accuracy now, on the tasks trained so far"
+        if cell.value is None:
+            meaning += f"; not defined: {_reason(run, key)}"
+        cards.append(Card(name, cell, "points" if key in POINTS else "%", meaning))
+    for name in run.sets:
+        cards.append(_retention_card(run, name))
+    if not run.sets:
+        cards.append(
+            Card("Retention", Cell(NOTHING), "points", "not defined: the scenario has no zero-shot set")
+        )
+    return cards
+
+
+def _reason(run: LoadedRun, key: str) -> str:
+    if not run.trained:
+        return "no task is finished yet"
+    if not run.measured:
+        return "nothing was measured"
+    if run.independent:
+        return "every task has a model of its own"
+    training = ((run.config or {}).get("strategy") or {}).get("training") or {}
+    if key == "transfer" and training.get("stream") == "joint":
+        return "all tasks are trained at once, so none is unseen"
+    return "it needs two tasks" if run.trained == 1 else "it was not recorded"
+
+
+def _retention_card(run: LoadedRun, name: str) -> Card:
+    values = run.results["zero_shot"][name]
+    points = run.results["retention"].get(name)
+    cell = number(points, 1, signed=True)
+    if cell.value is None:
+        return Card(f"Retention {name}", cell, "points", f"not defined: {_reason(run, 'retention')}")
+    if run.independent:
+        meaning = (
+            f"zero-shot accuracy {with_interval(run, name, values[0])} before; the mean change after a task"
+        )
+    else:
+        before, after = (with_interval(run, name, value) for value in (values[0], values[-1]))
+        meaning = f"zero-shot accuracy {before} before, {after} {'after the stream' if run.done else 'now'}"
+    return Card(f"Retention {name}", cell, "points", meaning)
+
+
+def with_interval(run: LoadedRun, name: str, value: float) -> str:
+    images = (run.results.get("zero_shot_images") or {}).get(name)
+    told = f"{shown(value)} %"
+    return f"{told} ({interval_of(value, images)} with 95 % confidence)" if images else told
+
+
+def interval_of(value: float, images: int) -> str:
+    low, high = metrics.interval(value, images)
+    return f"{shown(low)}–{shown(high)}"
