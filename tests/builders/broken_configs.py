@@ -158,7 +158,8 @@ TYPES = [
     ),
     changed(
         S, "text-numbers", "class_range: [0, 2]", "classes: [1, 2.5]",
-        (14, "tasks[1].classes[0]", "must be text, got 1"), (14, "tasks[1].classes[1]", "must be text, got 2.5"),
+        (14, "tasks[1].classes[0]", "must be text, got 1"),
+        (14, "tasks[1].classes[1]", "must be text, got 2.5"),
     ),
     changed(S, "list-scalar", '["a photo of a {}."]', "a {}", (5, "prompts", "must be a list, got 'a {}'")),
     changed(
@@ -315,6 +316,7 @@ VALUES = [
     changed(S, "seeds-huge", "[0, 1]", "[4294967296]", (19, "seeds[0]", "must be less than 4294967296")),
     whole(
         S, "very-many", SCENARIO.replace("[0, 1]", f"[{', '.join('x' * 100)}]"),
-        *[(19, f"seeds[{i}]", "must be a whole number, got 'x'") for i in range(20)], (None, "there are more faults"),
+        *[(19, f"seeds[{i}]", "must be a whole number, got 'x'") for i in range(20)],
+        (None, "there are more faults"),
     ),
 ]  # fmt: skip

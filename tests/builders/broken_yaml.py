@@ -210,7 +210,8 @@ FILES = [
 DATA = [
     changed(
         S, "too-many-shots", "shots: 2", "shots: 5",
-        (4, "shots", "5 shots a class, but class 'cat' of task 'a' has 4 training images"), (4, "shots", "task 'b'"),
+        (4, "shots", "5 shots a class, but class 'cat' of task 'a' has 4 training images"),
+        (4, "shots", "task 'b'"),
     ),
     changed(
         S, "no-folder", "root: animals}", "root: nowhere}",

@@ -58,7 +58,8 @@ def made_run(
     zero_shot = {name: rng.uniform(0.5, 0.6, tasks + 1).tolist() for name in sets}
     split = [{"split": "test", "class": c, "key": f"{c}/{n}.png"} for c in classes for n in range(8)]
     results = {
-        "schema": 1, "scenario": classes[0], "strategy": classes[-1], "seed": 0, "status": "done", "tasks": names,
+        "schema": 1, "scenario": classes[0], "strategy": classes[-1], "seed": 0, "status": "done",
+        "tasks": names,
         "model": {"name": classes[0], "pretrained": "x", "sha256": "0" * 64}, "zero_shot_sets": sets,
         "zero_shot_images": dict.fromkeys(sets, 900), "accuracy": accuracy.tolist(), "zero_shot": zero_shot,
         **metrics.summarize(accuracy), "retention": {s: metrics.retention(v) for s, v in zero_shot.items()},

@@ -76,7 +76,8 @@ def test_broken_exif_turns_nothing_and_spoils_nothing():
     [
         b"", b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>",
         b"<!DOCTYPE html><html>", b"#!/bin/sh\ntouch pwned\n",
-        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(pwned) (w) file closefile\nshowpage\n",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
+        b"(pwned) (w) file closefile\nshowpage\n",
         b"\xc5\xd0\xd3\xc6" + bytes(40),
         b"%PDF-1.4\n", b"8BPS\0\1" + bytes(30), b"\xd7\xcd\xc6\x9a" + bytes(60),
         b"\0\0\1\0\1\0" + bytes(30), b"icns" + bytes(30), b"PK\3\4" + bytes(40),

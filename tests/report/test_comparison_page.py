@@ -32,7 +32,8 @@ def compared(tmp_path_factory):
         if m.name != "zeroshot":
             points = [(1e-3, 40.0, -1.0), (5e-3, 50.0, -3.0)]
             m.curve = [
-                {"settings": {"optimiser.lr": lr}, "told": f"lr={lr:g}", "error": None, "last": last, "average": last,
+                {"settings": {"optimiser.lr": lr}, "told": f"lr={lr:g}", "error": None,
+                 "last": last, "average": last,
                  "retention": retention, "score": last}
                 for lr, last, retention in points
             ]  # fmt: skip
@@ -93,7 +94,8 @@ def test_many_strange_methods_stay_small_and_are_not_run(compared, tmp_path):
 
 def test_the_command_of_a_comparison_says_what_was_asked():
     request = {
-        "scenario": "embedded", "strategies": ["a", "b c"], "seeds": [0, 1], "sweep": {"optimiser.lr": [1e-4, 3]},
+        "scenario": "embedded", "strategies": ["a", "b c"], "seeds": [0, 1],
+        "sweep": {"optimiser.lr": [1e-4, 3]},
         "sweep_seeds": [5], "metric": "harmonic", "floor": -5.0, "reference": "a", "validation_shots": 4,
         "scenario_settings": ["shots=4"], "strategy_settings": ["strategy.name=x"],
     }  # fmt: skip
