@@ -17,6 +17,8 @@ from builders.images import COLOURS, paint
 from builders.models import TINY, tiny_clip
 from builders.places import LONG
 from builders.runs import STRATEGY
+from cl_complora.config import load_scenario, load_strategy
+from cl_complora.run.stream import RunResult, run
 
 # Decoded images of the tests are no business of the user's cache; subprocesses read the same variable.
 _CACHE = tempfile.TemporaryDirectory(prefix="cl_complora-test-cache-")
@@ -111,6 +113,13 @@ def tiny_strategy(tmp_path_factory):
     path = tmp_path_factory.mktemp("strategy") / "quick.yaml"
     path.write_text(STRATEGY.format(name="quick"))
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory, tiny_scenario, tiny_strategy) -> RunResult:
+    """That strategy on that scenario, for reading only: who changes the folder takes a copy."""
+    out = tmp_path_factory.mktemp("tiny-run")
+    return run(load_scenario(str(tiny_scenario)), load_strategy(str(tiny_strategy)), out=out)
 
 
 class Hangs(BaseException):

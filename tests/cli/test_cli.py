@@ -57,7 +57,8 @@ def test_a_run_prints_its_table_and_its_folder(tmp_path, tiny_scenario, tiny_str
 def test_settings_models_and_seeds_from_the_command_line(tmp_path, tiny_scenario, tiny_strategy, tiny_files):
     config, weights = tiny_files
     done = cli(
-        "run", tiny_scenario, "-s", tiny_strategy, "--seed", 3, "--set", "training.steps=2", "--set", "shots=2",
+        "run", tiny_scenario, "-s", tiny_strategy, "--seed", 3, "--set", "training.steps=2",
+        "--set", "shots=2",
         "--model-config", config, "--pretrained", weights, "--out", "here", "--device", "cpu", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

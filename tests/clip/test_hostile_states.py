@@ -81,7 +81,7 @@ def load(folder: Path, pretrained: str | None = None, config: str = "tiny.json",
 
 
 # Model configs
-# -------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,10 @@ def changed(**changes: object) -> dict:
 
 CONFIGS = {
     "layers": (changed(text_cfg__layers=10**6), f"text_cfg.layers must be at most {MOST_LAYERS}"),
-    "layers-list": (changed(vision_cfg__layers=[10**6] * 4), f"vision_cfg.layers must be at most {MOST_LAYERS}"),
+    "layers-list": (
+        changed(vision_cfg__layers=[10**6] * 4),
+        f"vision_cfg.layers must be at most {MOST_LAYERS}",
+    ),
     "width": (changed(vision_cfg__width=10**6), "take at least 96,000 GB, and this machine has"),
     "context": (changed(text_cfg__context_length=10**6), "take at least 4,000 GB"),
     "vocabulary": (changed(text_cfg__vocab_size=10**7, text_cfg__width=10**6), "this machine has"),
@@ -137,14 +140,24 @@ CONFIGS = {
     "section-text": (changed(vision_cfg="ViT"), "vision_cfg must be a JSON object"),
     "section-list": (changed(text_cfg=[]), "text_cfg must be a JSON object"),
     "preprocess-number": ({"model_cfg": TINY, "preprocess_cfg": 3}, "preprocess_cfg must be a JSON object"),
-    "preprocess-types": ({"model_cfg": TINY, "preprocess_cfg": {"mean": "red"}}, "mean must be three numbers, got"),
+    "preprocess-types": (
+        {"model_cfg": TINY, "preprocess_cfg": {"mean": "red"}},
+        "mean must be three numbers, got",
+    ),
     "preprocess-short": ({"model_cfg": TINY, "preprocess_cfg": {"std": [1]}}, "std must be three numbers"),
     "preprocess-zero": ({"model_cfg": TINY, "preprocess_cfg": {"std": [0, 0, 0]}}, "greater than 0"),
-    "preprocess-fill": ({"model_cfg": TINY, "preprocess_cfg": {"fill_color": "red"}}, "fill_color must be from"),
+    "preprocess-fill": (
+        {"model_cfg": TINY, "preprocess_cfg": {"fill_color": "red"}},
+        "fill_color must be from",
+    ),
     "unknown": (changed(vision_cfg__colour="red"), "cannot be built"),
     "remote-code": (
-        changed(text_cfg__hf_tokenizer_name="evil/tokenizer", text_cfg__tokenizer_kwargs={"trust_remote_code": True}),
-        "text_cfg.tokenizer_kwargs: only clean, strip_sep_token, language are allowed there, got trust_remote_code",
+        changed(
+            text_cfg__hf_tokenizer_name="evil/tokenizer",
+            text_cfg__tokenizer_kwargs={"trust_remote_code": True},
+        ),
+        "text_cfg.tokenizer_kwargs: only clean, strip_sep_token, language are allowed there, "
+        "got trust_remote_code",
     ),
     "tokenizer-list": (changed(text_cfg__tokenizer_kwargs=[1]), "text_cfg.tokenizer_kwargs: only"),
 }  # fmt: skip
@@ -178,7 +191,7 @@ def test_what_is_no_file(folder, make, name):
 
 
 # Weights
-# -------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------
 
 
 def hostile_weights(folder: Path, weights: dict[str, torch.Tensor]) -> dict[str, str]:
@@ -287,7 +300,7 @@ def test_damaged_weight_files(folder, weights, monkeypatch):
 
 
 # Exported checkpoints
-# ------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------
 
 
 @pytest.fixture

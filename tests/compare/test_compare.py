@@ -111,7 +111,8 @@ def test_killed_in_the_middle_and_started_again_ends_with_the_same_table(
     compared, tmp_path, tiny_scenario, methods
 ):
     command = [
-        *(sys.executable, "-m", "cl_complora", "compare", str(tiny_scenario), "--strategies", ",".join(methods)),
+        *(sys.executable, "-m", "cl_complora", "compare", str(tiny_scenario)),
+        *("--strategies", ",".join(methods)),
         *("--seeds", "0,1", "--sweep-from", "strategy", "--validation-shots", "2", "--reference", "slow"),
         *("--jobs", "2", "--out", str(tmp_path / "runs")),
     ]  # fmt: skip
@@ -198,7 +199,8 @@ def test_the_floor_decides_before_the_score():
         (["--strategies", "lora", "--metric", "best"], "must be one of last, average, harmonic"),
         (["--strategies", "lora", "--seeds", "0,0"], "different whole numbers"),
         (
-            ["--strategies=lora", "--sweep=lr=1e-3", "--floor=-5", "--set=zero_shot=[]", "--validation-shots=1"],
+            ["--strategies=lora", "--sweep=lr=1e-3", "--floor=-5",
+             "--set=zero_shot=[]", "--validation-shots=1"],
             "that no test uses",
         ),
         (["--strategies", "lora", "--sweep", "lr=1e-3", "--validation-shots", "99"], "99 for validation"),

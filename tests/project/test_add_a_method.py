@@ -81,7 +81,11 @@ def test_code_runs_only_where_it_was_allowed(method, tiny_scenario, tmp_path, mo
         ("gone:Plugin", None, "cannot be loaded: No module named 'gone'"),
         ("feature_anchor:Other", None, "has no attribute 'Other'"),
         ("feature_anchor:FeatureAnchor", "def FeatureAnchor(", "was never closed"),
-        ("feature_anchor:FeatureAnchor", "FeatureAnchor = 3", "must be a class derived from avalanche's Supervised"),
+        (
+            "feature_anchor:FeatureAnchor",
+            "FeatureAnchor = 3",
+            "must be a class derived from avalanche's Supervised",
+        ),
         ("nobody-s", None, "plugin"),
         ("nobody", None, "no entry point of this name"),
     ],

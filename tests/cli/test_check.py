@@ -1,0 +1,120 @@
+"""check, run and --help in processes of their own: every fault at once, nothing written, nothing heavy
+imported."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from builders.broken_yaml import BAD
+from builders.configs import SCENARIO, TEXTS, animals, write
+from cl_complora.cli import _check
+from cl_complora.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """What the valid files name; every broken file is written here."""
+    return animals(tmp_path_factory.mktemp("config"))
+
+
+def test_check_recognises_a_strategy_whose_sections_are_misspelt(folder):
+    path = write(folder, "misspelt", "name: x\nadaptor: {kind: none}\noptimizer: {lr: 1e-3}\n")
+    with pytest.raises(UserError) as caught:
+        _check(str(path))
+    assert "did you mean 'adapter'?" in caught.value.messages[0]
+
+
+RUN_AND_LIST = """
+import atexit, json, sys
+path = sys.argv.pop()
+atexit.register(lambda: open(path, "w").write(json.dumps(sorted({"torch", "open_clip"} & set(sys.modules)))))
+from cl_complora.cli import main
+main()
+"""
+
+
+def cli(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess, float, list[str]]:
+    """The command line in a process of its own; also its CPU seconds and which heavy modules it imported."""
+    modules = folder.parent / f"{folder.name}-modules.json"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-c", RUN_AND_LIST, *arguments, str(modules)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return done, seconds, json.loads(modules.read_text())
+
+
+def test_check_tells_all_files_faults_writes_nothing_and_imports_no_torch(folder):
+    bad = [bad for bad in BAD if bad.name in CLI_CASES]
+    for one in bad:
+        write(folder, one.name, one.content)
+    names = [f"{one.name}.yaml" for one in bad]
+    for kind, text in TEXTS.items():
+        write(folder, kind, text)
+    before = sorted(folder.rglob("*"))
+    done, seconds, modules = cli(folder, "check", "scenario.yaml", *names, "strategy.yaml")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stdout.splitlines() == [
+        "scenario.yaml: scenario 'mine' is fine (2 tasks, 10 training images)",
+        "strategy.yaml: strategy 'mine' is fine (lowrank adapter)",
+    ]
+    told = done.stderr.splitlines()
+    assert len(told) == sum(len(one.faults) for one in bad)
+    expected = [(name, fault) for name, one in zip(names, bad, strict=True) for fault in one.faults]
+    for line, (name, (number, _, parts)) in zip(told, expected, strict=True):
+        assert line.startswith(f"error: {name}:{number}: ")
+        assert all(part in line for part in parts)
+    assert sorted(folder.rglob("*")) == before
+    assert modules == [] and seconds < 3
+
+
+CLI_CASES = {
+    "key-top",
+    "key-keep",
+    "matrix",
+    "sweep-value",
+    "tab",
+    "python-tag",
+    "too-many-shots",
+    "domain",
+    "latin-1",
+}
+
+
+@pytest.mark.parametrize("arguments, told", [
+    (("run", "key-top.yaml"), "error: key-top.yaml:4: shotz: unknown key"),
+    (
+        ("run", "scenario.yaml", "--set", "optimiser.lr=-1"),
+        "error: --set optimiser.lr=-1: must be greater than 0",
+    ),
+    (
+        ("run", "strategy.yaml"),
+        "error: strategy.yaml:3: adapter: this is a strategy, a scenario is expected here",
+    ),
+    (("run", "scenario.yaml", "--set", "shots=5"), "error: --set shots=5: 5 shots a class"),
+])  # fmt: skip
+def test_run_refuses_before_anything_heavy_or_written(arguments, told, folder):
+    for kind, text in TEXTS.items():
+        write(folder, kind, text)
+    write(folder, "key-top", SCENARIO.replace("shots: 2", "shotz: 2"))
+    before = sorted(folder.rglob("*"))
+    done, seconds, modules = cli(folder, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(told) and all(
+        line.startswith("error: ") for line in done.stderr.splitlines()
+    )
+    assert sorted(folder.rglob("*")) == before
+    assert modules == [] and seconds < 3
+
+
+def test_help_is_quick(tmp_path):
+    done, seconds, modules = cli(tmp_path, "--help")
+    assert done.returncode == 0 and "check" in done.stdout
+    assert modules == [] and seconds < 3

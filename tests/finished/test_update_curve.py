@@ -1,0 +1,66 @@
+"""Accuracy along the update of a task: it begins without the task and ends at the run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from builders.commands import cli
+from cl_complora.finished.evaluation import measure_stream
+from cl_complora.finished.states import find_state, open_run
+from cl_complora.finished.update_curve import Curve, curves_along
+from cl_complora.report.run.curve_figure import scaling_figure
+
+
+def test_a_curve_begins_without_the_task_and_ends_at_the_run(tiny_run):
+    curves = curves_along(find_state(tiny_run.folder), ["warm", "cold"], (1.0, 0.0, 0.5, 1.0))
+    results = tiny_run.results
+    recorded = dict(zip(results["tasks"], results["accuracy"][-1], strict=True))
+    recorded["colours"] = results["zero_shot"]["colours"][-1]
+    for curve in curves:
+        assert curve.factors == (0.0, 0.5, 1.0)
+        for place, factor in enumerate(curve.factors):
+            alone = measure_stream(open_run(tiny_run.folder, scale={curve.task: factor}), as_recorded=False)
+            assert {name: values[place] for name, values in curve.accuracy.items()} == {
+                one.name: one.accuracy for one in alone
+            }
+        assert {name: values[-1] for name, values in curve.accuracy.items()} == recorded
+    warm, cold = curves
+    assert (warm.earlier, warm.later) == ((), ("cold",)) and (cold.earlier, cold.later) == (("warm",), ())
+    assert list(cold.lines()) == ["this task", "earlier tasks", "zero-shot colours"]
+    assert cold.lines()["earlier tasks"] == cold.accuracy["warm"]
+
+
+def test_other_edits_hold_along_a_curve(tiny_run):
+    told: list[str] = []
+    state = find_state(tiny_run.folder, scale={"cold": 0.0})
+    (curve,) = curves_along(state, ["warm"], (0.0, 1.0), told.append)
+    assert len(told) == 2
+    for place, after in enumerate(("0", "1")):
+        alone = {one.name: one.accuracy for one in measure_stream(open_run(tiny_run.folder, after), False)}
+        assert {name: values[place] for name, values in curve.accuracy.items()} == alone
+
+
+@pytest.mark.parametrize("form", ["svg", "png", "pdf"])
+def test_curves_are_printed_and_drawn(form, tiny_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ("eval", tiny_run.folder, "--curve", "each", "--factors", "0,1,1.5", "--plot", f"curve.{form}")
+    code, out, err = cli(monkeypatch, capsys, *words)
+    assert code == 0, err
+    assert out.count("accuracy % along the update of") == 2 and f"curve.{form} written" in out
+    drawn = (tmp_path / f"curve.{form}").read_bytes()
+    assert drawn.startswith({"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}[form])
+    code, out, err = cli(monkeypatch, capsys, *words, "--json")
+    assert code == 0 and [one["task"] for one in json.loads(out)] == ["warm", "cold"]
+    assert set(json.loads(out)[0]["accuracy"]) == {"warm", "cold", "colours"}
+    assert not (tiny_run.folder / "curve.svg").exists()
+
+
+def test_a_curve_of_strange_names_is_drawn():
+    names = ("$x^$ <b>&", "this task", "\x1b[31m" + "long " * 40)
+    accuracy = {name: (0.25, 0.5) for name in (*names, "earlier tasks")}
+    curve = Curve(names[0], (0.0, 1.0), accuracy, (names[1],), (names[2],), ("earlier tasks",))
+    drawn = scaling_figure(curve.factors, dict.fromkeys([*names, "a", "b"], curve.lines()), "svg").decode()
+    assert "\x1b" not in drawn and "<b>" not in drawn
+    assert list(curve.lines()) == ["this task", "earlier tasks", "later tasks", "zero-shot earlier tasks"]

@@ -1,0 +1,127 @@
+"""The page of a run of which something is missing, damaged or not there yet."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.numpy import load_file, save_file
+
+from builders.pages import read
+from builders.reported import forgetful_run
+from cl_complora import metrics
+from cl_complora.analysis.mistakes import pictures
+from cl_complora.errors import UserError
+from cl_complora.report.html import write_report
+from cl_complora.store.folder import RunDir
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_run, tmp_path_factory) -> Path:
+    return forgetful_run(tiny_run.folder, tmp_path_factory.mktemp("runs") / "seed0")
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    return Path(shutil.copytree(finished, tmp_path / "seed0"))
+
+
+@pytest.mark.parametrize(
+    ("gone", "told"),
+    [
+        ("predictions", "Single answers cannot be shown"),
+        ("classes.json", "Single answers cannot be shown"),
+        ("splits", "Single answers cannot be shown"),
+        ("tasks", "The records of zero-shot, warm, cold are missing"),
+        ("config.yaml", "config.yaml is missing"),
+        ("analysis", ""),
+        ("explain.json", ""),
+    ],
+)
+def test_a_file_that_is_missing_leaves_its_part_out(gone, told, copied):
+    place = copied / gone
+    if place.exists():
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+    page = read(write_report(copied))
+    assert told in page.text and "Accuracy matrix" in page.tables
+
+
+@pytest.mark.parametrize("broken", ["tasks/001-warm.json", "explain.json", "analysis/001-warm.json"])
+def test_a_damaged_file_is_named_and_left_out(broken, copied):
+    (copied / broken).parent.mkdir(exist_ok=True)
+    (copied / broken).write_text('{"row": [')
+    assert f"{broken} is damaged and left out" in read(write_report(copied)).text
+
+
+@pytest.mark.parametrize("content", ['{"pairs": [{"new": 1}]}', '{"pairs": 3}', '{"pairs": [null]}', "[]"])
+def test_an_explanation_of_another_form_is_left_out(content, copied):
+    (copied / "explain.json").write_text(content)
+    assert "left out" in read(write_report(copied)).text
+
+
+def test_damaged_answers_are_left_out(copied):
+    path = RunDir(copied).predictions(1, "cold")
+    answers = load_file(path)
+    for wrong in (
+        {"warm/label": answers["warm/label"][:5], "warm/share": answers["warm/share"][:5]},
+        {"warm/label": answers["warm/label"] + 7, "warm/share": answers["warm/share"]},
+        {"warm/label": answers["warm/label"] - 7, "warm/share": answers["warm/share"]},
+        {"cold/label": answers["cold/label"]},
+    ):
+        save_file(wrong, path)
+        assert "Single answers cannot be shown" in read(write_report(copied)).text
+    path.write_bytes(b"\xff" * 40)
+    assert "Single answers cannot be shown" in read(write_report(copied)).text
+
+
+def test_pictures_that_are_gone_or_others_are_not_shown(copied, finished):
+    config = yaml.safe_load((copied / "config.yaml").read_text())
+    with pytest.raises(UserError, match="other pictures now"):
+        pictures(RunDir(copied), {**config, "splits": {"warm": "0" * 64}}, "warm", [0], 32)
+    config["scenario"]["tasks"][0]["source"]["root"] = "/nowhere"
+    (copied / "config.yaml").write_text(yaml.safe_dump(config))
+    page = read(write_report(copied))
+    assert "The pictures themselves cannot be shown" in page.text and not page.all("img")
+    assert page.tables["Confusions"]
+
+
+def test_a_run_that_goes_on_is_reported_as_far_as_it_is(copied):
+    results = json.loads((copied / "results.json").read_text())
+    rows = results["accuracy"][:2]
+    results |= {"status": "running", "accuracy": rows, "tasks_detail": results["tasks_detail"][:1]}
+    results |= {"zero_shot": {"colours": results["zero_shot"]["colours"][:2]}, **metrics.so_far(rows)}
+    (copied / "results.json").write_text(json.dumps({k: None if v != v else v for k, v in results.items()}))
+    page = read(write_report(copied))
+    assert "This run is still going on: 1 of 2 tasks are done." in page.text
+    assert "not defined: it needs two tasks" in page.text and len(page.tables["Accuracy matrix"]) == 3
+    results |= {
+        "accuracy": rows[:1],
+        "tasks_detail": [],
+        "zero_shot": {"colours": [0.5]},
+        **metrics.so_far(rows[:1]),
+    }
+    (copied / "results.json").write_text(json.dumps({k: None if v != v else v for k, v in results.items()}))
+    assert "not defined: no task is finished yet" in read(write_report(copied)).text
+    (copied / "results.json").unlink()
+    assert "Nothing has been measured yet" in read(write_report(copied)).text
+
+
+def test_what_is_not_defined_says_why(copied):
+    results = json.loads((copied / "results.json").read_text())
+    none = dict.fromkeys(("transfer", "average", "last", "forgetting", "bwt"))
+    unmeasured = results | none | {"accuracy": [[None] * 2] * 3, "zero_shot": {"colours": [None] * 3}}
+    (copied / "results.json").write_text(json.dumps(unmeasured | {"retention": {"colours": None}}))
+    page = read(write_report(copied))
+    assert page.text.count("not defined: nothing was measured") == 6
+    alone = [[0.5, 0.5], [0.75, None], [None, 0.875]]
+    (copied / "results.json").write_text(json.dumps(results | none | {"accuracy": alone, "last": 0.8125} | {
+        "independent": True}))  # fmt: skip
+    page = read(write_report(copied))
+    assert page.text.count("every task has a model of its own") == 4
+    assert page.values("What every model learned") == [[0.5, 0.75, None, 0.25], [0.5, 0.875, None, 0.375]]
+    without = results | {"zero_shot_sets": [], "zero_shot": {}, "retention": {}}
+    (copied / "results.json").write_text(json.dumps(without))
+    assert "the scenario has no zero-shot set" in read(write_report(copied)).text
