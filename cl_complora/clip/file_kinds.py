@@ -12,9 +12,6 @@ from ..files import open_file
 
 Kind = Literal["safetensors", "torch", "torchscript", "numpy"]
 
-# Suffixes by which a text is taken for a file and not for a tag.
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".npz", ".npy", ".ckpt", ".tar", ".msgpack", ".h5")
-
 _HEAD = 512
 # safetensors itself refuses longer headers.
 _MAX_HEADER = 100_000_000

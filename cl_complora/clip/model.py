@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import json
 import logging
@@ -19,6 +18,7 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor, nn
 
+from ..config.model_names import names_a_file, unknown_model
 from ..config.scenario import Model
 from ..data.pixels import Pixels
 from ..errors import UserError, raise_all
@@ -26,7 +26,6 @@ from ..files import parse_json, read_bytes
 from ..world import ASSETS
 from .architecture import check_size, config_faults, preprocess_faults
 from .checkpoint_files import file_fault, plain_file
-from .file_kinds import SUFFIXES
 
 EMBEDDED = "embedded"
 # Of a model config, in bytes; open_clip's own have a few hundred.
@@ -83,9 +82,7 @@ def load_clip(spec: Model, folder: Path = Path(".")) -> LoadedClip:
         path = folder / Path(spec.config).expanduser()
         name, preprocess = _register_config(path, path.stem if name == EMBEDDED else name)
     elif name not in open_clip.list_models():
-        raise UserError(
-            f"model.name: {name!r} is not an open_clip model{_close(name, open_clip.list_models())}"
-        )
+        raise UserError(f"model.name: {unknown_model(name, open_clip.list_models())}")
     preprocess |= {key: getattr(spec, key) for key in ("mean", "std") if getattr(spec, key) is not None}
     pretrained = spec.pretrained
     file = _weight_file(pretrained, folder) if pretrained else None
@@ -216,7 +213,7 @@ def _weight_file(pretrained: str, folder: Path) -> Path | None:
     path = folder / Path(pretrained).expanduser()
     if path.is_file():
         return path
-    if "/" in pretrained or "\\" in pretrained or path.suffix in SUFFIXES:
+    if names_a_file(pretrained):
         raise UserError(f"model.pretrained: there is no weight file {path}")
     return None
 
@@ -262,12 +259,6 @@ def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())
     text = f"{text[:200]}…" if len(text) > 200 else text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _close(name: str, known: list[str]) -> str:
-    spelt = {other.lower(): other for other in known}
-    close = [spelt[other] for other in difflib.get_close_matches(name.lower(), spelt, n=3)]
-    return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 @contextlib.contextmanager

@@ -89,8 +89,8 @@ def sets_of(state: State) -> list[MeasuredSet]:
         if Path(state.scenario.file).is_file():
             raise
         raise UserError(
-            f"{state.folder.root}: its scenario {recorded}, from whose folder its data are found, is not there"
-            " any more; put it and the data back, or beside the run as they were, or measure other data with"
+            f"{state.folder.root}: its scenario {recorded}, from whose folder its data are found, is not"
+            " there any more; put it and the data back, or beside the run as they were, or measure other data with"
             " --data",
             error.messages,
         ) from None

@@ -116,6 +116,8 @@ def run(
     learner = Learner(
         inputs, strategy.folder if allow_plugins else None, checkpoints, stopping, progress.step
     )
+    for note in learner.notes:
+        progress.message(note)
     with folder.locked(), stopping.heard():
         if fresh:
             _set_aside(folder, progress)

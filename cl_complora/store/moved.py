@@ -13,10 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..clip.file_kinds import SUFFIXES
 from ..config import Scenario, Strategy
 from ..config.catalog import shipped
 from ..config.loading import Located
+from ..config.model_names import names_a_file
 
 # Keys of a scenario that hold places of data.
 PLACES = ("root", "file", "train", "test", "split_file")
@@ -98,8 +98,7 @@ def model_files(root: Path, config: dict[str, Any], folder: Path, key: str) -> l
     if text is None:
         return None
     recorded, seen = folder / Path(text).expanduser(), config["files"].get(f"{key}_from_run")
-    is_file = key == "config" or seen or recorded.is_file() or any(c in text for c in "/\\")
-    if not (is_file or recorded.suffix in SUFFIXES):
+    if not (key == "config" or seen or recorded.is_file() or names_a_file(text)):
         return None
     # As seen from Windows or not: the name is what stands after the last of either.
     name = text.replace("\\", "/").rpartition("/")[2]
