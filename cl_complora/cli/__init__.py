@@ -132,6 +132,8 @@ def run(
 def _model_settings(model: str | None, config: str | None, pretrained: str | None) -> list[str]:
     import json
 
+    from ..config.model_names import names_a_file
+
     settings = []
     for option, value in (("--model", model), ("--model-config", config), ("--pretrained", pretrained)):
         if value == "":
@@ -144,9 +146,8 @@ def _model_settings(model: str | None, config: str | None, pretrained: str | Non
         settings.append(f"model.config={json.dumps(str(Path(config).resolve()))}")
     if pretrained is not None:
         path = Path(pretrained).expanduser()
-        settings.append(
-            f"model.pretrained={json.dumps(str(path.resolve()) if path.is_file() else pretrained)}"
-        )
+        is_file = path.is_file() or names_a_file(pretrained)
+        settings.append(f"model.pretrained={json.dumps(str(path.resolve()) if is_file else pretrained)}")
     return settings
 
 

@@ -51,7 +51,7 @@ def names_a_file(pretrained: str) -> bool:
 
 def unknown_model(name: str, known: list[str]) -> str:
     """The sentence about a name that open_clip does not have, with the nearest that it has."""
-    spelt = {other.lower(): other for other in known}
+    spelt = {other.lower(): other for other in (EMBEDDED, *known)}
     close = [spelt[other] for other in difflib.get_close_matches(name.lower(), spelt, n=3)]
     hint = f"; did you mean {' or '.join(close)}?" if close else "; 'cl-complora list models' lists them"
     return f"{name!r} is not an open_clip model{hint}"

@@ -90,8 +90,8 @@ def sets_of(state: State) -> list[MeasuredSet]:
             raise
         raise UserError(
             f"{state.folder.root}: its scenario {recorded}, from whose folder its data are found, is not"
-            " there any more; put it and the data back, or beside the run as they were, or measure other data with"
-            " --data",
+            " there any more; put it and the data back, or beside the run as they were, or measure other data"
+            " with --data",
             error.messages,
         ) from None
     for chosen in plans:
