@@ -14,9 +14,9 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from conftest import TINY, tiny_clip
 from safetensors.torch import save_file
 
+from builders.models import TINY, tiny_clip
 from cl_complora.clip.checkpoint_files import read_weights
 from cl_complora.clip.file_kinds import kind_of_file
 from cl_complora.clip.model import LoadedClip, fingerprint, load_clip

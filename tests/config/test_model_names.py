@@ -8,8 +8,8 @@ import sys
 
 import open_clip
 import pytest
-from conftest import TINY, tiny_clip
 
+from builders.models import TINY, tiny_clip
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.model_names import architectures, check_model, tags_of

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import COLOURS, STRATEGY, TINY, cli, paint, tiny_clip
 from safetensors.torch import save_file
+
+from builders.commands import cli
+from builders.images import COLOURS, paint
+from builders.models import TINY, tiny_clip
+from builders.runs import STRATEGY
 
 SCENARIO = """
 name: mine
