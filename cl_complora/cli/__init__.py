@@ -84,7 +84,10 @@ def run(
     located, chosen = load_scenario(scenario, for_scenario), load_strategy(strategy, for_strategy)
     known_device(device)
 
+    from ..config.model_names import check_model
     from ..data.planning import plan
+
+    raise_all(check_model(located))
 
     plan(located, seed)  # wrong data is told before torch is even imported
 
@@ -129,6 +132,8 @@ def run(
 def _model_settings(model: str | None, config: str | None, pretrained: str | None) -> list[str]:
     import json
 
+    from ..config.model_names import names_a_file
+
     settings = []
     for option, value in (("--model", model), ("--model-config", config), ("--pretrained", pretrained)):
         if value == "":
@@ -141,25 +146,31 @@ def _model_settings(model: str | None, config: str | None, pretrained: str | Non
         settings.append(f"model.config={json.dumps(str(Path(config).resolve()))}")
     if pretrained is not None:
         path = Path(pretrained).expanduser()
-        settings.append(
-            f"model.pretrained={json.dumps(str(path.resolve()) if path.is_file() else pretrained)}"
-        )
+        is_file = path.is_file() or names_a_file(pretrained)
+        settings.append(f"model.pretrained={json.dumps(str(path.resolve()) if is_file else pretrained)}")
     return settings
 
 
 @app.command()
-def check(files: Annotated[list[str], typer.Argument(help="Scenario or strategy files, or names.")]) -> None:
-    """Check scenario and strategy files: keys, values, folders, classes, shots. Writes nothing."""
+def check(
+    files: Annotated[list[str], typer.Argument(help="Scenario or strategy files, or names.")],
+    model: Annotated[str | None, typer.Option(help="open_clip model instead of a scenario's.")] = None,
+    model_config: Annotated[str | None, typer.Option(help="open_clip model config (JSON file).")] = None,
+    pretrained: Annotated[str | None, typer.Option(help="open_clip tag or weight file.")] = None,
+) -> None:
+    """Check scenario and strategy files: keys, values, folders, classes, shots, the model's name. Writes
+    nothing."""
+    settings = _model_settings(model, model_config, pretrained)
     faults: list[str] = []
     for file in files:
         try:
-            typer.echo(f"{file}: {_check(file)}")
+            typer.echo(f"{file}: {_check(file, settings)}")
         except UserError as error:
             faults += error.messages
     raise_all(faults)
 
 
-def _check(file: str) -> str:
+def _check(file: str, settings: list[str]) -> str:
     from ..config import load_scenario, load_strategy
     from ..config.catalog import shipped
     from ..config.loading import kind_of, read_yaml
@@ -170,11 +181,15 @@ def _check(file: str) -> str:
         data, _ = read_yaml(path, file)
         is_strategy = kind_of(data) == "strategy"
     if is_strategy:
+        if settings:
+            raise UserError(f"{file}: --model, --model-config and --pretrained are for scenarios")
         found = load_strategy(file).value
         return f"strategy '{found.name}' is fine ({found.adapter.kind} adapter)"
+    from ..config.model_names import check_model
     from ..data.planning import plan
 
-    located = load_scenario(file)
+    located = load_scenario(file, settings)
+    raise_all(check_model(located))
     plans = plan(located, located.value.seeds[0])
     images = sum(len(p.train) for p in plans.tasks)
     told = f"scenario '{located.value.name}' is fine ({len(plans.tasks)} tasks, {images} training images)"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from ..errors import UserError
+from ..errors import UserError, raise_all
 from .options import AllowPlugins, Device, Out, Settings, known_device, log_console
 from .report import say_report
 
@@ -69,6 +69,7 @@ def compare(
     from ..compare.trials import parse_sweep
     from ..config import load_scenario, load_strategy
     from ..config.loading import split_overrides
+    from ..config.model_names import check_model
     from ..files import slug
     from ..report.comparison.saving import save
     from ..report.comparison.terminal import show
@@ -86,10 +87,12 @@ def compare(
         chosen = {} if sweep_from == "strategy" else dict(load_strategy(sweep_from).value.sweep)
         if sweep_from != "strategy" and not chosen:
             raise UserError(f"--sweep-from {sweep_from}: this strategy declares no sweep")
+    located = load_scenario(scenario, for_scenario)
+    raise_all(check_model(located))
     request = study.Request(
         scenario=scenario,
         strategies=tuple(strategies.split(",")),
-        seeds=_seeds("--seeds", seeds) or tuple(load_scenario(scenario, for_scenario).value.seeds),
+        seeds=_seeds("--seeds", seeds) or tuple(located.value.seeds),
         sweep_seeds=_seeds("--sweep-seeds", sweep_seeds),
         sweep=chosen,
         metric=metric,

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from .options import log_console
+from .options import RunModelConfig, RunWeights, log_console
 
 if TYPE_CHECKING:
     from ..finished.explain import Pair
@@ -23,6 +23,8 @@ def explain(
     pairs: Annotated[int, typer.Option(min=1, help="Pairs of tasks to explain, those that lost most.")] = 5,
     images: Annotated[int, typer.Option(min=1, help="Test images of a set to measure on, at most.")] = 200,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of tables.")] = False,
+    pretrained: RunWeights = None,
+    model_config: RunModelConfig = None,
 ) -> None:
     """Why did it forget? Take parts of each update out, one at a time, and see what of the old accuracy comes
     back."""
@@ -31,7 +33,9 @@ def explain(
 
     console = log_console()
     tell = (lambda line: None) if as_json else lambda line: console.print(line, style="dim", markup=False)
-    found = find(open_run(run, after="0"), pairs, images, tell)
+    found = find(
+        open_run(run, after="0", pretrained=pretrained, model_config=model_config), pairs, images, tell
+    )
     if as_json:
         typer.echo((run / "explain.json").read_text(encoding="utf-8").rstrip())
         return

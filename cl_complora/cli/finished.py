@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import UserError
-from .options import log_console
+from .options import RunModelConfig, RunWeights, log_console
 
 if TYPE_CHECKING:
     from ..finished.evaluation import Measured
@@ -40,13 +40,15 @@ def export(
         bool,
         typer.Option("--peft", help="Also the update alone, as a PEFT adapter in the folder <file>-peft."),
     ] = False,
+    pretrained: RunWeights = None,
+    model_config: RunModelConfig = None,
 ) -> None:
     """Write a run's merged weights as a plain open_clip checkpoint, with its model config and a snippet
     beside it."""
     from ..finished.export import export as write
     from ..finished.states import open_run
 
-    state = open_run(run, after)
+    state = open_run(run, after, pretrained=pretrained, model_config=model_config)
     for path in write(state, output, half, peft):
         typer.echo(f"{path}  {path.stat().st_size:,} bytes")
 
@@ -62,6 +64,8 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="Classes to show for each picture.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list instead of lines.")] = False,
     after: After = None,
+    pretrained: RunWeights = None,
+    model_config: RunModelConfig = None,
 ) -> None:
     """Classify pictures with a run's model."""
     from ..finished.predict import label_space, pictures, predict
@@ -70,7 +74,7 @@ def predict(
     if classes and task is not None:
         raise UserError("--classes and --task: give one of the two")
     files = pictures(images)
-    state = open_run(run, after)
+    state = open_run(run, after, pretrained=pretrained, model_config=model_config)
     names = [name.strip() for name in classes.split(",")] if classes else []
     found = predict(state, files, label_space(state, names, prompt or (), task), top)
     rows, failed = [], False
@@ -138,30 +142,33 @@ def evaluate(
     plot: Annotated[
         Path | None, typer.Option(help="File of the curve (.svg, .png or .pdf).  [default: RUN/curve.svg]")
     ] = None,
-    model_config: Annotated[str | None, typer.Option(help="A MODEL's open_clip model config (JSON).")] = None,
-    pretrained: Annotated[str | None, typer.Option(help="A MODEL's open_clip tag or weight file.")] = None,
+    model_config: Annotated[
+        str | None, typer.Option(help="A MODEL's open_clip model config (JSON); a RUN's, where it was moved.")
+    ] = None,
+    pretrained: Annotated[
+        str | None, typer.Option(help="A MODEL's open_clip tag or weight file; a RUN's, where it was moved.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
 ) -> None:
     """Measure any state of a run (on its stream or other data, with tasks left out or scaled), or any
     model."""
     for_runs = {"--after": after, "--without": without, "--scale": scale, "--curve": curve}
     for_curves = {"--factors": factors, "--plot": plot}
-    for_models = {"--model-config": model_config, "--pretrained": pretrained}
+    model = (pretrained, model_config)
     if not curve:
         _none_of(for_curves, "is for --curve")
     if Path(what).is_dir():
-        _none_of(for_models, f"is for a model, and {what} is a folder, as runs are")
         if curve:
             _none_of(
                 {"--data": data, "--prompt": prompt},
                 "is not for --curve, which measures the run's own stream",
             )
-            _draw_curves(Path(what), after, _factors(without, scale), curve, factors, plot, as_json)
+            _draw_curves(Path(what), after, _factors(without, scale), curve, factors, plot, as_json, *model)
             return
-        found, title = _evaluate_run(Path(what), after, _factors(without, scale), data, prompt)
+        found, title = _evaluate_run(Path(what), after, _factors(without, scale), data, prompt, *model)
     else:
         _none_of(for_runs, f"is for a run, and {what} is no run's folder")
-        found, title = _evaluate_model(what, pretrained, model_config, data, prompt)
+        found, title = _evaluate_model(what, *model, data, prompt)
     if as_json:
         typer.echo(json.dumps([vars(one) for one in found], indent=1, ensure_ascii=False))
     else:
@@ -195,14 +202,20 @@ def _number(text: str, option: str, form: str) -> float:
 
 
 def _evaluate_run(
-    run: Path, after: str | None, factors: dict[str, float], data: list[str] | None, prompts: list[str] | None
+    run: Path,
+    after: str | None,
+    factors: dict[str, float],
+    data: list[str] | None,
+    prompts: list[str] | None,
+    pretrained: str | None = None,
+    model_config: str | None = None,
 ) -> tuple[list[Measured], str]:
     from ..finished.evaluation import find_data, measure_data, measure_stream
     from ..finished.states import open_run
 
     if prompts and not data:
         raise UserError("--prompt: is for --data; the run's own stream has its own prompts")
-    state = open_run(run, after, factors)
+    state = open_run(run, after, factors, pretrained, model_config)
     title = f"{run} after {state.after[-1] if state.after else 'no task'}"
     if not data:
         return measure_stream(state, as_recorded=not factors), title
@@ -218,6 +231,8 @@ def _draw_curves(
     factors: str | None,
     plot: Path | None,
     as_json: bool,
+    pretrained: str | None = None,
+    model_config: str | None = None,
 ) -> None:
     from ..files import write_bytes
     from ..finished.states import find_state
@@ -233,7 +248,7 @@ def _draw_curves(
         raise UserError(f"--plot {file}: must be a file in a folder that exists")
     console = log_console()
     tell = (lambda line: None) if as_json else lambda line: console.print(line, style="dim", markup=False)
-    state = find_state(run, after, scale)
+    state = find_state(run, after, scale, pretrained, model_config)
     if not state.after:
         raise UserError("--curve: this state holds no task's update")
     each = "each" in tasks and "each" not in state.after

@@ -23,6 +23,16 @@ AllowPlugins = Annotated[
     ),
 ]
 
+# Of a finished run: asked for only where the files are neither where they were nor beside the run.
+RunWeights = Annotated[
+    str | None,
+    typer.Option("--pretrained", help="The weights that the run began with, where they were moved."),
+]
+RunModelConfig = Annotated[
+    str | None,
+    typer.Option("--model-config", help="The model config that the run began with, where it was moved."),
+]
+
 
 def log_console() -> Console:
     """Where tables go."""

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import json
 import logging
-import pickle
 import re
 import tempfile
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +18,14 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor, nn
 
+from ..config.model_names import names_a_file, unknown_model
 from ..config.scenario import Model
 from ..data.pixels import Pixels
 from ..errors import UserError, raise_all
 from ..files import parse_json, read_bytes
 from ..world import ASSETS
 from .architecture import check_size, config_faults, preprocess_faults
+from .checkpoint_files import file_fault, plain_file
 
 EMBEDDED = "embedded"
 # Of a model config, in bytes; open_clip's own have a few hundred.
@@ -83,9 +82,7 @@ def load_clip(spec: Model, folder: Path = Path(".")) -> LoadedClip:
         path = folder / Path(spec.config).expanduser()
         name, preprocess = _register_config(path, path.stem if name == EMBEDDED else name)
     elif name not in open_clip.list_models():
-        raise UserError(
-            f"model.name: {name!r} is not an open_clip model{_close(name, open_clip.list_models())}"
-        )
+        raise UserError(f"model.name: {unknown_model(name, open_clip.list_models())}")
     preprocess |= {key: getattr(spec, key) for key in ("mean", "std") if getattr(spec, key) is not None}
     pretrained = spec.pretrained
     file = _weight_file(pretrained, folder) if pretrained else None
@@ -93,7 +90,9 @@ def load_clip(spec: Model, folder: Path = Path(".")) -> LoadedClip:
         name, pretrained = _resolve_tag(name, pretrained, notes)
     check_size(name, open_clip.get_model_config(name), spec.image_size)
     try:
-        model = _create(name, str(file) if file else pretrained, preprocess, spec.image_size)
+        with plain_file(file) if file else contextlib.nullcontext((pretrained, ())) as (weights, told):
+            model = _create(name, weights and str(weights), preprocess, spec.image_size)
+            notes += told
     except (
         Exception
     ) as error:  # open_clip, the hub client and torch raise many kinds; all mean "cannot be loaded"
@@ -213,29 +212,10 @@ def _register_config(path: Path, name: str) -> tuple[str, dict]:
 def _weight_file(pretrained: str, folder: Path) -> Path | None:
     path = folder / Path(pretrained).expanduser()
     if path.is_file():
-        _check_archive(path)
         return path
-    if (
-        "/" in pretrained
-        or "\\" in pretrained
-        or path.suffix in (".safetensors", ".pt", ".pth", ".bin", ".npz")
-    ):
+    if names_a_file(pretrained):
         raise UserError(f"model.pretrained: there is no weight file {path}")
     return None
-
-
-def _check_archive(path: Path) -> None:
-    """Refuse an archive that unpacks to more than itself: what torch writes is neither compressed nor
-    overlapping."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):  # no archive, or one that torch will refuse
-        return
-    if unpacked > path.stat().st_size:
-        raise UserError(
-            f"model.pretrained: {path}: is compressed, as no checkpoint is; unpacked: {unpacked:,} bytes"
-        )
 
 
 def _resolve_tag(name: str, tag: str, notes: list[str]) -> tuple[str, str]:
@@ -260,7 +240,7 @@ def _resolve_tag(name: str, tag: str, notes: list[str]) -> tuple[str, str]:
 
 def _load_failure(name: str, pretrained: str | None, file: Path | None, error: Exception) -> str:
     if file is not None:
-        return f"model.pretrained: {file} does not load into {name}: {_file_fault(error)}"
+        return f"model.pretrained: {file} does not load into {name}: {file_fault(error, name)}"
     if pretrained:
         source = open_clip.get_pretrained_cfg(name, pretrained)
         where = (
@@ -275,36 +255,10 @@ def _load_failure(name: str, pretrained: str | None, file: Path | None, error: E
     return f"model: {name} cannot be built: {_reason(error)}"
 
 
-def _file_fault(error: Exception) -> str:
-    text = str(error)
-    if "TorchScript" in text:
-        return (
-            "it is a TorchScript archive, which can hold code; save its state_dict() to a file and give"
-            " that one"
-        )
-    if isinstance(error, pickle.UnpicklingError):
-        return "it is no file of plain tensors (objects and code are not loaded)"
-    if isinstance(error, EOFError):
-        return "it is empty or cut off"
-    if isinstance(
-        error, StopIteration | AttributeError
-    ):  # open_clip looks at the first entry of what should be a dict
-        return "it holds no weights by name"
-    if "state_dict for" in text:
-        return f"its weights are those of another architecture ({_reason(error)})"
-    return _reason(error)
-
-
 def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())
     text = f"{text[:200]}…" if len(text) > 200 else text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _close(name: str, known: list[str]) -> str:
-    spelt = {other.lower(): other for other in known}
-    close = [spelt[other] for other in difflib.get_close_matches(name.lower(), spelt, n=3)]
-    return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 @contextlib.contextmanager

@@ -49,7 +49,8 @@ class Located(Generic[Settings]):
     @property
     def folder(self) -> Path:
         """Folder that relative paths in the file start from."""
-        return Path(self.file).parent if Path(self.file).exists() else Path(".")
+        folder = Path(self.file).parent
+        return folder if folder.is_dir() else Path(".")
 
 
 def load_scenario(name_or_path: str, overrides: Sequence[str] = ()) -> Located[Scenario]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from ..config import Scenario, load_scenario
 from ..config.loading import Located
+from ..config.model_names import check_model
 from ..config.sources import DatasetSource
-from ..errors import UserError
+from ..errors import UserError, raise_all
 from .cache import size
 from .notes import notes
 from .planning import Plan, plan
@@ -39,6 +40,7 @@ def verify(scenario: str, seed: int = 0) -> Report:
     from .pixels import Pixels
 
     located = load_scenario(scenario)
+    raise_all(check_model(located))
     report = Report(faults=_registry_faults(located))
     if report.faults:
         return report  # what is missing is told for every data set at once, and nothing can be drawn yet

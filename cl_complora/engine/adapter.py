@@ -12,6 +12,7 @@ from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor, nn
 
 from ..clip.classifier import ClipClassifier
+from ..clip.slots import TOWERS
 from ..delta import TaskDelta
 from .full_parameters import KINDS, WholeParameters
 from .task_state import CarryingPlugin
@@ -64,6 +65,10 @@ class AdapterPlugin(SupervisedPlugin, supports_distributed=False):
         Raises:
             ValueError: if the model has none of the wanted kind.
         """
+
+    def idle_towers(self, model: nn.Module) -> list[str]:
+        """Towers that are to be adapted and have nothing that could be (the image tower of a ResNet, say)."""
+        return []
 
     @abstractmethod
     def attach(self, model: nn.Module) -> None:
@@ -141,6 +146,11 @@ class FullPlugin(AdapterPlugin, supports_distributed=False):
         """As in the base class."""
         if not self.whole.find(clip_of(model)):
             raise ValueError(f"no parameter of this model is one of {sorted(self.whole.kinds)}")
+
+    def idle_towers(self, model: nn.Module) -> list[str]:
+        """As in the base class."""
+        there = self.whole.towers_of(clip_of(model))
+        return [tower for tower in TOWERS if tower in self.whole.towers - there]
 
     def attach(self, model: nn.Module) -> None:
         """Unfreeze, remember where they start."""

@@ -8,7 +8,7 @@ from avalanche.training.plugins import SupervisedPlugin
 
 from ..clip.blocks import blocks_of
 from ..config.strategy import Adapter, Merge, Strategy
-from ..errors import UserError
+from ..errors import UserError, raise_all
 from ..subspace import Keep
 from .adapter import AdapterPlugin, FrozenPlugin, FullPlugin, Merging
 from .complora import CompLoRAPlugin
@@ -104,16 +104,22 @@ def build_plugins(
     return plugins
 
 
-def check_fits(strategy: Strategy, adapter: AdapterPlugin, model) -> None:
+def check_fits(strategy: Strategy, adapter: AdapterPlugin, model) -> list[str]:
     """Find out before any work whether the adapter finds its matrices in the model.
 
+    Returns:
+        A line for a tower that stays as it is although both are adapted by default.
+
     Raises:
-        UserError: naming what the model has.
+        UserError: naming what the model has, or the tower that the strategy names in vain.
     """
     try:
         adapter.prepare(model)
     except ValueError as error:
         raise UserError(f"strategy '{strategy.name}': adapter: {error}") from None
+    notes = [_idle(strategy, tower) for tower in adapter.idle_towers(model)]
+    if notes and "towers" in strategy.adapter.model_fields_set:
+        raise_all(notes)
     towers = {"image": model.clip.visual, "text": getattr(model.text.tower, "transformer", model.text.tower)}
     for name, tower in towers.items():
         if strategy.training.checkpointing and not blocks_of(tower)[1]:
@@ -121,3 +127,18 @@ def check_fits(strategy: Strategy, adapter: AdapterPlugin, model) -> None:
                 f"strategy '{strategy.name}': training.checkpointing: the {name} tower is no list of blocks; "
                 "training.chunk saves memory with every tower"
             )
+    return notes
+
+
+def _idle(strategy: Strategy, tower: str) -> str:
+    settings = strategy.adapter
+    chosen = {"whole": settings.whole or (list(KINDS) if settings.kind == "full" else None)}
+    if settings.kind == "lowrank":
+        chosen |= {"matrices": settings.matrices, "layers": settings.layers}
+    told = ", ".join(f"{key}: {value}" for key, value in chosen.items() if value)
+    other = "text" if tower == "vision" else "vision"
+    name = "image" if tower == "vision" else "text"
+    return (
+        f"strategy '{strategy.name}': adapter.towers: of this model's {name} tower ({tower}) nothing can be"
+        f" adapted with {told}; only the other one is ([{other}])"
+    )

@@ -86,6 +86,13 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
             self.slots = select_slots(open_slots(clip_of(model)), self.matrices, self.towers, self.layers)
             self.subspaces = Subspaces(self.slots, self.constraint, self.rank, self.seed)
 
+    def idle_towers(self, model: nn.Module) -> list[str]:
+        """As in the base class."""
+        self.prepare(model)
+        there = {slot.tower for slot in self.slots} | self.whole.towers_of(clip_of(model))
+        # A model without towers has slots of none.
+        return [tower for tower in self.towers if tower not in there] if "" not in there else []
+
     def before_train_dataset_adaptation(self, strategy, **kwargs) -> None:
         """As in the base class; the factors' start may depend on the experience."""
         self.prepare(strategy.model)

@@ -38,6 +38,10 @@ def parameter_kinds(clip: nn.Module) -> dict[str, str]:
     return kinds
 
 
+def _tower(name: str) -> str:
+    return "vision" if name.startswith("visual.") else "text"
+
+
 class WholeParameters:
     """The parameters of some kinds and towers: made trainable, turned into a delta, swapped with their past.
 
@@ -57,9 +61,12 @@ class WholeParameters:
         return {
             name: p
             for name, p in clip.named_parameters()
-            if kinds.get(name) in self.kinds
-            and ("vision" if name.startswith("visual.") else "text") in self.towers
+            if kinds.get(name) in self.kinds and _tower(name) in self.towers
         }
+
+    def towers_of(self, clip: nn.Module) -> set[str]:
+        """Towers that hold any of the parameters."""
+        return {_tower(name) for name in self.find(clip)}
 
     def kinds_of_trained(self, clip: nn.Module) -> dict[int, str]:
         """``id`` of every parameter that is trained now → its kind."""

@@ -82,7 +82,18 @@ def sets_of(state: State) -> list[MeasuredSet]:
     Raises:
         UserError: if the pictures are not those of the run any more.
     """
-    plans = plan(state.scenario, state.results["seed"])
+    try:
+        plans = plan(state.scenario, state.results["seed"])
+    except UserError as error:
+        recorded = Path(state.config["files"]["scenario"])
+        if Path(state.scenario.file).is_file():
+            raise
+        raise UserError(
+            f"{state.folder.root}: its scenario {recorded}, from whose folder its data are found, is not"
+            " there any more; put it and the data back, or beside the run as they were, or measure other data"
+            " with --data",
+            error.messages,
+        ) from None
     for chosen in plans:
         if chosen.sha256() != state.config["splits"].get(chosen.name):
             raise UserError(f"'{chosen.name}' has other pictures now than when {state.folder.root} was made")

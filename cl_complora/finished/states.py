@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..clip.classifier import ClipClassifier
-from ..clip.model import LoadedClip, load_clip
+from ..clip.model import LoadedClip
 from ..config import Scenario
 from ..config.loading import Located
 from ..data.labels import LabelSpace
@@ -20,6 +20,7 @@ from ..errors import UserError
 from ..store.folder import RunDir
 from ..store.forms import damaged
 from .model_files import classifier_of
+from .pretrained import load_pretrained
 
 
 @dataclass
@@ -91,21 +92,33 @@ class State:
         }
 
 
-def open_run(path: Path, after: str | None = None, scale: Mapping[str, float] | None = None) -> State:
+def open_run(
+    path: Path,
+    after: str | None = None,
+    scale: Mapping[str, float] | None = None,
+    pretrained: str | None = None,
+    model_config: str | None = None,
+) -> State:
     """Rebuild a state of a run.
 
     Args:
-        path, after, scale: as in :func:`find_state`.
+        path, after, scale, pretrained, model_config: as in :func:`find_state`.
 
     Raises:
         UserError: as there, and for deltas that cannot be merged.
     """
-    state = find_state(path, after, scale)
+    state = find_state(path, after, scale, pretrained, model_config)
     state.merge()
     return state
 
 
-def find_state(path: Path, after: str | None = None, scale: Mapping[str, float] | None = None) -> State:
+def find_state(
+    path: Path,
+    after: str | None = None,
+    scale: Mapping[str, float] | None = None,
+    pretrained: str | None = None,
+    model_config: str | None = None,
+) -> State:
     """A state of a run before any update is merged: its model has the pretrained weights.
 
     Args:
@@ -113,6 +126,8 @@ def find_state(path: Path, after: str | None = None, scale: Mapping[str, float] 
         after: name or number (from 1) of the last task to include (of independent tasks: of the one to
             include), 0 for the untouched model; by default the last finished.
         scale: task → factor on its update (0 leaves it out).
+        pretrained, model_config: the weights and the model config that it began with, where they cannot be
+            found beside the run or its scenario.
 
     Raises:
         UserError: if this is no run, a task is not in it, or the pretrained weights are not those it began
@@ -128,9 +143,7 @@ def find_state(path: Path, after: str | None = None, scale: Mapping[str, float] 
     for name in factors:
         if name not in held:
             raise UserError(f"{path}: no task {name!r} among those merged: {', '.join(held) or 'none'}")
-    loaded = load_clip(scenario.value.model, scenario.folder)
-    if loaded.sha256 != config["model"]["sha256"]:
-        raise UserError(f"{path}: began with other weights of {loaded.name} than are there now")
+    loaded = load_pretrained(folder, config, scenario, pretrained, model_config)
     return State(folder, config, results, scenario, loaded, held, factors)
 
 

@@ -66,6 +66,7 @@ class Learner:
         model: the classifier that is trained.
         adapter: knows the update of every task.
         plugins: regularisers, memory and a plugin of the user's own.
+        notes: what the user should know about how the strategy fits the model.
 
     Raises:
         UserError: if the strategy does not fit the model or the scenario.
@@ -104,7 +105,7 @@ class Learner:
         """Adapter and plugins as they are before the first task."""
         strategy = self.run.strategy
         self.adapter = build_adapter(strategy.adapter, self.run.seed)
-        check_fits(strategy, self.adapter, self.model)
+        self.notes = check_fits(strategy, self.adapter, self.model)
         self.plugins = build_plugins(strategy, self.adapter, self.run.seed, self.plugin_folder)
 
     def _check_scenario(self) -> None:

@@ -19,6 +19,7 @@ from ..errors import UserError
 from ..files import finite, write_json, write_text
 from ..progress import Progress, Quiet
 from ..store.folder import RunDir
+from ..store.moved import places_of
 from ..store.provenance import check_same, describe
 from ..store.records import finished_records
 from .allocator import keep_freed_memory
@@ -115,6 +116,8 @@ def run(
     learner = Learner(
         inputs, strategy.folder if allow_plugins else None, checkpoints, stopping, progress.step
     )
+    for note in learner.notes:
+        progress.message(note)
     with folder.locked(), stopping.heard():
         if fresh:
             _set_aside(folder, progress)
@@ -146,8 +149,7 @@ def _write_beginning(
     plans: planning.Plans,
 ) -> None:
     """What the run is made with, before anything of it is done."""
-    files = {"scenario": str(Path(scenario.file).resolve()), "strategy": str(Path(strategy.file).resolve())}
-    config = {**made_with, "files": files}
+    config = {**made_with, "files": places_of(folder.root, scenario, strategy)}
     write_text(folder.config, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     write_json(folder.classes, {p.name: {"classes": p.class_names, "prompts": p.prompts} for p in plans})
     for task_plan in plans:
@@ -199,6 +201,10 @@ def _tells(folder: RunDir, expected: dict, progress: Progress) -> bool:
         progress.message(f"{error.messages[0]}; written again from the records of the tasks")
         return False
     wanted = finite({key: value for key, value in expected.items() if key not in ("software", "device")})
+    if stored is not None and stored["model"].get("sha256") == wanted["model"]["sha256"]:
+        wanted["model"] = stored[
+            "model"
+        ]  # what the file of the same weights is called does not matter either
     if stored is None or any(stored.get(key) != value for key, value in wanted.items()):
         if stored is not None and stored["status"] == "done":
             progress.message(

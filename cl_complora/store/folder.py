@@ -32,6 +32,7 @@ from ..config.loading import Located
 from ..errors import UserError
 from ..files import slug
 from . import forms
+from .moved import find_file, rebased
 
 
 def _numbered(index: int, task: str) -> str:
@@ -158,13 +159,16 @@ class RunDir:
             raise UserError(f"{path}: missing or damaged ({error})") from None
 
     def recorded_scenario(self, config: dict[str, Any]) -> Located[Scenario]:
-        """The scenario that the run was made with, with the file that its relative paths start from.
+        """The scenario that the run was made with, with its file as it lies now, which relative
+        paths start from.
 
         Raises:
             UserError: if the configuration is damaged or of another version.
         """
         try:
-            return Located(Scenario.model_validate(config["scenario"]), config["files"]["scenario"], {})
+            file = find_file(self.root, config["files"], "scenario")
+            scenario = rebased(config["scenario"], Path(config["files"]["scenario"]), file)
+            return Located(Scenario.model_validate(scenario), str(file), {})
         except (ValidationError, KeyError, TypeError) as error:
             raise forms.damaged(self.config, error) from None
 

@@ -20,6 +20,7 @@ from ..data import planning
 from ..errors import UserError
 from ..version import __version__
 from .folder import RunDir
+from .moved import PLACES
 
 if TYPE_CHECKING:
     from ..clip.model import LoadedClip
@@ -124,8 +125,11 @@ def check_same(folder: RunDir, made_with: dict, complete: bool) -> None:
     before = folder.read_config()
     if before is None:
         return
-    before.pop("files", None)  # where the settings came from does not matter, what they are does
+    # Where the settings came from does not matter, what they are does.
+    files = before.pop("files", None) or {}
     now = yaml.safe_load(yaml.safe_dump(made_with))
+    _check_weights(folder, before["model"], now["model"])
+    _pass_over_places(before, now, Path(files.get("scenario", ".")).parent)
     if complete:
         for where in ("software", "device", "threads"):
             before.pop(where, None)
@@ -140,6 +144,51 @@ def check_same(folder: RunDir, made_with: dict, complete: bool) -> None:
             f"{folder.root}: this run was made with {key} = {old}, now it is {new}; "
             "use --fresh to start over (the old run is kept) or another --out"
         )
+
+
+def _check_weights(folder: RunDir, before: dict[str, Any], now: dict[str, Any]) -> None:
+    if before["sha256"] == now["sha256"]:
+        return
+    then, given = (
+        f"{m['name']} ({m.get('pretrained') or 'random'}), SHA-256 {m['sha256']}" for m in (before, now)
+    )
+    raise UserError(
+        f"{folder.root}: this run began with the weights of {then}, now they are those of {given}; give the"
+        " right ones (--model, --model-config, --pretrained), or use --fresh to start over (the old run is"
+        " kept) or another --out"
+    )
+
+
+def _pass_over_places(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    """Make what tells only the place of a file equal: weights have their hash, pictures their manifests.
+
+    A place of data counts as long as there is something at the recorded one: then other data were asked for.
+    """
+    old, new = (side["scenario"].get("model") or {} for side in (before, now))
+    keys = ["pretrained", "config"]
+    if old.get("config") and new.get("config"):
+        keys.append("name")  # which may be the file's
+        before["model"]["name"] = now["model"]["name"]
+    for key in keys:
+        old[key] = new.get(key)
+    before["model"]["pretrained"] = now["model"]["pretrained"]
+    for section in ("tasks", "zero_shot", "reference"):
+        _pass_over_gone(before["scenario"].get(section), now["scenario"].get(section), folder)
+
+
+def _pass_over_gone(old: Any, new: Any, folder: Path) -> None:
+    if isinstance(old, list) and isinstance(new, list):
+        for pair in zip(old, new, strict=False):
+            _pass_over_gone(*pair, folder)
+    elif isinstance(old, dict) and isinstance(new, dict):
+        for key, value in old.items():
+            if key in PLACES and isinstance(value, str) and isinstance(new.get(key), str):
+                place = folder / Path(value).expanduser()
+                # A pattern of shards is no file itself.
+                if not (place.exists() or (key in ("train", "test") and place.parent.is_dir())):
+                    old[key] = new[key]
+            else:
+                _pass_over_gone(value, new.get(key), folder)
 
 
 def _first_difference(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any] | None:

@@ -210,18 +210,18 @@ def bad_files(folder: Path, weights: dict[str, torch.Tensor]) -> dict[str, str]:
     torch.jit.script(torch.nn.Linear(2, 2)).save(str(folder / "script.pt"))
     return {
         "wider.safetensors": "another architecture",
-        "nothing_alike.safetensors": "another architecture",
+        "nothing_alike.safetensors": "another architecture, no CLIP",
         "empty.safetensors": "holds no weights",
         "tensor.pt": "holds no weights",
         "truncated_tiny.safetensors": "not fully covered",
         "truncated_tiny.pt": "zip archive",
-        "text.safetensors": "header",
-        "text.pt": "no file of plain tensors",
-        "text.bin": "no file of plain tensors",
+        "text.safetensors": "is a web page (HTML)",
+        "text.pt": "is a web page (HTML)",
+        "text.bin": "is a web page (HTML)",
         "nothing.pt": "empty or cut off",
         "code.pt": "no file of plain tensors",
-        "code_in_zip.pt": "no file of plain tensors",
-        "script.pt": "TorchScript",
+        "code_in_zip.pt": "holds the Python object",
+        "script.pt": "another architecture, no CLIP",
     }
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from ... import metrics
 from ...store.loaded_run import LoadedRun
+from ...store.moved import config_now
 from ...version import __version__
 from ..elements import (
     NOTHING,
@@ -283,7 +284,7 @@ def _costs(run: LoadedRun) -> list:
 def _origin(run: LoadedRun) -> list:
     blocks: list = []
     if run.config and run.config.get("strategy"):
-        command = run_command(run.config)
+        command = run_command(config_now(run.folder.root, run.config))
         if command is None:
             gone = "The files that this run was made from are gone or say something else now"
             blocks.append(Notice([f"{gone}; the settings below are what they said."]))
