@@ -12,7 +12,7 @@ from ...metrics import interval
 
 MEANING = {
     "transfer": "accuracy on tasks not yet trained",
-    "average": "mean over the whole matrix",
+    "average": "every task's mean over the states after each task",
     "last": "mean accuracy after the last task",
     "forgetting": "best accuracy since a task was learned, minus its last",
     "bwt": "last accuracy minus the one right after training",
