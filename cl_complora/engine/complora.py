@@ -24,7 +24,7 @@ from .constraints import Constraint, Subspaces, stable_seed
 from .effective_penalty import act_on_effective_weights
 from .full_parameters import WholeParameters
 from .initialisation import Starting
-from .stock_plugins import check_neighbours
+from .stock_plugins import check_data, check_neighbours
 from .task_state import CarryingPlugin
 
 
@@ -35,9 +35,9 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
     frozen while an experience is trained and get their ``requires_grad`` back when the factors are merged.
 
     Avalanche's own plugins beside it: penalties on weights (EWC, MAS) act on the effective weights W + ΔW and
-    have to stand after this plugin; replay, AGEM, GSS, LwF, schedules, early stopping and metrics work as they
-    are; those that would crash later or do nothing are refused by name before anything is trained (all in
-    :mod:`~cl_complora.engine.stock_plugins`). Anybody else's plugins pass.
+    have to stand after this plugin; replay, AGEM, GSS, LwF, schedules, early stopping and metrics work as
+    they are; those that would crash later or do nothing are refused by name before anything is trained (all
+    in :mod:`~cl_complora.engine.stock_plugins`). Anybody else's plugins pass.
 
     Args:
         rank: r of the factors.
@@ -86,6 +86,7 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         self.subspaces: Subspaces | None = None
         self.blocks: dict[str, LowRankBlock] = {}
         self._frozen: dict[str, bool] = {}
+        self._neighbours: list = []
 
     def prepare(self, model: nn.Module) -> None:
         """Open the model's linear maps (once); outputs stay the same."""
@@ -106,6 +107,7 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         Raises:
             UserError: naming each one, and what to use instead.
         """
+        self._neighbours = strategy.plugins
         penalties = check_neighbours(self, strategy.plugins, strategy.model)
         if penalties:
             self.prepare(strategy.model)
@@ -114,6 +116,7 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
 
     def before_train_dataset_adaptation(self, strategy, **kwargs) -> None:
         """As in the base class; the factors' start may depend on the experience."""
+        check_data(self._neighbours, strategy.experience)
         self.prepare(strategy.model)
         self.start.look_ahead(self.slots, strategy.model, strategy.experience)
         super().before_train_dataset_adaptation(strategy, **kwargs)

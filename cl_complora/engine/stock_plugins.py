@@ -17,12 +17,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from avalanche.benchmarks import CLExperience
 from avalanche.core import BasePlugin
 from avalanche.models import FeCAMClassifier, NCMClassifier
 from torch import nn
 
 from ..clip.classifier import ClipClassifier
-from ..errors import raise_all
+from ..errors import UserError, raise_all
 
 _PACKAGE = "avalanche.training.plugins"
 
@@ -63,6 +64,11 @@ class Refusal:
     instead: str
     applies: Callable[[BasePlugin, nn.Module], bool] = _always
 
+
+_TASK_LABELS = frozenset({"LwFPlugin", "CurrentDataNCMUpdate", "MemoryNCMUpdate", "NCMOracle"}) | frozenset(
+    {"CurrentDataFeCAMUpdate", "MemoryFeCAMUpdate", "FeCAMOracle"}
+)
+"""They read task labels off the data when an experience has been trained, and would fail only then."""
 
 _TRAJECTORY = Refusal(
     "it follows every weight's own gradients along the way, but only the factors have gradients here, and"
@@ -152,9 +158,9 @@ REFUSED = {
 """Refused where ``applies`` says so; they work elsewhere."""
 
 
-def stock_kind(plugin: object) -> str | None:
-    """Name of the Avalanche plugin that this is, or is derived from; None for anybody else's."""
-    for base in type(plugin).__mro__:
+def stock_kind(plugin: type) -> str | None:
+    """Name of the Avalanche plugin that this class is, or is derived from; None for anybody else's."""
+    for base in plugin.__mro__:
         if base.__module__.startswith(f"{_PACKAGE}."):
             return base.__name__
     return None
@@ -179,7 +185,7 @@ def check_neighbours(adapter: BasePlugin, plugins: list, model: nn.Module) -> li
     own, faults, penalties = type(adapter).__name__, [], []
     place = next(i for i, plugin in enumerate(plugins) if plugin is adapter)
     for i, plugin in enumerate(plugins):
-        kind = stock_kind(plugin)
+        kind = stock_kind(type(plugin))
         name = type(plugin).__name__ + (f" (a {kind})" if kind and type(plugin).__name__ != kind else "")
         if kind in PENALTIES:
             penalties.append(plugin)
@@ -199,3 +205,18 @@ def check_neighbours(adapter: BasePlugin, plugins: list, model: nn.Module) -> li
             )
     raise_all(faults)
     return penalties
+
+
+def check_data(plugins: list, experience: CLExperience) -> None:
+    """Refuse, before an experience is trained, data that a stock plugin cannot use when it ends.
+
+    Raises:
+        UserError: naming the plugin and what makes such a data set.
+    """
+    needing = [type(plugin).__name__ for plugin in plugins if stock_kind(type(plugin)) in _TASK_LABELS]
+    if needing and not hasattr(experience.dataset, "task_set"):
+        raise UserError(
+            f"{' and '.join(needing)} reads task labels when an experience ends, and its data set, a"
+            f" {type(experience.dataset).__name__}, has none: make it with Avalanche's"
+            " as_taskaware_classification_dataset"
+        )
