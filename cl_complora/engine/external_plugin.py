@@ -48,8 +48,8 @@ def build_external(
         raise UserError(f"{name}: must be a class derived from avalanche's SupervisedPlugin, got {found!r}")
     if kind := stock_kind(found):
         raise UserError(
-            f"{name}: is derived from Avalanche's {kind}, which calls the model, the data and the optimiser in"
-            " its own way; here label spaces, batches and optimisers belong to the task. Use regularisers:"
+            f"{name}: is derived from Avalanche's {kind}, which calls the model, the data and the optimiser"
+            " in its own way; here label spaces, batches and optimisers belong to the task. Use regularisers:"
             " (ewc, lwf, l2-init, reference, orthogonal) or memory: of the strategy file, or derive from"
             " cl_complora.engine.regularisers.RegulariserPlugin"
         )

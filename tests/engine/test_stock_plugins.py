@@ -15,10 +15,10 @@ from avalanche.evaluation.metrics import accuracy_metrics
 from avalanche.models import FeCAMClassifier, NCMClassifier, TrainEvalModel
 from avalanche.training import plugins as stock
 from avalanche.training.supervised import Naive
-from conftest import tiny_clip
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from builders.models import tiny_clip
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.config.strategy import Strategy
 from cl_complora.data.labels import LabelSpace
