@@ -21,8 +21,10 @@ from ..lowrank import LowRankBlock
 from ..subspace import Keep
 from .adapter import AdapterPlugin, Merging, clip_of, whole_norms
 from .constraints import Constraint, Subspaces, stable_seed
+from .effective_penalty import act_on_effective_weights
 from .full_parameters import WholeParameters
 from .initialisation import Starting
+from .stock_plugins import check_data, check_neighbours
 from .task_state import CarryingPlugin
 
 
@@ -31,6 +33,11 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
 
     Works in any Avalanche strategy whose model has linear layers or fused attention. All other parameters are
     frozen while an experience is trained and get their ``requires_grad`` back when the factors are merged.
+
+    Avalanche's own plugins beside it: penalties on weights (EWC, MAS) act on the effective weights W + ΔW and
+    have to stand after this plugin; replay, AGEM, GSS, LwF, schedules, early stopping and metrics work as
+    they are; those that would crash later or do nothing are refused by name before anything is trained (all
+    in :mod:`~cl_complora.engine.stock_plugins`). Anybody else's plugins pass.
 
     Args:
         rank: r of the factors.
@@ -79,6 +86,7 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         self.subspaces: Subspaces | None = None
         self.blocks: dict[str, LowRankBlock] = {}
         self._frozen: dict[str, bool] = {}
+        self._neighbours: list = []
 
     def prepare(self, model: nn.Module) -> None:
         """Open the model's linear maps (once); outputs stay the same."""
@@ -93,8 +101,22 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         # A model without towers has slots of none.
         return [tower for tower in self.towers if tower not in there] if "" not in there else []
 
+    def before_training(self, strategy, **kwargs) -> None:
+        """Refuse neighbours that cannot work; let stock penalties act on effective weights.
+
+        Raises:
+            UserError: naming each one, and what to use instead.
+        """
+        self._neighbours = strategy.plugins
+        penalties = check_neighbours(self, strategy.plugins, strategy.model)
+        if penalties:
+            self.prepare(strategy.model)
+        for penalty in penalties:
+            act_on_effective_weights(penalty, self.slots, self.blocks)
+
     def before_train_dataset_adaptation(self, strategy, **kwargs) -> None:
         """As in the base class; the factors' start may depend on the experience."""
+        check_data(self._neighbours, strategy.experience)
         self.prepare(strategy.model)
         self.start.look_ahead(self.slots, strategy.model, strategy.experience)
         super().before_train_dataset_adaptation(strategy, **kwargs)

@@ -13,6 +13,7 @@ from avalanche.training.plugins import SupervisedPlugin
 from ..config.strategy import Strategy
 from ..errors import UserError
 from .adapter import AdapterPlugin
+from .stock_plugins import stock_kind
 
 GROUP = "cl_complora.plugins"
 
@@ -31,7 +32,7 @@ def build_external(
         folder: of the strategy file; None refuses, since naming a class runs its code.
 
     Raises:
-        UserError: where the class is not there or is no plugin.
+        UserError: where the class is not there, is no plugin, or is derived from one of Avalanche's own.
     """
     name = f"strategy '{strategy.name}': plugin: {strategy.plugin}"
     if folder is None:
@@ -45,6 +46,13 @@ def build_external(
         raise UserError(f"{name}: cannot be loaded: {error}") from None
     if not (isinstance(found, type) and issubclass(found, SupervisedPlugin)):
         raise UserError(f"{name}: must be a class derived from avalanche's SupervisedPlugin, got {found!r}")
+    if kind := stock_kind(found):
+        raise UserError(
+            f"{name}: is derived from Avalanche's {kind}, which calls the model, the data and the optimiser"
+            " in its own way; here label spaces, batches and optimisers belong to the task. Use regularisers:"
+            " (ewc, lwf, l2-init, reference, orthogonal) or memory: of the strategy file, or derive from"
+            " cl_complora.engine.regularisers.RegulariserPlugin"
+        )
     return found(strategy.settings, adapter, seed)
 
 
