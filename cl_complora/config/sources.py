@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from .base import EachOnce, PathText, Section, Text, refused
-from .reading import shown
+from .yaml_lines import shown
 
 
 class WorldSource(Section):

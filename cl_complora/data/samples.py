@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from .pictures import IMAGE_SUFFIXES, is_visible
+from .picture_files import image_suffixes, is_rubbish
 from .tar import Member, members
 
 # Last parts of extensions that hold a label, the one that counts first in front. What stands in ``.json``
@@ -43,7 +43,7 @@ class Sample:
         if wanted is not None:
             return next((extension for extension in wanted if extension in self.members), None)
         return self._only(
-            [one for one in self.members if f".{_last(one)}" in IMAGE_SUFFIXES], "pictures", "image"
+            [one for one in self.members if f".{_last(one)}" in image_suffixes()], "pictures", "image"
         )
 
     def labels(self, wanted: Sequence[str] | None) -> Iterator[str]:
@@ -111,4 +111,4 @@ def samples(file: BinaryIO) -> list[Sample]:
 
 
 def _counts(part: str) -> bool:
-    return is_visible(part) and not (len(part) > 4 and part.startswith("__") and part.endswith("__"))
+    return not is_rubbish(part) and not (len(part) > 4 and part.startswith("__") and part.endswith("__"))

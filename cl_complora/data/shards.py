@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from ..config.reading import shown
 from ..config.sources import ShardsSource
+from ..config.yaml_lines import shown
 from ..errors import UserError
 from ..files import open_file, parse_json
+from .class_list import ClassList
 from .packed import how_to_unpack
 from .patterns import files_of
-from .pictures import IMAGE_SUFFIXES, Item, Pictures
+from .picture_files import image_suffixes
+from .pictures import Item, Pictures
 from .samples import Sample, samples
 from .tar import Damaged, Member
 
@@ -71,9 +73,15 @@ class Shards(Pictures):
         if not classes and all(label.isdecimal() for label in labels):
             raise UserError(f"{first}: labels are numbers; name the classes with classes: [...]")
         self.class_names = list(classes) if classes else sorted(labels)
-        self._places = {name: place for place, name in enumerate(self.class_names)}
+        self._classes = ClassList(self.class_names)
         self._items = {split: [self._item(*row) for row in rows] for split, rows in found.items()}
         self.notes = self._told(first, labels)
+        both = set(train) & set(test)
+        if both:
+            share = "all" if both == set(test) else f"{len(both)} of {len(test)}"
+            self.notes.append(
+                f"{min(both)}: {share} test shards are training shards too; what was trained on is no test"
+            )
 
     def _index(self, path: Path, called: str) -> list[tuple[str, str, int]]:
         """(key of the image, label, bytes) of one shard's samples, in the order of their images."""
@@ -126,15 +134,17 @@ class Shards(Pictures):
 
     def _wanted(self) -> str:
         return (
-            ", ".join(f".{end}" for end in self._image) if self._image else ", ".join(sorted(IMAGE_SUFFIXES))
+            ", ".join(f".{end}" for end in self._image)
+            if self._image
+            else ", ".join(sorted(image_suffixes()))
         )
 
     def _told(self, first: Path, labels: set[str]) -> list[str]:
         told = []
         if self._passed_over:
             told.append(
-                f"{len(self._passed_over)} samples without a picture ({self._wanted()}) are passed over, such as"
-                f" {self._passed_over[0]}"
+                f"{len(self._passed_over)} samples without a picture ({self._wanted()}) are passed over,"
+                f" such as {self._passed_over[0]}"
             )
         if self._beside or len(self._used) > 1:
             used = " and ".join(f".{end} ({count} samples)" for end, count in sorted(self._used.items()))
@@ -143,7 +153,7 @@ class Shards(Pictures):
             told.append(
                 f"{first} and the others: labels are read from {used}{unused}; label: in the source chooses"
             )
-        if any(label not in self._places for label in labels):
+        if any(self.class_names[self._classes.place(label)] != label for label in labels):
             told.append(
                 f"{first} and the others: labels are numbers, which count from 0 in classes: 0 is"
                 f" {self.class_names[0]!r}"
@@ -151,9 +161,7 @@ class Shards(Pictures):
         return told
 
     def _item(self, key: str, label: str, size: int) -> Item:
-        place = self._places.get(label)
-        if place is None and label.isdecimal() and len(label) < 10 and int(label) < len(self.class_names):
-            place = int(label)
+        place = self._classes.place(label)
         if place is None:
             raise UserError(
                 f"{key}: label {shown(label)} is none of the source's {len(self.class_names)} classes"
