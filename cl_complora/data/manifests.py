@@ -1,34 +1,25 @@
-"""Sources that name their images in a file: JSONL and CSV manifests, and CoOp's ``split_zhou_*.json``."""
+"""Sources that name their images in a file: tables (CSV, JSONL) and CoOp's ``split_zhou_*.json``."""
 
 from __future__ import annotations
 
-import csv
+import errno
 import os
 import stat
 import sys
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..config.sources import CoopSource, ManifestSource
 from ..config.yaml_lines import shown
 from ..errors import MOST_FAULTS, UserError, raise_all
-from ..files import parse_json, read_lines, read_text
-from .picture_files import is_utf8
+from ..files import parse_json, read_text
+from .class_list import ClassList
+from .columns import label_names, split_of
+from .picture_files import image_suffixes, is_utf8
 from .pictures import Files, Item
-
-# A million rows take about a hundred megabytes. What is one JSON value takes up to 24 times its size in
-# memory.
-MAX_BYTES = 2**28
-MAX_JSON = 2**26
-_SPLITS = {
-    "train": "train",
-    "training": "train",
-    "test": "test",
-    "val": "validation",
-    "validation": "validation",
-}
+from .tables import MAX_JSON, Cells, Table, read_table
 
 
 class Malformed(Exception):
@@ -51,12 +42,19 @@ class Listed(Files):
         root: folder that image paths start from, and that no path or link leads out of.
         class_names: in label order.
         rows: images in the file's order, with their place among the classes.
+        notes: what a user should know of how the file was read, a line each.
     """
 
     prompts: list[str] | None = None
 
-    def __init__(self, root: Path, class_names: Sequence[str], rows: Sequence[tuple[str, str, int]]) -> None:
-        self.root, self.class_names = root, list(class_names)
+    def __init__(
+        self,
+        root: Path,
+        class_names: Sequence[str],
+        rows: Sequence[tuple[str, str, int]],
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.root, self.class_names, self.notes = root, list(class_names), list(notes)
         self._rows = rows
         self._inside: dict[str, bool] = {}
         self._items: dict[str, list[Item]] = {}
@@ -84,7 +82,8 @@ class Listed(Files):
             if stat.S_ISLNK(found.st_mode):
                 found, place = os.stat(path), path
         except OSError as error:
-            raise Malformed(error.strerror or str(error)) from None
+            hint = _meant(path) if error.errno == errno.ENOENT else ""
+            raise Malformed(f"{error.strerror or error}{hint}") from None
         if not self._is_inside(place):
             raise Malformed(f"leads out of the root {self.root}, to {os.path.realpath(path)}")
         if not stat.S_ISREG(found.st_mode):
@@ -98,25 +97,35 @@ class Listed(Files):
         return self._inside[place]
 
 
+def _meant(path: str) -> str:
+    """What to say where a table lists names without the end that their files have."""
+    if PurePosixPath(path).suffix.lower() in image_suffixes():
+        return ""
+    ends = [end for known in sorted(image_suffixes()) for end in (known, known.upper())]
+    there = next((end for end in ends if os.path.exists(path + end)), None)
+    return f"; there is one that ends in {there}: suffix: {there} in the source" if there else ""
+
+
 def open_manifest(config: ManifestSource, folder: Path) -> Listed:
-    """``path,label,split`` in CSV, or the same keys in JSON lines; labels are class names.
+    """A table of path, label and split; labels are class names or, with ``classes``, places among them.
 
     Raises:
         UserError: naming file and line of every fault, up to twenty.
     """
     file = folder / Path(config.file).expanduser()
-    read = _json_lines if file.suffix in (".jsonl", ".ndjson") else _csv_rows
-    classes = frozenset(config.classes) if config.classes is not None else None
+    root = folder / Path(config.root).expanduser() if config.root is not None else file.parent
+    table = read_table(config, file)
+    check = _Check(config, root)
     rows, seen, faults = [], set(), []
-    for number, row in read(file):
+    for number, cells in table.rows:
         try:
-            checked = _checked(row, classes)
+            checked = check(cells)
             if checked.key in seen:
                 raise Malformed(f"{shown(checked.key)} is named a second time")
             seen.add(checked.key)
             rows.append(checked)
         except Malformed as fault:
-            faults.append(f"{file}:{number}: {fault}")
+            faults.append(f"{table.place(number)}: {fault}")
             if len(faults) == MOST_FAULTS:
                 break
     raise_all(faults)
@@ -124,77 +133,103 @@ def open_manifest(config: ManifestSource, folder: Path) -> Listed:
         raise UserError(f"{file}: names no image")
     names = config.classes or sorted({row.label for row in rows})
     position = {name: index for index, name in enumerate(names)}
-    root = folder / Path(config.root).expanduser() if config.root is not None else file.parent
-    return Listed(root, names, [(row.split, row.key, position[row.label]) for row in rows])
+    notes = table.notes + _of_numbers(table, names, check.by_number)
+    told = [f"{file}: {note}" for note in notes]
+    return Listed(root, names, [(row.split, row.key, position[row.label]) for row in rows], told)
 
 
-def _json_lines(file: Path) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(read_lines(file, MAX_BYTES), start=1):
-        if line.strip():
-            try:
-                yield number, parse_json(line)
-            except ValueError:
-                yield number, None
+def _of_numbers(table: Table, names: Sequence[str], by_number: bool) -> list[str]:
+    """What to say of labels that are numbers; that such class names mean nothing is told of any source."""
+    if by_number:
+        return [f"labels are numbers, which count from 0 in classes: 0 is {names[0]!r}"]
+    others = [name for name in label_names(table.columns) if name != table.label]
+    if others and all(name.isdecimal() for name in names):
+        return [
+            f"labels are numbers, and the column {others[0]!r} may hold the names: columns: {{label: {others[0]}}}"
+        ]
+    return []
 
 
-def _csv_rows(file: Path) -> Iterator[tuple[int, Any]]:
-    reader = csv.DictReader(read_lines(file, MAX_BYTES))
-    try:
-        columns = list(reader.fieldnames or ())
-        missing = [name for name in ("path", "label") if name not in columns]
-        if missing:
-            raise UserError(
-                f"{file}:1: the columns must be path, label and split, {' and '.join(missing)} missing"
-            )
-        twice = [name for name in ("path", "label", "split") if columns.count(name) > 1]
-        if twice:
-            raise UserError(f"{file}:1: the column {twice[0]} stands there twice")
-        for row in reader:
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise UserError(
-            f"{file}:{reader.line_num}: cannot be read as CSV: {error}; is a quote never closed?"
-        ) from None
+class _Check:
+    """Makes an image of a table's row.
 
+    Args:
+        config: the source.
+        root: folder that its paths start from.
 
-def _checked(row: Any, classes: Container[str] | None) -> Row:
-    """A row that names one image.
-
-    Raises:
-        Malformed: saying what is wrong with it.
+    Attributes:
+        by_number: whether a label so far was the place of a class and not its name.
     """
-    if not isinstance(row, dict) or "path" not in row or "label" not in row:
-        raise Malformed("must be a JSON object with path, label and split")
-    if None in row:
-        raise Malformed("has more cells than columns; a text that holds a comma needs quotes")
-    path, label, split = row["path"], _number_as_text(row["label"]), row.get("split") or "train"
-    if not path or not label:
-        raise Malformed("path or label is empty")
-    if not isinstance(path, str) or not isinstance(label, str):
-        raise Malformed("path must be a text, and label a text or a number")
-    if not isinstance(split, str) or split not in _SPLITS:
-        raise Malformed(f"split must be train, validation or test, got {shown(split)}")
-    if classes is not None and label not in classes:
-        raise Malformed(f"label {shown(label)} is none of the source's classes")
-    return Row(_SPLITS[split], _inside(path), sys.intern(label))
+
+    def __init__(self, config: ManifestSource, root: Path) -> None:
+        self._roots = _roots(root)
+        self._suffix = config.suffix
+        self._classes = ClassList(config.classes) if config.classes is not None else None
+        self.by_number = False
+
+    def __call__(self, cells: Cells | str) -> Row:
+        """The image that a row names.
+
+        Args:
+            cells: path, label and split, or what is wrong with the row.
+
+        Raises:
+            Malformed: saying what is wrong with it.
+        """
+        if isinstance(cells, str):
+            raise Malformed(cells)
+        path, label, split = _number_as_text(cells[0]), _number_as_text(cells[1]), cells[2] or "train"
+        if not path or not label:
+            raise Malformed("path or label is empty")
+        if not isinstance(path, str) or not isinstance(label, str):
+            raise Malformed("path must be a text, and label a text or a number")
+        part = split_of(split) if isinstance(split, str) else None
+        if part is None:
+            raise Malformed(f"split must be train, validation or test, got {shown(split)}")
+        if self._classes is not None:
+            label = self._named(label)
+        key = _inside(path, self._roots)
+        if self._suffix and PurePosixPath(key).suffix.lower() not in image_suffixes():
+            key += self._suffix
+        return Row(part, key, sys.intern(label))
+
+    def _named(self, label: str) -> str:
+        place = self._classes.place(label)
+        if place is None:
+            counted = f"; numbers count from 0 to {len(self._classes.names) - 1}" if label.isdecimal() else ""
+            raise Malformed(f"label {shown(label)} is none of the source's classes{counted}")
+        name = self._classes.names[place]
+        self.by_number = self.by_number or name != label
+        return name
 
 
-def _number_as_text(label: Any) -> Any:
-    return str(label) if isinstance(label, int) and not isinstance(label, bool) else label
+def _number_as_text(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():  # as pandas writes a column with gaps
+        value = int(value)
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _inside(path: str) -> str:
-    """A path that stays below the root.
+def _roots(root: Path) -> tuple[str, ...]:
+    """What absolute paths below the root begin with."""
+    return tuple(
+        dict.fromkeys(f"{place.rstrip('/')}/" for place in (os.path.abspath(root), os.path.realpath(root)))
+    )
+
+
+def _inside(path: str, roots: Sequence[str]) -> str:
+    """A path that stays below the root, from there.
 
     Raises:
         Malformed: for one that leaves it, or that no file can have.
     """
-    path = path.replace("\\", "/")
+    whole, path = path, path.replace("\\", "/")
+    if path.startswith("/"):
+        path = next((path[len(root) :] for root in roots if path.startswith(root)), path)
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if path.startswith("/") or ".." in parts or not parts:
-        raise Malformed(f"path must lie below the root, got {shown(path)}")
+        raise Malformed(f"path must lie below the root, got {shown(whole)}")
     if "\0" in path or not is_utf8(path) or len(path) > 4096:
-        raise Malformed(f"path must be the name of a file, got {shown(path)}")
+        raise Malformed(f"path must be the name of a file, got {shown(whole)}")
     return "/".join(parts)
 
 
@@ -213,9 +248,11 @@ def open_coop(config: CoopSource, folder: Path) -> Listed:
     rows: list[tuple[str, str, int]] = []
     names: dict[int, str] = {}
     faults: list[str] = []
+    root = folder / Path(config.root).expanduser()
+    roots = _roots(root)
     for split, place, entry in _entries(content, file):
         try:
-            path, label, name = _triple(entry)
+            path, label, name = _triple(entry, roots)
             if names.setdefault(label, name) != name:
                 raise Malformed(
                     f"label {label} is called {shown(name)} here and {shown(names[label])} before"
@@ -228,7 +265,6 @@ def open_coop(config: CoopSource, folder: Path) -> Listed:
     raise_all(faults)
     if sorted(names) != list(range(len(names))) or not names:
         raise UserError(f"{file}: labels must be 0, 1, 2 … without a gap, got {sorted(names)[:5]}…")
-    root = folder / Path(config.root).expanduser()
     class_names = [names[label].replace("_", " ") for label in range(len(names))]
     return Listed(root, class_names, rows)
 
@@ -246,9 +282,9 @@ def _entries(content: Any, file: Path) -> Iterator[tuple[str, int, Any]]:
             yield split, place, entry
 
 
-def _triple(entry: Any) -> tuple[str, int, str]:
+def _triple(entry: Any, roots: Sequence[str]) -> tuple[str, int, str]:
     whole = isinstance(entry, list) and [type(value) for value in entry] == [str, int, str]
     if not whole or not 0 <= entry[1] < 10**9:
         raise Malformed(f"must be [path, label, class name] with a label of at least 0, got {shown(entry)}")
     path, label, name = entry
-    return _inside(path), label, sys.intern(name)
+    return _inside(path, roots), label, sys.intern(name)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..config.sources import ShardsSource
 from ..config.yaml_lines import shown
 from ..errors import UserError
 from ..files import open_file, parse_json
+from .class_list import ClassList
+from .packed import how_to_unpack
+from .patterns import files_of
 from .picture_files import image_suffixes
 from .pictures import Item, Pictures
-from .tar import Damaged, Member, members
+from .samples import Sample, samples
+from .tar import Damaged, Member
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,24 +27,40 @@ if TYPE_CHECKING:
 
 # Bytes of a label's file.
 MAX_LABEL = 100_000
-_LABELS = ("cls", "txt", "json")
 
 
 class Shards(Pictures):
-    """``<key>.jpg`` beside ``<key>.cls`` (a number or a name) or ``<key>.json`` (with ``label``) in tar
-    files.
+    """Samples of tar files: ``<key>.jpg`` beside ``<key>.cls`` (a number or a name), ``<key>.json`` (with
+    ``label``) or ``<key>.txt``.
 
     Nothing is extracted: a member is read from its archive, whatever its name.
 
     Args:
         train, test: shards of either split.
         classes: names for numbered labels; needed where the shards hold numbers.
+        image, label: extensions of the picture and the label where a sample has several, those that count
+            first in front, with ``;`` between them.
+
+    Attributes:
+        notes: what a user should know of how the shards were read, a line each.
     """
 
     prompts: list[str] | None = None
 
-    def __init__(self, train: Sequence[Path], test: Sequence[Path], classes: Sequence[str] | None) -> None:
+    def __init__(
+        self,
+        train: Sequence[Path],
+        test: Sequence[Path],
+        classes: Sequence[str] | None,
+        image: str | None = None,
+        label: str | None = None,
+    ) -> None:
         self._members: dict[str, tuple[Path, Member]] = {}
+        self._image = image.split(";") if image else None
+        self._label = label.split(";") if label else None
+        self._passed_over: list[str] = []
+        self._used: Counter[str] = Counter()
+        self._beside: set[str] = set()
         called = _called([*train, *test])
         found = {
             split: [row for path in paths for row in self._index(path, called[path])]
@@ -48,49 +69,99 @@ class Shards(Pictures):
         labels = {label for rows in found.values() for _, label, _ in rows}
         first = train[0] if train else test[0]
         if not labels:
-            raise UserError(
-                f"{first}: this shard and the others hold no images ({', '.join(sorted(image_suffixes()))})"
-            )
+            raise UserError(f"{first}: this shard and the others hold no images ({self._wanted()})")
         if not classes and all(label.isdecimal() for label in labels):
             raise UserError(f"{first}: labels are numbers; name the classes with classes: [...]")
         self.class_names = list(classes) if classes else sorted(labels)
-        self._places = {name: place for place, name in enumerate(self.class_names)}
+        self._classes = ClassList(self.class_names)
         self._items = {split: [self._item(*row) for row in rows] for split, rows in found.items()}
+        self.notes = self._told(first, labels)
+        both = set(train) & set(test)
+        if both:
+            share = "all" if both == set(test) else f"{len(both)} of {len(test)}"
+            self.notes.append(
+                f"{min(both)}: {share} test shards are training shards too; what was trained on is no test"
+            )
 
     def _index(self, path: Path, called: str) -> list[tuple[str, str, int]]:
-        """(key of the image, label, bytes) of one shard."""
-        images: dict[str, Member] = {}
-        labels: dict[str, str] = {}
+        """(key of the image, label, bytes) of one shard's samples, in the order of their images."""
+        rows, bare = [], []
         try:
             with open_file(path) as file:
-                for member in members(file):
-                    stem, _, suffix = member.name.rpartition(".")
-                    if f".{suffix.lower()}" in image_suffixes():
-                        if stem in images:
-                            raise UserError(
-                                f"{path}: {member.name} comes after {images[stem].name}, of the same name"
-                            )
-                        images[stem] = member
-                    elif suffix in _LABELS and stem not in labels:
-                        labels[stem] = _label(file, member, f"{path}: {member.name}")
+                advice = how_to_unpack(path, file)
+                if advice:
+                    raise UserError(f"{path}: {advice}")
+                for sample in samples(file):
+                    picture = sample.picture(self._image)
+                    if picture is None:
+                        self._passed_over.append(f"{path}: {sample}")
+                        continue
+                    label = self._label_of(file, sample, path)
+                    if label is None:
+                        bare.append(sample.members[picture].name)
+                    else:
+                        rows.append((sample.members[picture], label))
         except OSError as error:
             raise UserError(f"{path}: cannot be read as a tar shard: {error.strerror or error}") from None
         except Damaged as error:
             raise UserError(f"{path}: cannot be read as a tar shard: {error}") from None
-        return [self._row(path, called, member, labels.get(stem)) for stem, member in images.items()]
+        except ValueError as error:
+            raise UserError(f"{path}: {error}") from None
+        if bare:
+            beside = " or ".join(f".{end}" for end in self._label or ("cls", "json", "txt"))
+            more = f", nor have {len(bare) - 1} others" if len(bare) > 1 else ""
+            raise UserError(f"{path}: {bare[0]} has no label beside it ({beside}){more}")
+        rows.sort(key=lambda row: row[0].start)
+        for member, _ in rows:
+            self._members[f"{called}/{member.name}"] = (path, member)
+        return [(f"{called}/{member.name}", label, member.size) for member, label in rows]
 
-    def _row(self, path: Path, called: str, member: Member, label: str | None) -> tuple[str, str, int]:
-        if label is None:
-            beside = f"{PurePosixPath(member.name).stem}.cls or .json"
-            raise UserError(f"{path}: {member.name} has no label beside it ({beside})")
-        key = f"{called}/{member.name}"
-        self._members[key] = (path, member)
-        return key, label, member.size
+    def _label_of(self, file: BinaryIO, sample: Sample, path: Path) -> str | None:
+        """The label from the first extension that holds one; ``.json`` may be about other things."""
+        without: Member | None = None
+        for extension in sample.labels(self._label):
+            member = sample.members[extension]
+            file.seek(member.start)
+            label = _label(extension, file.read(min(member.size, MAX_LABEL)))
+            if label is not None:
+                self._used[extension] += 1
+                self._beside |= set() if self._label else sample.unused(extension)
+                return label
+            without = without or member
+        if without is not None:
+            raise UserError(f"{path}: {without.name} must hold a JSON object with label, a text or a number")
+        return None
+
+    def _wanted(self) -> str:
+        return (
+            ", ".join(f".{end}" for end in self._image)
+            if self._image
+            else ", ".join(sorted(image_suffixes()))
+        )
+
+    def _told(self, first: Path, labels: set[str]) -> list[str]:
+        told = []
+        if self._passed_over:
+            told.append(
+                f"{len(self._passed_over)} samples without a picture ({self._wanted()}) are passed over,"
+                f" such as {self._passed_over[0]}"
+            )
+        if self._beside or len(self._used) > 1:
+            used = " and ".join(f".{end} ({count} samples)" for end, count in sorted(self._used.items()))
+            others = sorted(self._beside - set(self._used))
+            unused = f", not from {' and '.join(f'.{end}' for end in others)} beside it" if others else ""
+            told.append(
+                f"{first} and the others: labels are read from {used}{unused}; label: in the source chooses"
+            )
+        if any(self.class_names[self._classes.place(label)] != label for label in labels):
+            told.append(
+                f"{first} and the others: labels are numbers, which count from 0 in classes: 0 is"
+                f" {self.class_names[0]!r}"
+            )
+        return told
 
     def _item(self, key: str, label: str, size: int) -> Item:
-        place = self._places.get(label)
-        if place is None and label.isdecimal() and len(label) < 10 and int(label) < len(self.class_names):
-            place = int(label)
+        place = self._classes.place(label)
         if place is None:
             raise UserError(
                 f"{key}: label {shown(label)} is none of the source's {len(self.class_names)} classes"
@@ -132,18 +203,16 @@ def _called(paths: Sequence[Path]) -> dict[Path, str]:
     return names
 
 
-def _label(file: BinaryIO, member: Member, where: str) -> str:
-    file.seek(member.start)
-    text = file.read(min(member.size, MAX_LABEL)).decode("utf-8", "replace").strip()
-    if not member.name.endswith(".json"):
+def _label(extension: str, content: bytes) -> str | None:
+    """A label's text; None for JSON without one."""
+    text = content.decode("utf-8", "replace").strip()
+    if extension.rpartition(".")[2] not in ("json", "jsn"):
         return text
     try:
         label = parse_json(text)["label"]
     except (ValueError, TypeError, KeyError):
-        label = None
-    if isinstance(label, bool) or not isinstance(label, str | int):
-        raise UserError(f"{where} must hold a JSON object with label, a text or a number")
-    return str(label)
+        return None
+    return str(label) if isinstance(label, str | int) and not isinstance(label, bool) else None
 
 
 def open_shards(config: ShardsSource, folder: Path) -> Shards:
@@ -152,13 +221,5 @@ def open_shards(config: ShardsSource, folder: Path) -> Shards:
     Raises:
         UserError: where a pattern matches nothing.
     """
-    paths = {}
-    for split in ("train", "test"):
-        pattern = folder / Path(getattr(config, split)).expanduser()
-        try:
-            paths[split] = sorted(pattern.parent.glob(pattern.name)) if pattern.parent.is_dir() else []
-        except (ValueError, NotImplementedError):
-            raise UserError(f"{pattern}: is no pattern of file names, such as {split}-*.tar") from None
-        if not paths[split]:
-            raise UserError(f"{pattern}: no shard matches")
-    return Shards(paths["train"], paths["test"], config.classes)
+    train, test = (files_of(getattr(config, split), folder) for split in ("train", "test"))
+    return Shards(train, test, config.classes, config.image, config.label)

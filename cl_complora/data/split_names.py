@@ -1,4 +1,5 @@
-"""Folders that are called like the splits of a data set, in any of the usual spellings."""
+"""Folders (and cells of tables) that are called like the splits of a data set, in any of the usual
+spellings."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ _TRAIN, _TEST, _VALIDATION, _UNLABELLED = "train", "test", "validation", "unlabe
 _SPELLINGS = {
     _TRAIN: "train training trainval trn tr",
     _TEST: "test testing tst eval evaluation holdout heldout",
-    _VALIDATION: "val valid validation validate dev",
+    _VALIDATION: "val valid validation validate dev devel development",
     _UNLABELLED: "pred predict prediction unlabelled unlabeled",
 }
 # What stands before or after it: ``seg_train``, ``train_images``, ``Training Set``, ``images.test``.

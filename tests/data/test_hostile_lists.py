@@ -41,7 +41,7 @@ MANIFESTS = {
     "absolute.csv": (f"{ROWS}/etc/passwd,x,train\n", ":2: path must lie below the root, got '/etc/passwd'"),
     "no-path.csv": (f"{ROWS}.,x,train\n", ":2: path must lie below the root"),
     "columns.csv": (
-        "file,class\na.png,x\n", ":1: the columns must be path, label and split, path and label missing",
+        "size,date\n3,x\n", ":1: the columns must be path, label and split, path and label missing",
     ),
     "column-twice.csv": ("path,label,path\na.png,x,b.png\n", ":1: the column path stands there twice"),
     "cells.csv": (
@@ -60,7 +60,7 @@ MANIFESTS = {
     ),
     "quote.csv": (f'{ROWS}"a.png,x,train\n' + "b.png,x,train\n" * 20_000, "is a quote never closed?"),
     "no-label.csv": (f"{ROWS}a.png,,train\n", ":2: path or label is empty"),
-    "split.csv": (f"{ROWS}a.png,x,dev\n", ":2: split must be train, validation or test, got 'dev'"),
+    "split.csv": (f"{ROWS}a.png,x,odd\n", ":2: split must be train, validation or test, got 'odd'"),
     "utf-16.csv": (f"{ROWS}a.png,x,train\n".encode("utf-16"), ":1: cannot be read: must be text in UTF-8"),
     "latin-1.csv": (
         f"{ROWS}café.png,x,train\n".encode("latin-1"), ":2: cannot be read: must be text in UTF-8, got",

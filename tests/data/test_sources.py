@@ -77,8 +77,8 @@ def test_manifests(images, kind):
         ("a.csv", "path,label\n,red\n", "a.csv:2: path or label is empty"),
         (
             "a.csv",
-            "path,label,split\nred/1.png,red,dev\n",
-            "a.csv:2: split must be train, validation or test, got 'dev'",
+            "path,label,split\nred/1.png,red,odd\n",
+            "a.csv:2: split must be train, validation or test, got 'odd'",
         ),
         (
             "a.csv",
