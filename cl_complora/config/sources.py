@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from .base import EachOnce, PathText, Section, Text
+from .base import EachOnce, PathText, Section, Text, refused
+from .yaml_lines import shown
 
 
 class WorldSource(Section):
@@ -24,7 +25,48 @@ class Splits(Section):
     test: PathText
 
 
-class FolderSource(Section):
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
+
+
+def _a_range(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 32:
+        return value
+    pair = isinstance(value, list) and len(value) == 2 and all(map(_number, value))
+    if value is None or (pair and value[0] < value[1]):
+        return value
+    allowed = "must be [low, high] with low < high, or a number of bits from 1 to 32 (12 for [0, 4095])"
+    raise refused(f"{allowed}, got {shown(value)}")
+
+
+def _a_colour(value: Any) -> Any:
+    if isinstance(value, list) and len(value) == 3:
+        if all(isinstance(part, int) and not isinstance(part, bool) and 0 <= part <= 255 for part in value):
+            return value
+    elif isinstance(value, str):
+        from PIL import ImageColor
+
+        try:
+            if len(ImageColor.getrgb(value)) == 3:
+                return value
+        except ValueError:
+            pass
+    allowed = 'must be the name of a colour (white), "#rrggbb" in quotes, or [r, g, b] from 0 to 255'
+    told = "got nothing: what follows # is a comment" if value is None else f"got {shown(value)}"
+    raise refused(f"{allowed}, {told}")
+
+
+class PictureSource(Section):
+    """What every source of picture files may say of how they are read."""
+
+    range: Annotated[int | list[float] | None, BeforeValidator(_a_range)] = None
+    """``[low, high]``, the stored values that become black and white, or a number of bits, for pictures of
+    more than eight bits; by default the bits that the training pictures use."""
+    background: Annotated[str | list[int], BeforeValidator(_a_colour)] = "white"
+    """What transparent pictures are put on: a colour's name, ``"#rrggbb"`` or ``[r, g, b]``."""
+
+
+class FolderSource(PictureSource):
     """Class folders: ``root/train/<class>/…`` and ``root/test/<class>/…``, or ``root/<class>/…`` divided by
     us."""
 
@@ -48,7 +90,7 @@ class FolderSource(Section):
 ClassNames = Annotated[list[Text], Field(min_length=1), EachOnce]
 
 
-class ManifestSource(Section):
+class ManifestSource(PictureSource):
     """A CSV or JSONL file that names every image: ``path``, ``label`` (a class name), ``split``."""
 
     kind: Literal["manifest"]
@@ -59,7 +101,7 @@ class ManifestSource(Section):
     """Class names in label order; those of the file, sorted, by default."""
 
 
-class CoopSource(Section):
+class CoopSource(PictureSource):
     """CoOp's ``split_zhou_*.json`` with its images; what ``sampler: coop`` and ``clip_lora`` are made for."""
 
     kind: Literal["coop"]
@@ -67,7 +109,7 @@ class CoopSource(Section):
     root: PathText
 
 
-class DatasetSource(Section):
+class DatasetSource(PictureSource):
     """A data set known by name (``cl-complora list datasets``), where torchvision expects it."""
 
     kind: Literal["dataset"]
@@ -76,7 +118,7 @@ class DatasetSource(Section):
     """Folder that holds the data sets; ``$CL_COMPLORA_DATA`` or ``~/data`` by default."""
 
 
-class ShardsSource(Section):
+class ShardsSource(PictureSource):
     """WebDataset tar shards, found by pattern (``train-*.tar``)."""
 
     kind: Literal["shards"]
