@@ -45,17 +45,18 @@ def _raw_mode(image: Image.Image) -> str:
 
 
 def _is_scaled(image: Image.Image) -> bool:
-    """A PGM that says what its largest value is; Pillow makes that one 65535."""
+    """A PGM that says what its largest value is, and JPEG 2000; Pillow makes that one 65535."""
     tile = _tile(image)
+    if image.format == "JPEG2000":
+        return True
     return image.format == "PPM" and tile is not None and tile[0].startswith("ppm") and image.mode == "I"
 
 
 def _is_raw_ppm(image: Image.Image) -> bool:
     """A PPM of two bytes a colour, of which it does not say how many bits are used."""
     tile = _tile(image)
-    return (
-        image.format == "PPM" and image.mode == "RGB" and tile[0] == "ppm" and tile[3] == ("RGB", SIXTEEN.high)
-    )
+    two_bytes = ("RGB", int(SIXTEEN.high))
+    return image.format == "PPM" and tile is not None and tile[0] == "ppm" and tile[3] == two_bytes
 
 
 def bands(image: Image.Image, content: bytes) -> Iterator[np.ndarray]:

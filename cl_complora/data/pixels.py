@@ -84,27 +84,28 @@ class Conversion:
 
     def rgb(self, image: Image.Image, content: bytes) -> Image.Image:
         """An opened picture as RGB, turned as its EXIF data say."""
-        if is_deep(image):
-            shallow = self._shallow(image, content)
-        elif image.mode.startswith("I"):  # scaled to 16 bits as the file says
-            shallow = eight_bits(image, content, SIXTEEN)
-        else:
-            shallow = image
-        shallow.load()
+        shallow = self.shallow(image, content)
         turn = _turn(image)
         return on_ground(shallow if turn is None else shallow.transpose(turn), self.background)
 
-    def _shallow(self, image: Image.Image, content: bytes) -> Image.Image:
+    def shallow(self, image: Image.Image, content: bytes) -> Image.Image:
+        """An opened picture, loaded, with eight bits a channel and what transparency it has."""
         grey = image.mode == "F" or image.mode.startswith("I")
-        if self.values is not None:
-            values = self.values()
-        elif image.mode == "F":
-            raise ValueError("floating-point pixels, whose range is not known")
-        else:
-            values = BYTES if grey and image.getextrema()[1] <= BYTES.high else SIXTEEN
-        # Of colours that use 16 bits Pillow keeps the right eight.
-        kept = not grey and values == SIXTEEN and "transparency" not in image.info
-        return image if kept else eight_bits(image, content, values)
+        values = SIXTEEN  # as the file says, where it says so
+        if is_deep(image):
+            if self.values is not None:
+                values = self.values()
+            elif image.mode == "F":
+                raise ValueError("floating-point pixels, whose range is not known")
+            elif grey and image.getextrema()[1] <= BYTES.high:
+                values = BYTES
+            # Of colours that use 16 bits Pillow keeps the right eight.
+            if grey or values != SIXTEEN or "transparency" in image.info:
+                return eight_bits(image, content, values)
+        elif grey:
+            return eight_bits(image, content, values)
+        image.load()
+        return image
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,7 @@ class Pixels:
     def decode(self, content: bytes, name: str) -> Tensor:
         """As :meth:`read`, of a file's content; ``name`` stands for it in messages."""
         try:
-            with _quiet(content), Image.open(io.BytesIO(content), formats=formats()) as image:
-                _check_cost(image, content)
+            with open_picture(content) as image:
                 return self.fit(self.conversion.rgb(image, content))
         except UnidentifiedImageError:
             raise _unreadable(name, f"it is empty, damaged or none of {', '.join(formats())}") from None
@@ -187,7 +187,20 @@ def _unreadable(name: str, why: str) -> UserError:
 
 
 @contextmanager
-def _quiet(content: bytes) -> Iterator[None]:
+def open_picture(content: bytes) -> Iterator[Image.Image]:
+    """A picture, not yet decoded, that will not cost too much to decode.
+
+    Raises:
+        ValueError: for one that would.
+        Exception: whatever Pillow makes of a file that is none.
+    """
+    with quiet(content), Image.open(io.BytesIO(content), formats=formats()) as image:
+        _check_cost(image, content)
+        yield image
+
+
+@contextmanager
+def quiet(content: bytes) -> Iterator[None]:
     """Whatever matters is raised; Pillow also warns of broken metadata and logs, and libtiff writes on the
     terminal."""
     logger = logging.getLogger("PIL")

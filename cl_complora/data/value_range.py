@@ -1,4 +1,4 @@
-"""From what a picture stores, numbers of more than eight bits or with a fraction, to the 0 … 255 of a model."""
+"""From what a picture stores, numbers of more than eight bits or with a fraction, to 0 … 255."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class ValueRange:
         if isinstance(setting, int):
             return cls.of_bits(setting)
         low, high = setting
-        return cls(low, high, float(low).is_integer() and float(high).is_integer() and high - low > 1)
+        # 0 … 1 and −1 … 1 are what fractions are scaled to.
+        return cls(low, high, float(low).is_integer() and float(high).is_integer() and high - low > 2)
 
     @classmethod
     def around(cls, low: float, high: float, whole: bool) -> ValueRange:
