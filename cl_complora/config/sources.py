@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from .base import EachOnce, PathText, Section, Text, refused
 from .yaml_lines import shown
@@ -25,7 +25,48 @@ class Splits(Section):
     test: PathText
 
 
-class FolderSource(Section):
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
+
+
+def _a_range(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 32:
+        return value
+    pair = isinstance(value, list) and len(value) == 2 and all(map(_number, value))
+    if value is None or (pair and value[0] < value[1]):
+        return value
+    allowed = "must be [low, high] with low < high, or a number of bits from 1 to 32 (12 for [0, 4095])"
+    raise refused(f"{allowed}, got {shown(value)}")
+
+
+def _a_colour(value: Any) -> Any:
+    if isinstance(value, list) and len(value) == 3:
+        if all(isinstance(part, int) and not isinstance(part, bool) and 0 <= part <= 255 for part in value):
+            return value
+    elif isinstance(value, str):
+        from PIL import ImageColor
+
+        try:
+            if len(ImageColor.getrgb(value)) == 3:
+                return value
+        except ValueError:
+            pass
+    allowed = 'must be the name of a colour (white), "#rrggbb" in quotes, or [r, g, b] from 0 to 255'
+    told = "got nothing: what follows # is a comment" if value is None else f"got {shown(value)}"
+    raise refused(f"{allowed}, {told}")
+
+
+class PictureSource(Section):
+    """What every source of picture files may say of how they are read."""
+
+    range: Annotated[int | list[float] | None, BeforeValidator(_a_range)] = None
+    """``[low, high]``, the stored values that become black and white, or a number of bits, for pictures of
+    more than eight bits; by default the bits that the training pictures use."""
+    background: Annotated[str | list[int], BeforeValidator(_a_colour)] = "white"
+    """What transparent pictures are put on: a colour's name, ``"#rrggbb"`` or ``[r, g, b]``."""
+
+
+class FolderSource(PictureSource):
     """Class folders: ``root/train/<class>/…`` and ``root/test/<class>/…``, or ``root/<class>/…`` divided by
     us."""
 
@@ -76,7 +117,7 @@ class Columns(Section):
     split: Text | None = None
 
 
-class ManifestSource(Section):
+class ManifestSource(PictureSource):
     """A table (CSV, TSV, JSONL or a JSON list) that names every image: ``path``, ``label`` (a class name, or
     its place in ``classes``), ``split``."""
 
@@ -94,7 +135,7 @@ class ManifestSource(Section):
     """Put behind paths that do not end like a picture's (``.jpg`` where the table lists ids)."""
 
 
-class CoopSource(Section):
+class CoopSource(PictureSource):
     """CoOp's ``split_zhou_*.json`` with its images; what ``sampler: coop`` and ``clip_lora`` are made for."""
 
     kind: Literal["coop"]
@@ -102,7 +143,7 @@ class CoopSource(Section):
     root: PathText
 
 
-class DatasetSource(Section):
+class DatasetSource(PictureSource):
     """A data set known by name (``cl-complora list datasets``), where torchvision expects it."""
 
     kind: Literal["dataset"]
@@ -121,7 +162,7 @@ def _an_extension(value: str) -> str:
 Extension = Annotated[Text, AfterValidator(_an_extension)]
 
 
-class ShardsSource(Section):
+class ShardsSource(PictureSource):
     """WebDataset tar shards, found by pattern (``train-*.tar``, ``train-{000..010}.tar``,
     ``a.tar::b.tar``)."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import UserError
 from ..files import write_json
 from .cache import cache_folder, file_of
-from .pictures import Item, Source
+from .pictures import Item, Reading, Source
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,6 +54,10 @@ class Readable:
     def stamp(self, item: Item) -> int | str | None:
         """As the source does it."""
         return self.source.stamp(item)
+
+    def reading(self, items: Sequence[Item]) -> Reading:
+        """As the source does it."""
+        return self.source.reading(items)
 
     def load(self, items: Sequence[Item], pixels: Pixels) -> Tensor:
         """As the source does it."""

@@ -17,6 +17,7 @@ from .broken import Readable
 from .folders import open_folder
 from .kinds import open_source
 from .picture_files import is_rubbish, refuse_not_utf8
+from .picture_notes import source_notes
 from .pictures import Source
 from .split_names import roles_of
 
@@ -118,6 +119,7 @@ def describe(folders: Sequence[Path], output: Path, shots: int | None = None) ->
             )
         notes.append(f"{f.name}: {size}")
         notes += getattr(f.source, "notes", ())
+        notes += [f"{f.name}: {line}" for line in source_notes(f.source, f.source.items("train"))]
     lines += [
         "",
         (

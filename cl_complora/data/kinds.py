@@ -43,10 +43,13 @@ def open_source(config: SourceConfig, folder: Path) -> Source:
     Raises:
         UserError: for a missing folder, an unknown domain, a class name that cannot be one…
     """
+    from ..config.sources import PictureSource
     from .labels import name_fault
 
     module, _, function = _OPENERS[config.kind].partition(":")
     source = getattr(import_module(module), function)(config, folder)
+    if isinstance(config, PictureSource):
+        source.range, source.background = config.range, config.background
     named = f"{source.origin.partition(' ')[2] or config.kind}: "
     raise_all([named + fault for name in source.class_names if (fault := name_fault(name))][:MOST_FAULTS])
     return source

@@ -5,16 +5,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from ..errors import UserError, raise_all
+from ..files import open_file
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .pixels import Pixels
+    from .pixels import Conversion, Pixels
+    from .survey import Taken
+    from .value_range import ValueRange
 
 SPLITS = ("train", "test")
 
@@ -54,12 +57,38 @@ class Source(Protocol):
         """What changes when a picture is exchanged for another of the same size; None where there is no
         file."""
 
+    def reading(self, items: Sequence[Item]) -> Reading:
+        """What, beside the files, their decoded content depends on."""
+
     def load(self, items: Sequence[Item], pixels: Pixels) -> Tensor:
         """``N × 3 × H × W`` uint8, after the model's deterministic resize and crop."""
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How files become RGB of eight bits.
+
+    Attributes:
+        background: what transparent pictures are put on.
+        values: stored values that become black and white, of pictures of more than eight bits; None where
+            there are none.
+    """
+
+    background: str
+    values: tuple[float, float] | None = None
+
+
 class Pictures(ABC):
-    """The part that every source of pictures has in common: each is decoded by itself."""
+    """The part that every source of pictures has in common: each is decoded by itself.
+
+    Attributes:
+        range: ``[low, high]`` or bits of pictures of more than eight; None to take it from the pictures.
+        background: what transparent pictures are put on.
+    """
+
+    range: int | Sequence[float] | None = None
+    background: str | Sequence[int] = "white"
+    _taken: tuple[Taken | None, bool] | None = None
 
     @property
     def origin(self) -> str:
@@ -78,6 +107,58 @@ class Pictures(ABC):
             UserError: naming the file that cannot be decoded.
         """
 
+    def stored(self, item: Item) -> BinaryIO:
+        """The file of a picture, open for reading; asked only of items that have a size.
+
+        Raises:
+            OSError: where it cannot be opened.
+        """
+        raise FileNotFoundError(item.key)
+
+    def taken(self, thorough: bool = False) -> Taken | None:
+        """What its pictures of more than eight bits hold.
+
+        Args:
+            thorough: there is one, so none is left out until it is found.
+        """
+        from .survey import take
+
+        if self._taken is None or (thorough and self._taken == (None, False)):
+            self._taken = take(self, thorough), thorough
+        return self._taken[0]
+
+    def values(self) -> ValueRange:
+        """The stored values that become 0 … 255, of pictures of more than eight bits.
+
+        Raises:
+            ValueError: where no picture could be asked.
+        """
+        from .value_range import ValueRange
+
+        if self.range is not None:
+            return ValueRange.of_setting(self.range)
+        taken = self.taken(thorough=True)
+        if taken is None:
+            raise ValueError("its values are of an unknown range; give range: on the source")
+        return taken.values
+
+    def reading(self, items: Sequence[Item]) -> Reading:
+        """As in :class:`Source`."""
+        from .survey import concerned
+
+        values = None
+        if concerned(self, items) and (self.range is not None or self.taken() is not None):
+            values = self.values()
+        return Reading(str(self.background), (values.low, values.high) if values else None)
+
+    @property
+    def conversion(self) -> Conversion:
+        """How its pictures become RGB of eight bits."""
+        from .pixels import Conversion
+        from .transparency import rgb_of
+
+        return Conversion(rgb_of(self.background), self.values)
+
     def load(self, items: Sequence[Item], pixels: Pixels) -> Tensor:
         """Decode, resize and crop the images.
 
@@ -86,6 +167,7 @@ class Pictures(ABC):
         """
         import torch
 
+        pixels = replace(pixels, conversion=self.conversion)
         decoded, faults = [], []
         for item in items:
             try:
@@ -108,6 +190,10 @@ class Files(Pictures):
     def path_of(self, item: Item) -> Path:
         """The file of a picture."""
         return self.root / item.key
+
+    def stored(self, item: Item) -> BinaryIO:
+        """As in the base class."""
+        return open_file(self.path_of(item))
 
     def picture(self, item: Item, pixels: Pixels) -> Tensor:
         """As in the base class."""

@@ -8,14 +8,13 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
@@ -24,7 +23,10 @@ from torch.nn import functional as F
 
 from ..errors import UserError
 from ..files import read_bytes
+from .deep import eight_bits, is_deep
 from .picture_files import reads_heif
+from .transparency import WHITE, on_ground
+from .value_range import BYTES, SIXTEEN, ValueRange
 
 # A picture of more pixels is refused, as Pillow warns from here on: it is a decompression bomb, or at least
 # no few-shot image. With the bytes and the tiles below this bounds what a picture can cost to a gigabyte and
@@ -67,6 +69,46 @@ def formats() -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class Conversion:
+    """How what a set of pictures stores becomes RGB of eight bits; pictures that store just that stay as they
+    are.
+
+    Attributes:
+        background: what transparent pictures are put on.
+        values: of pictures of more than eight bits, asked for when there is one; None for pictures that
+            belong to no set, each of which is taken to use 8 bits or 16.
+    """
+
+    background: tuple[int, int, int] = WHITE
+    values: Callable[[], ValueRange] | None = None
+
+    def rgb(self, image: Image.Image, content: bytes) -> Image.Image:
+        """An opened picture as RGB, turned as its EXIF data say."""
+        shallow = self.shallow(image, content)
+        turn = _turn(image)
+        return on_ground(shallow if turn is None else shallow.transpose(turn), self.background)
+
+    def shallow(self, image: Image.Image, content: bytes) -> Image.Image:
+        """An opened picture, loaded, with eight bits a channel and what transparency it has."""
+        grey = image.mode == "F" or image.mode.startswith("I")
+        values = SIXTEEN  # as the file says, where it says so
+        if is_deep(image):
+            if self.values is not None:
+                values = self.values()
+            elif image.mode == "F":
+                raise ValueError("floating-point pixels, whose range is not known")
+            elif grey and image.getextrema()[1] <= BYTES.high:
+                values = BYTES
+            # Of colours that use 16 bits Pillow keeps the right eight.
+            if grey or values != SIXTEEN or "transparency" in image.info:
+                return eight_bits(image, content, values)
+        elif grey:
+            return eight_bits(image, content, values)
+        image.load()
+        return image
+
+
+@dataclass(frozen=True)
 class Pixels:
     """The part of a model's preprocessing that comes before normalisation, bit for bit as open_clip does it.
 
@@ -75,12 +117,14 @@ class Pixels:
         resize: ``shortest`` (CLIP: short side to size, then centre crop), ``longest`` (pad) or ``squash``.
         interpolation: ``bicubic`` or ``bilinear``.
         fill: grey level of the padding.
+        conversion: to RGB, a matter of the pictures and not of the model.
     """
 
     size: tuple[int, int]
     resize: Literal["shortest", "longest", "squash"] = "shortest"
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     fill: int = 0
+    conversion: Conversion = field(default=Conversion(), repr=False)
 
     def read(self, path: Path) -> Tensor:
         """``3 × H × W`` uint8 of an image file (EXIF rotation applied, any mode to RGB).
@@ -97,10 +141,8 @@ class Pixels:
     def decode(self, content: bytes, name: str) -> Tensor:
         """As :meth:`read`, of a file's content; ``name`` stands for it in messages."""
         try:
-            with _quiet(content), Image.open(io.BytesIO(content), formats=formats()) as image:
-                _check_cost(image, content)
-                image.load()
-                return self.fit(_rgb(_upright(image)))
+            with open_picture(content) as image:
+                return self.fit(self.conversion.rgb(image, content))
         except UnidentifiedImageError:
             raise _unreadable(name, f"it is empty, damaged or none of {', '.join(formats())}") from None
         except MemoryError:
@@ -145,7 +187,20 @@ def _unreadable(name: str, why: str) -> UserError:
 
 
 @contextmanager
-def _quiet(content: bytes) -> Iterator[None]:
+def open_picture(content: bytes) -> Iterator[Image.Image]:
+    """A picture, not yet decoded, that will not cost too much to decode.
+
+    Raises:
+        ValueError: for one that would.
+        Exception: whatever Pillow makes of a file that is none.
+    """
+    with quiet(content), Image.open(io.BytesIO(content), formats=formats()) as image:
+        _check_cost(image, content)
+        yield image
+
+
+@contextmanager
+def quiet(content: bytes) -> Iterator[None]:
     """Whatever matters is raised; Pillow also warns of broken metadata and logs, and libtiff writes on the
     terminal."""
     logger = logging.getLogger("PIL")
@@ -193,28 +248,12 @@ def _check_cost(image: Image.Image, content: bytes) -> None:
             raise ValueError(f"tiles of {tile:,} pixels; at most {MAX_TILE:,} are read")
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF data say; those that are broken say nothing."""
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What its EXIF data say; those that are broken say nothing."""
     try:
-        method = _TURNED.get(image.getexif().get(ExifTags.Base.Orientation))
+        return _TURNED.get(image.getexif().get(ExifTags.Base.Orientation))
     except Exception:  # as in decoding
-        return image
-    return image if method is None else image.transpose(method)
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    """Any mode as RGB; of more than eight bits a channel the eight high ones, where Pillow would clip to
-    white."""
-    if image.mode == "F":
-        raise ValueError("floating-point pixels, whose range is not known")
-    if image.mode.startswith("I"):
-        values = np.asarray(image)
-        shift = 8 if values.max() > 255 else 0
-        flat = np.empty(values.shape, np.uint8)
-        for row, out in zip(values, flat, strict=True):  # by row: numbers of 32 bits need no second copy
-            out[:] = (row >> shift).clip(0, 255)
-        image = Image.fromarray(flat)
-    return image if image.mode == "RGB" else image.convert("RGB")
+        return None
 
 
 def _centre(image: Image.Image, width: int, height: int, fill: int) -> Image.Image:

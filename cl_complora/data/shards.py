@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -185,12 +186,17 @@ class Shards(Pictures):
         if member.size > MAX_BYTES:
             raise UserError(f"{item.key}: cannot be read as an image: is larger than {MAX_BYTES:,} bytes")
         try:
-            with open_file(path) as file:
-                file.seek(member.start)
-                content = file.read(member.size)
+            content = self.stored(item).read()
         except OSError as error:
             raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
         return pixels.decode(content, item.key)
+
+    def stored(self, item: Item) -> BinaryIO:
+        """A member of a shard, in memory."""
+        path, member = self._members[item.key]
+        with open_file(path) as file:
+            file.seek(member.start)
+            return io.BytesIO(file.read(member.size))
 
 
 def _called(paths: Sequence[Path]) -> dict[Path, str]:

@@ -48,7 +48,7 @@ def verify(scenario: str, seed: int = 0) -> Report:
     total = 0
     plans = plan(located, seed)
     report.lines += [f"skipped: {line}" for line in plans.skipped]
-    report.lines += [f"note: {line}" for line in notes(located, plans)]
+    report.lines += [f"note: {line}" for line in notes(located, plans, every=True)]
     for chosen in plans:
         items = (*chosen.train, *chosen.validation, *chosen.test)
         broken = [fault for item in dict.fromkeys(items) if (fault := _fault(chosen, item, pixels))]

@@ -41,7 +41,7 @@ def describe(
     import torch
 
     return {
-        "scenario": scenario.model_dump(mode="json", exclude={"seeds", "description"}),
+        "scenario": _stream_of(scenario),
         "strategy": _settings_of(strategy),
         "seed": seed,
         "model": {
@@ -54,10 +54,19 @@ def describe(
         },
         "evaluate": evaluate,
         "splits": {p.name: p.sha256() for p in plans},
+        **_ranges(plans),
         "software": {name: text for name, text in software().items() if name != "numpy"},
         "device": device.partition(":")[0],
         "threads": torch.get_num_threads(),
     }
+
+
+def _ranges(plans: planning.Plans) -> dict[str, dict[str, list[float]]]:
+    """``ranges``: stored values that became 0 … 255, by task or set, where pictures have more than eight
+    bits."""
+    used = {p.name: p.source.reading((*p.train, *p.validation, *p.test)).values for p in plans}
+    ranges = {name: list(values) for name, values in used.items() if values is not None}
+    return {"ranges": ranges} if ranges else {}
 
 
 def software() -> dict[str, str]:
@@ -108,6 +117,10 @@ class PeakMemory:
             return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
+def _stream_of(scenario: Scenario) -> dict[str, Any]:
+    return scenario.model_dump(mode="json", exclude={"seeds", "description"})
+
+
 def _settings_of(strategy: Strategy) -> dict[str, Any]:
     return strategy.model_dump(mode="json", exclude={"description", "sweep"})
 
@@ -128,6 +141,12 @@ def check_same(folder: RunDir, made_with: dict, complete: bool) -> None:
     # Where the settings came from does not matter, what they are does.
     files = before.pop("files", None) or {}
     now = yaml.safe_load(yaml.safe_dump(made_with))
+    # A version that knew fewer settings had what is their default now; 16 bits that are used never needed
+    # one.
+    with suppress(ValidationError, KeyError, TypeError):
+        before["scenario"] = _stream_of(Scenario.model_validate(before["scenario"]))
+    if "ranges" not in before and all(values == [0, 65535] for values in now.get("ranges", {}).values()):
+        now.pop("ranges", None)
     _check_weights(folder, before["model"], now["model"])
     _pass_over_places(before, now, Path(files.get("scenario", ".")).parent)
     if complete:

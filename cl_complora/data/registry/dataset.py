@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ...errors import UserError
+from ...files import open_file
 from ..pictures import SPLITS, Item, Pictures
 from .names import Words, spaced
 
@@ -123,6 +124,10 @@ class Registered(Pictures):
     def stamp(self, item: Item) -> int | None:
         """When a file was last written; pictures in a block are told by their place alone."""
         return None if self._in_block else (self.root / item.key).stat().st_mtime_ns
+
+    def stored(self, item: Item) -> BinaryIO:
+        """As in the base class."""
+        return open_file(self.root / item.key)
 
     def picture(self, item: Item, pixels: Pixels) -> Tensor:
         """One image, of a file or out of the block."""
