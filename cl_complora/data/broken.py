@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import UserError
 from ..files import write_json
 from .cache import cache_folder, file_of
-from .pictures import Item, Reading, Source
+from .items import Item, Reading, Source
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..version import __version__
-from .pictures import Item, Source
+from .items import Item, Source
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,10 +15,10 @@ from ..config.sources import FolderSource
 from ..errors import UserError
 from .broken import Readable
 from .folders import open_folder
+from .items import Source
 from .kinds import open_source
 from .picture_files import is_rubbish, refuse_not_utf8
 from .picture_notes import source_notes
-from .pictures import Source
 from .split_names import roles_of
 
 MOST_SHOTS = 16

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..files import open_file
-from .pictures import Item
+from .items import Item
 from .planning import Plan, Plans
 
 _CHUNK = 2**20

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from ..config.sources import FolderSource
 from ..errors import UserError
+from .items import SPLITS, Item
 from .picture_files import Found, find_pictures, is_excluded, is_rubbish, refuse_not_utf8
-from .pictures import SPLITS, Files, Item
+from .pictures import Files
 from .split_names import role_of, roles_of
 
 

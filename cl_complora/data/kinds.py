@@ -15,7 +15,7 @@ from ..errors import MOST_FAULTS, raise_all
 
 if TYPE_CHECKING:
     from ..config.sources import SourceConfig
-    from .pictures import Source
+    from .items import Source
 
 _OPENERS: dict[str, str] = {
     "folder": "cl_complora.data.folders:open_folder",

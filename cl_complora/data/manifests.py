@@ -17,8 +17,9 @@ from ..errors import MOST_FAULTS, UserError, raise_all
 from ..files import parse_json, read_text
 from .class_list import ClassList
 from .columns import label_names, split_of
+from .items import Item
 from .picture_files import image_suffixes, is_utf8
-from .pictures import Files, Item
+from .pictures import Files
 from .tables import MAX_JSON, Cells, Table, read_table
 
 
@@ -145,7 +146,8 @@ def _of_numbers(table: Table, names: Sequence[str], by_number: bool) -> list[str
     others = [name for name in label_names(table.columns) if name != table.label]
     if others and all(name.isdecimal() for name in names):
         return [
-            f"labels are numbers, and the column {others[0]!r} may hold the names: columns: {{label: {others[0]}}}"
+            f"labels are numbers, and the column {others[0]!r} may hold the names: "
+            f"columns: {{label: {others[0]}}}"
         ]
     return []
 

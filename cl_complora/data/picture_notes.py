@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .pictures import Item, Pictures
+from .items import Item
+from .pictures import Pictures
 from .pixels import MAX_BYTES, open_picture
 from .planning import Plan, Plans
 from .survey import SAMPLE, Taken, concerned, files, header, opener_of, spread

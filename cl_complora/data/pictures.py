@@ -1,16 +1,16 @@
-"""What a picture, an item and a source are; below whoever opens a kind of source, which ``data.kinds``
-knows."""
+"""What sources of pictures have in common: each picture is decoded by itself; some lie in files."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import UserError, raise_all
 from ..files import open_file
+from .items import Item, Reading
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,64 +18,6 @@ if TYPE_CHECKING:
     from .pixels import Conversion, Pixels
     from .survey import Taken
     from .value_range import ValueRange
-
-SPLITS = ("train", "test")
-
-
-@dataclass(frozen=True)
-class Item:
-    """One image of a source.
-
-    Attributes:
-        label: index into the source's class names.
-        key: what the source needs to load it and what the split manifest records (a relative path, say).
-        size: bytes of the file, so that a manifest notices pictures that were exchanged; None where there is
-            no file.
-        order: place in the source's own list, where some samplers need it.
-    """
-
-    label: int
-    key: str
-    size: int | None = None
-    order: int = field(default=0, compare=False)
-
-
-class Source(Protocol):
-    """What every data source answers."""
-
-    class_names: list[str]
-    prompts: list[str] | None
-
-    @property
-    def origin(self) -> str:
-        """What tells this source's pictures from others of the same key and size."""
-
-    def items(self, split: str) -> list[Item]:
-        """All images of ``train``, ``test`` or, where there is one, ``validation``, in a fixed order."""
-
-    def stamp(self, item: Item) -> int | str | None:
-        """What changes when a picture is exchanged for another of the same size; None where there is no
-        file."""
-
-    def reading(self, items: Sequence[Item]) -> Reading:
-        """What, beside the files, their decoded content depends on."""
-
-    def load(self, items: Sequence[Item], pixels: Pixels) -> Tensor:
-        """``N × 3 × H × W`` uint8, after the model's deterministic resize and crop."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How files become RGB of eight bits.
-
-    Attributes:
-        background: what transparent pictures are put on.
-        values: stored values that become black and white, of pictures of more than eight bits; None where
-            there are none.
-    """
-
-    background: str
-    values: tuple[float, float] | None = None
 
 
 class Pictures(ABC):

@@ -14,8 +14,8 @@ from ..config.scenario import DEFAULT_PROMPTS, Augmentation, ReferenceSet, Scena
 from ..errors import UserError, raise_all
 from ..files import write_text
 from .broken import Readable
+from .items import Item, Source
 from .kinds import open_source
-from .pictures import Item, Source
 from .sampling import SAMPLERS, Draw, TooFew, listed
 from .tied_names import tied
 

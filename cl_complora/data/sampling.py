@@ -17,7 +17,7 @@ from pathlib import Path
 from ..config.yaml_lines import shown
 from ..errors import MOST_FAULTS, UserError, raise_all
 from ..files import parse_json, read_lines
-from .pictures import Item
+from .items import Item
 
 # Of a published list.
 MAX_BYTES = 2**28

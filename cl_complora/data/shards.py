@@ -14,11 +14,12 @@ from ..config.yaml_lines import shown
 from ..errors import UserError
 from ..files import open_file, parse_json
 from .class_list import ClassList
+from .items import Item
 from .packed import how_to_unpack
-from .patterns import files_of
 from .picture_files import image_suffixes
-from .pictures import Item, Pictures
-from .samples import Sample, samples
+from .pictures import Pictures
+from .shard_names import files_of
+from .shard_samples import Sample, samples
 from .tar import Damaged, Member
 
 if TYPE_CHECKING:

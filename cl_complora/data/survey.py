@@ -18,7 +18,7 @@ from PIL import Image
 from ..files import write_json
 from .cache import cache_folder, file_of
 from .deep import extent, is_deep
-from .pictures import Item, Pictures
+from .items import Item, Source
 from .pixels import MAX_BYTES, formats, open_picture, quiet
 from .value_range import ValueRange
 
@@ -104,7 +104,7 @@ def extents(openers: Iterable[Opener], part: str) -> Taken | None:
     return Taken(min(lows), max(highs), all(whole), len(found), part)
 
 
-def take(source: Pictures, thorough: bool) -> Taken | None:
+def take(source: Source, thorough: bool) -> Taken | None:
     """What the deep pictures of a source hold, as the head of this module says.
 
     What was found is kept beside the decoded images.
@@ -124,7 +124,7 @@ def take(source: Pictures, thorough: bool) -> Taken | None:
     return None
 
 
-def _kept(source: Pictures, items: Sequence[Item], part: str) -> Taken | None:
+def _kept(source: Source, items: Sequence[Item], part: str) -> Taken | None:
     folder = cache_folder()
     file = file_of(source, items, None, folder, "range") if folder is not None and items else None
     if file is not None:
@@ -144,7 +144,7 @@ def _kept(source: Pictures, items: Sequence[Item], part: str) -> Taken | None:
     return found
 
 
-def concerned(source: Pictures, items: Sequence[Item]) -> Sequence[Item]:
+def concerned(source: Source, items: Sequence[Item]) -> Sequence[Item]:
     """Those pictures that may be deep or transparent: by suffix, or all where some are called what they are
     not."""
     present = files(items)
@@ -165,7 +165,7 @@ def _is_plain(item: Item) -> bool:
     return PurePosixPath(item.key).suffix.lower() in _PLAIN
 
 
-def opener_of(source: Pictures, item: Item) -> Opener:
+def opener_of(source: Source, item: Item) -> Opener:
     """What opens the file of a picture."""
     return lambda: source.stored(item)
 

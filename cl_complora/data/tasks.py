@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from ..config.scenario import Augmentation
 from .cache import load_cached, size
+from .items import Item, Source
 from .labels import LabelSpace
-from .pictures import Item, Source
 from .planning import Plan, Plans
 
 if TYPE_CHECKING:

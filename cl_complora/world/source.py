@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
-from ..data.pictures import Item, Pictures
+from ..data.items import Item
+from ..data.pictures import Pictures
 from ..errors import UserError
 
 if TYPE_CHECKING:

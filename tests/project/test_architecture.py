@@ -1,5 +1,4 @@
-"""The rooms of docs/architecture.md: imports go one way, in no circle; Avalanche stays in its room; files stay
-readable."""
+"""The rooms of docs/architecture.md: imports go one way and in no circle, and files stay readable."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...config.sources import DatasetSource
 from ...errors import UserError
-from ..pictures import Source
+from ..items import Source
 from .dataset import Dataset, Registered
 from .entries import DATASETS
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ...errors import UserError
 from ...files import open_file
-from ..pictures import SPLITS, Item, Pictures
+from ..items import SPLITS, Item
+from ..pictures import Pictures
 from .names import Words, spaced
 
 if TYPE_CHECKING:
