@@ -25,12 +25,8 @@ model = ClipClassifier(loaded.model, loaded.tokenizer, space, loaded.mean, loade
 
 
 def images(split, classes, per_class):
-    items = [
-        item
-        for item in world.items(split)
-        if item.label in classes and int(item.key.split("/")[2]) < per_class
-    ]
-    return world.load(items, loaded.pixels), torch.tensor([item.label for item in items])
+    few = [i for i in world.items(split) if i.label in classes and int(i.key.split("/")[2]) < per_class]
+    return world.load(few, loaded.pixels), torch.tensor([item.label for item in few])
 
 
 def experience(classes):

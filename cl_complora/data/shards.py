@@ -111,7 +111,7 @@ class Shards(Pictures):
             raise UserError(f"{path}: {error}") from None
         if bare:
             beside = " or ".join(f".{end}" for end in self._label or ("cls", "json", "txt"))
-            more = f", nor have {len(bare) - 1} others" if len(bare) > 1 else ""
+            more = f", nor has any of {len(bare) - 1} other pictures" if len(bare) > 1 else ""
             raise UserError(f"{path}: {bare[0]} has no label beside it ({beside}){more}")
         rows.sort(key=lambda row: row[0].start)
         for member, _ in rows:
@@ -145,8 +145,9 @@ class Shards(Pictures):
         told = []
         if self._passed_over:
             told.append(
-                f"{len(self._passed_over)} samples without a picture ({self._wanted()}) are passed over,"
-                f" such as {self._passed_over[0]}"
+                f"{len(self._passed_over)} samples without a picture"
+                f"{f' ({self._wanted()})' if self._image else ''} are passed over, such as"
+                f" {self._passed_over[0]}"
             )
         if self._beside or len(self._used) > 1:
             used = " and ".join(f".{end} ({count} samples)" for end, count in sorted(self._used.items()))
