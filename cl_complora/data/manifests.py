@@ -146,13 +146,8 @@ def _of_numbers(table: Table, names: Sequence[str], by_number: bool) -> list[str
     others = [name for name in label_names(table.columns) if name != table.label]
     if others and all(name.isdecimal() for name in names):
         return [
-<<<<<<< HEAD
             f"labels are numbers, and the column {others[0]!r} may hold the names: "
             f"columns: {{label: {others[0]}}}"
-=======
-            f"labels are numbers, and the column {others[0]!r} may hold the names:"
-            f" columns: {{label: {others[0]}}}"
->>>>>>> h-shards
         ]
     return []
 
