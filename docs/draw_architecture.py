@@ -1,98 +1,102 @@
-"""Draws img/architecture.svg: the rooms, who imports whom, how a task travels. Run: python
-docs/draw_architecture.py"""
+"""Draws img/architecture.svg: the way of a task through the rooms, and who may import whom. Run: python
+docs/draw_architecture.py [FILE]"""
 
+import sys
 from pathlib import Path
 
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-INK, QUIET, ROAD = "#1b1f24", "#6b7280", "#d55e00"
-FILLS = {"plain": "#eef2f7", "heavy": "#e3edf9", "avalanche": "#fdf0dc", "view": "#e8f5ec"}
+INK, QUIET, ROAD = "#1b1f24", "#5b6472", "#c2500a"
+FILLS = {"way": "#fdf0dc", "view": "#e3f2e8", "file": "#ffffff", "ground": "#e6edf7", "shell": "#eeeff2"}
+OUT = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "img" / "architecture.svg"
 
-# name: (x, y, width, kind, what it does)
+# name: (x, y, width, height, kind, what it does). A room imports only rooms that are drawn below it.
 ROOMS = {
-    "scenario.yaml + strategy.yaml": (0.1, 8.6, 4.3, "plain", "what is learned, and how"),
-    "config/": (0.1, 7.2, 2.0, "plain", "schema, file:line errors"),
-    "metrics.py": (7.75, 5.6, 2.1, "plain", "matrix → numbers"),
-    "subspace.py": (2.9, 7.2, 2.1, "heavy", "principal, complement"),
-    "lowrank.py, delta.py": (5.3, 7.2, 2.1, "heavy", "factors; what is merged"),
-    "data/": (0.1, 5.6, 3.3, "heavy", "sources · shots · pixels · world"),
-    "clip/": (4.0, 5.6, 3.4, "heavy", "load · slots · text head · logits"),
-    "rundir.py": (7.75, 4.0, 1.6, "plain", "atomic files, lock"),
-    "engine/": (2.0, 4.0, 5.4, "avalanche", "CompLoRAPlugin · ClipStrategy · EWC, LwF, replay · Avalanche"),
-    "run.py": (2.9, 2.5, 3.6, "heavy", "one scenario × strategy × seed"),
-    "report/": (7.75, 2.5, 2.1, "view", "tables, TensorBoard"),
-    "cli.py": (0.1, 1.0, 2.1, "plain", "a thin shell"),
-    "compare/": (0.1, 2.5, 2.1, "view", "sweeps, table, who is better"),
-    "runs/…/results.json": (2.9, 1.0, 3.6, "view", "matrix, retention, deltas"),
+    "cli/": (0.3, 12.45, 9.4, 0.75, "shell", "the commands: a thin shell over everything below"),
+    "compare/": (0.3, 11.25, 4.5, 0.8, "view", "many runs: sweeps, seeds, tests"),
+    "finished/": (5.2, 11.25, 4.5, 0.8, "view", "export, predict, eval, explain"),
+    "run/": (0.3, 9.8, 6.2, 1.0, "way", "the loop over tasks (trainer, learner, measuring, results)"),
+    "report/": (6.8, 8.6, 2.9, 0.8, "view", "tables, TensorBoard, HTML"),
+    "analysis/": (6.8, 7.6, 2.9, 0.8, "view", "geometry, drift, mistakes"),
+    "engine/": (3.5, 6.9, 3.0, 1.1, "way", "attach, train, merge\n(the only room with Avalanche)"),
+    "store/": (3.5, 5.7, 6.2, 0.8, "way", "the run folder: written whole, read without trust"),
+    "clip/": (3.5, 4.7, 6.2, 0.8, "ground", "any open_clip model, its matrices, its text head"),
+    "world/": (3.5, 3.7, 6.2, 0.8, "ground", "the embedded world: pictures and a small CLIP"),
+    "data/": (0.3, 2.55, 2.9, 1.1, "way", "which images, which classes\n(sources, shots, pixels)"),
+    "config/": (0.3, 1.3, 2.9, 0.85, "way", "YAML checked: file, line, key"),
+    "subspace · lowrank · delta · metrics": (
+        3.5,
+        1.55,
+        6.2,
+        0.95,
+        "ground",
+        "the method and its numbers, alone",
+    ),
+    "errors · files · progress · version": (0.3, 0.4, 9.4, 0.55, "ground", ""),
 }
-# Imports, importer first; a room may import only what stands above it.
-IMPORTS = [
-    ("data/", "config/"),
-    ("clip/", "lowrank.py, delta.py"),
-    ("clip/", "data/"),
-    ("engine/", "clip/"),
-    ("engine/", "subspace.py"),
-    ("engine/", "data/"),
-    ("run.py", "engine/"),
-    ("run.py", "report/"),
-    ("run.py", "rundir.py"),
-    ("compare/", "run.py"),
-    ("cli.py", "compare/"),
-    ("cli.py", "run.py"),
-    ("compare/", "config/"),
+SHEETS = {
+    "scenario.yaml\nstrategy.yaml": (-2.2, 1.33, 1.75, 0.8),
+    "runs/…/results.json\ndeltas, records, answers": (10.15, 5.7, 2.5, 0.8),
+}
+# Points of the way of a task, one polyline a step.
+WAY = [
+    ("1", [(-0.43, 1.73), (0.28, 1.73)]),
+    ("2", [(1.75, 2.17), (1.75, 2.53)]),
+    ("3", [(0.6, 3.67), (0.6, 9.78)]),
+    ("4", [(5.0, 9.78), (5.0, 8.02)]),
+    ("5", [(5.0, 6.88), (5.0, 6.52)]),
+    ("6", [(9.72, 6.1), (10.13, 6.1)]),
 ]
-# Drawn past the room that stands between.
-DETOUR = ((9.62, 3.45), (9.62, 5.6))
-ROAD_STOPS = ["scenario.yaml + strategy.yaml", "config/", "data/", "engine/", "run.py", "runs/…/results.json"]
-HEIGHT = 0.95
+STEPS = [
+    "1  both files are checked",
+    "2  classes and shots are\n    chosen, images decoded",
+    "3  the trainer takes one\n    task after another",
+    "4  factors are attached,\n    trained and merged:\n    W ← W + ΔW",
+    "5  update and record are\n    stored, every task\n    is measured",
+    "6  this is left, and every\n    view reads it",
+]
 
 
-def centre(name: str) -> tuple[float, float]:
-    x, y, width, *_ = ROOMS[name]
-    return x + width / 2, y + HEIGHT / 2
+def box(axes, x, y, width, height, fill, dashed=False):
+    style = "round,pad=0,rounding_size=0.1"
+    patch = FancyBboxPatch((x, y), width, height, boxstyle=style, fc=fill, ec=INK, lw=1)
+    patch.set_linestyle("--" if dashed else "-")
+    axes.add_patch(patch)
 
 
-def edge(name: str, towards: str) -> tuple[float, float]:
-    """Point on the border of a room in the direction of another."""
-    (x, y), (tx, ty) = centre(name), centre(towards)
-    half = ROOMS[name][2] / 2
-    dx, dy = tx - x, ty - y
-    scale = min(half / abs(dx) if dx else 9, (HEIGHT / 2) / abs(dy) if dy else 9)
-    return x + dx * scale, y + dy * scale
-
-
-figure = Figure(figsize=(10, 9.4))
-FigureCanvasSVG(figure)
+figure = Figure(figsize=(12.2, 10.4))
 axes = figure.add_axes((0, 0, 1, 1))
-axes.set(xlim=(0, 10), ylim=(0.35, 9.75))
+axes.set(xlim=(-2.4, 12.8), ylim=(0.2, 13.4))
 axes.set_axis_off()
-for name, (x, y, width, kind, text) in ROOMS.items():
-    box = FancyBboxPatch(
-        (x, y), width, HEIGHT, boxstyle="round,pad=0,rounding_size=0.12", fc=FILLS[kind], ec=INK, lw=1
-    )
-    axes.add_patch(box)
+for name, (x, y, width, height, kind, text) in ROOMS.items():
+    box(axes, x, y, width, height, FILLS[kind])
+    middle = x + width / 2
+    lines = text.count("\n") + 1 if text else 0
+    top = y + height / 2 + 0.14 * lines
+    axes.text(middle, top, name, ha="center", va="center", fontsize=11.5, weight="bold", color=INK)
+    axes.text(middle, top - 0.2, text, ha="center", va="top", fontsize=8.8, color=QUIET, linespacing=1.2)
+for name, (x, y, width, height) in SHEETS.items():
+    box(axes, x, y, width, height, FILLS["file"], dashed=True)
+    axes.text(x + width / 2, y + height / 2, name, ha="center", va="center", fontsize=9.6, color=INK)
+for number, points in WAY:
+    axes.plot(*zip(*points[:-1], strict=True), color=ROAD, lw=2.6, solid_capstyle="butt")
+    look = {"arrowstyle": "-|>", "mutation_scale": 17, "color": ROAD, "lw": 2.6, "shrinkA": 0, "shrinkB": 0}
+    axes.add_patch(FancyArrowPatch(points[-2], points[-1], **look))
+    (x0, y0), (x1, y1) = points[0], points[1]
     axes.text(
-        x + width / 2, y + 0.62, name, ha="center", va="center", fontsize=11.5, weight="bold", color=INK
+        (x0 + x1) / 2 + (0.0 if y0 == y1 else 0.2),
+        (y0 + y1) / 2 + (0.25 if y0 == y1 else 0.0),
+        number,
+        ha="center",
+        va="center",
+        fontsize=10.5,
+        weight="bold",
+        color=ROAD,
     )
-    axes.text(x + width / 2, y + 0.28, text, ha="center", va="center", fontsize=8.6, color=QUIET)
-for importer, imported in IMPORTS:
-    arrow = FancyArrowPatch(
-        edge(importer, imported), edge(imported, importer), arrowstyle="-|>", mutation_scale=11
-    )
-    arrow.set(color=QUIET, lw=1, zorder=0.5)
-    axes.add_patch(arrow)
-axes.add_patch(FancyArrowPatch(*DETOUR, arrowstyle="-|>", mutation_scale=11, color=QUIET, lw=1))
-for start, end in zip(ROAD_STOPS, ROAD_STOPS[1:], strict=False):
-    (x0, y0), (x1, y1) = edge(start, end), edge(end, start)
-    axes.add_patch(
-        FancyArrowPatch(
-            (x0 - 0.12, y0), (x1 - 0.12, y1), arrowstyle="-|>", mutation_scale=16, color=ROAD, lw=2.4
-        )
-    )
-axes.plot([6.9, 7.3], [0.75, 0.75], color=QUIET, lw=1)
-axes.text(7.4, 0.75, "who imports whom", fontsize=9, va="center", color=INK)
-axes.plot([6.9, 7.3], [0.5, 0.5], color=ROAD, lw=2.4)
-axes.text(7.4, 0.5, "the way of a task", fontsize=9, va="center", color=INK)
-figure.savefig(Path(__file__).parent / "img" / "architecture.svg", metadata={"Date": None})
+axes.text(0.95, 9.5, "\n".join(STEPS), fontsize=9.4, va="top", linespacing=1.55, color=ROAD)
+axes.add_patch(
+    FancyArrowPatch((11.2, 13.05), (11.2, 7.35), arrowstyle="-|>", mutation_scale=17, color=QUIET, lw=1.6)
+)
+axes.text(11.4, 10.2, "a room imports\nonly rooms\nbelow it", fontsize=9.6, va="center", color=QUIET)
+figure.savefig(OUT, metadata={"Date": None} if OUT.suffix == ".svg" else None)
