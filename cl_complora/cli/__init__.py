@@ -218,7 +218,7 @@ def list_(what: Annotated[str, typer.Argument(help="scenarios, strategies, model
         ]
         rows += [
             ("folder", "class folders of your own: source: {kind: folder, root: …}"),
-            ("manifest", "a CSV or JSONL file of path, label, split: source: {kind: manifest, file: …}"),
+            ("manifest", "a CSV or JSONL table of path, label, split: source: {kind: manifest, file: …}"),
             ("coop", "CoOp's split files: source: {kind: coop, file: split_zhou_….json, root: …}"),
             ("shards", "WebDataset tar files: source: {kind: shards, train: train-*.tar, test: test-*.tar}"),
         ]

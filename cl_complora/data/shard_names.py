@@ -35,6 +35,8 @@ def files_of(pattern: str, folder: Path) -> list[Path]:
     if _ADDRESS.match(pattern):
         raise UserError(f"{pattern}: shards are read from files of this machine; fetch them first")
     for part in pattern.split("::"):
+        if not part.strip():
+            raise UserError(f"{pattern}: an empty name among the shards; part patterns with one ::")
         for name in [part] if os.path.lexists(folder / os.path.expanduser(part)) else _named(part):
             for path in _matches(name, folder):
                 if path in found:
@@ -62,8 +64,6 @@ def _matches(name: str, folder: Path) -> list[Path]:
     path = folder / os.path.expanduser(name)
     if os.path.lexists(path):
         return [path]
-    if not name.strip():
-        raise UserError(f"{folder}: an empty name among the shards; part patterns with one ::")
     inside = os.path.expanduser(name)
     matches = glob.glob(inside, root_dir=folder, recursive=True) if glob.has_magic(inside) else []
     if not matches:

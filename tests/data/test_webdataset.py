@@ -15,7 +15,7 @@ from builders.hostile import PIXELS, told
 from builders.sources import seeds, shard
 from cl_complora.config.sources import ShardsSource
 from cl_complora.data.kinds import open_source
-from cl_complora.data.patterns import MOST, braces
+from cl_complora.data.shard_names import MOST, braces
 
 PNG = "png"
 
@@ -48,7 +48,7 @@ def test_the_key_ends_at_the_first_dot_of_the_base_name(tmp_path):
 LABELS = {"cls": "cat", "json": json.dumps({"label": "dog"}), "txt": "a photo of a bird"}
 
 
-@pytest.mark.parametrize("order", itertools.permutations((PNG, *LABELS)))
+@pytest.mark.parametrize("order", list(itertools.permutations((PNG, *LABELS))))
 def test_the_order_in_an_archive_decides_nothing(tmp_path, order):
     for left_out, label in (((), "cat"), (("cls",), "dog"), (("cls", "json"), LABELS["txt"])):
         kinds = [kind for kind in order if kind not in left_out]
@@ -109,7 +109,7 @@ def test_samples_without_a_picture_or_a_label(tmp_path):
     )
     packed(tmp_path / "b.tar", ("x.png", PNG), ("y.png", PNG), ("z.png", PNG), ("z.cls", "cat"))
     (line,) = told(lambda: opened(tmp_path, train="b.tar"))
-    assert "x.png has no label beside it (.cls or .json or .txt), nor have 1 others" in line
+    assert "x.png has no label beside it (.cls or .json or .txt), nor has any of 1 other pictures" in line
 
 
 def test_numbers_are_places_among_the_classes(tmp_path):
@@ -150,15 +150,16 @@ def test_lists_of_shards(tmp_path):
         (tmp_path / "d").mkdir(exist_ok=True)
         packed(tmp_path / "d" / f"t-{number:03d}.tar", (f"{number}.png", PNG), (f"{number}.cls", "cat"))
     for pattern, count in (
-        ("d/t-{000..010}.tar", 11), ("d/t-{000,002}.tar::d/t-011.tar", 3), ("d/t-*.tar", 12), ("*/t-01?.tar", 2),
-        ("d/t-00{1,{3..5}}.tar", 4), (f"{tmp_path}/d/t-{{10..11}}.tar".replace("t-", "t-0"), 2),
+        ("d/t-{000..010}.tar", 11), ("d/t-{000,002}.tar::d/t-011.tar", 3), ("d/t-*.tar", 12),
+        ("d/t-00{1,{3..5}}.tar", 4), (f"{tmp_path}/d/t-{{010..011}}.tar", 2), ("*/t-01?.tar", 2),
     ):  # fmt: skip
         assert len(opened(tmp_path, pattern, "d/t-000.tar").items("train")) == count, pattern
     for pattern, fragment in (
         ("d/t-{010..012}.tar", "d/t-012.tar: no shard matches"), ("d/u-*.tar", "no shard matches"),
-        ("d/t-000.tar::d/t-{000..001}.tar", "this shard is named twice by"), ("d/t-000.tar::", "an empty name"),
-        ("{0..999999999}.tar", f"names more than {MOST:,} shards"), ("s3://b/t-{000..010}.tar", "fetch them first"),
-        ("pipe:cat a.tar", "fetch them first"), ("{" * 2000, "a pattern has at most 1,000 characters"),
+        ("d/t-000.tar::d/t-{000..001}.tar", "this shard is named twice by"),
+        ("d/t-000.tar::", "an empty name"), ("{0..999999999}.tar", f"names more than {MOST:,} shards"),
+        ("s3://b/t-{000..010}.tar", "fetch them first"), ("pipe:cat a.tar", "fetch them first"),
+        ("{" * 2000, "a pattern has at most 1,000 characters"),
     ):  # fmt: skip
         assert fragment in told(lambda pattern=pattern: opened(tmp_path, pattern, "d/t-000.tar"))[0]
 
