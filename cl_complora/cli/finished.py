@@ -16,7 +16,7 @@ from ..errors import UserError
 from .options import RunModelConfig, RunWeights, log_console
 
 if TYPE_CHECKING:
-    from ..finished.evaluation import Measured
+    from ..finished.evaluation import Data, Measured
     from ..finished.update_curve import Curve
 
 Run = Annotated[Path, typer.Argument(help="Folder of a run, such as runs/embedded/complora/seed0.")]
@@ -220,6 +220,7 @@ def _evaluate_run(
     if not data:
         return measure_stream(state, as_recorded=not factors), title
     found = [find_data(one, prompts or (), state.scenario.value.prompts) for one in data]
+    _tell(found)
     return [row for one in found for row in measure_data(state.loaded, one)], title
 
 
@@ -291,8 +292,17 @@ def _evaluate_model(
     found = [find_data(one, prompts or ()) for one in data]
     for note in loaded.notes:
         print(note, file=sys.stderr)
+    _tell(found)
     rows = [row for one in found for row in measure_data(loaded, one)]
     return rows, f"{loaded.name} ({loaded.pretrained or 'random weights'})"
+
+
+def _tell(found: list[Data]) -> None:
+    from ..data.picture_notes import picture_notes
+
+    for one in found:
+        for note in picture_notes(one.plans):
+            print(f"note: {note}", file=sys.stderr)
 
 
 def _measured(found: list[Measured], title: str) -> Table:

@@ -49,17 +49,14 @@ def size(items: Sequence[Item], pixels: Pixels) -> int:
     return len(items) * 3 * height * width
 
 
-def file_of(
-    source: Source, items: Sequence[Item], pixels: Pixels | None, folder: Path, finding: str = "broken"
-) -> Path:
-    """The cache file of these images decoded, or, for no pixels, of what was found in them: the list of those
-    that cannot be, by default."""
+def file_of(source: Source, items: Sequence[Item], pixels: Pixels | None, folder: Path) -> Path:
+    """The cache file of these images decoded, or, for no pixels, of the list of those that cannot be."""
     made_of = {
         # How images are drawn or decoded may change with the version.
         "version": __version__,
         "source": source.origin,
         "pixels": str(pixels),
-        "reading": str(source.reading(items)) if pixels else finding,
+        "reading": str(source.reading(items)) if pixels else None,
         "images": [(item.key, item.size, source.stamp(item)) for item in items],
     }
     digest = hashlib.sha256(json.dumps(made_of, ensure_ascii=False).encode()).hexdigest()

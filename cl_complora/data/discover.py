@@ -117,9 +117,9 @@ def describe(folders: Sequence[Path], output: Path, shots: int | None = None) ->
             notes.append(
                 f"{f.name}: its poorest class has {f.smallest} training images, others more: {fewer}"
             )
+        notes += [f"{f.name}: {line}" for line in source_notes(f.source, f.source.items("train"))]
         notes.append(f"{f.name}: {size}")
         notes += getattr(f.source, "notes", ())
-        notes += [f"{f.name}: {line}" for line in source_notes(f.source, f.source.items("train"))]
     lines += [
         "",
         (

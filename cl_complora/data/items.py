@@ -32,6 +32,11 @@ class Item:
     order: int = field(default=0, compare=False)
 
 
+def files(items: Sequence[Item]) -> list[Item]:
+    """Those that are files, and neither drawn nor part of an array."""
+    return [item for item in items if item.size is not None]
+
+
 class Source(Protocol):
     """What every data source answers."""
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from .items import Item
+from .items import Item, files
 from .pictures import Pictures
 from .pixels import MAX_BYTES, open_picture
 from .planning import Plan, Plans
-from .survey import SAMPLE, Taken, concerned, files, header, opener_of, spread
+from .survey import Taken, header, spread
 from .transparency import on_ground, opacity
 
-# Pictures of a source whose header is looked at.
+# Pictures of a source whose header is looked at, and those that are decoded.
 LOOKED = 5000
+DECODED = 200
 
 
 def picture_notes(plans: Plans, every: bool = False) -> list[str]:
@@ -50,9 +52,9 @@ def source_notes(source: Pictures, items: Sequence[Item], every: bool = False) -
     present = files(items)
     if not present:
         return []
-    looked = concerned(source, present)
+    looked = source.concerned(present)
     looked = looked if every else spread(looked, LOOKED)
-    headers = {item.key: header(opener_of(source, item)) for item in looked}
+    headers = {item.key: header(partial(source.stored, item)) for item in looked}
     deep = [item for item in looked if headers[item.key].deep]
     layered = [item for item in looked if headers[item.key].transparent]
     lines = []
@@ -62,7 +64,7 @@ def source_notes(source: Pictures, items: Sequence[Item], every: bool = False) -
     elif not deep and source.range is not None:
         lines.append(f"range: is not used, no picture of {len(present)} has more than 8 bits a channel")
     chosen = list(dict.fromkeys((*deep, *layered)))
-    seen = [(item, _seen(source, item)) for item in (chosen if every else spread(chosen, SAMPLE))]
+    seen = [(item, _seen(source, item)) for item in (chosen if every else spread(chosen, DECODED))]
     return lines + _transparency_lines(source, [(item, found) for item, found in seen if found])
 
 

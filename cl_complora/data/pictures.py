@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import UserError, raise_all
 from ..files import open_file
-from .items import Item, Reading
+from .items import Item, Reading, files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,7 +67,11 @@ class Pictures(ABC):
         from .survey import take
 
         if self._taken is None or (thorough and self._taken == (None, False)):
-            self._taken = take(self, thorough), thorough
+            train, test, validation = (
+                [partial(self.stored, item) for item in files(self.items(split))]
+                for split in ("train", "test", "validation")
+            )
+            self._taken = take(train, [*test, *validation], thorough), thorough
         return self._taken[0]
 
     def values(self) -> ValueRange:
@@ -84,12 +89,16 @@ class Pictures(ABC):
             raise ValueError("its values are of an unknown range; give range: on the source")
         return taken.values
 
-    def reading(self, items: Sequence[Item]) -> Reading:
-        """As in :class:`Source`."""
+    def concerned(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Those that may have more than eight bits a channel or transparent pixels."""
         from .survey import concerned
 
+        return concerned(files(items), lambda item: item.key, self.stored)
+
+    def reading(self, items: Sequence[Item]) -> Reading:
+        """As in :class:`Source`."""
         values = None
-        if concerned(self, items) and (self.range is not None or self.taken() is not None):
+        if self.concerned(items) and (self.range is not None or self.taken() is not None):
             values = self.values()
         return Reading(str(self.background), (values.low, values.high) if values else None)
 

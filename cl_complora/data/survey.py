@@ -1,29 +1,26 @@
 """Pictures looked at before they are used: which store more than eight bits, and of what range.
 
-The range is one for the whole source, whatever is drawn. It comes from its training pictures: from 200 of
+The range is one for the whole source, whatever is drawn. It comes from its training pictures: from 100 of
 them, spread evenly over their list, or all where there are fewer. Where none of these stores more than eight
-bits, 200 test and validation pictures are asked, and then every picture.
+bits, 100 test and validation pictures are asked, and then every picture until one does.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import BinaryIO, TypeVar
 
 from PIL import Image
 
-from ..files import write_json
-from .cache import cache_folder, file_of
 from .deep import extent, is_deep
-from .items import Item, Source
 from .pixels import MAX_BYTES, formats, open_picture, quiet
 from .value_range import ValueRange
 
 # Pictures decoded for a range.
-SAMPLE = 200
+SAMPLE = 100
 # Of the other pictures so many are opened: a file may be called what it is not.
 SNIFFED = 16
 # Formats with eight bits a channel and no transparency, by suffix.
@@ -85,8 +82,7 @@ def header(opener: Opener) -> Header:
         return Header()
 
 
-def extents(openers: Iterable[Opener], part: str) -> Taken | None:
-    """What the deep ones among some pictures hold; None where there is none."""
+def _extents(openers: Iterable[Opener], part: str) -> Taken | None:
     found = []
     for opener in openers:
         try:
@@ -104,73 +100,46 @@ def extents(openers: Iterable[Opener], part: str) -> Taken | None:
     return Taken(min(lows), max(highs), all(whole), len(found), part)
 
 
-def take(source: Source, thorough: bool) -> Taken | None:
+def take(train: Sequence[Opener], others: Sequence[Opener], thorough: bool) -> Taken | None:
     """What the deep pictures of a source hold, as the head of this module says.
 
-    What was found is kept beside the decoded images.
-
     Args:
-        source: of separate files.
+        train, others: its training pictures; those for testing and validation.
         thorough: there is a deep picture, so every one is looked at if need be.
     """
-    train = files(source.items("train"))
-    others = [item for split in ("test", "validation") for item in files(source.items(split))]
     stages = [(spread(train, SAMPLE), "training"), (spread(others, SAMPLE), "test")]
     stages += [(train, "training"), (others, "test")] if thorough else []
-    for items, part in stages:
-        found = _kept(source, items, part)
-        if found is not None:
-            return found
-    return None
+    return next((found for openers, part in stages if (found := taken_of(openers, part))), None)
 
 
-def _kept(source: Source, items: Sequence[Item], part: str) -> Taken | None:
-    folder = cache_folder()
-    file = file_of(source, items, None, folder, "range") if folder is not None and items else None
-    if file is not None:
-        try:
-            known = json.loads(file.read_text(encoding="utf-8"))
-            return Taken(**known) if known else None
-        except (OSError, ValueError, TypeError):
-            pass
-    openers = [opener_of(source, item) for item in items]
-    deep = [opener for opener in openers if header(opener).deep]
-    found = extents(spread(deep, SAMPLE), part)
-    if file is not None:
-        try:
-            write_json(file, asdict(found) if found else {})
-        except OSError:  # a cache that cannot be written is done without
-            pass
-    return found
+def taken_of(openers: Sequence[Opener], part: str) -> Taken | None:
+    """What the deep ones among some pictures hold, of at most :data:`SAMPLE`; None where there is none.
+
+    Args:
+        openers: of the pictures.
+        part: which they are.
+    """
+    return _extents(spread([opener for opener in openers if header(opener).deep], SAMPLE), part)
 
 
-def concerned(source: Source, items: Sequence[Item]) -> Sequence[Item]:
+def concerned(
+    items: Sequence[_Entry], name: Callable[[_Entry], str], stored: Callable[[_Entry], BinaryIO]
+) -> Sequence[_Entry]:
     """Those pictures that may be deep or transparent: by suffix, or all where some are called what they are
-    not."""
-    present = files(items)
-    plain = [item for item in present if _is_plain(item)]
+    not.
+
+    Args:
+        items: the pictures.
+        name: what the file of one is called.
+        stored: opens it.
+    """
+    plain = [item for item in items if _is_plain(name(item))]
     for item in spread(plain, SNIFFED):
-        found = header(opener_of(source, item))
+        found = header(partial(stored, item))
         if found.deep or found.transparent:
-            return present
-    return [item for item in present if not _is_plain(item)]
+            return items
+    return [item for item in items if not _is_plain(name(item))] if plain else items
 
 
-def files(items: Sequence[Item]) -> list[Item]:
-    """Those that are files, and neither drawn nor part of an array."""
-    return [item for item in items if item.size is not None]
-
-
-def _is_plain(item: Item) -> bool:
-    return PurePosixPath(item.key).suffix.lower() in _PLAIN
-
-
-def opener_of(source: Source, item: Item) -> Opener:
-    """What opens the file of a picture."""
-    return lambda: source.stored(item)
-
-
-def taken_of(paths: Sequence[Opener]) -> Taken | None:
-    """What the deep ones among pictures of no source hold."""
-    deep = [opener for opener in paths if header(opener).deep]
-    return extents(spread(deep, SAMPLE), "given")
+def _is_plain(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in _PLAIN

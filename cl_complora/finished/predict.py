@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 
 from ..clip.text import evaluating
+from ..config.sources import PictureSource
 from ..data.labels import LabelSpace, name_fault
 from ..data.picture_files import image_suffixes, is_utf8, pictures_below
+from ..data.pixels import Conversion
+from ..data.survey import taken_of
+from ..data.transparency import rgb_of
+from ..data.value_range import ValueRange
 from ..errors import MOST_FAULTS, UserError, raise_all
+from ..files import open_file
 from .states import State
 
 
@@ -86,19 +93,42 @@ def pictures(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
+def _conversion(state: State, paths: Sequence[Path]) -> Conversion:
+    tasks = state.scenario.value.tasks
+    grounds = {rgb_of(task.source.background) for task in tasks if isinstance(task.source, PictureSource)}
+    recorded = state.config.get("ranges") or {}
+    ranges = {tuple(recorded[task.name]) for task in tasks if task.name in recorded}
+
+    @cache
+    def values() -> ValueRange:
+        if len(ranges) == 1:
+            return ValueRange.of_setting(*ranges)
+        taken = taken_of([partial(open_file, path) for path in paths], "given")
+        if taken is None:
+            raise ValueError("its values are of an unknown range")
+        return taken.values
+
+    return Conversion(*grounds, values=values) if len(grounds) == 1 else Conversion(values=values)
+
+
 @torch.no_grad()
 def predict(
     state: State, paths: Sequence[Path], space: LabelSpace, top: int = 5, batch: int = 64
 ) -> Iterator[Prediction]:
-    """Classify pictures; one that cannot be read is told and does not stop the others."""
+    """Classify pictures; one that cannot be read is told and does not stop the others.
+
+    They are read as the run read its own: more than eight bits a channel in the range of its tasks (in that
+    of the given pictures, where the tasks had several or none), transparent ones on its background.
+    """
     classifier = state.classifier()
+    pixels = replace(state.loaded.pixels, conversion=_conversion(state, paths))
     with evaluating(classifier):
         for start in range(0, len(paths), batch):
             read: dict[Path, torch.Tensor] = {}
             faults: dict[Path, str] = {}
             for path in paths[start : start + batch]:
                 try:
-                    read[path] = state.loaded.pixels.read(path)
+                    read[path] = pixels.read(path)
                 except UserError as error:
                     faults[path] = error.messages[0]
             shares = torch.softmax(classifier(torch.stack(list(read.values())), space), 1) if read else []
