@@ -35,6 +35,7 @@ INSTALL_REQUIRES = [
     "safetensors>=0.4",
     "numpy>=1.26",
     "scipy>=1.11",
+    "psutil>=5.9",
     "scikit-learn>=1.3",
     "matplotlib>=3.8",
     "jinja2>=3.1",
@@ -71,6 +72,7 @@ setup(
         "cl_complora": [
             *(f"world/assets/*.{suffix}" for suffix in ("safetensors", "json", "jsonl", "txt.gz", "md")),
             "report/templates/*",
+            "engine/avalanche_defaults/*.json",
         ],
         **dict.fromkeys(DATA_PACKAGES, YAML),
     },

@@ -18,6 +18,9 @@ from .errors import UserError
 
 MAX_LINE = 100_000
 
+# Windows has no pipes among its files, and would read them as text.
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
 
 def open_file(path: Path) -> BinaryIO:
     """Open a regular file for reading.
@@ -36,7 +39,7 @@ def open_file(path: Path) -> BinaryIO:
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "is no regular file", str(path))
     # What was a file a moment ago may be a pipe by now: not waited for.
-    return open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    return open(os.open(path, _READ), "rb")
 
 
 def read_bytes(path: Path, most: int) -> bytes:
@@ -127,7 +130,10 @@ def write_bytes(path: Path, data: bytes) -> None:
             error.filename = str(path)
         temporary.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        folder = os.open(path.parent, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders, nor does a folder that may only be written in
+        return
     try:
         os.fsync(folder)
     finally:

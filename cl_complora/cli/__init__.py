@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..errors import UserError, raise_all
+from ..errors import MOST_CHARACTERS, UserError, printable, raise_all
 from ..version import __version__
 from .compare import compare
 from .data import data
 from .explain import explain
 from .finished import evaluate, export, init, predict
+from .home import any_home
+from .odd_names import is_odd, odd_name, refuse_odd_names
 from .options import AllowPlugins, Device, Out, Settings, known_device, log_console
+from .output import end_when_unread, lasting_streams
 from .report import report, say_report
 from .tensorboard import tensorboard
 
@@ -145,7 +149,7 @@ def _model_settings(model: str | None, config: str | None, pretrained: str | Non
     if config is not None:
         settings.append(f"model.config={json.dumps(str(Path(config).resolve()))}")
     if pretrained is not None:
-        path = Path(pretrained).expanduser()
+        path = Path(os.path.expanduser(pretrained))
         is_file = path.is_file() or names_a_file(pretrained)
         settings.append(f"model.pretrained={json.dumps(str(path.resolve()) if is_file else pretrained)}")
     return settings
@@ -203,6 +207,7 @@ def list_(what: Annotated[str, typer.Argument(help="scenarios, strategies, model
 
     if what not in LISTS:
         raise UserError(f"list {what}: must be one of {', '.join(LISTS)}")
+    end_when_unread()
     if what in ("scenarios", "strategies"):
         rows = [
             (name, description(path))
@@ -247,11 +252,23 @@ app.add_typer(data, name="data")
 
 def main() -> None:
     """Entry point: user errors become one line each on stderr and exit code 2."""
+    with lasting_streams(), any_home():
+        _answer()
+
+
+def _answer() -> None:
     try:
+        refuse_odd_names(sys.argv[1:])
         app(standalone_mode=True)
     except UserError as error:
         for message in error.messages:
             print(f"error: {message}", file=sys.stderr)
+        sys.exit(2)
+    except UnicodeEncodeError as error:
+        # A name that Python could not decode, which came from the file system and not from the command.
+        if not is_odd(error.object):
+            raise
+        print(f"error: {printable(odd_name(error.object), MOST_CHARACTERS)}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         # A full disk, a folder without permission: not a mistake in the input, and nothing that a traceback

@@ -66,7 +66,7 @@ def cache(
 
     folder = kept.cache_folder()
     if folder is None:
-        typer.echo("off (CL_COMPLORA_CACHE=off): images are decoded anew by every run")
+        typer.echo("off (CL_COMPLORA_CACHE=off, or no home folder): images are decoded anew by every run")
         return
     if clear:
         typer.echo(f"{kept.clear()} files deleted")

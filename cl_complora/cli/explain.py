@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .options import RunModelConfig, RunWeights, log_console
+from .output import say_json
 
 if TYPE_CHECKING:
     from ..finished.explain import Pair
@@ -37,7 +39,7 @@ def explain(
         open_run(run, after="0", pretrained=pretrained, model_config=model_config), pairs, images, tell
     )
     if as_json:
-        typer.echo((run / "explain.json").read_text(encoding="utf-8").rstrip())
+        say_json(json.loads((run / "explain.json").read_text(encoding="utf-8")))
         return
     if not found:
         console.print("no task lost a test image when another was learned: nothing to explain")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.text import Text
 
 from ..errors import UserError
 from .options import RunModelConfig, RunWeights, log_console
+from .output import end_when_unread, say_json
 
 if TYPE_CHECKING:
     from ..finished.evaluation import Data, Measured
@@ -73,6 +73,7 @@ def predict(
 
     if classes and task is not None:
         raise UserError("--classes and --task: give one of the two")
+    end_when_unread()
     files = pictures(images)
     state = open_run(run, after, pretrained=pretrained, model_config=model_config)
     names = [name.strip() for name in classes.split(",")] if classes else []
@@ -92,7 +93,7 @@ def predict(
                 f"{one.path}  " + "  ".join(f"{name} {100 * share:.1f} %" for name, share in one.classes)
             )
     if as_json:
-        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        say_json(rows)
     if failed:
         raise typer.Exit(1)
 
@@ -170,7 +171,7 @@ def evaluate(
         _none_of(for_runs, f"is for a run, and {what} is no run's folder")
         found, title = _evaluate_model(what, *model, data, prompt)
     if as_json:
-        typer.echo(json.dumps([vars(one) for one in found], indent=1, ensure_ascii=False))
+        say_json([vars(one) for one in found])
     else:
         log_console().print(_measured(found, title))
 
@@ -256,7 +257,7 @@ def _draw_curves(
     found = curves_along(state, state.after if each else tasks, chosen, tell)
     if as_json:
         kept = [{"task": one.task, "factors": one.factors, "accuracy": one.accuracy} for one in found]
-        typer.echo(json.dumps(kept, indent=1, ensure_ascii=False))
+        say_json(kept)
     for one in () if as_json else found:
         console.print(_curve(one))
     # Last, because a folder that cannot be written must not cost the figures.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -110,10 +109,19 @@ def check_size(name: str, config: dict[str, Any], image_size: int | None = None)
     """
     vision = config["vision_cfg"] | ({"image_size": image_size} if image_size else {})
     needed = _bytes_of(vision) + _bytes_of(config["text_cfg"])
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > there:
+    there = _memory()
+    if there is not None and needed > there:
         held = f"this machine has {there / 1e9:,.0f} GB of memory"
         raise UserError(f"model: the weights of {name} take at least {needed / 1e9:,.0f} GB, and {held}")
+
+
+def _memory() -> int | None:
+    """Bytes of this machine's memory; None where they cannot be asked for."""
+    try:
+        import psutil
+    except ImportError:
+        return None
+    return psutil.virtual_memory().total
 
 
 def _bytes_of(tower: dict[str, Any]) -> float:

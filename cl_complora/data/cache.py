@@ -37,10 +37,11 @@ def cache_folder() -> Path | None:
     named = os.environ.get("CL_COMPLORA_CACHE")
     if named == OFF:
         return None
-    if named:
-        return Path(named).expanduser() / "pixels"
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "cl_complora" / "pixels"
+    base = named or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "cl_complora")
+    try:
+        return Path(base).expanduser() / "pixels"
+    except RuntimeError:  # a user without a home
+        return None
 
 
 def size(items: Sequence[Item], pixels: Pixels) -> int:

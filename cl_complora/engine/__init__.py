@@ -3,7 +3,9 @@ Avalanche."""
 
 import warnings
 
-with warnings.catch_warnings():
+from .avalanche_home import avalanche_reads_only
+
+with warnings.catch_warnings(), avalanche_reads_only():
     # On import Avalanche's GEM plugin warns that no QP solver is installed, which nothing here needs.
     warnings.simplefilter("ignore")
     import avalanche.training  # noqa: F401

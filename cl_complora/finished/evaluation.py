@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -184,7 +185,7 @@ def _named_source(data: str) -> SourceConfig | None:
     scenarios, domains = shipped("scenario"), domain_names()
     kinds = {"scenario": scenarios, "world domain": domains, "data set": DATASETS}
     kind = next((kind for kind, names in kinds.items() if data in names), None)
-    path = Path(data).expanduser()
+    path = Path(os.path.expanduser(data))
     if kind is not None and path.is_dir():
         raise UserError(f"--data {data}: is a {kind}, and a folder here; write ./{data} for the folder")
     if path.is_dir():
@@ -212,7 +213,7 @@ def _all_of(data: str, named: SourceConfig, prompts: Sequence[str], default: Seq
     if twice is not None:
         raise UserError(f"{data}: two classes are both called {twice!r}")
     return Plan(
-        name=Path(data).expanduser().resolve().name if isinstance(named, FolderSource) else data,
+        name=Path(os.path.expanduser(data)).resolve().name if isinstance(named, FolderSource) else data,
         class_names=tuple(names),
         prompts=tuple(prompts or source.prompts or default),
         train=(),

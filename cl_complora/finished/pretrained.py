@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def _choices(
         if recorded is None and (key == "config" or scenario.value.model.name == "embedded"):
             name = config["model"]["name"]
             raise UserError(f"{option}: {folder.root} began with the model {name}, which has none to give")
-        file = Path(given).expanduser()
+        file = Path(os.path.expanduser(given))
         if key == "config" or file.is_file():
             return [str(file.absolute())]
         return [given]

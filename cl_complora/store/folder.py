@@ -17,10 +17,9 @@ runs/<scenario>/<strategy>/seed<k>/
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from ..config.loading import Located
 from ..errors import UserError
 from ..files import slug
 from . import forms
+from .lock import Held, lock
 from .moved import find_file, rebased
 
 
@@ -192,26 +192,19 @@ class RunDir:
         Raises:
             UserError: naming the process that holds it.
         """
-        import fcntl
-
-        try:
-            self.root.parent.mkdir(parents=True, exist_ok=True)
-            # Beside the folder, not in it: setting the folder aside must not take the lock along.
-            file = self.root.with_name(f".{self.root.name}.lock").open("a+")
-        except OSError as error:
-            raise UserError(f"{self.root}: cannot write the run there: {error.strerror or error}") from None
-        with file:
+        with ExitStack() as held:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
+                self.root.parent.mkdir(parents=True, exist_ok=True)
+                # Beside the folder, not in it: setting the folder aside must not take the lock along.
+                held.enter_context(lock(self.root.with_name(f".{self.root.name}.lock")))
+            except Held as other:
                 raise UserError(
-                    f"{self.root}: in use by {holder}; wait for it or choose another --out"
+                    f"{self.root}: in use by {other}; wait for it or choose another --out"
                 ) from None
-            file.truncate(0)
-            file.write(f"process {os.getpid()}")
-            file.flush()
+            except OSError as error:
+                raise UserError(
+                    f"{self.root}: cannot write the run there: {error.strerror or error}"
+                ) from None
             for leftover in self.root.rglob(".*.tmp"):  # of a process that was killed while it wrote
                 leftover.unlink(missing_ok=True)
             yield

@@ -94,7 +94,7 @@ class PeakMemory:
 
             torch.cuda.reset_peak_memory_stats(device)
         else:
-            with suppress(OSError, AttributeError):
+            with suppress(OSError, AttributeError, TypeError):  # no C library to ask
                 ctypes.CDLL(None).malloc_trim(0)
             try:
                 Path("/proc/self/clear_refs").write_text("5")  # Linux: begins a new high-water mark
@@ -111,10 +111,19 @@ class PeakMemory:
             status = Path("/proc/self/status").read_text(encoding="ascii")
             return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1))
         except (OSError, AttributeError):
-            import resource
+            return _peak_of_process()
 
-            unit = 1 if sys.platform == "darwin" else 1024
-            return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def _peak_of_process() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        used = psutil.Process().memory_info()
+        return getattr(used, "peak_wset", used.rss)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _stream_of(scenario: Scenario) -> dict[str, Any]:

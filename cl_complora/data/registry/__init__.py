@@ -19,7 +19,7 @@ def root_of(config: DatasetSource, folder: Path) -> Path:
     """Where the data sets known by name lie: as the scenario says, ``$CL_COMPLORA_DATA`` or ``~/data``."""
     if config.root is not None:
         return folder / Path(config.root).expanduser()
-    return Path(os.environ.get("CL_COMPLORA_DATA") or "~/data").expanduser()
+    return Path(os.path.expanduser(os.environ.get("CL_COMPLORA_DATA") or "~/data"))
 
 
 def open_named(config: DatasetSource, folder: Path) -> Source:

@@ -1,0 +1,44 @@
+"""Names that are not UTF-8, which no file of ours could hold: refused before anything is done."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from ..errors import UserError
+
+# A file whose name holds a line break could not be told in one line.
+_MOST = 200
+
+
+def is_odd(text: str) -> bool:
+    """Whether a name holds bytes that Python could not decode."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def odd_name(text: str) -> str:
+    """The sentence that refuses such a name (or a text around it)."""
+    at = next(place for place, character in enumerate(text) if "\ud800" <= character <= "\udfff")
+    shown = text[max(0, at - _MOST) : at + _MOST]
+    try:
+        os.fsencode(text).decode("utf-8")
+    except UnicodeError:
+        return f"{shown}: the name is not UTF-8 and could not be written down; rename the file or folder"
+    known = sys.getfilesystemencoding()
+    return f"{shown}: is UTF-8, but Python takes names for {known} here; set PYTHONUTF8=1 or a UTF-8 locale"
+
+
+def refuse_odd_names(words: Sequence[str]) -> None:
+    """Refuse a command line, or a working folder, that is not UTF-8.
+
+    Raises:
+        UserError: with the word, its odd bytes as ``\\udcXX``.
+    """
+    try:
+        here = os.getcwd()
+    except OSError:  # deleted meanwhile; said by what needs it
+        here = ""
+    for word in (*words, here):
+        if is_odd(word):
+            raise UserError(odd_name(word))
