@@ -91,20 +91,20 @@ def compare(
     raise_all(check_model(located))
     request = study.Request(
         scenario=scenario,
-        strategies=tuple(strategies.split(",")),
+        strategies=_names(strategies),
         seeds=_seeds("--seeds", seeds) or tuple(located.value.seeds),
         sweep_seeds=_seeds("--sweep-seeds", sweep_seeds),
         sweep=chosen,
         metric=metric,
         floor=floor,
-        reference=reference,
+        reference=reference.strip(),
         validation_shots=validation_shots,
         scenario_settings=tuple(for_scenario),
         strategy_settings=tuple(for_strategy),
     )
     console = log_console()
     try:
-        found = study.compare(request, out, jobs, device, allow_plugins, _reporter(console))
+        found = study.compare(request, out, jobs, device, allow_plugins, _reporter(console), _teller(console))
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -118,6 +118,10 @@ def compare(
     say_report(console, folder)
     if any(m.failed for m in found.methods):
         raise typer.Exit(1)
+
+
+def _teller(console: Console) -> Callable[[str], None]:
+    return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _reporter(console: Console) -> Callable[[Trial, Outcome, int, int], None]:
@@ -136,9 +140,18 @@ def _reporter(console: Console) -> Callable[[Trial, Outcome, int, int], None]:
 
 
 def _seeds(option: str, text: str) -> tuple[int, ...]:
-    parts = text.split(",") if text else []
-    if not all(part.isdigit() and int(part) < 2**32 for part in parts) or len(set(parts)) < len(parts):
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    whole = all(part.isascii() and part.isdigit() and len(part) <= 10 for part in parts)
+    seeds = tuple(map(int, parts)) if whole else ()
+    if not whole or len(set(seeds)) < len(seeds) or any(seed >= 2**32 for seed in seeds):
         raise UserError(
             f"{option} {text}: must be different whole numbers separated by commas, such as 0,1,2"
         )
-    return tuple(map(int, parts))
+    return seeds
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise UserError(f"--strategies {text}: must be names or YAML files separated by commas")
+    return names

@@ -4,7 +4,7 @@ together."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from ..config.loading import Located
 from ..data.planning import plan
 from ..errors import UserError
 from .statistics import Difference, difference, per_unit
-from .trials import Settings, Trial, grid, sweep_of, told, trial
+from .sweeps import Sweep, not_swept, sweeps_of
+from .trials import Settings, Trial, grid, told, trial
 from .workers import Outcome, Workers
 
 METRICS = ("transfer", "average", "last", "forgetting", "learned", "retention")
@@ -114,6 +115,7 @@ def compare(
     device: str = "auto",
     allow_plugins: bool = False,
     report: Callable[[Trial, Outcome, int, int], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Run what is missing and compare.
 
@@ -123,6 +125,7 @@ def compare(
         jobs: runs at a time.
         device, allow_plugins: as for ``run``.
         report: told of every finished run, with how many are done of how many in this stage.
+        tell: given a sentence for every method that is not swept as was asked, before anything is run.
 
     Raises:
         UserError: for input that cannot work, before anything is run.
@@ -135,7 +138,13 @@ def compare(
     scenario = load_scenario(request.scenario, request.scenario_settings)
     for seed in {*request.seeds, *request.sweep_seeds}:
         plan(scenario, seed)
-    sweeps = _sweep_trials(request, _for_validation(request))
+    swept_over: dict[str, Sweep] = {}
+    if request.sweep is not None:
+        swept_over = sweeps_of(request.strategies, request.strategy_settings, request.sweep or None)
+        for sentence in not_swept(swept_over, request.sweep):
+            if tell is not None:
+                tell(sentence)
+    sweeps = _sweep_trials(request, _for_validation(request), swept_over)
 
     methods = {method: Method(name) for method, name in zip(request.strategies, names, strict=True)}
     swept = [t for points in sweeps.values() for trials in points.values() for t in trials]
@@ -190,8 +199,10 @@ def _for_validation(request: Request) -> Located[Scenario]:
     return load_scenario(request.scenario, [*request.scenario_settings, *settings])
 
 
-def _sweep_trials(request: Request, scenario: Located[Scenario]) -> dict[str, dict[Settings, list[Trial]]]:
-    if request.sweep is None:
+def _sweep_trials(
+    request: Request, scenario: Located[Scenario], sweeps: Mapping[str, Sweep]
+) -> dict[str, dict[Settings, list[Trial]]]:
+    if not sweeps:
         return {}
     seeds = request.sweep_seeds or request.seeds[:1]
     for seed in seeds:
@@ -202,8 +213,7 @@ def _sweep_trials(request: Request, scenario: Located[Scenario]) -> dict[str, di
                 " zero-shot set with a training split, or limit its images"
             )
     found: dict[str, dict[Settings, list[Trial]]] = {}
-    for method in request.strategies:
-        swept = sweep_of(method, request.strategy_settings, request.sweep or None)
+    for method, swept in sweeps.items():
         found[method] = {
             settings: [
                 trial(method, settings, seed, scenario, request.strategy_settings, True) for seed in seeds

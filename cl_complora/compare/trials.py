@@ -14,7 +14,7 @@ from ..errors import UserError
 Settings = tuple[tuple[str, float], ...]
 
 # The abbreviations that people say.
-_KEYS = {"lr": "optimiser.lr", "rank": "adapter.rank", "energy": "adapter.subspace.keep.energy"}
+SHORT_KEYS = {"lr": "optimiser.lr", "rank": "adapter.rank", "energy": "adapter.subspace.keep.energy"}
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,19 @@ def parse_sweep(texts: Sequence[str]) -> dict[str, list[float]]:
     sweep: dict[str, list[float]] = {}
     for text in texts:
         key, equals, values = text.partition("=")
+        key = key.strip()
         try:
             numbers = [_number(value) for value in values.split(",")]
         except ValueError:
             numbers = []
         if not (key and equals and numbers):
             raise UserError(
-                f"--sweep {text}: must have the form key.path=1e-4,3e-4 (lr stands for {_KEYS['lr']})"
+                f"--sweep {text}: must have the form key.path=1e-4,3e-4 (lr stands for {SHORT_KEYS['lr']})"
             )
-        sweep[_KEYS.get(key, key)] = numbers
+        key = SHORT_KEYS.get(key, key)
+        if key in sweep:
+            raise UserError(f"--sweep {text}: {key} is swept twice; give all of its values at once")
+        sweep[key] = numbers
     return sweep
 
 
@@ -101,12 +105,13 @@ def sweep_of(
     if common is None:
         return dict(strategy.sweep)
     # A method without the setting (a rank in full fine-tuning) is not swept over it.
-    return {key: list(values) for key, values in common.items() if _takes(method, overrides, key, values[0])}
+    return {key: list(values) for key, values in common.items() if _takes(method, overrides, key, values)}
 
 
-def _takes(method: str, overrides: Sequence[str], key: str, value: float) -> bool:
+def _takes(method: str, overrides: Sequence[str], key: str, values: Sequence[float]) -> bool:
     try:
-        load_strategy(method, [*overrides, f"{key}={value}"])
+        for value in values:
+            load_strategy(method, [*overrides, f"{key}={value}"])
     except UserError:
         return False
     return True

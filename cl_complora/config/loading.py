@@ -268,6 +268,25 @@ def _sweep_faults(strategy: Strategy, data: dict, overrides: Sequence[str]) -> l
     return found
 
 
+def setting_faults(name: str, overrides: Sequence[str], key: str, value: float) -> list[tuple[bool, str]]:
+    """What a strategy has against a swept value.
+
+    Args:
+        name: of the strategy, or its path.
+        overrides: settings that go before.
+        key: dotted path of the setting.
+        value: of it.
+
+    Returns:
+        (whether it is the value's fault and not the key's, sentence) of every fault; empty where it is taken.
+    """
+    path = find("strategy", name)
+    data, _ = read_yaml(path, str(path))
+    for override in overrides:
+        _override(data, {}, override, "strategy")
+    return _trial_faults(data, key, value)
+
+
 def _trial_faults(trial: dict, key: str, value: float) -> list[tuple[bool, str]]:
     """(whether it is the value's fault, sentence) of everything wrong once a swept value is in place."""
     try:

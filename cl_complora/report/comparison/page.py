@@ -34,7 +34,7 @@ from ..elements import (
 )
 from ..reproduce import compare_command
 from .figures import MOST_NAMES, Paired, Tested, differences, sweep_curve, trade_off
-from .tables import METRICS, Content, chosen, failures, how_chosen, kept, spread, tables, whole
+from .tables import METRICS, Content, chosen, failures, how_chosen, kept, plus_minus, spread, tables, whole
 
 # Metrics whose differences are drawn; the table has all of them.
 _DRAWN = ("last", "forgetting", "retention")
@@ -116,7 +116,7 @@ def _summary(found: Content) -> list:
     ends = {name: values for name, values in ends.items() if values}
     if ends:
         best = max(ends, key=lambda name: np.mean(ends[name]))
-        told = f"{np.mean(ends[best]):.1f} ± {spread(ends[best]):.1f} %"
+        told = f"{np.mean(ends[best]):.1f}{plus_minus(ends[best])} %"
         said.append(f"{best} ends with the highest accuracy, {told} on average over the tasks.")
     for verdict in ("better", "worse"):
         names = [m["name"] for m in found["methods"].values() if _verdict(m, "last") == verdict]
@@ -131,14 +131,17 @@ def _summary(found: Content) -> list:
                 f"In Last, interval and test agree that {told} {verb} {verdict} than {found['reference']}."
             )
     blocks: list = [Text([" ".join(said)])] if said else []
-    by = how_chosen(found)
-    blocks.append(
-        Text([by if by else "Every method was run with the settings of its own file; nothing was swept."])
-    )
+    blocks.append(Text([how_chosen(found) or _as_given(found)]))
     failed = failures(found)
     if failed:
         blocks.insert(0, Notice([f"Failed: {failure}" for failure in failed]))
     return blocks
+
+
+def _as_given(found: Content) -> str:
+    changed = ", ".join(found["request"]["strategy_settings"])
+    but = f", changed for all by --set {changed}" if changed else ""
+    return f"Every method was run with the settings of its own file{but}; nothing was swept."
 
 
 def _verdict(method: dict[str, Any], metric: str) -> str | None:

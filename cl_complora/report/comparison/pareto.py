@@ -37,7 +37,7 @@ def pareto(found: Content, path: Path) -> None:
     seeds = len(found["request"]["seeds"])
     if swept:
         axes[0].set_title("every swept value, on validation shots")
-    axes[-1].set_title(f"chosen settings, on test images, {seeds} seeds")
+    axes[-1].set_title(f"chosen settings, on test images, {seeds} {'seed' if seeds == 1 else 'seeds'}")
     for axis in axes:
         axis.set_xlabel("retention: points of zero-shot accuracy after the stream")
         axis.set_ylabel("Last: mean accuracy after the last task, %")

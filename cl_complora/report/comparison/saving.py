@@ -106,7 +106,8 @@ def _wide(found: Content) -> list[dict[str, Any]]:
         for metric in METRICS:
             values = m["figures"].get(metric)
             if values:
-                row |= {f"{metric}_mean": np.mean(values), f"{metric}_std": spread(values)}
+                row |= {f"{metric}_mean": np.mean(values)}
+                row[f"{metric}_std"] = spread(values) if len(values) > 1 else None
             if metric in m["differences"]:
                 d = m["differences"][metric]
                 row |= {f"{metric}_{key}": d[name] for key, name in _DIFFERENCE.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,8 @@ def tables(found: Content) -> dict[str, Table]:
         found: content of comparison.json.
     """
     made = {title: Table(title, *make(found), note) for title, (make, note) in _TABLES.items()}
+    if len(found["request"]["seeds"]) == 1:
+        made["Accuracy"] = replace(made["Accuracy"], note=_ONE_SEED)
     return {title: table for title, table in made.items() if table.rows}
 
 
@@ -46,7 +49,8 @@ def texts(found: Content) -> dict[str, list[list[str]]]:
 
 
 def accuracy_table(found: Content) -> tuple[list[str], Rows]:
-    """Mean ± standard deviation over seeds, in percent; forgetting and retention in points."""
+    """Mean ± standard deviation over seeds (one seed has none), in percent; forgetting and retention in
+    points."""
     rows = []
     for m in methods_of(found):
         cells = [_spread(m["figures"].get(metric), sign=metric == "retention") for metric in METRICS]
@@ -119,6 +123,8 @@ def floor_table(found: Content) -> tuple[list[str], Rows]:
     return ["method", *(f"retention ≥ {floor}" for floor in FLOORS), "any"], rows
 
 
+_ONE_SEED = "Test images, one seed; percent, forgetting and retention in points."
+
 _TABLES: dict[str, tuple[Callable[[Content], tuple[list[str], Rows]], str]] = {
     "Accuracy": (
         accuracy_table,
@@ -156,16 +162,23 @@ _TABLES: dict[str, tuple[Callable[[Content], tuple[list[str], Rows]], str]] = {
 
 
 def how_chosen(found: Content) -> str | None:
-    """By what the settings of a comparison were chosen; None where nothing was swept."""
+    """By what the settings of a comparison were chosen, and those of which methods; None where nothing was
+    swept."""
     asked = found["request"]
-    if asked["sweep"] is None:
+    swept = [m for m in methods_of(found) if m["curve"]]
+    if not swept:
         return None
     floor = asked["floor"]
     among = (
         "" if floor is None else f" among values that lose at most {-floor:g} points of zero-shot accuracy"
     )
     seeds = ", ".join(map(str, asked["sweep_seeds"] or asked["seeds"][:1]))
-    return f"Settings chosen by {asked['metric']} on validation shots (seed {seeds}){among}."
+    others = [m["name"] for m in methods_of(found) if not m["curve"]]
+    of = f" of {', '.join(m['name'] for m in swept)}" if others else ""
+    rest = f" Not swept: {', '.join(others)}." if others else ""
+    partly = {m["name"]: [key for key in asked["sweep"] or {} if key not in m["chosen"]] for m in swept}
+    rest += "".join(f" {name} was not swept over {', '.join(k)}." for name, k in partly.items() if k)
+    return f"Settings{of} chosen by {asked['metric']} on validation shots (seed {seeds}){among}.{rest}"
 
 
 def failures(found: Content) -> list[str]:
@@ -217,7 +230,12 @@ def _spread(values: Sequence[float | None] | None, sign: bool = False) -> Cell:
     if not known:
         return Cell(NOTHING)
     mean = float(np.mean(known))
-    return Cell(f"{mean:{'+' if sign else ''}.1f} ± {spread(known):.1f}", mean)
+    return Cell(format(mean, "+.1f" if sign else ".1f") + plus_minus(known), mean)
+
+
+def plus_minus(values: Sequence[float]) -> str:
+    """`` ± 1.2``: the standard deviation over seeds; nothing for one seed, which has none."""
+    return f" ± {spread(values):.1f}" if len(values) > 1 else ""
 
 
 def _difference(d: Mapping[str, Any] | None) -> Cell:

@@ -1,0 +1,80 @@
+"""Which method is swept over what: nothing that was asked for is left out without a word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..config import load_strategy
+from ..config.faults import closest
+from ..config.loading import setting_faults
+from ..errors import UserError
+from .trials import SHORT_KEYS, sweep_of
+
+Sweep = dict[str, list[float]]
+
+
+def sweeps_of(
+    methods: Sequence[str], overrides: Sequence[str], common: Mapping[str, Sequence[float]] | None
+) -> dict[str, Sweep]:
+    """Method → what it is swept over, which leaves out a setting that it does not have (a rank in full
+    fine-tuning).
+
+    Args:
+        methods: names or paths.
+        overrides: settings of the whole comparison.
+        common: values for all methods; None for each method's own.
+
+    Raises:
+        UserError: for a setting or a value that no method takes, and where nothing would be swept.
+    """
+    found = {method: sweep_of(method, overrides, common) for method in methods}
+    for key, values in (common or {}).items():
+        if not any(key in swept for swept in found.values()):
+            raise UserError(_refusal(methods, overrides, key, values))
+    if not any(found.values()):
+        raise UserError(f"--sweep-from strategy: none of {', '.join(methods)} declares a sweep")
+    return found
+
+
+def not_swept(sweeps: Mapping[str, Sweep], common: Mapping[str, Sequence[float]] | None) -> list[str]:
+    """A sentence for every method that is not swept, or not over all that was asked for."""
+    said = []
+    for method, swept in sweeps.items():
+        missing = [key for key in common or {} if key not in swept]
+        if missing and swept:
+            said.append(f"{method} is not swept over {', '.join(missing)}, which it does not have")
+        elif not swept:
+            why = f"it has no {', '.join(missing)}" if missing else "it declares no sweep"
+            said.append(f"{method} is not swept: {why}")
+    return said
+
+
+def _refusal(methods: Sequence[str], overrides: Sequence[str], key: str, values: Sequence[float]) -> str:
+    trained = [m for m in methods if load_strategy(m, overrides).value.optimiser is not None]
+    for value in values:
+        for method in trained:
+            faults = setting_faults(method, overrides, key, value)
+            if faults and all(of_value for of_value, _ in faults):
+                return f"--sweep {key}={value:g}: {faults[0][1]}"
+    plain = [load_strategy(method, overrides).value.model_dump() for method in trained]
+    known = sorted({name for settings in plain for name in _numbers(settings)})
+    near = closest(key, [*known, *SHORT_KEYS])
+    near = near or next((name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]), None)
+    hint = (
+        f"; did you mean {near!r}?"
+        if near
+        else f"; must be a number of a strategy, such as {SHORT_KEYS['lr']}"
+    )
+    hint = hint if trained else ", and nothing of it is trained"
+    who = f"{methods[0]} does not have" if len(methods) == 1 else f"none of {', '.join(methods)} has"
+    return f"--sweep {key}: {who} this setting{hint}"
+
+
+def _numbers(section: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Key paths of the numbers in a section."""
+    for key, value in section.items():
+        if isinstance(value, Mapping) and key != "sweep":
+            yield from _numbers(value, f"{prefix}{key}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{prefix}{key}"
