@@ -7,10 +7,15 @@ All means are macro: every task counts once, however many images it has. Definit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+# Quantile of the normal distribution that 95 % intervals reach to.
+_Z = 1.959964
 
 
 def _rows(accuracy: ArrayLike, zero_shot_row: bool) -> np.ndarray:
@@ -101,10 +106,83 @@ def interval(accuracy: float, images: int) -> tuple[float, float]:
         accuracy: fraction of ``images`` that is right.
         images: how many, at least 1.
     """
-    z = 1.959964
+    z = _Z
     centre = (accuracy + z * z / (2 * images)) / (1 + z * z / images)
     half = z * (accuracy * (1 - accuracy) / images + z * z / (4 * images**2)) ** 0.5 / (1 + z * z / images)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+@dataclass(frozen=True)
+class PairedChange:
+    """Change of accuracy between two states that answered the same images.
+
+    Attributes:
+        lost: images that were right and are wrong.
+        won: images that were wrong and are right.
+        images: how many there are.
+        change: (won − lost) / images, a fraction.
+        low, high: its 95 % interval.
+        p: two-sided exact p of McNemar's test.
+    """
+
+    lost: int
+    won: int
+    images: int
+    change: float
+    low: float
+    high: float
+    p: float
+
+
+def paired_change(lost: int, won: int, images: int) -> PairedChange:
+    """Change of accuracy on the same images, with its interval and test.
+
+    Two intervals of one accuracy each, laid side by side, count what both states have in common as noise
+    twice. Here only the images count whose answer changed: with p₁ = (lost + 1) / (n + 2) and p₂ = (won + 1)
+    / (n + 2), the interval is p₂ − p₁ ± z √((p₁ + p₂ − (p₂ − p₁)²) / (n + 2)), the adjusted Wald interval of
+    Bonett and Price (Journal of Educational and Behavioral Statistics 37, 2012). The test is McNemar's, the
+    exact one: binomial with one half over the images that changed.
+
+    Args:
+        lost: images that were right and are wrong.
+        won: images that were wrong and are right.
+        images: all of them, at least 1.
+
+    Raises:
+        ValueError: where more have changed than there are.
+    """
+    if min(lost, won) < 0 or images < max(1, lost + won):
+        raise ValueError(f"{lost} lost and {won} won cannot be of {images} images")
+    centre, error = _adjusted(lost, won, images)
+    low, high = max(-1.0, centre - _Z * error), min(1.0, centre + _Z * error)
+    return PairedChange(lost, won, images, (won - lost) / images, low, high, _sign_test(lost, won))
+
+
+def mean_change(changes: Sequence[PairedChange]) -> tuple[float, float, float]:
+    """Macro mean of the changes on several tasks with its 95 % interval: (mean, low, high).
+
+    The tasks are what they are and their images are drawn: the variances of :func:`paired_change` add up.
+
+    Args:
+        changes: one a task, at least one.
+    """
+    parts = [_adjusted(one.lost, one.won, one.images) for one in changes]
+    centre = _mean([middle for middle, _ in parts])
+    half = _Z * math.sqrt(sum(error**2 for _, error in parts)) / len(parts)
+    return _mean([one.change for one in changes]), max(-1.0, centre - half), min(1.0, centre + half)
+
+
+def _adjusted(lost: int, won: int, images: int) -> tuple[float, float]:
+    """Centre and standard error of the interval of a paired change."""
+    down, up = (lost + 1) / (images + 2), (won + 1) / (images + 2)
+    return up - down, math.sqrt(max(0.0, up + down - (up - down) ** 2) / (images + 2))
+
+
+def _sign_test(lost: int, won: int) -> float:
+    """Two-sided exact p of so many changes one way and the other, each as likely."""
+    changed, fewer = lost + won, min(lost, won)
+    tail = sum(math.comb(changed, count) for count in range(fewer + 1))
+    return min(1.0, 2 * tail / 2**changed)
 
 
 def so_far(rows: ArrayLike) -> dict[str, float]:

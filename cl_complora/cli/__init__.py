@@ -95,10 +95,12 @@ def run(
 
     plan(located, seed)  # wrong data is told before torch is even imported
 
+    from ..analysis.paired import paired_changes
     from ..progress import display
     from ..report.run.tables import show
     from ..run.signals import Stopped
     from ..run.stream import run as run_one
+    from ..store.folder import RunDir
 
     console = log_console()
     try:
@@ -120,7 +122,7 @@ def run(
         raise typer.Exit(stopped.exit_code) from None
     except KeyboardInterrupt:  # before anything was begun
         raise typer.Exit(130) from None
-    show(console, finished.results)
+    show(console, finished.results, paired_changes(RunDir(finished.folder), finished.results))
     took = (
         f"{finished.seconds:.0f} s" if finished.reused < len(finished.results["tasks"]) else "found finished"
     )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..errors import UserError
+
+# Part of the address: TensorBoard reads the smoothing of Time Series from the query, that of the other pages
+# and the page to open from the fragment.
+UNSMOOTHED = "?smoothing=0#custom_scalars&_smoothingWeight=0"
 
 
 def tensorboard(
@@ -32,6 +37,14 @@ def tensorboard(
     server = program.TensorBoard()
     server.configure(argv=["tensorboard", "--logdir", str(folder), "--port", str(port), "--host", host])
     try:
-        raise typer.Exit(server.main())
+        address = server.launch()
+    except program.TensorBoardServerException as error:
+        hint = "; --port 0 takes any that is free" if "port" in str(error) else ""
+        raise UserError(f"--port {port} --host {host}: {' '.join(str(error).split())}{hint}") from None
+    typer.echo(f"{address.rstrip('/')}/{UNSMOOTHED}")
+    typer.echo("With this address the charts are as measured. TensorBoard's own smoothing (0.6) shows other")
+    typer.echo("numbers under Scalars and Time Series: set Smoothing to 0 there. Ctrl-C ends it.")
+    try:
+        threading.Event().wait()
     except KeyboardInterrupt:
         raise typer.Exit(130) from None

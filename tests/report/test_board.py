@@ -107,6 +107,7 @@ def test_every_chart_of_the_layout_finds_its_curves(done):
     for category in layout.category:
         for chart in category.chart:
             found = [tag for tag in tags if any(re.match(pattern, tag) for pattern in chart.multiline.tag)]
+            found += {series.value for series in chart.margin.series} & set(tags)
             assert found, chart.title
 
 
@@ -217,8 +218,13 @@ def test_the_command_serves_the_folder(done, monkeypatch):
     from tensorboard import program
 
     asked = []
-    monkeypatch.setattr(program.TensorBoard, "main", lambda self: asked.append(self.flags) or 0)
-    assert CliRunner().invoke(app, ["tensorboard", str(done.folder), "--port", "0"]).exit_code == 0
+    monkeypatch.setattr(program.TensorBoard, "launch", lambda self: asked.append(self.flags) or "http://h:1/")
+    monkeypatch.setattr(
+        "threading.Event.wait", lambda self, timeout=None: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
+    told = CliRunner().invoke(app, ["tensorboard", str(done.folder), "--port", "0"])
+    assert told.exit_code == 130
+    assert told.output.startswith("http://h:1/?smoothing=0#custom_scalars&_smoothingWeight=0\n")
     assert asked[0].logdir == str(done.folder) and asked[0].port == 0 and asked[0].host == "localhost"
 
 

@@ -110,7 +110,7 @@ def test_a_long_stream_of_a_large_model_stays_small(tmp_path):
     assert len(page.tables["Accuracy matrix"]) == 13 and len(page.tables["Every matrix"]) == 217
     assert (
         len(page.tables["Overlap of the updates"]) == 11
-        and len(page.tables["Drift of the image features"]) == 11
+        and len(page.tables["Similarity of the image features"]) == 11
     )
     longest = max(len(drawing["d"].split("L")) for drawing in page.all("path") if "d" in drawing)
     assert longest <= MOST_POINTS + 1

@@ -15,6 +15,8 @@ from ..svg import BLUE, GREEN, INK, LINE, MUTED, PAPER, PURPLE, RED, SKY, drawin
 
 # More points than a drawing this wide can show are averaged.
 MOST_POINTS = 400
+# Height of an axis of changes: 5 points.
+LEAST_CHANGE = 0.05
 # Width of a matrix in a map.
 CELL = 15
 
@@ -112,7 +114,8 @@ def so_far_curves(
 def _around_zero(values: np.ndarray) -> tuple[float, float]:
     kept = values[np.isfinite(values)]
     low, high = min(0.0, float(kept.min(initial=0))), max(0.0, float(kept.max(initial=0)))
-    room = max(0.08 * (high - low), 0.01)
+    # Never less than five points high: tenths of a point must not look like a fall.
+    room = max(0.08 * (high - low), (LEAST_CHANGE - (high - low)) / 2, 0.01)
     return low - room, high + room
 
 
@@ -180,7 +183,7 @@ def fates(tasks: Sequence[Fate], prefix: str) -> Markup:
 def band(
     values: Sequence[float], lows: Sequence[float], highs: Sequence[float], last: int, name: str, prefix: str
 ) -> Markup:
-    """Accuracy on a zero-shot set over the stream, with its 95 % intervals, against where it began."""
+    """Accuracy on a zero-shot set over the stream, with 95 % intervals, against where it began."""
     with drawing(430, 210) as figure:
         axes = figure.add_axes((0.09, 0.19, 0.88, 0.76))
         steps = np.arange(len(values))
@@ -240,7 +243,13 @@ class LayerMap:
     values: np.ndarray
 
 
-def layer_maps(maps: dict[str, list[LayerMap]], measure: str, digits: str, prefix: str) -> Markup:
+def layer_maps(
+    maps: dict[str, list[LayerMap]],
+    measure: str,
+    digits: str,
+    prefix: str,
+    scale: tuple[float, float] | None = None,
+) -> Markup:
     """A measure as small heat maps: a column of them per task, a row per tower, one scale for all.
 
     Args:
@@ -248,6 +257,7 @@ def layer_maps(maps: dict[str, list[LayerMap]], measure: str, digits: str, prefi
         measure: its name, for the scale.
         digits: format of the scale's numbers.
         prefix: of the ids.
+        scale: ends of the colours; from 0 to the largest value where there is none.
     """
     tasks, towers = list(maps), next(iter(maps.values()))
     # A map is as wide as the widest tower's, and an empty column keeps it from the next.
@@ -256,7 +266,8 @@ def layer_maps(maps: dict[str, list[LayerMap]], measure: str, digits: str, prefi
     span = CELL * (len(tasks) * (wide + 1) - 1)
     left, right, top, below = 122, 14, 24, 34
     width, height = left + span + right, top + sum(heights) + below * len(towers)
-    low, high = _scale_of(np.concatenate([m.values.ravel() for parts in maps.values() for m in parts]))
+    values = np.concatenate([m.values.ravel() for parts in maps.values() for m in parts])
+    low, high = scale or _scale_of(values)
     with drawing(width, height) as figure:
         upper = height - top
         for row, tower in enumerate(towers):
@@ -284,7 +295,7 @@ def layer_maps(maps: dict[str, list[LayerMap]], measure: str, digits: str, prefi
         figure.colorbar(picture, cax=bar).outline.set_visible(False)
         bar.yaxis.set_major_locator(MaxNLocator(4))
         bar.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format(value, digits)))
-        described = f"Values from {low:{digits}} to {high:{digits}}; the table below has every one."
+        described = f"Colours from {low:{digits}} to {high:{digits}}; the table below has every one."
         return inline(figure, prefix, f"{measure} of every matrix after every task", described)
 
 

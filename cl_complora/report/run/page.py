@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 
 from ... import metrics
+from ...analysis.paired import PairedChanges, paired_changes, set_curve
 from ...store.loaded_run import LoadedRun
 from ...store.moved import config_now
 from ...version import __version__
@@ -33,6 +34,7 @@ from ..heat_map import shaded
 from ..reproduce import run_command
 from . import figures
 from .causes import changed_answers, explanation
+from .paired import change_table
 from .summary import interval_of, summary
 from .weights import moved_weights
 
@@ -47,13 +49,14 @@ def run_page(run: LoadedRun) -> Page:
         "Device": str(results["device"]),
         "State": "finished" if run.done else f"{run.trained} of {len(run.tasks)} tasks done",
     }
+    paired = paired_changes(run.folder, results)
     sections = [
-        Section("summary", "In short", summary(run)),
+        Section("summary", "In short", summary(run, paired)),
         Section("accuracy", "Accuracy after every task", _accuracy(run)),
-        Section("forgetting", "Forgetting", _forgetting(run)),
+        Section("forgetting", "Forgetting", _forgetting(run, paired)),
         Section("answers", "What is mistaken now", changed_answers(run)),
         Section("why", "Why it was forgotten", explanation(run)),
-        Section("zero-shot", "Zero-shot accuracy", _zero_shot(run)),
+        Section("zero-shot", "Zero-shot accuracy", _zero_shot(run, paired)),
         Section("geometry", "Where the weights moved", moved_weights(run)),
         Section("training", "Training", _training(run)),
         Section("cost", "Tasks and what they cost", _costs(run)),
@@ -143,7 +146,7 @@ def _means_so_far(run: LoadedRun) -> Gallery:
     return Gallery(drawn, "middle", "Means over the tasks trained until then.")
 
 
-def _forgetting(run: LoadedRun) -> list:
+def _forgetting(run: LoadedRun, paired: PairedChanges) -> list:
     if not run.measured or not run.trained:
         return []
     rows = run.rows[:, : run.trained]
@@ -180,7 +183,10 @@ def _forgetting(run: LoadedRun) -> list:
     drawing = Figure(
         "From the untouched model to now; the thick bar is what was forgotten", figures.fates(fates, "fates")
     )
-    return [Gallery([drawing], "wide"), Table("Forgetting per task", head, lines, note)]
+    blocks: list = [Gallery([drawing], "wide"), Table("Forgetting per task", head, lines, note)]
+    if paired.tasks:
+        blocks.append(change_table("Change since a task was just trained", "task", paired.tasks))
+    return blocks
 
 
 def _gains(run: LoadedRun, learned: Sequence[float]) -> Table:
@@ -197,16 +203,21 @@ def _gains(run: LoadedRun, learned: Sequence[float]) -> Table:
     return Table("What every model learned", head, rows, note)
 
 
-def _zero_shot(run: LoadedRun) -> list:
+def _zero_shot(run: LoadedRun, paired: PairedChanges) -> list:
     if not run.sets or not run.results["accuracy"]:
         return []
-    drawn, rows = [], []
+    drawn, rows, unpaired = [], [], False
     for place, name in enumerate(run.sets):
         values = [_at(run.results["zero_shot"][name], index) for index in range(len(run.rows))]
         images = (run.results.get("zero_shot_images") or {}).get(name)
         finite = bool(np.isfinite(values).all())
-        bounds = [metrics.interval(v, images) if images and finite else (v, v) for v in values]
         if finite and not run.independent:
+            curve = set_curve(run.folder, run.results, name)
+            if curve is None:
+                bounds = [metrics.interval(v, images) if images else (v, v) for v in values]
+            else:
+                bounds = [(values[0],) * 2, *((values[0] + c.low, values[0] + c.high) for c in curve)]
+            unpaired |= curve is None
             svg = figures.band(values, *zip(*bounds, strict=True), len(run.tasks), name, f"zero-shot-{place}")
             drawn.append(Figure(f"{name}, %", svg))
         for index, value in enumerate(values):
@@ -214,10 +225,16 @@ def _zero_shot(run: LoadedRun) -> list:
             change = percent(value - values[0], signed=True) if index else Cell(NOTHING)
             shown = Cell(interval_of(value, images) if images and finite else NOTHING)
             rows.append([Cell(name), number(index, 0), Cell(after), percent(value), shown, change])
-    note = "Accuracy on images of no task, with 95 % intervals; dotted: where it began."
+    note = "Accuracy on images of no task; dotted: where it began; band: " + (
+        "95 % interval of each accuracy by itself (this run kept no answers to compare image by image)."
+        if unpaired
+        else "95 % interval of the change on the same images: where it does not reach the dotted line, the"
+        " change is more than chance."
+    )
     head = ["set", "tasks learned", "after", "accuracy %", "95 % interval", "change, points"]
     table = Table("Zero-shot accuracy after every task", head, rows)
-    return [Gallery(drawn, "middle", note), Fold("The numbers", [table])] if drawn else [table]
+    changed = [change_table("Change since the untouched model", "set", paired.sets)] if paired.sets else []
+    return [Gallery(drawn, "middle", note), *changed, Fold("The numbers", [table])] if drawn else [table]
 
 
 def _training(run: LoadedRun) -> list:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from ... import metrics
+from ...analysis.paired import PairedChanges
+from ...metrics import PairedChange
 from ...store.loaded_run import LoadedRun
 from ..elements import NOTHING, Card, Cards, Cell, Notice, Text, number, percent
-from .tables import MEANING
+from .tables import MEANING, told_change
 
 NAMES = {
     "last": "Last",
@@ -17,7 +19,7 @@ NAMES = {
 POINTS = ("forgetting", "bwt")
 
 
-def summary(run: LoadedRun) -> list:
+def summary(run: LoadedRun, paired: PairedChanges) -> list:
     blocks = []
     notices = []
     if not run.done:
@@ -36,7 +38,7 @@ def summary(run: LoadedRun) -> list:
         blocks.append(Notice(notices))
     if run.measured and run.trained:
         blocks.append(Text([_told(run)]))
-    return [*blocks, Cards(_headlines(run))]
+    return [*blocks, Cards(_headlines(run, paired))]
 
 
 def _told(run: LoadedRun) -> str:
@@ -63,7 +65,7 @@ def shown(fraction: float) -> str:
     return f"{100 * fraction:.1f}"
 
 
-def _headlines(run: LoadedRun) -> list[Card]:
+def _headlines(run: LoadedRun, paired: PairedChanges) -> list[Card]:
     cards = []
     for key, name in NAMES.items():
         cell = percent(run.results.get(key), signed=key == "bwt")
@@ -72,11 +74,14 @@ def _headlines(run: LoadedRun) -> list[Card]:
             meaning = "mean accuracy of every task's own model"
         elif key == "last" and not run.done:
             meaning = "mean accuracy now, on the tasks trained so far"
+        moved = paired.bwt(run.trained - 1) if key == "bwt" else None
+        if moved is not None:
+            meaning += f" (95 % interval {range_of(*moved[1:])} points)"
         if cell.value is None:
             meaning += f"; not defined: {_reason(run, key)}"
         cards.append(Card(name, cell, "points" if key in POINTS else "%", meaning))
     for name in run.sets:
-        cards.append(_retention_card(run, name))
+        cards.append(_retention_card(run, name, paired.sets.get(name)))
     if not run.sets:
         cards.append(
             Card("Retention", Cell(NOTHING), "points", "not defined: the scenario has no zero-shot set")
@@ -97,7 +102,7 @@ def _reason(run: LoadedRun, key: str) -> str:
     return "it needs two tasks" if run.trained == 1 else "it was not recorded"
 
 
-def _retention_card(run: LoadedRun, name: str) -> Card:
+def _retention_card(run: LoadedRun, name: str, change: PairedChange | None) -> Card:
     values = run.results["zero_shot"][name]
     points = run.results["retention"].get(name)
     cell = number(points, 1, signed=True)
@@ -107,6 +112,12 @@ def _retention_card(run: LoadedRun, name: str) -> Card:
         meaning = (
             f"zero-shot accuracy {with_interval(run, name, values[0])} before; the mean change after a task"
         )
+    elif change is not None:
+        when = "after the stream" if run.done else "now"
+        meaning = (
+            f"zero-shot accuracy {shown(values[0])} % before, {shown(values[-1])} % {when}; image by image"
+        )
+        meaning += f" {told_change(change)}".replace("-", "−")
     else:
         before, after = (with_interval(run, name, value) for value in (values[0], values[-1]))
         meaning = f"zero-shot accuracy {before} before, {after} {'after the stream' if run.done else 'now'}"
@@ -117,6 +128,11 @@ def with_interval(run: LoadedRun, name: str, value: float) -> str:
     images = (run.results.get("zero_shot_images") or {}).get(name)
     told = f"{shown(value)} %"
     return f"{told} ({interval_of(value, images)} with 95 % confidence)" if images else told
+
+
+def range_of(low: float, high: float) -> str:
+    """Two changes in points."""
+    return f"{percent(low, signed=True).text} to {percent(high, signed=True).text}"
 
 
 def interval_of(value: float, images: int) -> str:

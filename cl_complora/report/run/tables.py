@@ -8,10 +8,11 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from ...metrics import interval
+from ...analysis.paired import PairedChanges
+from ...metrics import PairedChange, interval
 
 MEANING = {
-    "transfer": "accuracy on tasks not yet trained",
+    "transfer": "accuracy on a task after the earlier ones, before its own training",
     "average": "every task's mean over the states after each task",
     "last": "mean accuracy after the last task",
     "forgetting": "best accuracy since a task was learned, minus its last",
@@ -41,8 +42,13 @@ def matrix(results: dict[str, Any]) -> Table:
     return table
 
 
-def headlines(results: dict[str, Any]) -> Table:
-    """Transfer, Average, Last, forgetting, BWT and retention, each with its meaning."""
+def headlines(results: dict[str, Any], paired: PairedChanges) -> Table:
+    """Transfer, Average, Last, forgetting, BWT and retention, each with its meaning.
+
+    Args:
+        results: content of results.json.
+        paired: what changed on the same images; intervals of the changes stand where it is known.
+    """
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     meanings = MEANING | (
         {"last": "mean accuracy of every task's own model"} if results.get("independent") else {}
@@ -50,6 +56,9 @@ def headlines(results: dict[str, Any]) -> Table:
     for key, meaning in meanings.items():
         unit = "points" if key in ("forgetting", "bwt") else "%"
         name = "BWT" if key == "bwt" else key.capitalize()
+        moved = paired.bwt(len(results["tasks"]) - 1) if key == "bwt" else None
+        if moved is not None:
+            meaning += f" (95 % interval {_range(*moved[1:])})"
         table.add_row(name, _percent(results[key], signed=key == "bwt"), unit, Text(meaning, style="dim"))
     for name, points in results["retention"].items():
         before, after = results["zero_shot"][name][0], results["zero_shot"][name][-1]
@@ -58,7 +67,9 @@ def headlines(results: dict[str, Any]) -> Table:
             meaning = f"zero-shot accuracy {_percent(before)} % before; the mean change after a task"
         else:
             meaning = f"zero-shot accuracy {_percent(before)} % before, {_percent(after)} % after the stream"
-        if images and after is not None and after == after and not results.get("independent"):
+        if name in paired.sets:
+            meaning += f"; image by image {told_change(paired.sets[name])}"
+        elif images and after is not None and after == after and not results.get("independent"):
             low, high = interval(after, images)
             meaning += f" ({_percent(low)}–{_percent(high)} with 95 % confidence)"
         shown = "–" if points is None or points != points else f"{points:+.1f}"
@@ -66,9 +77,19 @@ def headlines(results: dict[str, Any]) -> Table:
     return table
 
 
-def show(console: Console, results: dict[str, Any]) -> None:
+def told_change(change: PairedChange) -> str:
+    """``32 lost, 11 won, 95 % interval -3.8 to -0.9 points, p = 0.002``."""
+    p = "p < 0.001" if change.p < 0.001 else f"p = {change.p:.3f}"
+    return f"{change.lost} lost, {change.won} won, 95 % interval {_range(change.low, change.high)}, {p}"
+
+
+def _range(low: float, high: float) -> str:
+    return f"{100 * low:+.1f} to {100 * high:+.1f} points"
+
+
+def show(console: Console, results: dict[str, Any], paired: PairedChanges) -> None:
     """Print matrix and headlines."""
-    console.print(Group(matrix(results), "", headlines(results)))
+    console.print(Group(matrix(results), "", headlines(results, paired)))
 
 
 def _percent(value: float | None, signed: bool = False) -> str:

@@ -12,8 +12,8 @@ import numpy as np
 
 from ...clip.matrix_names import Place, kinds_in_order, place_of
 from ...store.loaded_run import LoadedRun
-from ..elements import Cell, Choice, Figure, Fold, Table, number
-from ..heat_map import shaded
+from ..elements import Cell, Choice, Figure, Fold, Table, Text, number
+from ..heat_map import only_rounding, shaded, share_scale, similarity_scale
 from . import figures
 
 # Measures of one matrix after one task, as the record (recorded in training) and analysis/ (made afterwards)
@@ -23,11 +23,13 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class _Measure:
-    """Something that is known of every matrix: its name, how it is read, and the format of its numbers."""
+    """Something that is known of every matrix: its name, how it is read, the format of its numbers, and
+    whether it is a share (0 nothing, 1 all)."""
 
     name: str
     read: Callable[[Values], Any]
     digits: str
+    share: bool = False
 
 
 def _overlap(values: Values) -> float | None:
@@ -38,14 +40,14 @@ def _overlap(values: Values) -> float | None:
 _MEASURES = (
     _Measure("‖ΔW‖", lambda v: v.get("delta_norm"), ".2g"),
     _Measure("‖ΔW‖ / ‖W‖", lambda v: v.get("relative_norm"), ".2g"),
-    _Measure("share that touches the principal subspaces", lambda v: v.get("principal_overlap"), ".2g"),
-    _Measure("largest overlap with an earlier update", _overlap, ".2g"),
-    _Measure("drift of the principal subspaces", lambda v: v.get("drift"), ".2g"),
+    _Measure("share that touches the principal subspaces", lambda v: v.get("principal_overlap"), ".2g", True),
+    _Measure("largest overlap with an earlier update", _overlap, ".2g", True),
+    _Measure("drift of the principal subspaces", lambda v: v.get("drift"), ".2g", True),
     _Measure("rank k that the method keeps", lambda v: v.get("kept_rank", v.get("k")), ".0f"),
     _Measure("rank of half the energy", lambda v: v.get("principal_rank"), ".0f"),
     _Measure("effective rank of the update", lambda v: v.get("update_rank"), ".3g"),
     _Measure("effective rank of the weights", lambda v: v.get("effective_rank"), ".3g"),
-    _Measure("change of the protected part", lambda v: v.get("protected_overlap"), ".1e"),
+    _Measure("change of the protected part", lambda v: v.get("protected_overlap"), ".1e", True),
 )
 
 
@@ -63,21 +65,54 @@ def moved_weights(run: LoadedRun) -> list:
     tasks = run.tasks[: run.trained]
     known = [m for m in _MEASURES if any(_is_number(m.read(v)) for found in places for v in found.values())]
     blocks: list = []
+    whole = _whole(tasks, places)
+    if whole is not None:
+        blocks.append(whole)
+    nothing = {m.name: v for m in known if m.share and only_rounding(v := _values(m, places))}
     drawn = {
-        m.name: f for m in known if (f := _map(m, tasks, places, f"map-{_MEASURES.index(m)}")) is not None
+        m.name: f
+        for m in known
+        if m.name not in nothing and (f := _map(m, tasks, places, f"map-{_MEASURES.index(m)}")) is not None
     }
     if drawn:
         note = (
             "A column of maps per task, a row per tower; in every map a row per layer and a column per kind"
             " of matrix (q, k, v, o: attention; fc, proj: the two of the MLP). Empty where a matrix was not"
-            " trained. Principal: what holds half of the energy. Protected part: ‖(W + ΔW) Vₖ − Uₖ Σₖ‖ / ‖W‖,"
-            " zero but for rounding."
+            " trained. Principal: what holds half of the energy. Protected part: ‖(W + ΔW) Vₖ − Uₖ Σₖ‖ / ‖W‖."
         )
         blocks.append(Choice("What to show", drawn, note))
+    if nothing:
+        told = "; ".join(f"{name} (at most {max(values):.0e})" for name, values in nothing.items())
+        blocks.append(Text([f"None beyond rounding, and not drawn: {told}."]))
     if known:
         blocks.append(Fold("Numbers of every matrix, means over the tasks", [_table(known, places)]))
     blocks += [table for table in (_overlaps(run, places), _drift(run)) if table is not None]
     return blocks
+
+
+def _values(measure: _Measure, places: list[dict[Place, Values]]) -> list[float]:
+    return [v for found in places for values in found.values() if _is_number(v := measure.read(values))]
+
+
+def _whole(tasks: list[str], places: list[dict[Place, Values]]) -> Table | None:
+    """‖ΔW‖ of what stands in no layer (embeddings, projections), the largest first, with the largest of a
+    layer for comparison."""
+    norms = [
+        {place: v for place, values in found.items() if _is_number(v := values.get("delta_norm"))}
+        for found in places
+    ]
+    outside = {place for found in norms for place in found if not place.blocks}
+    if not outside:
+        return None
+    rows = [
+        [Cell(f"{place.kind} ({place.tower})"), *(number(found.get(place), 2) for found in norms)]
+        for place in sorted(outside, key=lambda place: -max(found.get(place, 0.0) for found in norms))
+    ]
+    inside = [max((v for p, v in found.items() if p.blocks), default=None) for found in norms]
+    if any(value is not None for value in inside):
+        rows.append([Cell("largest matrix of a layer"), *(number(value, 2) for value in inside)])
+    note = "Frobenius norm of what a task added to a parameter outside the layers, which no map shows."
+    return Table("Outside the layers: ‖ΔW‖ by task", ["parameter", *tasks], rows, note)
 
 
 def _by_place(record: dict[str, Any], analysis: dict[str, Any]) -> dict[Place, Values]:
@@ -100,7 +135,8 @@ def _map(
         task: [_layers(measure, tower, [p for p in every if p.tower == tower], found) for tower in towers]
         for task, found in zip(tasks, places, strict=True)
     }
-    svg = figures.layer_maps(maps, measure.name, measure.digits, prefix)
+    scale = share_scale(_values(measure, places)) if measure.share else None
+    svg = figures.layer_maps(maps, measure.name, measure.digits, prefix, scale)
     return Figure(f"{measure.name} by task, tower, layer and kind of matrix", svg)
 
 
@@ -142,8 +178,8 @@ def _overlaps(run: LoadedRun, places: list[dict[Place, Values]]) -> Table | None
         "How much of a row's update lies in the directions of a column's: 0 nothing, 1 all; mean over all"
         " matrices."
     )
-    highest = max((value for row in found.values() for value in row.values()), default=0.0)
-    return _between_tasks("Overlap of the updates", "update of", found, 2, (0.0, highest), note)
+    scale = share_scale([value for row in found.values() for value in row.values()])
+    return _between_tasks("Overlap of the updates", "update of", found, 2, scale, note)
 
 
 def _drift(run: LoadedRun) -> Table | None:
@@ -156,8 +192,8 @@ def _drift(run: LoadedRun) -> Table | None:
         "Linear CKA of the image features of a column's task after a row's task with those right after its"
         " own training: 1 unchanged, 0 unrelated."
     )
-    lowest = min((value for row in found.values() for value in row.values()), default=0.0)
-    return _between_tasks("Drift of the image features", "after", found, 3, (lowest, 1.0), note)
+    scale = similarity_scale([value for row in found.values() for value in row.values()])
+    return _between_tasks("Similarity of the image features", "after", found, 3, scale, note)
 
 
 def _between_tasks(
@@ -175,9 +211,7 @@ def _between_tasks(
     for task, row in found.items():
         if row:
             values = [row.get(old, math.nan) for old in earlier]
-            cells = [
-                shaded(number(v, digits), (v - low) / (high - low) if high > low else 1.0) for v in values
-            ]
+            cells = [shaded(number(v, digits), (v - low) / (high - low)) for v in values]
             rows.append([Cell(task), *cells])
     note += f" The colours run from {low:.3g} to {high:.3g}."
     return Table(caption, [corner, *earlier], rows, note, sortable=False, heat=True) if rows else None

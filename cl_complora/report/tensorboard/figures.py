@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter
 from numpy.typing import ArrayLike
 
 from ...clip.matrix_names import kinds_in_order, place_of
+from ..heat_map import only_rounding, share_scale
 from ..svg import plain
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def matrix_image(rows: ArrayLike, tasks: Sequence[str]) -> np.ndarray:
     values = 100 * np.full((len(tasks) + 1, len(tasks)), np.nan)
     measured = 100 * np.asarray(rows, dtype=float)
     values[: len(measured)] = measured
-    side = max(2.6, 0.52 * min(len(tasks), LEGIBLE))
+    side = max(2.6, 0.55 * min(len(tasks), LEGIBLE))
     every = -(-len(tasks) // LEGIBLE)
     names = [plain(task, 14) for task in tasks]
     with drawing(side + 2.65, side + 1.4, 1.6, 1.05, 1.2, 0.2) as figure:
@@ -77,7 +78,7 @@ def matrix_image(rows: ArrayLike, tasks: Sequence[str]) -> np.ndarray:
                     "weight": "bold" if i == j + 1 else "normal",
                     "color": "white" if value < 60 else "black",
                 }
-                axes.text(j, i, f"{value:.0f}", ha="center", va="center", **style)
+                axes.text(j, i, f"{value:.1f}", ha="center", va="center", **style)
         edge = axes.get_position()
         inch = 1 / figure.get_figwidth()
         bar = figure.add_axes((edge.x1 + 0.15 * inch, edge.y0, 0.15 * inch, edge.height))
@@ -140,7 +141,7 @@ def layers_image(matrices: dict[str, dict[str, Any]], measures: dict[str, str]) 
 
     Args:
         matrices: as in the run's ``analysis/`` files.
-        measures: key → title.
+        measures: key → title; all but ``delta_norm``, which starts at 0, are shares on the scale of shares.
     """
     places = {name: place_of(name) for name in matrices}
     towers = [tower for tower in ("vision", "text") if any(at.tower == tower for at in places.values())]
@@ -158,15 +159,24 @@ def layers_image(matrices: dict[str, dict[str, Any]], measures: dict[str, str]) 
                     if value is not None:
                         values[layers.index(at.blocks), kinds.index(at.kind)] = value
                 axes = grid[row][column]
-                picture = axes.imshow(values, cmap="cividis", aspect="auto")
+                low, high = _scale(key, [figures.get(key) for figures in matrices.values()])
+                axes.imshow(values, cmap="cividis", aspect="auto", vmin=low, vmax=high)
                 axes.set_xticks(range(len(kinds)), [plain(kind, 8) for kind in kinds], fontsize=7)
                 axes.set_yticks(
                     range(len(layers)), [".".join(map(str, layer)) or "–" for layer in layers], fontsize=7
                 )
-                low, high = picture.get_clim()
                 # The ends of the scale in words: a bar beside each map takes as long as the map.
-                axes.set_title(f"{tower}: {title}\n{low:.2g} (dark) to {high:.2g} (light)", fontsize=8)
+                told = f"{low:.2g} (dark) to {high:.2g} (light)"
+                if key != "delta_norm" and only_rounding(values):
+                    told = f"none beyond rounding (at most {np.nanmax(values, initial=0.0):.0e})"
+                axes.set_title(f"{tower}: {title}\n{told}", fontsize=8)
         return image_of(figure)
+
+
+def _scale(key: str, values: Sequence[float | None]) -> tuple[float, float]:
+    """Ends of a measure's colours, the same for both towers."""
+    known = np.array([np.nan if value is None else value for value in values], dtype=float)
+    return (0.0, float(np.nanmax(known, initial=0.0)) or 1.0) if key == "delta_norm" else share_scale(known)
 
 
 def mistakes_image(mistakes: Sequence[tuple[str, Mistake]], pictures: Tensor) -> np.ndarray:

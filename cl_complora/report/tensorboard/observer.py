@@ -8,7 +8,7 @@ import re
 import shutil
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,10 @@ from ...engine.observer import Observer
 from ...errors import UserError
 from ...store.folder import RunDir
 from ...store.records import Record
-from .figures import curves_image, layers_image, matrix_image, mistakes_image, spectra_image
+from .figures import LEGIBLE, curves_image, layers_image, matrix_image, mistakes_image, spectra_image
 from .hparams import COLUMNS, table_row
+from .layout import custom_scalars
+from .numbers import numbers_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,9 +34,8 @@ if TYPE_CHECKING:
     from ...delta import TaskDelta
 
 _HEADLINES = ("last", "average", "transfer", "forgetting", "bwt")
-# Per layer: the root of the sum of squares of the matrices of a layer, or their mean.
+# Per layer: the mean of its matrices.
 _PER_LAYER = {
-    "delta_norm": "norm",
     "principal_rank": "kept_rank",
     "principal_overlap": "principal_overlap",
     "drift": "subspace_drift",
@@ -78,7 +79,7 @@ class BoardObserver(Observer):
 
     def recorded(self, learned: int, record: Record, before: bool = False) -> None:
         """A row of the matrix and what came with it."""
-        self.board.add(learned, record.row, record.zero_shot, record.detail, record.curve)
+        self.board.add(learned, record.row, record.zero_shot, record.detail, record.curve, record.geometry)
 
     def stream_ends(self) -> None:
         """The row of the HParams table."""
@@ -129,9 +130,8 @@ class BoardWriter:
         self.zero_shot: list[dict[str, float]] = []
         self.steps = 0
         self.last: dict[str, float] = {}
-        self.writer.add_custom_scalars(
-            _layout([self.tags[t] for t in tasks], [self.tags[z] for z in zero_shot])
-        )
+        layout = custom_scalars([self.tags[t] for t in tasks], [self.tags[z] for z in zero_shot])
+        self.writer.file_writer.add_summary(layout)
         text = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
         self.writer.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()))
 
@@ -152,9 +152,11 @@ class BoardWriter:
         zero_shot: dict[str, float],
         detail: dict,
         curve: Sequence[float],
+        geometry: Mapping[str, dict[str, Any]],
     ) -> None:
         """One row of the matrix (index 0: the untouched model) and what came with it."""
         with self._bearing_a_full_disk():
+            self._norms(geometry, index)
             self._add(index, row, zero_shot, detail, curve)
 
     def finish(self) -> None:
@@ -200,6 +202,8 @@ class BoardWriter:
         if any(map(math.isfinite, row)):
             self._image("stream/accuracy_matrix", matrix_image(self.rows, self.tasks), index)
             self._image("stream/accuracy_by_task", curves_image(self.rows, self.tasks), index)
+            if len(self.tasks) <= LEGIBLE:
+                self._numbers(index)
         found = (
             self.folder.read_json(self.folder.analysis(index - 1, self.tasks[index - 1])) if index else None
         )
@@ -219,7 +223,25 @@ class BoardWriter:
         _, begun, ended = hparams(table_row(self.config), {})
         for part in (columns, begun, ended):
             self.writer.file_writer.add_summary(part)
+        if len(self.tasks) > LEGIBLE and any(map(math.isfinite, self.rows[-1])):
+            self._numbers(len(self.tasks))  # a matrix a task would grow with the cube of the tasks
         self.writer.flush()
+
+    def _numbers(self, index: int) -> None:
+        """The matrix and the headlines in figures; the tag is the first of the alphabet."""
+        told = {name: self.last.get(f"stream/{name}", math.nan) for name in _HEADLINES}
+        self.writer.add_text("accuracy", numbers_text(self.rows, self.zero_shot, self.tasks, told), index)
+
+    def _norms(self, geometry: Mapping[str, dict[str, Any]], index: int) -> None:
+        """How far every layer moved, and every parameter outside of them: embeddings that are trained whole
+        move most."""
+        found = defaultdict(list)
+        for name, figures in geometry.items():
+            at, norm = place_of(name), figures.get("delta_norm")
+            if norm is not None and math.isfinite(norm):
+                found[f"{at.tower}.{at.layer if at.blocks else at.kind}"].append(norm)
+        for part, norms in found.items():
+            self.writer.add_scalar(f"norm/{part}", math.hypot(*norms), index)
 
     def _stream(self, index: int) -> Iterator[tuple[str, float]]:
         """Numbers of the tasks learned so far."""
@@ -289,38 +311,6 @@ def _tags(names: Sequence[str]) -> dict[str, str]:
     return tags
 
 
-def _layout(tasks: Sequence[str], zero_shot: Sequence[str]) -> dict[str, dict[str, list]]:
-    """Charts of the page that a reader opens first."""
-
-    def lines(*tags: str) -> list:
-        return ["Multiline", [f"^{re.escape(tag)}$" for tag in tags]]
-
-    layout = {
-        "Forgetting": {
-            "accuracy on every task": lines(*(f"accuracy/{task}" for task in tasks)),
-            "forgetting by task": lines(*(f"forgetting/{task}" for task in tasks)),
-            "backward transfer by task": lines(*(f"bwt/{task}" for task in tasks)),
-            "Transfer, Average, Last so far": lines("stream/transfer", "stream/average", "stream/last"),
-        },
-        "Zero-shot": {
-            "accuracy": lines(*(f"zero_shot/{name}" for name in zero_shot)),
-            "retention in points": lines(*(f"retention/{name}" for name in zero_shot)),
-        },
-        "Training": {"loss": lines("train/loss")},
-        "Geometry": {
-            "size of the update": lines("update/delta_norm"),
-            "overlap with the protected subspace": lines("update/protected_overlap"),
-            "overlap with earlier updates": lines(*(f"overlap_with/{task}" for task in tasks)),
-            "similarity of old tasks' features": lines(*(f"feature_similarity/{task}" for task in tasks)),
-            "size by layer": ["Multiline", ["^norm/"]],
-            "kept rank by layer": ["Multiline", ["^kept_rank/"]],
-            "drift of the principal subspace by layer": ["Multiline", ["^subspace_drift/"]],
-            "effective rank by layer": ["Multiline", ["^effective_rank/"]],
-        },
-    }
-    return layout if zero_shot else {name: charts for name, charts in layout.items() if name != "Zero-shot"}
-
-
 def _by_layer(matrices: dict[str, dict[str, Any]]) -> Iterator[tuple[str, float]]:
     layers = defaultdict(list)
     for name, figures in matrices.items():
@@ -328,6 +318,4 @@ def _by_layer(matrices: dict[str, dict[str, Any]]) -> Iterator[tuple[str, float]
         layers[f"{at.tower}.{'.'.join(map(str, at.blocks)) or 'outside'}"].append(figures)
     for layer, members in layers.items():
         for key, group in _PER_LAYER.items():
-            values = [figures[key] for figures in members]
-            together = math.hypot(*values) if key == "delta_norm" else sum(values) / len(values)
-            yield f"{group}/{layer}", together
+            yield f"{group}/{layer}", sum(figures[key] for figures in members) / len(members)

@@ -1,0 +1,64 @@
+"""The numbers of a run as text: what no smoothing, no clipped axis and no rounding picture changes."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+
+from ..elements import NOTHING
+
+_NOTE = (
+    "Accuracy in percent: a row is a state of the model, a column a task; bold: just trained. Curves under"
+    " Scalars and Time Series are smoothed unless Smoothing there is 0 (cl-complora tensorboard prints an"
+    " address that sets it); the numbers here are exact."
+)
+_POINTS = ("forgetting", "bwt")
+
+
+def numbers_text(
+    rows: Sequence[Sequence[float]],
+    zero_shot: Sequence[Mapping[str, float]],
+    tasks: Sequence[str],
+    headlines: Mapping[str, float],
+) -> str:
+    """Headlines and accuracy matrix as Markdown.
+
+    Args:
+        rows: ``(t+1, T)`` fractions, the untouched model first.
+        zero_shot: for every row, set → fraction.
+        tasks: T names.
+        headlines: metric → fraction, of the tasks learned so far.
+    """
+    sets = list(zero_shot[0]) if zero_shot else []
+    head = ["after", *map(_name, tasks), *(f"{_name(name)} (zero-shot)" for name in sets)]
+    lines = [f"| {' | '.join(head)} |", "|---" + "|--:" * (len(head) - 1) + "|"]
+    for index, (row, held_out) in enumerate(zip(rows, zero_shot, strict=True)):
+        cells = [_percent(value) for value in row]
+        if index:
+            cells[index - 1] = f"**{cells[index - 1]}**"
+        cells += [_percent(held_out[name]) for name in sets]
+        lines.append(f"| {_name(tasks[index - 1]) if index else 'untouched'} | {' | '.join(cells)} |")
+    told = [
+        f"{name} {_percent(value)} {'points' if name in _POINTS else '%'}"
+        for name, value in headlines.items()
+        if math.isfinite(value)
+    ]
+    told += [
+        f"retention {_name(name)} {100 * (zero_shot[-1][name] - zero_shot[0][name]):+.2f} points"
+        for name in sets
+        if len(zero_shot) > 1 and math.isfinite(zero_shot[-1][name] - zero_shot[0][name])
+    ]
+    return "\n".join([*([", ".join(told), ""] if told else []), *lines, "", _NOTE])
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}" if value is not None and math.isfinite(value) else NOTHING
+
+
+def _name(name: str) -> str:
+    """A name as text, whatever Markdown would make of it."""
+    kept = html.escape(" ".join(name.split()))
+    for sign in "\\|*_`[]~":
+        kept = kept.replace(sign, f"&#{ord(sign)};")
+    return kept
