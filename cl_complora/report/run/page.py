@@ -34,7 +34,7 @@ from ..heat_map import shaded
 from ..reproduce import run_command
 from . import figures
 from .causes import changed_answers, explanation
-from .paired import change_table
+from .paired_changes import change_table
 from .summary import interval_of, summary
 from .weights import moved_weights
 
