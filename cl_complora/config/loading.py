@@ -204,7 +204,7 @@ def _as_yaml(value: Any) -> str:
     """JSON, which is YAML, but for the numbers that it does not know."""
     if isinstance(value, float) and not math.isfinite(value):
         return ".nan" if math.isnan(value) else f"{'-' if value < 0 else ''}.inf"
-    return json.dumps(str(value) if isinstance(value, Path) else value, default=_plain)
+    return json.dumps(str(value) if isinstance(value, Path) else value, default=_plain, ensure_ascii=False)
 
 
 def _plain(value: Any) -> Any:
