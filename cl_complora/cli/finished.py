@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import UserError
+from .class_names import class_names
 from .options import RunModelConfig, RunWeights, log_console
 from .output import end_when_unread, say_json
 
@@ -56,7 +57,15 @@ def export(
 def predict(
     run: Run,
     images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")],
-    classes: Annotated[str, typer.Option(help="Class names of your own, separated by commas.")] = "",
+    classes: Annotated[
+        str,
+        typer.Option(
+            help=(
+                "Class names of your own, separated by commas; a name that holds one in double quotes; or"
+                " @FILE, a text file of one name a line."
+            )
+        ),
+    ] = "",
     task: Annotated[
         str | None, typer.Option(help="Classes of this task; those of all tasks by default.")
     ] = None,
@@ -76,7 +85,7 @@ def predict(
     end_when_unread()
     files = pictures(images)
     state = open_run(run, after, pretrained=pretrained, model_config=model_config)
-    names = [name.strip() for name in classes.split(",")] if classes else []
+    names = class_names(classes)
     found = predict(state, files, label_space(state, names, prompt or (), task), top)
     rows, failed = [], False
     for one in found:

@@ -61,11 +61,7 @@ def _refusal(methods: Sequence[str], overrides: Sequence[str], key: str, values:
     known = sorted({name for settings in plain for name in _numbers(settings)})
     near = closest(key, [*known, *SHORT_KEYS])
     near = near or next((name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]), None)
-    hint = (
-        f"; did you mean {near!r}?"
-        if near
-        else f"; must be a number of a strategy, such as {SHORT_KEYS['lr']}"
-    )
+    hint = f"; did you mean {near!r}?" if near else "; must be a number of a strategy, such as optimiser.lr"
     hint = hint if trained else ", and nothing of it is trained"
     who = f"{methods[0]} does not have" if len(methods) == 1 else f"none of {', '.join(methods)} has"
     return f"--sweep {key}: {who} this setting{hint}"

@@ -3,8 +3,10 @@ allowed."""
 
 from __future__ import annotations
 
+import json
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,6 +176,44 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
             raise _bad_override(override, f"write scenario.{first} or strategy.{first}: both have this key")
         split[kinds[0]].append(override)
     return split["scenario"], split["strategy"]
+
+
+def as_overrides(settings: Sequence[str] | Mapping[str, Any]) -> list[str]:
+    """Settings as ``key.path=value`` texts, also from a mapping of key paths, or of sections, to values.
+
+    Raises:
+        UserError: for a value that no YAML file could hold.
+    """
+    if isinstance(settings, str):
+        return [settings]
+    if not isinstance(settings, Mapping):
+        return list(settings)
+    found = []
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            found += as_overrides({f"{key}.{name}": part for name, part in value.items()})
+            continue
+        try:
+            found.append(f"{key}={_as_yaml(value)}")
+        except (TypeError, ValueError):
+            raise UserError(f"settings: {key}: must be a plain value, got {type(value).__name__}") from None
+    return found
+
+
+def _as_yaml(value: Any) -> str:
+    """JSON, which is YAML, but for the numbers that it does not know."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return ".nan" if math.isnan(value) else f"{'-' if value < 0 else ''}.inf"
+    return json.dumps(str(value) if isinstance(value, Path) else value, default=_plain, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    """Paths, tuples within and numpy's numbers."""
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError
 
 
 def apply_overrides(data: dict, overrides: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from .tables import Content, failures, texts
+from .tables import Content, failures, how_chosen, texts
 
 # Those that a terminal has room for; the files hold all of them.
 SHOWN = ("Accuracy", "Paired differences", "Updates", "Budget")
@@ -21,5 +21,7 @@ def show(console: Console, found: Content) -> None:
             for row in rows[1:]:
                 table.add_row(*row)
             console.print(table)
+    if chosen_by := how_chosen(found):
+        console.print(chosen_by, markup=False, highlight=False, soft_wrap=True)
     for failure in failures(found):
         console.print(failure, style="red", markup=False, highlight=False)

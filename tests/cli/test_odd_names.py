@@ -1,0 +1,69 @@
+"""Names that are not UTF-8: one line, exit code 2, nothing written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from builders.images import paint
+
+ODD = b"caf\xe9"
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other file systems refuse such names")
+
+
+def run(*words: str | bytes, cwd: object) -> subprocess.CompletedProcess:
+    command = [os.fsencode(sys.executable), b"-m", b"cl_complora", *map(os.fsencode, words)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, timeout=300)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("init", ODD),
+        ("init", "colours", "-o", ODD + b".yaml"),
+        ("eval", "embedded", "--data", ODD),
+        ("predict", "embedded", ODD + b".png"),
+        ("run", "embedded", "--out", ODD),
+        ("run", b"./" + ODD + b".yaml"),
+        ("run", "embedded", "--pretrained", ODD + b".pt"),
+        ("run", "embedded", "--set", b"name=" + ODD),
+        ("compare", "embedded", "-s", b"lora," + ODD + b".yaml"),
+        ("report", "embedded", "-o", ODD + b".html"),
+        ("check", ODD + b".yaml"),
+        ("data", "check", ODD + b".yaml"),
+        ("export", "embedded", "-o", ODD + b".safetensors"),
+        ("explain", ODD),
+        ("tensorboard", ODD),
+    ],
+)
+def test_a_word_of_the_command(tmp_path, words):
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == 2 and not done.stdout
+    (line,) = done.stderr.decode("ascii").splitlines()
+    assert line.startswith("error: ") and "caf\\udce9" in line and "not UTF-8" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_working_folder(tmp_path):
+    folder = os.path.join(os.fsencode(tmp_path), ODD)
+    os.mkdir(folder)
+    done = run("run", "embedded", cwd=folder)
+    assert done.returncode == 2 and b"not UTF-8" in done.stderr and not os.listdir(folder)
+
+
+def test_class_folders_and_pictures(tmp_path):
+    for name in ("cat", "dog"):
+        for number in range(4):
+            paint(tmp_path / "pets" / name / f"{number}.png", (200, 30, 30), number)
+    root = os.path.join(os.fsencode(tmp_path), b"pets")
+    os.rename(os.path.join(root, b"dog", b"0.png"), os.path.join(root, b"dog", ODD + b".png"))
+    for name in (None, ODD):
+        if name:
+            os.rename(os.path.join(root, b"cat"), os.path.join(root, name))
+        for words in (("init", "pets", "-o", "a.yaml", "--force"), ("eval", "embedded", "--data", "pets")):
+            done = run(*words, cwd=tmp_path)
+            assert done.returncode in (0, 2) and b"Traceback" not in done.stderr
+            assert done.returncode == 0 or len(done.stderr.splitlines()) == 1

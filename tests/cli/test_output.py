@@ -1,0 +1,146 @@
+"""Consoles that hold few characters, are closed early, or are full: nothing that was computed is lost."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cl_complora.cli.class_names import class_names
+from cl_complora.cli.output import UNREAD, Output, end_when_unread, lasting_streams, say_json
+from cl_complora.errors import UserError
+
+COMMAND = [sys.executable, "-m", "cl_complora"]
+
+
+def shell(line: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
+    """A line for bash, in which ``cl`` is the command."""
+    text = f'cl() {{ "{sys.executable}" -m cl_complora "$@"; }}; {line}'
+    return subprocess.run(
+        ["bash", "-c", text],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        timeout=300,
+    )
+
+
+def console(encoding: str) -> tuple[Output, io.BytesIO]:
+    raw = io.BytesIO()
+    return Output(io.TextIOWrapper(raw, encoding=encoding, write_through=True)), raw
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [
+        ("ascii", "87.1 +/- 0.3 -> |DW| cafe ? \\udce9"),
+        ("cp1252", "87.1 ± 0.3 -> |DW| café ? \\udce9"),
+        ("utf-8", "87.1 ± 0.3 → ‖ΔW‖ café 猫 \\udce9"),
+    ],
+)
+def test_what_an_encoding_does_not_hold_is_shown_by_its_nearest_characters(encoding, shown):
+    stream, raw = console(encoding)
+    stream.write("87.1 ± 0.3 → ‖ΔW‖ café 猫 \udce9")
+    assert raw.getvalue().decode(encoding) == shown
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp932", "utf-8"])
+def test_json_keeps_every_character(encoding, monkeypatch):
+    stream, raw = console(encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    say_json(["café ± 猫", "\udce9"])
+    assert json.loads(raw.getvalue().decode(encoding)) == ["café ± 猫", "\udce9"]
+
+
+def closed_pipe() -> io.TextIOWrapper:
+    reading, writing = os.pipe()
+    os.close(reading)
+    return os.fdopen(writing, "w", encoding="utf-8")
+
+
+def test_work_goes_on_when_its_reader_is_gone(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", closed_pipe())
+    done = []
+    with lasting_streams():
+        print("x" * 100_000, flush=True)
+        print("more", flush=True)
+        done.append("all of it")
+    assert done
+
+
+def test_what_only_shows_ends_quietly_when_its_reader_is_gone(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", closed_pipe())
+    with pytest.raises(SystemExit) as ended, lasting_streams():
+        end_when_unread()
+        print("x" * 100_000, flush=True)
+    assert ended.value.code == UNREAD
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_under_the_output_is_told(monkeypatch, capfd):
+    monkeypatch.setattr(sys, "stdout", open("/dev/full", "w", encoding="utf-8"))
+    monkeypatch.setattr(sys, "stderr", sys.__stderr__)
+    with pytest.raises(SystemExit) as ended, lasting_streams():
+        print("lost")
+    assert ended.value.code == 1
+    assert "error: standard output: No space left on device" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs bash")
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("set -o pipefail; cl list strategies | true", UNREAD),
+        ("cl list strategies >&-", 0),
+        ("cl list strategies >&- 2>&-", 0),
+        ("cl check nowhere >&-", 2),
+        ("set -o pipefail; cl check nowhere 2>&1 | true", 2),
+        ("PYTHONUTF8=0 PYTHONIOENCODING=ascii cl list datasets", 0),
+        ("set -o pipefail; cl check complora lora embedded | head -1", 0),
+    ],
+)
+def test_the_exit_code_says_what_was_done(tmp_path, line, code):
+    done = shell(line, tmp_path)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs bash")
+def test_a_comparison_is_on_disk_whatever_becomes_of_its_output(tmp_path, tiny_scenario, tiny_strategy):
+    compare = f"cl compare {tiny_scenario} -s zeroshot,{tiny_strategy} --seeds '0, 1' --out"
+    done = shell(f"set -o pipefail; {compare} c | head -1", tmp_path)
+    assert done.returncode == 0 and done.stdout.count("\n") == 1 and not done.stderr
+    page = (tmp_path / "c" / "tiny" / "comparison.md").read_text(encoding="utf-8")
+    assert "quick" in page and " ± " in page
+    assert (tmp_path / "c" / "tiny" / "report.html").exists()
+    done = shell(f"{compare} c", tmp_path, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert done.returncode == 0 and " +/- " in done.stdout and done.stdout.isascii() and not done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("cat, dog", ["cat", "dog"]),
+        ('"Paris, Texas", Rome', ["Paris, Texas", "Rome"]),
+        ('5" disc,tape', ['5" disc', "tape"]),
+        ("", []),
+    ],
+)
+def test_class_names_of_the_command_line(text, names):
+    assert class_names(text) == names
+
+
+def test_class_names_of_a_file(tmp_path):
+    file = tmp_path / "names.txt"
+    file.write_text("\ufeffParis, Texas\n\nMünchen\r\n", encoding="utf-8")
+    assert class_names(f"@{file}") == ["Paris, Texas", "München"]
+    for text in (f"@{tmp_path / 'none.txt'}", f"@{tmp_path}", '"cat'):
+        with pytest.raises(UserError):
+            class_names(text)

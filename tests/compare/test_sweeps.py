@@ -1,0 +1,90 @@
+"""Sweeps that some or all methods cannot take, and what a comparison says of itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from cl_complora.compare.study import Comparison, Method, Request
+from cl_complora.compare.sweeps import not_swept, sweeps_of
+from cl_complora.compare.trials import parse_sweep
+from cl_complora.errors import UserError
+from cl_complora.report.comparison.page import comparison_page
+from cl_complora.report.comparison.saving import markdown
+from cl_complora.report.comparison.tables import accuracy_table, how_chosen
+
+
+@pytest.mark.parametrize(
+    ("methods", "sweep", "told"),
+    [
+        ("lora", ["foo=1,2"], ("--sweep foo", "lora does not have this setting", "optimiser.lr")),
+        ("lora,zeroshot", ["optimizer.lr=1e-4"], ("optimizer.lr", "did you mean 'optimiser.lr'")),
+        ("lora", ["steps=5,10"], ("steps", "did you mean 'training.steps'")),
+        ("lora", ["adapter.rnk=4"], ("did you mean 'adapter.rank'",)),
+        ("finetune", ["rank=2,4"], ("adapter.rank", "only with kind: lowrank")),
+        ("zeroshot", ["lr=1e-3"], ("zeroshot does not have", "nothing of it is trained")),
+        ("lora,finetune", ["lr=1e-3,-1"], ("--sweep optimiser.lr=-1", "greater than 0")),
+        ("lora", ["lr=1e-3", "lr=1e-4"], ("swept twice",)),
+    ],
+)
+def test_a_sweep_that_no_method_takes_is_refused(methods, sweep, told):
+    with pytest.raises(UserError) as refused:
+        sweeps_of(methods.split(","), [], parse_sweep(sweep))
+    assert all(part in refused.value.messages[0] for part in told), refused.value.messages
+
+
+def test_a_sweep_of_their_own_that_none_declares_is_refused():
+    with pytest.raises(UserError, match="none of zeroshot declares a sweep"):
+        sweeps_of(["zeroshot"], [], None)
+
+
+def test_methods_that_are_not_swept_as_asked_are_named():
+    common = parse_sweep(["rank=2,4", " lr = 1e-3"])
+    found = sweeps_of(["lora", "finetune", "zeroshot"], [], common)
+    assert found == {
+        "lora": {"adapter.rank": [2, 4], "optimiser.lr": [1e-3]},
+        "finetune": {"optimiser.lr": [1e-3]},
+        "zeroshot": {},
+    }
+    assert not_swept(found, common) == [
+        "finetune is not swept over adapter.rank, which it does not have",
+        "zeroshot is not swept: it has no adapter.rank, optimiser.lr",
+    ]
+
+
+def content(seeds=(0,), sweep=None, curves=(), settings=()) -> dict:
+    """A comparison of lora and zeroshot; those in ``curves`` were swept over the learning rate."""
+    point = {"settings": {"optimiser.lr": 1e-3}, "told": "lr=0.001", "error": None}
+    point |= {"last": 50.0, "average": 40.0, "retention": -1.0, "score": 50.0}
+    figures = {"last": [50.0 + seed for seed in seeds], "retention": [-1.0 for _ in seeds]}
+    methods = [
+        Method(name, figures=figures)
+        if name not in curves
+        else Method(name, (("optimiser.lr", 1e-3),), [point], figures)
+        for name in ("lora", "zeroshot")
+    ]
+    request = Request("tiny", ("lora", "zeroshot"), seeds, sweep=sweep, strategy_settings=settings)
+    return Comparison(request, "tiny", "lora", methods).content()
+
+
+def test_only_what_was_swept_is_said_to_be_chosen():
+    sweep = {"optimiser.lr": [1e-3]}
+    assert how_chosen(content()) is None and how_chosen(content(sweep=sweep)) is None
+    said = how_chosen(content(sweep=sweep, curves=("lora",)))
+    assert said == "Settings of lora chosen by last on validation shots (seed 0). Not swept: zeroshot."
+    said = how_chosen(content(sweep=sweep | {"adapter.rank": [2]}, curves=("lora", "zeroshot")))
+    assert "Settings chosen by" in said and "lora was not swept over adapter.rank." in said
+
+
+def test_the_page_says_which_settings_were_changed(tmp_path):
+    page = comparison_page(content(), tmp_path, tmp_path / "report.html").html()
+    assert "with the settings of its own file; nothing was swept" in page
+    page = comparison_page(content(settings=("training.steps=2",)), tmp_path, tmp_path / "report.html").html()
+    assert "of its own file, changed for all by --set training.steps=2; nothing was swept" in page
+
+
+def test_one_seed_has_no_spread(tmp_path):
+    rows = accuracy_table(content())[1]
+    assert "50.0" in [cell.text for cell in rows[0]] and not any("±" in cell.text for cell in rows[0])
+    assert "±" not in markdown(content()) and "one seed" in markdown(content())
+    assert "±" not in comparison_page(content(), tmp_path, tmp_path / "report.html").html()
+    assert "50.5 ± 0.7" in markdown(content(seeds=(0, 1)))
