@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import json
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,6 +43,29 @@ def check_model(located: Located[Scenario]) -> list[str]:
         if tags is not None and _clean(model.pretrained) not in tags and not file.is_file():
             faults.append(located.fault(("model", "pretrained"), unknown_tag(model.name, model.pretrained)))
     return faults
+
+
+def image_size(located: Located[Scenario]) -> tuple[int, int] | None:
+    """(height, width) of the pictures that a scenario's model reads, in pixels; None if no file tells."""
+    model = located.value.model
+    if model.image_size is not None:
+        return model.image_size, model.image_size
+    package = _package()
+    if model.config is not None:
+        file = located.folder / Path(model.config).expanduser()
+    elif model.name == EMBEDDED:
+        file = Path(__file__).parent.parent / "world" / "assets" / "embedded_clip.json"
+    elif package is not None:
+        file = package / "model_configs" / f"{model.name}.json"
+    else:
+        return None
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        told = told.get("model_cfg", told)["vision_cfg"]["image_size"]
+        height, width = (told, told) if isinstance(told, int) else told
+        return int(height), int(width)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None  # a damaged file is told when the model is made
 
 
 def names_a_file(pretrained: str) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from ..config import Scenario, load_scenario
 from ..config.loading import Located
-from ..config.model_names import check_model
+from ..config.model_names import check_model, image_size
 from ..config.sources import DatasetSource
 from ..errors import UserError, raise_all
 from .cache import size
@@ -46,6 +46,8 @@ def verify(scenario: str, seed: int = 0) -> Report:
         return report  # what is missing is told for every data set at once, and nothing can be drawn yet
     pixels = Pixels((32, 32))
     total = 0
+    known = image_size(located)
+    decoded = known or (224, 224)
     plans = plan(located, seed)
     report.lines += [f"skipped: {line}" for line in plans.skipped]
     report.lines += [f"note: {line}" for line in notes(located, plans, every=True)]
@@ -53,14 +55,16 @@ def verify(scenario: str, seed: int = 0) -> Report:
         items = (*chosen.train, *chosen.validation, *chosen.test)
         broken = [fault for item in dict.fromkeys(items) if (fault := _fault(chosen, item, pixels))]
         report.faults += broken
-        total += size(chosen.test, Pixels((224, 224)))
+        total += size(chosen.test, Pixels(decoded))
         state = f"{len(broken)} of them cannot be read" if broken else "all can be read"
         parts = [f"{len(part)} {name}" for name, part in _parts(chosen) if part]
         report.lines.append(
             f"{chosen.name}: {len(chosen.class_names)} classes, {', '.join(parts)} images, {state}; "
             f"split {chosen.sha256()[:12]}"
         )
-    report.lines.append(f"{scenario}: the test images take {total / 1e6:.0f} MB decoded at 224 × 224")
+    assumed = "" if known else " (the model's own size is not known here)"
+    size_told = f"{total / 1e6:.0f} MB decoded at {decoded[1]} × {decoded[0]}"
+    report.lines.append(f"{scenario}: the test images take {size_told}{assumed}")
     return report
 
 

@@ -12,6 +12,13 @@ from ..store.records import Record
 from .inputs import RunInputs
 
 SCHEMA = 1
+# Of the numbers that a table may put side by side: forgetting 0.02 and retention −2 are as much.
+UNITS = {
+    **dict.fromkeys(
+        ("accuracy", "zero_shot", "transfer", "average", "last", "forgetting", "bwt"), "fraction"
+    ),
+    "retention": "points",
+}
 
 
 def results_of(run: RunInputs, records: Sequence[Record]) -> dict[str, Any]:
@@ -41,6 +48,7 @@ def results_of(run: RunInputs, records: Sequence[Record]) -> dict[str, Any]:
         # Where all tasks are trained at once none is unseen.
         **({} if run.strategy.training.stream != "joint" else {"transfer": math.nan}),
         "retention": {name: kept(values) for name, values in zero_shot.items()},
+        "units": UNITS,
         "skipped": list(plans.skipped),
         "tasks_detail": [record.detail for record in records[1:]],
         "status": "done" if len(records) == len(plans.tasks) + 1 else "running",

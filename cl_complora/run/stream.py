@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from .learner import Learner
 
 SAVE_EVERY = 60.0
+# In results.json beside what follows from the records: where it was made, and what its numbers are (which
+# earlier versions did not write).
+_BESIDE = ("software", "device", "units")
 
 
 @dataclass
@@ -200,7 +203,7 @@ def _tells(folder: RunDir, expected: dict, progress: Progress) -> bool:
     except UserError as error:
         progress.message(f"{error.messages[0]}; written again from the records of the tasks")
         return False
-    wanted = finite({key: value for key, value in expected.items() if key not in ("software", "device")})
+    wanted = finite({key: value for key, value in expected.items() if key not in _BESIDE})
     if stored is not None and stored["model"].get("sha256") == wanted["model"]["sha256"]:
         wanted["model"] = stored[
             "model"
