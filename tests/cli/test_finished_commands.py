@@ -45,7 +45,7 @@ from cl_complora.data.discover import describe
         (["eval", "{run}", "--data", "no.yaml"], "there is no such file"),
         (["eval", "{run}", "--data", "digits", "--prompt", "photo"], "must hold {{}} once"),
         (["eval", "{run}", "--prompt", "a {{}}"], "is for --data"),
-        (["eval", "{run}", "--pretrained", "openai"], "--pretrained: is for a model"),
+        (["eval", "{run}", "--pretrained", "openai"], "has no weights 'openai' (neither a file"),
         (
             ["eval", "nowhere", "--data", "digits"],
             "neither a run's folder nor a model; a model is embedded, ",
