@@ -214,7 +214,7 @@ def test_a_resumed_run_repeats_the_decompositions_of_the_interrupted_one(
     record = json.loads(next((whole.folder / "tasks").glob("002-*")).read_text())
     assert len(set(record["adapter_state"]["decomposed_at"].values())) > 1
     with pytest.raises(_Stop):
-        go(path, quick, tmp_path / "cut", progress=StopAfter(3))
+        go(path, quick, tmp_path / "cut", progress=StopAfter(2))
     resumed = go(path, quick, tmp_path / "cut")
     assert resumed.reused == 2 and same(deltas_of(resumed.folder), deltas_of(whole.folder))
     again = json.loads(next((resumed.folder / "tasks").glob("003-*")).read_text())
@@ -228,7 +228,7 @@ def test_a_blind_run_can_be_interrupted_and_is_not_taken_for_a_measured_one(
     tmp_path, tiny_scenario, tiny_strategy
 ):
     with pytest.raises(_Stop):
-        go(tiny_scenario, tiny_strategy, tmp_path, progress=StopAfter(2), evaluate=False)
+        go(tiny_scenario, tiny_strategy, tmp_path, progress=StopAfter(1), evaluate=False)
     blind = go(tiny_scenario, tiny_strategy, tmp_path, evaluate=False)
     assert blind.reused == 1 and blind.results["last"] is None
     with pytest.raises(UserError, match="evaluate = False"):
