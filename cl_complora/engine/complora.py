@@ -4,7 +4,8 @@ recompute.
     from cl_complora.engine.complora import CompLoRAPlugin
     Naive(model=…, optimizer=…, plugins=[CompLoRAPlugin(rank=4, energy=0.5)])
 
-Our reconstruction of Comp-LoRA (Wang et al., arXiv 2501.15040); only the paper's abstract has been read, and no code of it is public.
+Our reconstruction of Comp-LoRA (Wang et al., arXiv 2501.15040): only the paper's abstract has been
+read, and no code of it is public.
 """
 
 from __future__ import annotations

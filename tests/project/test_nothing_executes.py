@@ -69,11 +69,16 @@ SAFELY = {("torch.load", "weights_only", "True"), ("np.load", "allow_pickle", "F
 
 # What of them the package uses nevertheless, and what for.
 ALLOWED = {
-    ("engine/external.py", "importlib"): "the one door for foreign code, which --allow-plugins opens",
-    ("provenance.py", "importlib"): "versions of the installed packages",
-    ("provenance.py", "ctypes"): "malloc_trim of the C library",
-    ("allocator.py", "ctypes"): "mallopt of the C library",
-    ("clip/model.py", "pickle"): "the name of the error that weights_only raises",
+    ("engine/external_plugin.py", "importlib"): "the one door for foreign code, which --allow-plugins opens",
+    ("store/provenance.py", "importlib"): "versions of the installed packages",
+    ("store/provenance.py", "ctypes"): "malloc_trim of the C library",
+    ("run/allocator.py", "ctypes"): "mallopt of the C library",
+    ("clip/torch_files.py", "pickle"): "the error that weights_only raises, and opcodes read, not run",
+    ("clip/checkpoint_files.py", "pickle"): "the error that weights_only raises",
+    ("config/model_names.py", "importlib"): "where open_clip lies, without importing it",
+    ("data/picture_files.py", "importlib"): "whether pillow-heif is installed",
+    ("data/kinds.py", "importlib"): "our own modules by names that stand in our own code",
+    ("engine/stock_plugins.py", "importlib"): "whether quadprog is installed",
 }
 
 
