@@ -26,7 +26,7 @@ def folder(tmp_path_factory) -> Path:
 def test_check_recognises_a_strategy_whose_sections_are_misspelt(folder):
     path = write(folder, "misspelt", "name: x\nadaptor: {kind: none}\noptimizer: {lr: 1e-3}\n")
     with pytest.raises(UserError) as caught:
-        _check(str(path))
+        _check(str(path), [])
     assert "did you mean 'adapter'?" in caught.value.messages[0]
 
 

@@ -66,7 +66,7 @@ def test_a_comparison_shows_its_numbers_and_leads_to_its_runs(compared):
     links = [a["href"] for a in page.all("a") if a["href"].startswith("./")]
     assert len(links) == 6 and all((compared / link / "results.json").is_file() for link in links)
     assert compare_command(found["request"]) in page.text
-    assert "Settings chosen by last on validation shots (seed 0)." in page.text
+    assert "chosen by last on validation shots (seed 0)." in page.text
 
 
 def test_a_comparison_elsewhere_still_leads_to_its_runs(compared, tmp_path):
