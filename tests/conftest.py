@@ -7,6 +7,7 @@ import os
 import signal
 import tempfile
 
+import numpy as np
 import open_clip
 import pytest
 import torch
@@ -18,6 +19,7 @@ from builders.models import TINY, tiny_clip
 from builders.places import LONG
 from builders.runs import STRATEGY
 from cl_complora.config import load_scenario, load_strategy
+from cl_complora.report.tensorboard import figures, observer
 from cl_complora.run.stream import RunResult, run
 
 # Decoded images of the tests are no business of the user's cache; subprocesses read the same variable.
@@ -41,6 +43,29 @@ LONGEST = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
+# What draws the pictures of TensorBoard: three quarters of the time of a run of a tiny model.
+DRAWING = ("curves_image", "layers_image", "matrix_image", "mistakes_image", "spectra_image")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def undrawn(request: pytest.FixtureRequest):
+    """Blank pictures for TensorBoard, but in ``tests/report`` and where :func:`drawn` is asked for."""
+    if request.path.parent.name == "report":
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        for name in DRAWING:
+            patch.setattr(observer, name, lambda *words: np.full((8, 8, 3), 255, np.uint8))
+        yield
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The pictures as users get them."""
+    for name in DRAWING:
+        monkeypatch.setattr(observer, name, getattr(figures, name))
 
 
 @pytest.fixture

@@ -79,8 +79,10 @@ def the_same_after_an_interruption(located, name: str, whole, tmp_path) -> None:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("name", sorted(shipped("strategy")))
 def test_every_strategy_on_every_protocol(
-    name, protocol, tmp_path, tiny_scenario, class_folders, tiny_files, tokenizer
+    name, protocol, tmp_path, tiny_scenario, class_folders, tiny_files, request
 ):
+    if protocol == "task-incremental":  # every strategy shows itself once
+        request.getfixturevalue("drawn")
     located = scenario(tmp_path, tiny_scenario, class_folders, protocol)
     whole = run(located, strategy(name), out=tmp_path / "whole")
     assert whole.results["status"] == "done"
