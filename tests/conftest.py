@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import json
 import os
 import signal
@@ -31,22 +33,39 @@ os.environ["CL_COMPLORA_CACHE"] = _CACHE.name
 # end.
 LONGEST = (
     "test_strategies",
+    "test_inside",
+    "test_run",
     "test_readme",
     "test_faults",
     "test_compare",
-    "test_run",
-    "test_inside",
     "test_cli",
     "test_computing",
+    "test_frozen_beginning",
+    "test_export",
 )
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # else libraries report at the end what they take for leaks
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
+# Every run collects garbage before it measures memory; what the imports left need not be looked at each time.
+gc.freeze()
+
 # What draws the pictures of TensorBoard: three quarters of the time of a run of a tiny model.
 DRAWING = ("curves_image", "layers_image", "matrix_image", "mistakes_image", "spectra_image")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_vocabulary():
+    """Every model that is opened by its name shares a tokenizer: reading the merges takes long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("open_clip.factory.SimpleTokenizer", functools.cache(open_clip.SimpleTokenizer))
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

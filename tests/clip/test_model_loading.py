@@ -3,7 +3,6 @@ open_clip's own."""
 
 from __future__ import annotations
 
-import functools
 import json
 import pickle
 from pathlib import Path
@@ -25,14 +24,6 @@ from cl_complora.data.pixels import Pixels
 from cl_complora.errors import UserError
 
 REAL = SHARED / "realdata/model/mobilevit_xxs_clip.json"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_vocabulary():
-    """Reading the merges takes longer than the rest of these tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("open_clip.factory.SimpleTokenizer", functools.cache(open_clip.SimpleTokenizer))
-        yield
 
 
 @pytest.fixture(scope="module")

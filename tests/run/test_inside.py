@@ -83,6 +83,11 @@ def test_every_strategy_goes_on_with_the_same_bits(
     assert not list((parts.folder / "state").glob("inside-*"))
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, tiny_scenario, class_folders):
+    return go(tiny_scenario, class_folders, tmp_path_factory.mktemp("undisturbed"), "lora")
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("optimiser", ["sgd", "adam"])
 def test_every_optimiser_and_precision_too(
@@ -99,21 +104,19 @@ def test_every_optimiser_and_precision_too(
     assert same_bits(parts.folder, whole.folder)
 
 
-def test_stopped_after_the_last_step(tmp_path, tiny_scenario, class_folders, monkeypatch):
-    whole = go(tiny_scenario, class_folders, tmp_path / "whole", "lora")
+def test_stopped_after_the_last_step(undisturbed, tmp_path, tiny_scenario, class_folders, monkeypatch):
     ask_after(monkeypatch, 6)
     with pytest.raises(Stopped):
         go(tiny_scenario, class_folders, tmp_path / "parts", "lora")
     monkeypatch.undo()
     parts = go(tiny_scenario, class_folders, tmp_path / "parts", "lora")
-    assert without_timings(parts.results) == without_timings(whole.results)
+    assert without_timings(parts.results) == without_timings(undisturbed.results)
 
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "pickle"])
 def test_a_damaged_state_is_named_and_the_one_before_is_used(
-    tmp_path, tiny_scenario, class_folders, monkeypatch, damage
+    undisturbed, tmp_path, tiny_scenario, class_folders, monkeypatch, damage
 ):
-    whole = go(tiny_scenario, class_folders, tmp_path / "whole", "lora")
     ask_after(monkeypatch, 4)
     with pytest.raises(Stopped):
         go(tiny_scenario, class_folders, tmp_path / "parts", "lora", save_every=0.0)
@@ -134,7 +137,7 @@ def test_a_damaged_state_is_named_and_the_one_before_is_used(
     said = Said()
     parts = go(tiny_scenario, class_folders, tmp_path / "parts", "lora", progress=said)
     assert any("damaged, and passed over" in line and kept[-1].name in line for line in said.lines)
-    assert same_bits(parts.folder, whole.folder)
+    assert same_bits(parts.folder, undisturbed.folder)
 
 
 def test_states_are_few_and_written_now_and_then(tmp_path, tiny_scenario, class_folders, monkeypatch):
@@ -147,9 +150,9 @@ def test_states_are_few_and_written_now_and_then(tmp_path, tiny_scenario, class_
     assert int(state["part/batches/done"]) == 5 and float(state["seconds"]) > 0
 
 
-def command(tiny_scenario, tiny_strategy, out, *more):
+def command(tiny_scenario, tiny_strategy, out, steps: int = 400):
     words = [sys.executable, "-m", "cl_complora", "run", str(tiny_scenario), "-s", str(tiny_strategy)]
-    return [*words, "--out", str(out), "--set", "training.steps=400", "--save-every", "0.01", *more]
+    return [*words, "--out", str(out), "--set", f"training.steps={steps}", "--save-every", "0.01"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -180,7 +183,8 @@ def wait_for(condition, process, seconds: float = 120) -> None:
         time.sleep(0.01)
 
 
-KILLS = 50 if LONG else 2
+# So many kills, of runs of so many steps a task.
+KILLS, STEPS = (50, 400) if LONG else (2, 80)
 
 
 def killed_until_done(words: list[str], root: Path, rng: random.Random, most: int) -> int:
@@ -208,7 +212,9 @@ def killed_until_done(words: list[str], root: Path, rng: random.Random, most: in
 def test_killed_at_random_moments(tmp_path, tiny_scenario, tiny_strategy):
     """SIGKILL whenever it comes, writes of states and records included; every run ends like an undisturbed
     one."""
-    subprocess.run(command(tiny_scenario, tiny_strategy, tmp_path / "whole"), check=True, capture_output=True)
+    subprocess.run(
+        command(tiny_scenario, tiny_strategy, tmp_path / "whole", STEPS), check=True, capture_output=True
+    )
     whole = RunDir.of(tmp_path / "whole", "tiny", "quick", 0)
     rng, kills, runs = random.Random(0), 0, 0
     while kills < KILLS:
@@ -216,7 +222,7 @@ def test_killed_at_random_moments(tmp_path, tiny_scenario, tiny_strategy):
         out = tmp_path / f"parts{runs}"
         folder = RunDir.of(out, "tiny", "quick", 0)
         kills += killed_until_done(
-            command(tiny_scenario, tiny_strategy, out), folder.root, rng, KILLS - kills
+            command(tiny_scenario, tiny_strategy, out, STEPS), folder.root, rng, KILLS - kills
         )
         runs += 1
         assert without_timings(folder.read_json(folder.results)) == without_timings(

@@ -37,14 +37,9 @@ def same(a: dict, b: dict) -> bool:
     )
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, tiny_scenario, tiny_strategy):
-    return go(tiny_scenario, tiny_strategy, tmp_path_factory.mktemp("runs"))
-
-
-def test_results_follow_the_interface(finished):
-    results = json.loads((finished.folder / "results.json").read_text())
-    assert results == finished.results or without_timings(results) == without_timings(finished.results)
+def test_results_follow_the_interface(tiny_run):
+    results = json.loads((tiny_run.folder / "results.json").read_text())
+    assert results == tiny_run.results or without_timings(results) == without_timings(tiny_run.results)
     assert results["schema"] == 1 and results["status"] == "done" and results["seed"] == 0
     assert results["scenario"] == "tiny" and results["strategy"] == "quick"
     assert results["tasks"] == ["warm", "cold"] and results["zero_shot_sets"] == ["colours"]
@@ -63,9 +58,9 @@ def test_results_follow_the_interface(finished):
     assert {"python", "torch", "open_clip_torch", "avalanche-lib", "cl_complora"} <= set(results["software"])
 
 
-def test_protection_recomputed_from_the_stored_deltas_of(finished, tiny_files):
+def test_protection_recomputed_from_the_stored_deltas_of(tiny_run, tiny_files):
     weights = load_file(tiny_files[1])
-    for file in sorted((finished.folder / "deltas").iterdir()):
+    for file in sorted((tiny_run.folder / "deltas").iterdir()):
         delta = TaskDelta.from_tensors(load_file(file))
         assert delta.factors and not delta.dense
         for key, (b, a) in delta.factors.items():
@@ -78,31 +73,31 @@ def test_protection_recomputed_from_the_stored_deltas_of(finished, tiny_files):
         delta.add_to(weights)
 
 
-def test_the_same_seed_twice_gives_the_same_results(finished, tmp_path, tiny_scenario, tiny_strategy):
+def test_the_same_seed_twice_gives_the_same_results(tiny_run, tmp_path, tiny_scenario, tiny_strategy):
     again = go(tiny_scenario, tiny_strategy, tmp_path)
-    assert without_timings(again.results) == without_timings(finished.results)
-    assert same(deltas_of(again.folder), deltas_of(finished.folder))
+    assert without_timings(again.results) == without_timings(tiny_run.results)
+    assert same(deltas_of(again.folder), deltas_of(tiny_run.folder))
     other = go(tiny_scenario, tiny_strategy, tmp_path, seed=1)
-    assert not same(deltas_of(other.folder), deltas_of(finished.folder))
+    assert not same(deltas_of(other.folder), deltas_of(tiny_run.folder))
 
 
-def test_evaluation_changes_no_weight(finished, tmp_path, tiny_scenario, tiny_strategy):
+def test_evaluation_changes_no_weight(tiny_run, tmp_path, tiny_scenario, tiny_strategy):
     blind = go(tiny_scenario, tiny_strategy, tmp_path, evaluate=False)
-    assert same(deltas_of(blind.folder), deltas_of(finished.folder))
+    assert same(deltas_of(blind.folder), deltas_of(tiny_run.folder))
     assert blind.results["last"] is None
 
 
-def test_nothing_global_shifts_a_run(finished, tmp_path, tiny_scenario, tiny_strategy):
+def test_nothing_global_shifts_a_run(tiny_run, tmp_path, tiny_scenario, tiny_strategy):
     torch.manual_seed(12345)
     np.random.seed(5)
     torch.rand(17)
-    assert same(deltas_of(go(tiny_scenario, tiny_strategy, tmp_path).folder), deltas_of(finished.folder))
+    assert same(deltas_of(go(tiny_scenario, tiny_strategy, tmp_path).folder), deltas_of(tiny_run.folder))
 
 
-def test_a_finished_run_is_read_not_repeated(finished, tiny_scenario, tiny_strategy):
-    before = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*") if path.is_file()}
-    again = go(tiny_scenario, tiny_strategy, finished.folder.parents[2])
-    assert again.reused == 2 and without_timings(again.results) == without_timings(finished.results)
+def test_a_finished_run_is_read_not_repeated(tiny_run, tiny_scenario, tiny_strategy):
+    before = {path: path.stat().st_mtime_ns for path in tiny_run.folder.rglob("*") if path.is_file()}
+    again = go(tiny_scenario, tiny_strategy, tiny_run.folder.parents[2])
+    assert again.reused == 2 and without_timings(again.results) == without_timings(tiny_run.results)
     changed = {p.name for p, t in before.items() if p.stat().st_mtime_ns != t}
     assert not changed
 
@@ -123,14 +118,14 @@ class StopAfter(Quiet):
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2])
-def test_an_interrupted_run_ends_with_the_same_bits(finished, tmp_path, tiny_scenario, tiny_strategy, rows):
+def test_an_interrupted_run_ends_with_the_same_bits(tiny_run, tmp_path, tiny_scenario, tiny_strategy, rows):
     with pytest.raises(_Stop):
         go(tiny_scenario, tiny_strategy, tmp_path, progress=StopAfter(rows))
     resumed = go(tiny_scenario, tiny_strategy, tmp_path)
     # What is told has been recorded: the stop loses nothing.
     assert resumed.reused == rows
-    assert without_timings(resumed.results) == without_timings(finished.results)
-    assert same(deltas_of(resumed.folder), deltas_of(finished.folder))
+    assert without_timings(resumed.results) == without_timings(tiny_run.results)
+    assert same(deltas_of(resumed.folder), deltas_of(tiny_run.folder))
 
 
 KILLED_AT_A_WRITE = """
@@ -256,9 +251,9 @@ def test_exchanged_pictures_are_noticed(tmp_path, class_folders, tiny_scenario, 
         go(path, tiny_strategy, tmp_path / "runs")
 
 
-def test_changed_settings_are_told_not_mixed(finished, tmp_path, tiny_scenario, tiny_strategy):
+def test_changed_settings_are_told_not_mixed(tiny_run, tmp_path, tiny_scenario, tiny_strategy):
     copy = tmp_path / "runs"
-    shutil.copytree(finished.folder.parents[2], copy)
+    shutil.copytree(tiny_run.folder.parents[2], copy)
     changed = load_strategy(str(tiny_strategy), ["optimiser.lr=0.001"])
     with pytest.raises(UserError, match=r"strategy\.optimiser\.lr = 0\.005, now it is 0\.001.*--fresh"):
         run(load_scenario(str(tiny_scenario)), changed, out=copy)
@@ -268,36 +263,36 @@ def test_changed_settings_are_told_not_mixed(finished, tmp_path, tiny_scenario, 
     assert len(kept) == 1 and (kept[0] / "results.json").exists()
 
 
-def test_two_processes_do_not_share_a_run(finished, tiny_scenario, tiny_strategy):
+def test_two_processes_do_not_share_a_run(tiny_run, tiny_scenario, tiny_strategy):
     from cl_complora.store.folder import RunDir
 
-    with RunDir(finished.folder).locked():
+    with RunDir(tiny_run.folder).locked():
         code = (
             "import sys; from pathlib import Path; from cl_complora.store.folder import RunDir\n"
             "with RunDir(Path(sys.argv[1])).locked(): pass"
         )
         done = subprocess.run(
-            [sys.executable, "-c", code, str(finished.folder)], capture_output=True, text=True
+            [sys.executable, "-c", code, str(tiny_run.folder)], capture_output=True, text=True
         )
     assert done.returncode == 1 and "in use by process" in done.stderr
 
 
-def test_the_resolved_config_is_stored(finished):
-    config = yaml.safe_load((finished.folder / "config.yaml").read_text())
+def test_the_resolved_config_is_stored(tiny_run):
+    config = yaml.safe_load((tiny_run.folder / "config.yaml").read_text())
     assert (
         config["strategy"]["optimiser"]["lr"] == 5e-3 and config["strategy"]["schedule"]["name"] == "cosine"
     )
     assert set(config["splits"]) == {"warm", "cold", "colours", "_reference"}
-    rows = [json.loads(line) for line in (finished.folder / "splits" / "warm.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (tiny_run.folder / "splits" / "warm.jsonl").read_text().splitlines()]
     assert {row["split"] for row in rows} == {"train", "test"} and rows[0]["class"] == "red"
 
 
-def test_tensorboard_has_the_task_index_on_its_axis(finished):
+def test_tensorboard_has_the_task_index_on_its_axis(tiny_run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(finished.folder / "tensorboard"), size_guidance={"scalars": 0})
+    events = EventAccumulator(str(tiny_run.folder / "tensorboard"), size_guidance={"scalars": 0})
     events.Reload()
-    results = finished.results
+    results = tiny_run.results
     for column, task in enumerate(results["tasks"]):
         points = [(e.step, e.value) for e in events.Scalars(f"accuracy/{task}")]
         assert points == [(i, pytest.approx(row[column])) for i, row in enumerate(results["accuracy"])]
