@@ -162,3 +162,8 @@ def finite(value: Any) -> Any:
 def slug(name: str) -> str:
     """A task's name as a file name."""
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", name)
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a file's name can be written down; Python reads other bytes as half characters."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)

@@ -10,13 +10,14 @@ from typing import Annotated
 import typer
 
 from ..errors import MOST_CHARACTERS, UserError, printable, raise_all
+from ..files import is_utf8
 from ..version import __version__
 from .compare import compare
 from .data import data
 from .explain import explain
 from .finished import evaluate, export, init, predict
 from .home import any_home
-from .odd_names import is_odd, odd_name, refuse_odd_names
+from .odd_names import odd_name, refuse_odd_names
 from .options import AllowPlugins, Device, Out, Settings, known_device, log_console
 from .output import end_when_unread, lasting_streams
 from .report import report, say_report
@@ -268,7 +269,7 @@ def _answer() -> None:
         sys.exit(2)
     except UnicodeEncodeError as error:
         # A name that Python could not decode, which came from the file system and not from the command.
-        if not is_odd(error.object):
+        if is_utf8(error.object):
             raise
         print(f"error: {printable(odd_name(error.object), MOST_CHARACTERS)}", file=sys.stderr)
         sys.exit(2)

@@ -7,19 +7,15 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import UserError
+from ..files import is_utf8
 
 # A file whose name holds a line break could not be told in one line.
 _MOST = 200
 
 
-def is_odd(text: str) -> bool:
-    """Whether a name holds bytes that Python could not decode."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
-
-
 def odd_name(text: str) -> str:
     """The sentence that refuses such a name (or a text around it)."""
-    at = next(place for place, character in enumerate(text) if "\ud800" <= character <= "\udfff")
+    at = next(place for place, character in enumerate(text) if not is_utf8(character))
     shown = text[max(0, at - _MOST) : at + _MOST]
     try:
         os.fsencode(text).decode("utf-8")
@@ -40,5 +36,5 @@ def refuse_odd_names(words: Sequence[str]) -> None:
     except OSError:  # deleted meanwhile; said by what needs it
         here = ""
     for word in (*words, here):
-        if is_odd(word):
+        if not is_utf8(word):
             raise UserError(odd_name(word))

@@ -15,8 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import yaml
-
 from ..errors import UserError
 from ..store.folder import RunDir
 from .trials import Trial
@@ -142,6 +140,7 @@ def _run(t: Trial, out: Path, device: str, allow_plugins: bool, threads: int) ->
 
 def _begun_with(folder: RunDir) -> int | None:
     try:
-        return yaml.safe_load(folder.config.read_text(encoding="utf-8"))["threads"]
-    except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError):
+        config = folder.read_config()
+    except UserError:  # told by the run itself
         return None
+    return None if config is None else config.get("threads")

@@ -14,11 +14,11 @@ from typing import Any
 from ..config.sources import CoopSource, ManifestSource
 from ..config.yaml_lines import shown
 from ..errors import MOST_FAULTS, UserError, raise_all
-from ..files import parse_json, read_text
+from ..files import is_utf8, parse_json, read_text
 from .class_list import ClassList
 from .columns import label_names, split_of
 from .items import Item
-from .picture_files import image_suffixes, is_utf8
+from .picture_files import image_suffixes
 from .pictures import Files
 from .tables import MAX_JSON, Cells, Table, read_table
 

@@ -11,7 +11,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..errors import MOST_FAULTS, UserError, raise_all
+from ..errors import MOST_FAULTS, raise_all
+from ..files import is_utf8
 
 # What people keep photographs in, of the formats that Pillow reads; which it does read here is asked of it.
 _SUFFIXES = frozenset(
@@ -55,11 +56,6 @@ def is_rubbish(name: str) -> bool:
     """Whether a name is one that systems, servers and programs give: hidden (``.ipynb_checkpoints``, macOS's
     ``._name``), or a folder of theirs (``@eaDir``, ``lost+found``, ``$RECYCLE.BIN``, ``__pycache__``)."""
     return name.startswith((".", "~$")) or name.casefold() in _RUBBISH
-
-
-def is_utf8(name: str) -> bool:
-    """Whether a file's name can be written down; Python reads other bytes as half characters."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 @dataclass
@@ -138,9 +134,7 @@ def find_pictures(folder: Path, exclude: Sequence[str] = (), root: Path | None =
                 continue
             if suffix in suffixes or (suffix not in HEIF and _begins_as_picture(path, suffix)):
                 found.pictures.append(path)
-                if not is_utf8(str(path)):
-                    shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-                    faults.append(f"{shown}: the name is not UTF-8; rename this file or folder")
+                faults += _odd_name(path)
             else:
                 found.others[suffix] += 1
                 found.example.setdefault(suffix, path.relative_to(root or folder).as_posix())
@@ -199,6 +193,11 @@ def refuse_not_utf8(path: Path) -> None:
     Raises:
         UserError: naming it.
     """
-    if not is_utf8(str(path)):
-        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-        raise UserError(f"{shown}: the name is not UTF-8; rename this file or folder")
+    raise_all(_odd_name(path))
+
+
+def _odd_name(path: Path) -> list[str]:
+    if is_utf8(str(path)):
+        return []
+    shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return [f"{shown}: the name is not UTF-8; rename this file or folder"]

@@ -83,10 +83,19 @@ def experience_at(stream: str, tasks: Sequence[TaskData], position: int) -> tupl
         tasks: all of the stream.
         position: from 0.
     """
-    parts = _TOGETHER[stream](list(tasks), position)
-    if not parts:
-        return None, 0
-    return ClipExperience(parts, position), len(tasks) if stream == "joint" else 1
+    share = share_of_steps(stream, tasks, position)
+    return ClipExperience(_TOGETHER[stream](list(tasks), position), position) if share else None, share
+
+
+def share_of_steps(stream: str, tasks: Sequence[TaskData], position: int) -> int:
+    """For how many times the steps of one task is trained at a position of the stream; 0: nothing is.
+
+    Args:
+        stream, tasks, position: as for :func:`experience_at`.
+    """
+    if not _TOGETHER[stream](list(tasks), position):
+        return 0
+    return len(tasks) if stream == "joint" else 1
 
 
 class TrainingBatches(StepState):

@@ -12,13 +12,13 @@ import torch
 from ..clip.text import evaluating
 from ..config.sources import PictureSource
 from ..data.labels import LabelSpace, name_fault
-from ..data.picture_files import image_suffixes, is_utf8, pictures_below
+from ..data.picture_files import image_suffixes, pictures_below
 from ..data.pixels import Conversion
 from ..data.survey import taken_of
 from ..data.transparency import rgb_of
 from ..data.value_range import ValueRange
 from ..errors import MOST_FAULTS, UserError, raise_all
-from ..files import open_file
+from ..files import is_utf8, open_file
 from .states import State
 
 

@@ -17,10 +17,11 @@ from ..clip.slots import open_slots
 from ..config.training import Training
 from ..data.tasks import StreamData, TaskData
 from ..delta import TaskDelta
+from ..engine.adapter import AdapterPlugin
 from ..engine.build import build_adapter, build_plugins, check_fits
 from ..engine.checkpoint import CheckpointPlugin, Checkpoints, StepState
 from ..engine.clip_strategy import ClipStrategy
-from ..engine.experience import experience_at
+from ..engine.experience import experience_at, share_of_steps
 from ..engine.schedule import CurvePlugin, SchedulePlugin, optimizer_factory
 from ..engine.task_state import meet_plugins
 from ..errors import UserError
@@ -94,19 +95,19 @@ class Learner:
         # Every strategy computes with the same modules, whether it adapts low-rank or not.
         open_slots(self.model.clip)
         self.model.to(run.device).eval()
-        self._take_parts()
+        self.adapter, self.notes, self.plugins = self._parts()
         self._check_scenario()
         self._curve = CurvePlugin(progress)
         self._checkpoint: CheckpointPlugin | None = None
         self._loop: ClipStrategy | None = None
         self._pretrained: dict[str, torch.Tensor] | None = None
 
-    def _take_parts(self) -> None:
-        """Adapter and plugins as they are before the first task."""
+    def _parts(self) -> tuple[AdapterPlugin, list[str], list]:
+        """Adapter, what is to be told of it, and plugins, as they are before the first task."""
         strategy = self.run.strategy
-        self.adapter = build_adapter(strategy.adapter, self.run.seed)
-        self.notes = check_fits(strategy, self.adapter, self.model)
-        self.plugins = build_plugins(strategy, self.adapter, self.run.seed, self.plugin_folder)
+        adapter = build_adapter(strategy.adapter, self.run.seed)
+        notes = check_fits(strategy, adapter, self.model)
+        return adapter, notes, build_plugins(strategy, adapter, self.run.seed, self.plugin_folder)
 
     def _check_scenario(self) -> None:
         scenario, strategy = self.run.scenario, self.run.strategy
@@ -148,9 +149,10 @@ class Learner:
 
     def steps_of(self, task: TaskData, data: StreamData) -> int:
         """Steps that the strategy trains at a task; 0 where it trains nothing there."""
-        experience, share = experience_at(self.run.strategy.training.stream, data.tasks, task.index)
-        trains = experience is not None and self.run.strategy.adapter.kind != "none"
-        return self.run.strategy.training.steps * share if trains else 0
+        if self.run.strategy.adapter.kind == "none":
+            return 0
+        training = self.run.strategy.training
+        return training.steps * share_of_steps(training.stream, data.tasks, task.index)
 
     def learn(self, task: TaskData, data: StreamData) -> Learned:
         """Attach, train, merge; an independent task starts from the pretrained weights.
@@ -165,7 +167,7 @@ class Learner:
         """
         if self._pretrained is not None:
             self.model.clip.load_state_dict(self._pretrained)
-            self._take_parts()
+            self.adapter, self.notes, self.plugins = self._parts()
             meet_plugins(self.plugins, self.model, data)
             self._loop = None
         if self._loop is None:

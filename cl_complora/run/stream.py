@@ -204,10 +204,9 @@ def _tells(folder: RunDir, expected: dict, progress: Progress) -> bool:
         progress.message(f"{error.messages[0]}; written again from the records of the tasks")
         return False
     wanted = finite({key: value for key, value in expected.items() if key not in _BESIDE})
+    # What the file of the same weights is called does not matter either.
     if stored is not None and stored["model"].get("sha256") == wanted["model"]["sha256"]:
-        wanted["model"] = stored[
-            "model"
-        ]  # what the file of the same weights is called does not matter either
+        wanted["model"] = stored["model"]
     if stored is None or any(stored.get(key) != value for key, value in wanted.items()):
         if stored is not None and stored["status"] == "done":
             progress.message(

@@ -124,7 +124,7 @@ class BoardWriter:
         self.tell, self.failed = tell, False
         self._hook = threading.excepthook
         self.folder, self.tasks, self.independent, self.pictures = folder, list(tasks), independent, pictures
-        self.config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+        self.config = folder.read_config()
         self.tags = _tags([*tasks, *zero_shot])
         self.rows: list[Sequence[float]] = []
         self.zero_shot: list[dict[str, float]] = []
