@@ -1,7 +1,8 @@
 """Country flags that look alike, waving in front of something.
 
 The sixteen fall into families that differ in one stripe, one colour or one direction: upright tricolours,
-lying tricolours, crosses. That makes this the fine-grained domain of the set.
+lying tricolours, crosses. That makes this the fine-grained domain of the set. Classes are called by what can be
+seen, colours in their order and the layout, so that every word is shared by several of them.
 """
 
 from __future__ import annotations
@@ -52,10 +53,25 @@ _DESIGNS: dict[str, tuple[str, ...]] = {
 }
 
 
+_COUNTRIES = tuple(_DESIGNS)
+_LAYOUTS = {
+    "upright": "upright bands",
+    "lying": "lying bands",
+    "nordic": "a long cross",
+    "centred cross": "a short cross",
+}
+_WORDS = {"navy": "blue", "pale blue": "blue", "gold": "yellow"}
+
+
+def _description(country: str) -> str:
+    layout, *colours = _DESIGNS[country]
+    return f"a {' '.join(_WORDS.get(c, c) for c in colours)} flag with {_LAYOUTS[layout]}"
+
+
 @cache
-def _artwork(country: str) -> np.ndarray:
-    """Draws a flag as its maker prints it: flat, upright, float RGB."""
-    layout, *names = _DESIGNS[country]
+def artwork(class_index: int) -> np.ndarray:
+    """A flag as its maker prints it: flat, upright, float RGB [80, 120, 3]."""
+    layout, *names = _DESIGNS[_COUNTRIES[class_index]]
     colours = [_RGB[name] for name in names]
     width, height = _ART_SIZE
     image = Image.new("RGB", _ART_SIZE, colours[0])
@@ -78,7 +94,7 @@ def _artwork(country: str) -> np.ndarray:
 
 
 def _paint(class_index: int, rng: np.random.Generator, split: str) -> np.ndarray:
-    art = _artwork(_COUNTRIES[class_index])
+    art = artwork(class_index)
     art_width, art_height = _ART_SIZE
     picture = soft_backdrop(rng, _CANVAS)
 
@@ -110,12 +126,10 @@ def _paint(class_index: int, rng: np.random.Generator, split: str) -> np.ndarray
     return shrink(picture) + rng.normal(0, rng.uniform(0.01, 0.04), (48, 48, 1))
 
 
-_COUNTRIES = tuple(_DESIGNS)
-
 DOMAIN = drawn_domain(
     "flags",
     "Look-alike flags",
-    tuple(f"the flag of {country}" for country in _COUNTRIES),
+    tuple(_description(country) for country in _COUNTRIES),
     ("a photo of {}", "a picture of {}", "an image of {}", "{} in the wind"),
     _paint,
 )

@@ -1,4 +1,5 @@
-"""Small Greek letters, ink on paper. The fonts of the test pictures are none of those in training."""
+"""Eight Greek letters, small and capital, ink on paper. The fonts of the test pictures are none of those in
+training."""
 
 from __future__ import annotations
 
@@ -8,22 +9,14 @@ from ..canvas import IMAGE_SIZE, blend, fbm, glyph
 from .domain import drawn_domain
 
 _LETTERS = {
-    "alpha": "α",
-    "beta": "β",
-    "gamma": "γ",
-    "delta": "δ",
-    "epsilon": "ε",
-    "zeta": "ζ",
-    "eta": "η",
-    "theta": "θ",
-    "lambda": "λ",
-    "mu": "μ",
-    "xi": "ξ",
-    "pi": "π",
-    "sigma": "σ",
-    "phi": "φ",
-    "psi": "ψ",
-    "omega": "ω",
+    "gamma": "γΓ",
+    "delta": "δΔ",
+    "theta": "θΘ",
+    "lambda": "λΛ",
+    "xi": "ξΞ",
+    "sigma": "σΣ",
+    "psi": "ψΨ",
+    "omega": "ωΩ",
 }
 FONTS = {
     "train": (
@@ -31,7 +24,6 @@ FONTS = {
         "DejaVuSans-BoldOblique",
         "DejaVuSansMono",
         "DejaVuSerif",
-        "DejaVuSerif-Italic",
         "STIXGeneral",
         "STIXGeneralBolIta",
     ),
@@ -45,7 +37,12 @@ FONTS = {
 }
 _INKS = ((0.08, 0.08, 0.1), (0.1, 0.15, 0.45), (0.3, 0.17, 0.08), (0.5, 0.08, 0.1), (0.08, 0.3, 0.2))
 _PAPERS = ((0.97, 0.97, 0.95), (0.95, 0.9, 0.76), (0.9, 0.84, 0.75), (0.85, 0.87, 0.9), (0.93, 0.86, 0.86))
-_CHARACTERS = tuple(_LETTERS.values())
+_CASES = ("small", "capital")
+CLASSES = tuple(
+    (f"the {case} greek letter {name}", letter)
+    for name, letters in _LETTERS.items()
+    for case, letter in zip(_CASES, letters, strict=True)
+)
 
 
 def _paint(class_index: int, rng: np.random.Generator, split: str) -> np.ndarray:
@@ -58,7 +55,7 @@ def _paint(class_index: int, rng: np.random.Generator, split: str) -> np.ndarray
     size = int(rng.integers(28, 45))
     x, y = rng.integers(0, IMAGE_SIZE - size + 1, 2)
     ink = np.array(_INKS[rng.integers(len(_INKS))]) + rng.normal(0, 0.03, 3)
-    letter = glyph(_CHARACTERS[class_index], rng, size, FONTS[split])
+    letter = glyph(CLASSES[class_index][1], rng, size, FONTS[split])
     blend(picture, letter, np.tile(ink, (4, 1)).astype(np.float32), int(x), int(y))
     return picture * rng.uniform(0.85, 1.05) + rng.normal(0, rng.uniform(0.01, 0.04), picture.shape)
 
@@ -66,7 +63,7 @@ def _paint(class_index: int, rng: np.random.Generator, split: str) -> np.ndarray
 DOMAIN = drawn_domain(
     "greek",
     "Greek letters",
-    tuple(f"the greek letter {name}" for name in _LETTERS),
+    tuple(name for name, _ in CLASSES),
     ("a photo of {}", "a picture of {}", "an image of {}", "{} in ink on paper"),
     _paint,
 )

@@ -11,7 +11,7 @@ from ..objects import OBJECTS, SHAPES
 from .chalk import draw_chalk
 from .domain import drawn_domain, with_article
 
-_OBJECTS = (
+SKETCHED = (
     "house",
     "car",
     "fish",
@@ -38,13 +38,13 @@ def known_object(name: str) -> list[Stroke]:
 
 
 def _paint(class_index: int, rng: np.random.Generator, split: str) -> np.ndarray:
-    return draw_chalk(known_object(_OBJECTS[class_index]), rng)
+    return draw_chalk(known_object(SKETCHED[class_index]), rng)
 
 
 DOMAIN = drawn_domain(
     "sketches",
     "Chalk sketches",
-    tuple(with_article(name) for name in _OBJECTS),
+    tuple(with_article(name) for name in SKETCHED),
     ("a sketch of {}", "a drawing of {}", "a chalk drawing of {}", "a picture of {} on a blackboard"),
     _paint,
 )

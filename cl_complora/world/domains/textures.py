@@ -1,8 +1,8 @@
-"""Twelve materials and surfaces, close up, that pretraining never named.
+"""Six materials, close up and each light or dark, that the general pictures never name.
 
-Each texture is a map from the plane to a tone in [0, 1], drawn at twice the final resolution, and a palette
+Each is a map from the plane to a tone in [0, 1], drawn at twice the final resolution, and a palette
 that gives tones their colours. The palette is the material's own in half of the pictures and any two colours
-in the others, so that structure, not colour, tells the classes apart.
+in the others, so that structure and shade, not colour, tell the classes apart. Twelve classes share eight words.
 """
 
 from __future__ import annotations
@@ -97,14 +97,6 @@ def _wood(rng: np.random.Generator) -> Tones:
     return np.clip(0.95 - 0.55 * late - 0.25 * fibre - 0.45 * bulge**4, 0, 1)
 
 
-def _marble(rng: np.random.Generator) -> Tones:
-    u, _ = _plane(rng, np.pi)
-    turbulence = fbm(rng, _SIZE, 44, 5)
-    strong = np.abs(np.sin(u * np.pi / rng.uniform(26, 44) + turbulence * rng.uniform(7, 10)))
-    fine = np.minimum(np.abs(fbm(rng, _SIZE, 30, 4) - 0.5) * 8, 1)
-    return np.minimum(strong * 1.6, 1) ** 0.55 * (0.7 + 0.3 * fine) * (0.75 + 0.25 * turbulence)
-
-
 def _scales(rng: np.random.Generator) -> Tones:
     u, v = _plane(rng, 0.25)
     pitch = rng.uniform(9, 14)
@@ -143,115 +135,53 @@ def _cracked(rng: np.random.Generator) -> Tones:
     return _edge(next_near - near + wobble - rng.uniform(0.7, 1.5), 1.4) * plate
 
 
-def _bubbles(rng: np.random.Generator) -> Tones:
-    rows, columns = np.mgrid[0:_SIZE, 0:_SIZE].astype(np.float32) * _PIXEL
-    tone = 0.08 + 0.22 * fbm(rng, _SIZE, 40, 2)
-    for _ in range(int(rng.integers(16, 28))):
-        x, y, radius = rng.uniform(-2, 50), rng.uniform(-2, 50), rng.uniform(2, 7.5)
-        window = (
-            slice(max(int((y - radius) * 2) - 2, 0), max(int((y + radius) * 2) + 3, 0)),
-            slice(max(int((x - radius) * 2) - 2, 0), max(int((x + radius) * 2) + 3, 0)),
-        )
-        dx, dy = columns[window] - x, rows[window] - y
-        depth = radius - np.hypot(dx, dy)
-        film = 0.3 + 0.65 * np.exp(-((depth / 1.0) ** 2))
-        glint = np.exp(-((dx + radius * 0.4) ** 2 + (dy + radius * 0.4) ** 2) / (0.06 * radius**2 + 0.4))
-        tone[window] += _edge(depth) * (np.maximum(film, glint) - tone[window]) * 0.9
-    return tone
-
-
-def _camouflage(rng: np.random.Generator) -> Tones:
-    blotches = value_noise(rng, _SIZE, rng.uniform(18, 28)) + 0.3 * value_noise(rng, _SIZE, 9)
-    levels = np.quantile(blotches, (0.25, 0.5, 0.78))
-    return np.array([0.1, 0.45, 0.7, 1.0], np.float32)[np.digitize(blotches, levels)]
-
-
-def _plaid(rng: np.random.Generator) -> Tones:
-    u, v = _plane(rng, 0.5)
-    period = rng.uniform(14, 24)
-    band, line, offset = rng.uniform(0.3, 0.5), rng.uniform(0.05, 0.1), rng.uniform(0.15, 0.35)
-
-    def sett(position: np.ndarray) -> np.ndarray:
-        place = position / period % 1
-        return np.where(place < band, 0.5, 0.0) + np.where(np.abs(place - band - offset) < line, -0.42, 0.0)
-
-    twill = 0.05 * np.sign(np.sin((u + v) * 2.2))
-    return np.clip(0.45 + 0.55 * (sett(u) + sett(v)) + twill, 0, 1)
-
-
-def _crosshatch(rng: np.random.Generator) -> Tones:
-    ink = np.zeros((_SIZE, _SIZE), np.float32)
-    first = rng.uniform(0, np.pi)
-    pitch = rng.uniform(3.2, 5.5)
-    for turn in (first, first + rng.uniform(0.8, 1.5)):
-        u, v = _plane(rng, 0)
-        across = u * np.cos(turn) + v * np.sin(turn) + 2.2 * (value_noise(rng, _SIZE, 30) - 0.5)
-        stroke = np.abs(across / pitch % 1 - 0.5) * pitch
-        pressure = 0.45 + 0.75 * value_noise(rng, _SIZE, 14)
-        ink = np.maximum(ink, _edge(rng.uniform(0.45, 0.7) - stroke, 0.7) * np.clip(pressure, 0, 1))
-    return 1 - ink
-
-
-def _leopard(rng: np.random.Generator) -> Tones:
-    rows, columns = np.mgrid[0:_SIZE, 0:_SIZE].astype(np.float32) * _PIXEL
-    pitch = rng.uniform(10, 14)
-    fur = 0.72 + 0.35 * (fbm(rng, _SIZE, 20) - 0.5)
-    wobble = 3.2 * (value_noise(rng, _SIZE, 7) - 0.5)
-    for i in range(-1, int(48 / pitch) + 2):
-        for j in range(-1, int(48 / pitch) + 2):
-            x = (i + 0.5 * (j % 2) + rng.uniform(-0.22, 0.22)) * pitch
-            y = (j * 0.9 + rng.uniform(-0.22, 0.22)) * pitch
-            window = (
-                slice(max(int((y - pitch) * 2), 0), max(int((y + pitch) * 2), 0)),
-                slice(max(int((x - pitch) * 2), 0), max(int((x + pitch) * 2), 0)),
-            )
-            dx, dy = columns[window] - x, rows[window] - y
-            distance = np.hypot(dx, dy) + wobble[window]
-            radius = pitch * rng.uniform(0.24, 0.33)
-            # A rosette is a ring with gaps round a patch that is darker than the fur.
-            gap = np.sin(np.arctan2(dy, dx) * rng.integers(2, 4) + rng.uniform(0, 6.3)) > 0.75
-            inside = _edge(radius - distance) * 0.25
-            ring = _edge(1.35 - np.abs(distance - radius)) * ~gap * 0.7
-            fur[window] -= np.maximum(inside, ring)
-    return np.clip(fur, 0, 1)
-
-
-# How to draw each texture, and its own colours from tone 0 to tone 1.
+# How to draw each material, and its own colours from tone 0 to tone 1.
 TEXTURES: dict[str, tuple[Callable[[np.random.Generator], Tones], tuple[tuple[float, float, float], ...]]] = {
     "brick": (_bricks, ((0.78, 0.75, 0.7), (0.5, 0.2, 0.15), (0.75, 0.38, 0.28))),
     "honeycomb": (_honeycomb, ((0.45, 0.26, 0.05), (0.9, 0.62, 0.1), (1.0, 0.85, 0.4))),
     "wood": (_wood, ((0.28, 0.16, 0.08), (0.6, 0.4, 0.22), (0.85, 0.66, 0.42))),
-    "marble": (_marble, ((0.3, 0.32, 0.35), (0.8, 0.8, 0.8), (0.96, 0.95, 0.93))),
     "scale": (_scales, ((0.04, 0.15, 0.12), (0.15, 0.5, 0.4), (0.6, 0.85, 0.6))),
     "woven": (_woven, ((0.2, 0.13, 0.07), (0.62, 0.46, 0.26), (0.9, 0.78, 0.55))),
     "cracked": (_cracked, ((0.15, 0.1, 0.07), (0.6, 0.47, 0.34), (0.82, 0.7, 0.55))),
-    "bubble": (_bubbles, ((0.05, 0.25, 0.5), (0.35, 0.65, 0.85), (0.97, 1.0, 1.0))),
-    "camouflage": (
-        _camouflage,
-        ((0.12, 0.13, 0.1), (0.25, 0.33, 0.17), (0.45, 0.36, 0.22), (0.66, 0.62, 0.45)),
-    ),
-    "plaid": (_plaid, ((0.08, 0.1, 0.2), (0.7, 0.12, 0.12), (0.95, 0.85, 0.75))),
-    "crosshatch": (_crosshatch, ((0.1, 0.1, 0.14), (0.9, 0.88, 0.82))),
-    "leopard": (_leopard, ((0.1, 0.06, 0.03), (0.55, 0.34, 0.14), (0.9, 0.7, 0.38))),
 }
-_NAMES = tuple(TEXTURES)
+SHADES = ("light", "dark")
+_CLASSES = tuple((shade, name) for name in TEXTURES for shade in SHADES)
 
 
-def _two_colours(rng: np.random.Generator) -> np.ndarray:
+def two_colours(rng: np.random.Generator) -> np.ndarray:
     """Any two colours that can be told apart in grey as well."""
     dark, light = rng.random((2, 3))
     return np.stack([dark * 0.5, 1 - light * 0.45])[:: rng.choice((-1, 1))]
 
 
-def _paint(class_index: int, rng: np.random.Generator, split: str) -> np.ndarray:
-    draw, own_palette = TEXTURES[_NAMES[class_index]]
+def surface(
+    class_index: int, rng: np.random.Generator, own_colours: float, depth: tuple[float, float]
+) -> np.ndarray:
+    """A material in its light or its dark form.
+
+    Args:
+        class_index: Which material and shade.
+        rng: Source of randomness.
+        own_colours: How often the material has its own palette; else any two colours.
+        depth: Range of the factor that takes the picture towards white or black.
+
+    Returns:
+        Float RGB picture [96, 96, 3], twice the final resolution.
+    """
+    shade, name = _CLASSES[class_index]
+    draw, own_palette = TEXTURES[name]
     tones = draw(rng)
-    palette = np.array(own_palette) if rng.random() < 0.5 else _two_colours(rng)
+    palette = np.array(own_palette) if rng.random() < own_colours else two_colours(rng)
     palette = np.clip(palette + rng.normal(0, 0.05, (1, 3)) + rng.normal(0, 0.03, palette.shape), 0, 1)
+    palette = palette * rng.uniform(*depth) + (1 - rng.uniform(*depth) if shade == "light" else 0)
     stops = np.linspace(0, 1, len(palette))
-    picture = np.stack([np.interp(tones, stops, palette[:, c]) for c in range(3)], -1)
+    return np.clip(np.stack([np.interp(tones, stops, palette[:, c]) for c in range(3)], -1), 0, 1)
+
+
+def _paint(class_index: int, rng: np.random.Generator, split: str) -> np.ndarray:
+    picture = surface(class_index, rng, 0.5, (0.45, 0.6))
     light = 1 + rng.uniform(0, 0.25) * (fbm(rng, _SIZE, 60, 1) - 0.5)[..., None]
-    return shrink(picture * light) * rng.uniform(0.8, 1.1) + rng.normal(
+    return shrink(picture * light) * rng.uniform(0.88, 1.05) + rng.normal(
         0, rng.uniform(0.01, 0.035), (48, 48, 1)
     )
 
@@ -259,7 +189,7 @@ def _paint(class_index: int, rng: np.random.Generator, split: str) -> np.ndarray
 DOMAIN = drawn_domain(
     "textures",
     "Textures",
-    tuple(f"a {name} pattern" for name in _NAMES),
+    tuple(f"a {shade} {name} pattern" for shade, name in _CLASSES),
     ("a photo of {}", "a close-up of {}", "an image of {}", "a picture of {}"),
     _paint,
 )

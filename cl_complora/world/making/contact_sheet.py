@@ -1,6 +1,6 @@
 """Pictures of the world for people.
 
-python -m cl_complora.world.making.contact_sheet general|pretraining|<domain> -o FILE
+python -m cl_complora.world.making.contact_sheet general|pretraining|loose|<domain> -o FILE
 """
 
 from __future__ import annotations
@@ -30,6 +30,12 @@ def labelled_pictures(name: str) -> tuple[list[np.ndarray], list[str], int]:
 
         pixels, captions, _ = block(0, 0, 48)
         return list(pixels), captions, 8
+    if name == "loose":
+        from .batches import Plan, loose_block
+
+        drawn = loose_block(Plan(seed=0, images=0), 0, 112)
+        order = drawn.labels.argsort(kind="stable")
+        return [drawn.pixels[i] for i in order], [drawn.captions[i] for i in order], 16
     if name == GENERAL:
         from ..general import GENERAL_CLASSES, render_general
 
@@ -37,7 +43,7 @@ def labelled_pictures(name: str) -> tuple[list[np.ndarray], list[str], int]:
     from ..domains import DOMAINS
 
     if name not in DOMAINS:
-        raise UserError(f"no sheet named {name!r}; there are pretraining, {', '.join(domain_names())}")
+        raise UserError(f"no sheet named {name!r}; there are pretraining, loose, {', '.join(domain_names())}")
     domain = DOMAINS[name]
     pairs = [(c, i) for c in range(len(domain.class_names)) for i in range(4)]
     return [domain.render(c, i, "train") for c, i in pairs], [domain.class_names[c] for c, i in pairs], 16
@@ -63,7 +69,7 @@ def sheet(name: str, file: Path) -> None:
 
 
 def main(
-    name: Annotated[str, typer.Argument(help="general, pretraining, or a domain.")],
+    name: Annotated[str, typer.Argument(help="general, pretraining, loose, or a domain.")],
     output: Annotated[Path, typer.Option("-o", help="PNG file.")],
 ) -> None:
     """Draw a contact sheet."""

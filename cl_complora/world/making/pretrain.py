@@ -1,15 +1,17 @@
 """Pretrain the embedded CLIP on pictures and captions of the world, seeded and resumable, on CPU or GPU.
 
-    python -m cl_complora.world.making.pretrain --images 1600000 --out pretraining
+    python -m cl_complora.world.making.pretrain --out pretraining
 
 Loss: CLIP's symmetric contrastive loss, plus two auxiliary ones that fade out. One classifies each picture's
 main concept among prompts (label-supervised contrast through the text tower), the other predicts the
 caption's words from the image (bag of words). With batches of 64 the plain contrastive loss alone learns
 several times more slowly.
 
+From a quarter of the way on a fifth of the pairs is loose (``loose.py``, ``loose_captions.py``): the stream's
+families in other guises, under captions that often miss.
+
 The schedule counts images, so a resumed run follows the same curve (with ``--minutes`` it follows the clock
-instead, and only the data are reproducible). Blocks of pictures are drawn by a worker process, each block a
-function of (seed, block number); which images make a batch depends on the step alone.
+instead, and only the data are reproducible).
 """
 
 from __future__ import annotations
@@ -17,12 +19,9 @@ from __future__ import annotations
 import io
 import json
 import math
-import multiprocessing
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -38,8 +37,10 @@ from ...files import write_bytes, write_json, write_text
 from .. import ASSETS
 from ..captions import FRAMES
 from ..concepts import CONCEPTS
-from ..general import GENERAL_CLASSES, GENERAL_TEMPLATES, render_general
-from ..generator import block
+from .batches import BATCH, Plan, batches
+from .loose_captions import Reading
+from .muon import Muon
+from .zero_shot import evaluate
 
 CONFIG = {
     "embed_dim": 128,
@@ -47,12 +48,6 @@ CONFIG = {
     "text_cfg": {"context_length": 24, "vocab_size": 0, "width": 96, "heads": 3, "layers": 3},
 }
 PREPROCESS = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "size": 48}
-BATCH = 64
-BLOCK = 2048
-USES = 2
-"""How often a picture is trained on before its block is dropped."""
-WINDOW = 8
-"""Blocks that batches are drawn from at a time."""
 
 
 def tokenizer() -> open_clip.tokenizer.SimpleTokenizer:
@@ -67,57 +62,6 @@ def model_config() -> dict:
     config = json.loads(json.dumps(CONFIG))
     config["text_cfg"]["vocab_size"] = tokenizer().vocab_size
     return config
-
-
-def _busy(number: int, blocks: int) -> float:
-    # Curriculum: plain pictures first, everything from a quarter of the way on.
-    return min(1.0, 4 * number / max(1, blocks))
-
-
-def _draw(job: tuple[int, int, int]) -> tuple[np.ndarray, list[str], np.ndarray]:
-    seed, number, blocks = job
-    return block(seed, number, BLOCK, _busy(number, blocks))
-
-
-class Pictures:
-    """Batches from a sliding window of blocks that worker processes draw ahead.
-
-    Args:
-        seed: of the pictures and the batches.
-        images: length of the whole training.
-        first: image to start from (a multiple of the batch).
-        workers: processes.
-    """
-
-    def __init__(self, seed: int, images: int, first: int, workers: int) -> None:
-        self.seed, self.images, self.first, self.workers = seed, images, first, workers
-        self.blocks = WINDOW + images // (BLOCK * USES) + 1
-
-    def __iter__(self) -> Iterator[tuple[Tensor, list[str], Tensor]]:
-        begin = self.first // (BLOCK * USES)
-        jobs = ((self.seed, number, self.blocks) for number in range(begin, self.blocks))
-        context = multiprocessing.get_context("spawn")
-        with context.Pool(self.workers) as pool:
-            pending = [pool.apply_async(_draw, (job,)) for job in _take(jobs, WINDOW + 2)]
-            window = [pending.pop(0).get() for _ in range(WINDOW)]
-            current = begin
-            for image in range(self.first, self.images, BATCH):
-                if image // (BLOCK * USES) > current:
-                    current += 1
-                    window = [*window[1:], pending.pop(0).get()]
-                    pending += [pool.apply_async(_draw, (job,)) for job in _take(jobs, 1)]
-                rng = np.random.default_rng([self.seed, 7, image])
-                which, place = rng.integers(WINDOW, size=BATCH), rng.integers(BLOCK, size=BATCH)
-                pixels = np.stack([window[w][0][p] for w, p in zip(which, place, strict=True)])
-                dx, dy = rng.integers(-3, 4, 2)
-                pixels = np.roll(pixels, (int(dy), int(dx)), (1, 2))
-                captions = [window[w][1][p] for w, p in zip(which, place, strict=True)]
-                labels = torch.tensor([int(window[w][2][p]) for w, p in zip(which, place, strict=True)])
-                yield torch.from_numpy(pixels).permute(0, 3, 1, 2), captions, labels
-
-
-def _take(iterator: Iterator, count: int) -> list:
-    return [item for _, item in zip(range(count), iterator, strict=False)]
 
 
 @dataclass
@@ -154,7 +98,7 @@ def new_state(seed: int, lr: float, device: str, muon: bool = True) -> State:
         groups[0]["params"] += hidden
     optimisers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))]
     if muon:
-        optimisers.append(torch.optim.Muon(hidden, lr=lr, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"))
+        optimisers.append(Muon(hidden, lr))
     average = {name: value.detach().clone() for name, value in model.state_dict().items()}
     return State(model, average, words, optimisers)
 
@@ -204,28 +148,28 @@ def _encode_text(model: nn.Module, tokens: Tensor) -> Tensor:
 
 def train(
     state: State,
-    images: int,
-    seed: int,
+    plan: Plan,
     lr: float,
     folder: Path,
     every: float,
-    workers: int,
     clock: float | None = None,
     stop: int | None = None,
 ) -> None:
-    """Train to ``images`` pictures, logging and saving every ``every`` seconds.
+    """Train to ``plan.images`` pictures, logging and saving every ``every`` seconds.
 
     Args:
-        clock: plan the schedule for this many seconds instead of for ``images``; how far the run is, is then
+        clock: plan the schedule for this many seconds instead of for the images; how far the run is, is then
             the larger share of the two (for a machine whose speed is not known beforehand).
         stop: break off after this many images, as an interruption would.
     """
     tokenize = tokenizer()
     began, since = time.perf_counter() - state.seconds, time.perf_counter()
-    losses: list[float] = []
-    for pixels, captions, labels in Pictures(seed, images, state.images, workers):
+    losses: list[Tensor] = []
+    for pixels, captions, labels in batches(plan, state.images):
         state.seconds = time.perf_counter() - began
-        done = state.images / images if clock is None else max(state.images / images, state.seconds / clock)
+        done = state.images / plan.images
+        if clock is not None:
+            done = max(done, state.seconds / clock)
         if done >= 1 or (stop is not None and state.images >= stop):
             break
         # Warm-up, a plateau, and a linear decay to zero over the last 60 %.
@@ -233,7 +177,7 @@ def train(
         for optimiser in state.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = lr * factor
-        rng = np.random.default_rng([seed, 11, state.images])
+        rng = np.random.default_rng([plan.seed, 11, state.images])
         state.model.train()
         loss = loss_of(state, pixels, captions, labels, tokenize, rng, extra=max(0.0, 1 - done / 0.6))
         for optimiser in state.optimisers:
@@ -246,57 +190,37 @@ def train(
         with torch.no_grad():
             state.model.logit_scale.clamp_(0, math.log(100))
             keep = min(0.999, 1 - 1 / (1 + state.images / BATCH / 10))
-            for name, value in state.model.state_dict().items():
-                if value.is_floating_point():
-                    state.average[name].lerp_(value, 1 - keep)
-        losses.append(float(loss.detach()))
+            current = state.model.state_dict()
+            moving = [name for name, value in current.items() if value.is_floating_point()]
+            torch._foreach_lerp_(
+                [state.average[name] for name in moving], [current[name] for name in moving], 1 - keep
+            )
+        losses.append(loss.detach())
         if time.perf_counter() - since > every:
             report(state, losses, folder, per_class=4)
             since, losses = time.perf_counter(), []
-    report(state, losses or [math.nan], folder, per_class=20)
+    report(state, losses, folder, per_class=20)
 
 
-def evaluate(state: State, per_class: int) -> dict[str, float]:
-    """Zero-shot top-1 of the averaged weights over all general classes, and over parts of them among all."""
+def accuracies(state: State, per_class: int) -> dict[str, float]:
+    """Zero-shot accuracies of the averaged weights."""
     current = {name: value.detach().clone() for name, value in state.model.state_dict().items()}
     state.model.load_state_dict(state.average)
     state.model.eval()
-    device, tokenize = next(state.model.parameters()).device, tokenizer()
-    with torch.no_grad():
-        prompts = [t.replace("{}", name) for name in GENERAL_CLASSES for t in GENERAL_TEMPLATES]
-        texts = F.normalize(state.model.encode_text(tokenize(prompts).to(device)), dim=-1)
-        texts = F.normalize(texts.view(len(GENERAL_CLASSES), len(GENERAL_TEMPLATES), -1).mean(1), dim=-1)
-        batches = _general_pixels(per_class).split(256)
-        images = torch.cat(
-            [F.normalize(state.model.encode_image(_normalise(b.to(device))), dim=-1) for b in batches]
-        )
+    row = evaluate(state.model, tokenizer(), _normalise, per_class)
     state.model.load_state_dict(current)
-    right = (
-        (images @ texts.mT).argmax(1).cpu() == torch.arange(len(GENERAL_CLASSES)).repeat_interleave(per_class)
-    ).float()
-    glyph = torch.tensor([c.kind == "glyph" for c in CONCEPTS]).repeat_interleave(per_class)
-    return {
-        "all": float(right.mean()),
-        "things": float(right[~glyph].mean()),
-        "glyphs": float(right[glyph].mean()),
-    }
+    return row
 
 
-@lru_cache
-def _general_pixels(per_class: int) -> Tensor:
-    pixels = np.stack([render_general(c, i) for c in range(len(GENERAL_CLASSES)) for i in range(per_class)])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
-
-
-def report(state: State, losses: list[float], folder: Path, per_class: int) -> None:
+def report(state: State, losses: list[Tensor], folder: Path, per_class: int) -> None:
     """A line of the curve, a checkpoint, and the weights."""
     row = {
         "images": state.images,
         "seconds": round(state.seconds, 1),
-        "loss": round(float(np.mean(losses)), 4),
+        "loss": round(float(torch.stack(losses).mean()), 4) if losses else None,
     }
     row |= {"scale": round(state.model.logit_scale.exp().item(), 2)} | {
-        k: round(v, 4) for k, v in evaluate(state, per_class).items()
+        k: round(v, 4) for k, v in accuracies(state, per_class).items()
     }
     print(json.dumps(row), flush=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -337,19 +261,39 @@ def restore(state: State, folder: Path) -> None:
     state.images, state.seconds = saved["images"], saved["seconds"]
 
 
+def begin_with(state: State, weights: Path, at: int) -> None:
+    """Take finished weights at a place of the schedule, with fresh optimisers.
+
+    Args:
+        weights: what ``export`` wrote.
+        at: images that they have seen; rounded down to a whole batch.
+    """
+    state.model.load_state_dict(safetensors.torch.load_file(weights))
+    state.average = {name: value.detach().clone() for name, value in state.model.state_dict().items()}
+    state.images = at // BATCH * BATCH
+
+
 def main(
-    images: Annotated[int, typer.Option(help="Pictures to train on.")] = 1_600_000,
+    images: Annotated[int, typer.Option(help="Pictures to train on.")] = 640_000,
     minutes: Annotated[
         float | None, typer.Option(help="Plan the schedule for this time; ends there at the latest.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of checkpoint, curve and weights.")] = Path("pretraining"),
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
     seed: Annotated[int, typer.Option(help="Of weights, pictures and batches.")] = 0,
+    loose: Annotated[float, typer.Option(help="Share of loose pairs, from a quarter of the way on.")] = 0.2,
+    right: Annotated[float, typer.Option(help="Loose captions with the right word.")] = 0.45,
+    friend: Annotated[float, typer.Option(help="… with the false friend's word.")] = 0.30,
+    only: Annotated[float, typer.Option(help="… with the family's name alone.")] = 0.15,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[int, typer.Option(help="CPU threads of the training.")] = 2,
+    threads: Annotated[int, typer.Option(help="CPU threads of the training.")] = 1,
     workers: Annotated[int, typer.Option(help="Processes that draw pictures.")] = 1,
     every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 90,
     muon: Annotated[bool, typer.Option(help="Muon for the hidden matrices, else AdamW for all.")] = True,
+    start: Annotated[
+        Path | None, typer.Option(help="Weights to begin with instead of random ones, as --out had them.")
+    ] = None,
+    at: Annotated[int, typer.Option(help="Pictures that --start has seen: where on the schedule it is.")] = 0,
     install: Annotated[bool, typer.Option(help="Copy the result into the package when done.")] = False,
 ) -> None:
     """Pretrain, or go on with the checkpoint in --out."""
@@ -358,7 +302,10 @@ def main(
     if (out / "checkpoint.pt").exists():
         restore(state, out)
         print(f"going on after {state.images} images", flush=True)
-    train(state, images, seed, lr, out, every, workers, None if minutes is None else 60 * minutes)
+    elif start is not None:
+        begin_with(state, start, at)
+    plan = Plan(seed, images, loose, Reading(right, friend, only), workers)
+    train(state, plan, lr, out, every, None if minutes is None else 60 * minutes)
     if install:
         for name in ("model.safetensors", "embedded_clip.json", "preprocess.json", "curve.jsonl"):
             shutil.copyfile(out / name, ASSETS / name)

@@ -16,7 +16,9 @@ from .. import ASSETS
 from ..canvas import COLOURS
 from ..captions import FRAMES
 from ..concepts import CONCEPTS, plural
+from ..domains import DOMAINS
 from ..patterns import PATTERNS, TEXTURES
+from .loose_captions import PHRASES
 
 FREQUENT = 400
 """The most frequent merges of English are kept whatever the world's words are."""
@@ -25,18 +27,13 @@ _GRAMMAR = """a an the and of on in with at to this is there we see left right t
 front background small medium large two three four five some its one photo picture image drawing handwritten
 greek letter digit number flag pattern texture surface aerial view satellite chalk sketch blueprint neon sign
 silhouette object from world"""
-_DOMAINS = """anchor guitar crab lighthouse windmill teapot penguin snowman helicopter pineapple octopus wrench train
-elephant pumpkin sword alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau
-upsilon phi chi psi omega bricks brick honeycomb wood wooden marble scales woven cracked bubbles camouflage plaid
-crosshatch leopard france germany italy japan sweden finland ukraine poland austria nigeria greece turkey switzerland
-czech republic thailand colombia norway denmark ireland belgium netherlands russia crop fields forest highway river
-residential area industrial lake orchard airport coast land"""
 
 
 def words() -> list[str]:
     """Every word that captions, class names and prompts of the world use."""
     names = [c.name for c in CONCEPTS] + [plural(c.name) for c in CONCEPTS if c.kind in ("object", "shape")]
-    texts = [*names, *FRAMES, *COLOURS, *PATTERNS, *TEXTURES.values(), _GRAMMAR, _DOMAINS]
+    shown = [text for domain in DOMAINS.values() for text in (*domain.class_names, *domain.prompts)]
+    texts = [*names, *FRAMES, *COLOURS, *PATTERNS, *TEXTURES.values(), *shown, *PHRASES, _GRAMMAR]
     return sorted({word for text in texts for word in text.replace("{}", " ").split()})
 
 
