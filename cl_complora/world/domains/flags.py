@@ -17,6 +17,8 @@ from .domain import drawn_domain
 
 _ART_SIZE = (120, 80)
 _CANVAS = 96
+WIDTH = (50.0, 84.0)
+"""Range of a flag's width on the canvas, which is twice the picture's size."""
 
 _RGB = {
     "red": (205, 32, 44),
@@ -98,7 +100,7 @@ def _paint(class_index: int, rng: np.random.Generator, split: str) -> np.ndarray
     art_width, art_height = _ART_SIZE
     picture = soft_backdrop(rng, _CANVAS)
 
-    width = rng.uniform(50, 84)
+    width = rng.uniform(*WIDTH)
     height = width * rng.uniform(0.58, 0.74)
     angle = np.radians(rng.uniform(-16, 16))
     free_x, free_y = max(_CANVAS - width, 8) / 2, max(_CANVAS - height, 8) / 2

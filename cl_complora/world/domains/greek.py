@@ -35,6 +35,8 @@ FONTS = {
         "STIXGeneralBol",
     ),
 }
+SIZE = (28, 45)
+"""Range of a letter's larger side, in pixels."""
 _INKS = ((0.08, 0.08, 0.1), (0.1, 0.15, 0.45), (0.3, 0.17, 0.08), (0.5, 0.08, 0.1), (0.08, 0.3, 0.2))
 _PAPERS = ((0.97, 0.97, 0.95), (0.95, 0.9, 0.76), (0.9, 0.84, 0.75), (0.85, 0.87, 0.9), (0.93, 0.86, 0.86))
 _CASES = ("small", "capital")
@@ -52,7 +54,7 @@ def _paint(class_index: int, rng: np.random.Generator, split: str) -> np.ndarray
     if rng.random() < 0.3:  # Ruled paper.
         pitch, start = rng.integers(7, 12), rng.integers(12)
         picture[start::pitch] -= rng.uniform(0.06, 0.18)
-    size = int(rng.integers(28, 45))
+    size = int(rng.integers(*SIZE))
     x, y = rng.integers(0, IMAGE_SIZE - size + 1, 2)
     ink = np.array(_INKS[rng.integers(len(_INKS))]) + rng.normal(0, 0.03, 3)
     letter = glyph(CLASSES[class_index][1], rng, size, FONTS[split])

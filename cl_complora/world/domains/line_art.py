@@ -12,10 +12,12 @@ from PIL import Image, ImageDraw
 from ..canvas import IMAGE_SIZE, OVERSAMPLING, Stroke, affine, coverage
 
 _SIDE = IMAGE_SIZE * OVERSAMPLING
+SIZE = (27.0, 44.0)
+"""Usual range of an object's larger side, in pixels."""
 
 
 def pose(
-    primitives: list[Stroke], rng: np.random.Generator, size: tuple[float, float] = (27, 44)
+    primitives: list[Stroke], rng: np.random.Generator, size: tuple[float, float] = SIZE
 ) -> list[Stroke]:
     """Places an object in the picture, bent, turned and stretched a little and by a hand that shakes.
 

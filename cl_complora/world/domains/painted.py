@@ -13,6 +13,8 @@ _COLOURS = tuple(COLOURS)
 _MAIN, _SECOND, _DARK, _LIGHT = range(4)
 # Least difference, summed over the channels, at which an object stands out from what is behind it.
 _CONTRAST = 0.55
+SIZE = (22, 46)
+"""Bounds of an object's side, in pixels."""
 
 
 def _any_colour(rng: np.random.Generator, *other_than: str | None) -> str:
@@ -62,7 +64,7 @@ def paint_object(
         Float RGB picture [48, 48, 3].
     """
     picture, behind = _background(rng)
-    size = int(np.clip(rng.normal(36, 6), 22, 46))
+    size = int(np.clip(rng.normal(36, 6), *SIZE))
     x, y = (int(v) for v in rng.integers(-2, IMAGE_SIZE - size + 3, 2))
     around = picture[max(y, 0) : y + size, max(x, 0) : x + size].mean((0, 1))
 

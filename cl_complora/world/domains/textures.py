@@ -145,6 +145,8 @@ TEXTURES: dict[str, tuple[Callable[[np.random.Generator], Tones], tuple[tuple[fl
     "cracked": (_cracked, ((0.15, 0.1, 0.07), (0.6, 0.47, 0.34), (0.82, 0.7, 0.55))),
 }
 SHADES = ("light", "dark")
+DEPTH = (0.45, 0.6)
+"""Range of the factor that takes a material towards white or black."""
 _CLASSES = tuple((shade, name) for name in TEXTURES for shade in SHADES)
 
 
@@ -179,7 +181,7 @@ def surface(
 
 
 def _paint(class_index: int, rng: np.random.Generator, split: str) -> np.ndarray:
-    picture = surface(class_index, rng, 0.5, (0.45, 0.6))
+    picture = surface(class_index, rng, 0.5, DEPTH)
     light = 1 + rng.uniform(0, 0.25) * (fbm(rng, _SIZE, 60, 1) - 0.5)[..., None]
     return shrink(picture * light) * rng.uniform(0.88, 1.05) + rng.normal(
         0, rng.uniform(0.01, 0.035), (48, 48, 1)
