@@ -25,7 +25,7 @@ def drawn():
 def test_the_families_are_the_streams(drawn):
     from cl_complora.config import load_scenario
 
-    stream = [task.source.domain for task in load_scenario("embedded", []).config.tasks]
+    stream = [task.source.domain for task in load_scenario("embedded", []).value.tasks]
     assert sorted(stream) == sorted(FAMILIES)
     assert set(drawn.labels) == set(range(len(FAMILIES)))
 
