@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..data.items import Item
@@ -10,8 +13,6 @@ from ..data.pictures import Pictures
 from ..errors import UserError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor
 
     from ..config.sources import WorldSource
@@ -67,6 +68,10 @@ class World(Pictures):
             for number in range(self.pool.get(split, 0))
         ]
 
+    def stamp(self, item: Item) -> str:
+        """The drawing code, so that no cache outlives a change of it."""
+        return drawing_code()
+
     def picture(self, item: Item, pixels: Pixels) -> Tensor:
         """Draw one image; a model of another input size gets it resized like any file."""
         import torch
@@ -86,6 +91,16 @@ class World(Pictures):
         from .domains import DOMAINS
 
         return DOMAINS[self.domain].render(label, number, split)
+
+
+@cache
+def drawing_code() -> str:
+    """Digest of every module that draws."""
+    digest = hashlib.sha256()
+    for module in sorted(Path(__file__).parent.rglob("*.py")):
+        if "making" not in module.parts:
+            digest.update(module.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def open_world(config: WorldSource, folder: Path) -> World:

@@ -25,7 +25,6 @@ from cl_complora.world.making.vocabulary import build, words
 from cl_complora.world.objects import NATURAL, OBJECTS, SHAPES
 from cl_complora.world.source import World
 
-
 NEW = ("objects", "textures", "flags", "aerial", "greek")
 """Families whose subjects no general picture shows."""
 

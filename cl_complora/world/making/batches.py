@@ -115,7 +115,9 @@ def batches(plan: Plan, first: int = 0) -> Iterator[tuple[Tensor, list[str], Ten
             yield _batch(plan, window, image)
 
 
-def _batch(plan: Plan, window: list[tuple[Block, Block | None]], image: int) -> tuple[Tensor, list[str], Tensor]:
+def _batch(
+    plan: Plan, window: list[tuple[Block, Block | None]], image: int
+) -> tuple[Tensor, list[str], Tensor]:
     rng = np.random.default_rng([plan.seed, 7, image])
     joined = plan.loose_images and image >= LOOSE_FROM * plan.images
     loose = [b for _, b in window if b is not None] if joined else []

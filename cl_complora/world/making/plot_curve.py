@@ -7,15 +7,17 @@ import json
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from .. import ASSETS
+from .loose_captions import FAMILIES
 
 
 def plot(curve: Path, output: Path) -> None:
-    """Zero-shot accuracy on the general set against pictures seen."""
+    """Zero-shot accuracy on the general set and on the stream's families against pictures seen."""
     rows = [json.loads(line) for line in curve.read_text(encoding="utf-8").splitlines()]
     figure = Figure(figsize=(6.4, 3.6))
     FigureCanvasSVG(figure)
@@ -34,6 +36,10 @@ def plot(curve: Path, output: Path) -> None:
             color=colour,
             linewidth=2 if key == "all" else 1.3,
         )
+    stream = [100 * float(np.mean([row[family] for family in FAMILIES])) for row in rows]
+    axes.plot(
+        images, stream, label="the stream's seven families (mean)", color="#009e73", linewidth=1.3, ls="--"
+    )
     axes.set(xlabel="pictures seen (thousands)", ylabel="zero-shot top-1 (%)", ylim=(0, 100), xlim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, loc="lower right")

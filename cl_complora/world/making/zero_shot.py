@@ -19,7 +19,9 @@ _SPARE = 48
 """First training picture of a class that the curve is measured on; a run's shots have smaller numbers."""
 
 
-def _classifier(model: nn.Module, tokenize: Callable, names: tuple[str, ...], prompts: tuple[str, ...]) -> Tensor:
+def _classifier(
+    model: nn.Module, tokenize: Callable, names: tuple[str, ...], prompts: tuple[str, ...]
+) -> Tensor:
     device = next(model.parameters()).device
     texts = [prompt.replace("{}", name) for name in names for prompt in prompts]
     features = F.normalize(model.encode_text(tokenize(texts).to(device)), dim=-1)
@@ -27,7 +29,9 @@ def _classifier(model: nn.Module, tokenize: Callable, names: tuple[str, ...], pr
 
 
 def _right(model: nn.Module, texts: Tensor, pixels: Tensor, per_class: int, normalise: Callable) -> Tensor:
-    images = [F.normalize(model.encode_image(normalise(b.to(texts.device))), dim=-1) for b in pixels.split(256)]
+    images = [
+        F.normalize(model.encode_image(normalise(b.to(texts.device))), dim=-1) for b in pixels.split(256)
+    ]
     wanted = torch.arange(len(texts)).repeat_interleave(per_class)
     return ((torch.cat(images) @ texts.mT).argmax(1).cpu() == wanted).float()
 
