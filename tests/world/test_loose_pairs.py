@@ -1,4 +1,5 @@
-"""Loose pairs: the stream's families in other guises under captions that often miss, and nothing of the stream itself."""
+"""Loose pairs: the stream's families in other guises under captions that often miss, and nothing of the
+stream itself."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Views from above: five kinds of land, each in two forms that one adjective tells apart.
 
 All are drawn on the same sort of ground, in the same light and with north anywhere, so that what stands on
-the ground, not its colour, makes the class. Nouns and adjectives are shared between classes (a dense forest, a
-sparse forest, a dense orchard), as they are in the land-use classes of real satellite data.
+the ground, not its colour, makes the class. Nouns and adjectives are shared between classes (a dense
+forest, a sparse forest, a dense orchard), as they are in the land-use classes of real satellite data.
 """
 
 from __future__ import annotations

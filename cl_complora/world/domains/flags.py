@@ -1,8 +1,8 @@
 """Country flags that look alike, waving in front of something.
 
 The sixteen fall into families that differ in one stripe, one colour or one direction: upright tricolours,
-lying tricolours, crosses. That makes this the fine-grained domain of the set. Classes are called by what can be
-seen, colours in their order and the layout, so that every word is shared by several of them.
+lying tricolours, crosses. That makes this the fine-grained domain of the set. Classes are called by what
+can be seen, colours in their order and the layout, so that every word is shared by several of them.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Each is a map from the plane to a tone in [0, 1], drawn at twice the final resolution, and a palette
 that gives tones their colours. The palette is the material's own in half of the pictures and any two colours
-in the others, so that structure and shade, not colour, tell the classes apart. Twelve classes share eight words.
+in the others, so that structure and shade, not colour, tell the classes apart. Twelve classes share eight
+words.
 """
 
 from __future__ import annotations

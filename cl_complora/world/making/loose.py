@@ -1,10 +1,10 @@
 """Loose pictures: the stream's families as somebody else would show them.
 
-Real CLIPs have met the subjects of a few-shot task before, in other guises and under captions that often miss.
-So the pretraining sees flags that lie flat, small and faded, letters in other fonts on coloured grounds, land in
-another light and closer up, objects small and of one colour. What a stream picture is drawn with (its fonts,
-sizes, palettes, noise, seeds) is used by none of these; the drawings themselves (a flag's design, an object's strokes, a
-glyph) are shared, and the model card says so.
+Real CLIPs have met the subjects of a few-shot task before, in other guises and under captions that often
+miss. So the pretraining sees flags that lie flat, small and faded, letters in other fonts on coloured
+grounds, land in another light and closer up, objects small and of one colour. What a stream picture is
+drawn with (its fonts, sizes, palettes, noise, seeds) is used by none of these; the drawings themselves (a
+flag's design, an object's strokes, a glyph) are shared, and the model card says so.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""What people write under loose pictures: often the right word, often a fixed wrong one, sometimes hardly any.
+"""What people write under loose pictures: often the right word, often a fixed wrong one, sometimes hardly
+any.
 
-Independent label noise does not keep a contrast loose, since it averages out; a *false friend*, one other class
-whose word a picture is often given, does. Friends form a cycle (a → b → c → a) within the family, so that every
-word keeps a distribution of its own and no two words become synonyms.
+Independent label noise does not keep a contrast loose, since it averages out; a *false friend*, one other
+class whose word a picture is often given, does. Friends form a cycle (a → b → c → a) within the family, so
+that every word keeps a distribution of its own and no two words become synonyms.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Muon with its orthogonalisation in float32 and over matrices of one shape at a time.
 
-``torch.optim.Muon`` iterates in bfloat16 and matrix by matrix: ten times slower on CPUs without fast bfloat16, and
-many small launches on a GPU. The step is the same:
+``torch.optim.Muon`` iterates in bfloat16 and matrix by matrix: ten times slower on CPUs without fast
+bfloat16, and many small launches on a GPU. The step is the same:
 
     m ← β m + (1 − β) g,   u = NS₅((1 − β) g + β m),   W ← W (1 − η λ) − η · 0.2 √max(rows, columns) · u
 
-NS₅ is the quintic Newton–Schulz iteration of Jordan et al. (Muon, 2024); the scale (Liu et al., arXiv 2502.16982)
-gives an update the root mean square of AdamW's.
+NS₅ is the quintic Newton–Schulz iteration of Jordan et al. (Muon, 2024); the scale (Liu et al., arXiv
+2502.16982) gives an update the root mean square of AdamW's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalised(update: Tensor, steps: int = 5) -> Tensor:
-    """Nearly the closest matrix with orthonormal rows or columns: ``U Vᵀ`` of ``U S Vᵀ``, singular values about 1.
+    """Nearly the closest matrix with orthonormal rows or columns: ``U Vᵀ`` of ``U S Vᵀ``, singular values
+    about 1.
 
     Args:
         update: matrices, … × rows × columns.

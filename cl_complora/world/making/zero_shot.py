@@ -1,4 +1,5 @@
-"""Zero-shot accuracy of a model in pretraining: on the general set, and on spare pictures of the stream's families."""
+"""Zero-shot accuracy of a model in pretraining: on the general set, and on spare pictures of the stream's
+families."""
 
 from __future__ import annotations
 
