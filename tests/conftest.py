@@ -32,16 +32,19 @@ os.environ["CL_COMPLORA_CACHE"] = _CACHE.name
 # The files that take longest, by the minute: begun first, so that no process is left alone with one at the
 # end.
 LONGEST = (
-    "test_strategies",
     "test_inside",
-    "test_run",
+    "test_strategies",
     "test_readme",
-    "test_faults",
     "test_compare",
+    "test_faults",
+    "test_run",
     "test_cli",
-    "test_computing",
-    "test_frozen_beginning",
+    "test_output",
     "test_export",
+    "test_frozen_beginning",
+    "test_computing",
+    "test_explain",
+    "test_moved_projects",
 )
 
 

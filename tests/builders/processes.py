@@ -76,7 +76,7 @@ class Process:
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
-    def communicate(self, timeout: float = 300) -> tuple[str, str]:
+    def communicate(self, timeout: float = 600) -> tuple[str, str]:
         """Waits for its end; everything that it wrote."""
         self._process.join(timeout)
         if self.poll() is None:
