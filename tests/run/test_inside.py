@@ -67,9 +67,10 @@ def test_every_strategy_goes_on_with_the_same_bits(
 ):
     """Stopped within the second task, where regularisers, memories and teachers are at work."""
     out = tmp_path_factory.mktemp("inside")
-    settings = ["training.average_every=2"] if strategy in ("wise-ft", "zscl") else []
+    settings = ["training.steps=4"]
+    settings += ["training.average_every=2"] if strategy in ("wise-ft", "zscl") else []
     whole = go(tiny_scenario, class_folders, out / "whole", strategy, settings)
-    ask_after(monkeypatch, 9)
+    ask_after(monkeypatch, 6)
     with pytest.raises(Stopped) as stopped:
         go(tiny_scenario, class_folders, out / "parts", strategy, settings)
     assert stopped.value.exit_code == 143
