@@ -9,19 +9,19 @@ import os
 import signal
 import tempfile
 
-import numpy as np
 import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
 
 import cl_complora.engine  # noqa: F401 - imports Avalanche with the warnings of its import silenced
+from builders.drawing import draw, undraw
 from builders.images import COLOURS, paint
 from builders.models import TINY, tiny_clip
 from builders.places import LONG
+from builders.processes import share_imports
 from builders.runs import STRATEGY
 from cl_complora.config import load_scenario, load_strategy
-from cl_complora.report.tensorboard import figures, observer
 from cl_complora.run.stream import RunResult, run
 
 # Decoded images of the tests are no business of the user's cache; subprocesses read the same variable.
@@ -32,16 +32,19 @@ os.environ["CL_COMPLORA_CACHE"] = _CACHE.name
 # The files that take longest, by the minute: begun first, so that no process is left alone with one at the
 # end.
 LONGEST = (
-    "test_strategies",
     "test_inside",
-    "test_run",
+    "test_strategies",
     "test_readme",
-    "test_faults",
     "test_compare",
+    "test_faults",
+    "test_run",
     "test_cli",
-    "test_computing",
-    "test_frozen_beginning",
+    "test_output",
     "test_export",
+    "test_frozen_beginning",
+    "test_computing",
+    "test_explain",
+    "test_moved_projects",
 )
 
 
@@ -56,15 +59,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 # Every run collects garbage before it measures memory; what the imports left need not be looked at each time.
 gc.freeze()
 
-# What draws the pictures of TensorBoard: three quarters of the time of a run of a tiny model.
-DRAWING = ("curves_image", "layers_image", "matrix_image", "mistakes_image", "spectra_image")
-
 
 @pytest.fixture(scope="session", autouse=True)
 def one_vocabulary():
     """Every model that is opened by its name shares a tokenizer: reading the merges takes long."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("open_clip.factory.SimpleTokenizer", functools.cache(open_clip.SimpleTokenizer))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def imported_once():
+    """The workers of comparisons import nothing: ``test_output`` starts some as a user does."""
+    with pytest.MonkeyPatch.context() as patch:
+        share_imports(patch.setattr)
         yield
 
 
@@ -75,16 +83,14 @@ def undrawn(request: pytest.FixtureRequest):
         yield
         return
     with pytest.MonkeyPatch.context() as patch:
-        for name in DRAWING:
-            patch.setattr(observer, name, lambda *words: np.full((8, 8, 3), 255, np.uint8))
+        undraw(patch.setattr)
         yield
 
 
 @pytest.fixture
 def drawn(monkeypatch):
     """The pictures as users get them."""
-    for name in DRAWING:
-        monkeypatch.setattr(observer, name, getattr(figures, name))
+    draw(monkeypatch.setattr)
 
 
 @pytest.fixture

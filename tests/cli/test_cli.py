@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import os
 import resource
+import select
 import subprocess
 import sys
 
 import pytest
 
+from builders.processes import Process, command_line, ended
 
-def cli(*arguments: str, cwd=None, **environment: str) -> subprocess.CompletedProcess:
+
+def cli(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
+    """The command as a shell starts it; :func:`ended` leaves out its imports."""
     command = [sys.executable, "-m", "cl_complora", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, cwd=cwd, env=os.environ | environment, timeout=300
-    )
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
 
 
 def test_help_is_fast_and_names_the_commands():
@@ -50,13 +52,13 @@ def test_a_run_prints_its_table_and_its_folder(tmp_path, tiny_scenario, tiny_str
     folder = tmp_path / "runs" / "tiny" / "quick" / "seed0"
     assert "runs/tiny/quick/seed0" in done.stdout and (folder / "results.json").exists()
     assert "Traceback" not in done.stderr and not done.stderr.strip()
-    again = cli("run", tiny_scenario, "--strategy", tiny_strategy, cwd=tmp_path)
+    again = ended("run", tiny_scenario, "--strategy", tiny_strategy, cwd=tmp_path)
     assert again.returncode == 0 and "found finished" in again.stdout
 
 
 def test_settings_models_and_seeds_from_the_command_line(tmp_path, tiny_scenario, tiny_strategy, tiny_files):
     config, weights = tiny_files
-    done = cli(
+    done = ended(
         "run", tiny_scenario, "-s", tiny_strategy, "--seed", 3, "--set", "training.steps=2",
         "--set", "shots=2",
         "--model-config", config, "--pretrained", weights, "--out", "here", "--device", "cpu", cwd=tmp_path,
@@ -82,7 +84,7 @@ def test_settings_models_and_seeds_from_the_command_line(tmp_path, tiny_scenario
     ],
 )
 def test_mistakes_get_one_line_and_exit_code_two(tmp_path, arguments, fragments):
-    done = cli(*arguments, cwd=tmp_path)
+    done = ended(*arguments, cwd=tmp_path)
     assert done.returncode == 2
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ")
@@ -91,14 +93,14 @@ def test_mistakes_get_one_line_and_exit_code_two(tmp_path, arguments, fragments)
 
 
 def test_a_strategy_that_does_not_fit_the_model_writes_nothing(tmp_path, tiny_scenario, tiny_strategy):
-    done = cli("run", tiny_scenario, "-s", tiny_strategy, "--set", "adapter.layers=[17]", cwd=tmp_path)
+    done = ended("run", tiny_scenario, "-s", tiny_strategy, "--set", "adapter.layers=[17]", cwd=tmp_path)
     assert done.returncode == 2 and "no matrix of this model" in done.stderr
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("what", ["scenarios", "strategies", "datasets", "models"])
 def test_lists(what):
-    done = cli("list", what)
+    done = ended("list", what)
     assert done.returncode == 0 and len(done.stdout.splitlines()) >= 3
     assert {"scenarios": "embedded", "strategies": "complora", "datasets": "general", "models": "ViT-B-16"}[
         what
@@ -106,16 +108,26 @@ def test_lists(what):
 
 
 def test_check_tells_what_it_found(tiny_scenario, tiny_strategy):
-    done = cli("check", tiny_scenario, tiny_strategy, "lora")
+    done = ended("check", tiny_scenario, tiny_strategy, "lora")
     assert done.returncode == 0 and done.stdout.count("is fine") == 3
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux", reason="needs script(1) of util-linux to give the program a terminal"
-)
-def test_on_a_terminal_it_draws_progress(tmp_path, tiny_scenario, tiny_strategy):
-    command = f"{sys.executable} -m cl_complora run {tiny_scenario} -s {tiny_strategy}"
-    done = subprocess.run(
-        ["script", "-qec", command, "/dev/null"], capture_output=True, text=True, cwd=tmp_path, timeout=300
-    )
-    assert done.returncode == 0 and "\x1b[" in done.stdout and "Retention" in done.stdout
+def on_a_terminal(name: str, *words: str) -> None:
+    for number in (1, 2):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_NOCTTY), number)
+    command_line(*words)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
+def test_on_a_terminal_it_draws_progress(tmp_path, tiny_scenario, tiny_strategy, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    ours, theirs = os.openpty()
+    words = ("run", str(tiny_scenario), "-s", str(tiny_strategy), "--out", str(tmp_path))
+    process = Process(on_a_terminal, os.ttyname(theirs), *words)
+    shown = b""
+    while process.poll() is None:
+        while select.select([ours], [], [], 0.05)[0]:
+            shown += os.read(ours, 65536)
+    assert process.poll() == 0 and b"\x1b[" in shown and b"Retention" in shown
+    os.close(ours)
+    os.close(theirs)

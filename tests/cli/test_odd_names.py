@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 
 import pytest
 
 from builders.images import paint
+from builders.processes import ended
 
 ODD = b"caf\xe9"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other file systems refuse such names")
-
-
-def run(*words: str | bytes, cwd: object) -> subprocess.CompletedProcess:
-    command = [os.fsencode(sys.executable), b"-m", b"cl_complora", *map(os.fsencode, words)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, timeout=300)
 
 
 @pytest.mark.parametrize(
@@ -40,9 +35,9 @@ def run(*words: str | bytes, cwd: object) -> subprocess.CompletedProcess:
     ],
 )
 def test_a_word_of_the_command(tmp_path, words):
-    done = run(*words, cwd=tmp_path)
-    assert done.returncode == 2 and not done.stdout
-    (line,) = done.stderr.decode("ascii").splitlines()
+    done = ended(*words, cwd=tmp_path)
+    assert done.returncode == 2 and not done.stdout and done.stderr.isascii()
+    (line,) = done.stderr.splitlines()
     assert line.startswith("error: ") and "caf\\udce9" in line and "not UTF-8" in line
     assert not list(tmp_path.iterdir())
 
@@ -50,8 +45,8 @@ def test_a_word_of_the_command(tmp_path, words):
 def test_the_working_folder(tmp_path):
     folder = os.path.join(os.fsencode(tmp_path), ODD)
     os.mkdir(folder)
-    done = run("run", "embedded", cwd=folder)
-    assert done.returncode == 2 and b"not UTF-8" in done.stderr and not os.listdir(folder)
+    done = ended("run", "embedded", cwd=folder)
+    assert done.returncode == 2 and "not UTF-8" in done.stderr and not os.listdir(folder)
 
 
 def test_class_folders_and_pictures(tmp_path):
@@ -64,6 +59,6 @@ def test_class_folders_and_pictures(tmp_path):
         if name:
             os.rename(os.path.join(root, b"cat"), os.path.join(root, name))
         for words in (("init", "pets", "-o", "a.yaml", "--force"), ("eval", "embedded", "--data", "pets")):
-            done = run(*words, cwd=tmp_path)
-            assert done.returncode in (0, 2) and b"Traceback" not in done.stderr
+            done = ended(*words, cwd=tmp_path)
+            assert done.returncode in (0, 2) and "Traceback" not in done.stderr
             assert done.returncode == 0 or len(done.stderr.splitlines()) == 1

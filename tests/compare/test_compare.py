@@ -4,10 +4,7 @@ hold."""
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
 
@@ -19,6 +16,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from builders.commands import cli
+from builders.processes import start
 from builders.runs import STRATEGY
 from cl_complora.cli import app, main
 from cl_complora.compare.statistics import difference, per_unit
@@ -108,24 +107,23 @@ def test_a_second_time_nothing_is_run_and_the_table_is_the_same(compared, reques
 
 
 def test_killed_in_the_middle_and_started_again_ends_with_the_same_table(
-    compared, tmp_path, tiny_scenario, methods
+    compared, tmp_path, tiny_scenario, methods, monkeypatch, capsys
 ):
     command = [
-        *(sys.executable, "-m", "cl_complora", "compare", str(tiny_scenario)),
+        *("compare", tiny_scenario),
         *("--strategies", ",".join(methods)),
         *("--seeds", "0,1", "--sweep-from", "strategy", "--validation-shots", "2", "--reference", "slow"),
         *("--jobs", "2", "--out", str(tmp_path / "runs")),
     ]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    for _ in range(2):
-        process.stdout.readline()
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process = start(*command)
+    process.wait_for(lambda: process.said().count("\n") >= 2)
+    process.kill()
+    process.communicate()
     # Whatever the workers hold is free as soon as they notice: at once, or the second start would be refused.
     time.sleep(1)
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "found finished" in done.stdout and "tiny: accuracy" in done.stdout
+    code, out, err = cli(monkeypatch, capsys, *command)
+    assert code == 0, out + err
+    assert "found finished" in out and "tiny: accuracy" in out
     told = json.loads((tmp_path / "runs" / "tiny" / "comparison.json").read_text())
     for method in told["methods"].values():
         for key in TIMES:

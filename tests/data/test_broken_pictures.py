@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from builders.processes import ended
 from cl_complora.config import load_scenario
 from cl_complora.data.cache import usage
 from cl_complora.data.discover import describe
@@ -82,7 +80,7 @@ def test_without_a_cache_they_are_looked_at_anew(folder, monkeypatch):
 
 
 def words(*arguments):
-    done = subprocess.run([sys.executable, "-m", "cl_complora", *arguments], capture_output=True, text=True)
+    done = ended(*arguments)
     return done.returncode, done.stdout, done.stderr
 
 

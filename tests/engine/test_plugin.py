@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import runpy
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from torch.utils.data import TensorDataset
 
 from builders.models import tiny_clip
 from builders.places import ROOT
+from builders.processes import Process, completed
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.slots import open_slots
 from cl_complora.data.labels import LabelSpace
@@ -187,7 +187,7 @@ def test_an_optimiser_that_misses_the_factors_is_told():
 def test_the_example_runs_and_is_short():
     example = ROOT / "examples" / "plugin_in_naive.py"
     assert len(example.read_text().splitlines()) < 60
-    done = subprocess.run([sys.executable, str(example)], capture_output=True, text=True, timeout=300)
+    done = completed(Process(runpy.run_path, str(example), None, "__main__"))
     assert done.returncode == 0, done.stderr[-2000:]
     lines = done.stdout.strip().splitlines()
     assert lines[0].startswith("after 0 experiences") and lines[-1].startswith("size of the two updates")

@@ -7,14 +7,13 @@ import errno
 import json
 import os
 import resource
-import subprocess
-import sys
-import time
+import signal
 
 import pytest
 import torch
 
 from builders.places import LONG
+from builders.processes import Process, command_line, completed, ended, start
 from builders.runs import deltas_of, without_timings
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.config import load_scenario, load_strategy
@@ -146,29 +145,19 @@ def test_a_write_that_fails_leaves_the_run_as_it_was(tmp_path, tiny_scenario, mo
     assert not list(parts.folder.rglob("*.tmp"))
 
 
+def in_little_space(*words: str) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000))
+    command_line(*words)
+
+
 def test_a_full_disk(tmp_path, tiny_scenario, tiny_strategy):
     """A limit on the size of files stands in for it: the command says so, exits with 1 and loses nothing."""
-    words = [
-        sys.executable,
-        "-m",
-        "cl_complora",
-        "run",
-        str(tiny_scenario),
-        "-s",
-        str(tiny_strategy),
-        "--out",
-    ]
-
-    def limited() -> None:
-        import signal
-
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000))
-
-    failed = subprocess.run([*words, str(tmp_path)], capture_output=True, text=True, preexec_fn=limited)
+    words = ["run", str(tiny_scenario), "-s", str(tiny_strategy), "--out", str(tmp_path)]
+    failed = completed(Process(in_little_space, *words))
     assert failed.returncode == 1 and "Traceback" not in failed.stderr
     assert failed.stderr.startswith("error: ") and "File too large" in failed.stderr
-    subprocess.run([*words, str(tmp_path)], capture_output=True, check=True)
+    assert ended(*words).returncode == 0
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, tiny_scenario):
@@ -247,19 +236,15 @@ def test_other_errors_stay_what_they_are(tmp_path, tiny_scenario, monkeypatch):
 
 def test_two_processes_on_one_run(tmp_path, tiny_scenario, tiny_strategy):
     """The second is told which process holds the run; the lock of a process that was killed is void."""
-    words = [sys.executable, "-m", "cl_complora", "run", str(tiny_scenario), "-s", str(tiny_strategy)]
-    words += ["--out", str(tmp_path), "--set", "training.steps=2000"]
-    first = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    words = ["run", tiny_scenario, "-s", tiny_strategy, "--out", tmp_path, "--set", "training.steps=2000"]
+    first = start(*words)
     folder = RunDir.of(tmp_path, "tiny", "quick", 0)
-    end = time.monotonic() + 120
-    while not folder.results.exists():
-        assert first.poll() is None and time.monotonic() < end, first.communicate()
-        time.sleep(0.02)
-    second = subprocess.run(words, capture_output=True, text=True)
+    first.wait_for(folder.results.exists)
+    second = ended(*words)
     assert second.returncode == 2 and f"in use by process {first.pid}" in second.stderr
     first.kill()
     first.communicate()
-    go_on = subprocess.run([*words, "--set", "training.steps=2", "--fresh"], capture_output=True, text=True)
+    go_on = ended(*words, "--set", "training.steps=2", "--fresh")
     assert go_on.returncode == 0, go_on.stderr
 
 

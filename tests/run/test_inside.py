@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from builders.places import LONG
+from builders.processes import ended, start
 from builders.runs import deltas_of, without_timings
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.catalog import shipped
@@ -68,9 +67,10 @@ def test_every_strategy_goes_on_with_the_same_bits(
 ):
     """Stopped within the second task, where regularisers, memories and teachers are at work."""
     out = tmp_path_factory.mktemp("inside")
-    settings = ["training.average_every=2"] if strategy in ("wise-ft", "zscl") else []
+    settings = ["training.steps=4"]
+    settings += ["training.average_every=2"] if strategy in ("wise-ft", "zscl") else []
     whole = go(tiny_scenario, class_folders, out / "whole", strategy, settings)
-    ask_after(monkeypatch, 9)
+    ask_after(monkeypatch, 6)
     with pytest.raises(Stopped) as stopped:
         go(tiny_scenario, class_folders, out / "parts", strategy, settings)
     assert stopped.value.exit_code == 143
@@ -151,58 +151,44 @@ def test_states_are_few_and_written_now_and_then(tmp_path, tiny_scenario, class_
 
 
 def command(tiny_scenario, tiny_strategy, out, steps: int = 400):
-    words = [sys.executable, "-m", "cl_complora", "run", str(tiny_scenario), "-s", str(tiny_strategy)]
-    return [*words, "--out", str(out), "--set", f"training.steps={steps}", "--save-every", "0.01"]
+    words = ["run", tiny_scenario, "-s", tiny_strategy, "--out", out]
+    return [*words, "--set", f"training.steps={steps}", "--save-every", "0.01"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     tmp_path, tiny_scenario, tiny_strategy, number
 ):
-    process = subprocess.Popen(
-        command(tiny_scenario, tiny_strategy, tmp_path),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell has its background jobs ignore Ctrl-C, and what they start inherits that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    process = start(*command(tiny_scenario, tiny_strategy, tmp_path))
     folder = RunDir.of(tmp_path, "tiny", "quick", 0)
-    wait_for(lambda: any(folder.checkpoint(0, "warm").glob("*")), process)
+    process.wait_for(lambda: any(folder.checkpoint(0, "warm").glob("*")))
     process.send_signal(number)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate()
     assert process.returncode == 128 + number
     assert err.strip().splitlines()[-1] == "interrupted; the same command goes on where this one stopped"
     assert "Traceback" not in err and list(folder.checkpoint(0, "warm").iterdir())
-
-
-def wait_for(condition, process, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None and time.monotonic() < end, process.communicate()
-        time.sleep(0.01)
 
 
 # So many kills, of runs of so many steps a task.
 KILLS, STEPS = (50, 400) if LONG else (2, 80)
 
 
-def killed_until_done(words: list[str], root: Path, rng: random.Random, most: int) -> int:
+def killed_until_done(words: list, root: Path, rng: random.Random, most: int) -> int:
     """Go on with a run until it ends, killing it up to ``most`` times whenever it wrote something; how
     often."""
     kills = 0
     while True:
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         before = {path.name for path in root.rglob("*")} if root.exists() else set()
+        process = start(*words)
         end = time.monotonic() + 120
-        # Killed while it works, not while it imports: after something new was written, and a moment more.
+        # Killed while it works, not while it begins: after something new was written, and a moment more.
         while kills < most and process.poll() is None and time.monotonic() < end:
             if root.exists() and {path.name for path in root.rglob("*")} - before:
                 time.sleep(rng.uniform(0, 0.4))
                 process.kill()
                 break
             time.sleep(0.005)
-        _, err = process.communicate(timeout=240)
+        _, err = process.communicate()
         if process.returncode == 0:
             return kills
         assert process.returncode == -signal.SIGKILL, err
@@ -212,9 +198,8 @@ def killed_until_done(words: list[str], root: Path, rng: random.Random, most: in
 def test_killed_at_random_moments(tmp_path, tiny_scenario, tiny_strategy):
     """SIGKILL whenever it comes, writes of states and records included; every run ends like an undisturbed
     one."""
-    subprocess.run(
-        command(tiny_scenario, tiny_strategy, tmp_path / "whole", STEPS), check=True, capture_output=True
-    )
+    done = ended(*command(tiny_scenario, tiny_strategy, tmp_path / "whole", STEPS))
+    assert done.returncode == 0, done.stderr
     whole = RunDir.of(tmp_path / "whole", "tiny", "quick", 0)
     rng, kills, runs = random.Random(0), 0, 0
     while kills < KILLS:

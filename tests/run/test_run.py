@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import subprocess
-import sys
+import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import yaml
 from safetensors.torch import load_file
 
 from builders.images import paint
+from builders.processes import Process, completed
 from builders.runs import STRATEGY, deltas_of, without_timings
 from cl_complora import metrics
 from cl_complora.config import load_scenario, load_strategy
@@ -128,29 +130,19 @@ def test_an_interrupted_run_ends_with_the_same_bits(tiny_run, tmp_path, tiny_sce
     assert same(deltas_of(resumed.folder), deltas_of(tiny_run.folder))
 
 
-KILLED_AT_A_WRITE = """
-import os, signal, sys
-from pathlib import Path
-import torch
-import cl_complora.files as files
-from cl_complora.config import load_scenario, load_strategy
+def killed_at_a_write(scenario: str, strategy: str, out: Path, at: int, threads: int) -> None:
+    torch.set_num_threads(threads)
+    writes, real = 0, os.replace
 
-torch.set_num_threads(int(sys.argv[5]))
-writes, real = 0, os.replace
+    def replace(source, target):
+        nonlocal writes
+        writes += 1
+        if writes == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(source, target)
 
-def replace(source, target):
-    global writes
-    writes += 1
-    if writes == int(sys.argv[4]):
-        os.kill(os.getpid(), signal.SIGKILL)
-    real(source, target)
-
-files.os.replace = replace
-from cl_complora.run.stream import run
-from cl_complora.store.folder import RunDir
-run(load_scenario(sys.argv[1]), load_strategy(sys.argv[2]), out=Path(sys.argv[3]))
-print(writes)
-"""
+    os.replace = replace
+    go(scenario, strategy, out)
 
 
 @pytest.fixture(scope="module")
@@ -164,27 +156,26 @@ def ewc_strategy(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def with_every_state(tmp_path_factory, tiny_scenario, ewc_strategy):
+    return go(tiny_scenario, ewc_strategy, tmp_path_factory.mktemp("every-state"))
+
+
 @pytest.mark.parametrize(
     "moment", ["config", "first delta", "state", "record", "second record", "last results"]
 )
-def test_killed_at_any_write_a_run_ends_with_the_same_bits(tmp_path, tiny_scenario, ewc_strategy, moment):
-    whole = go(tiny_scenario, ewc_strategy, tmp_path / "whole")
+def test_killed_at_any_write_a_run_ends_with_the_same_bits(
+    tmp_path, tiny_scenario, ewc_strategy, with_every_state, moment
+):
+    whole = with_every_state
     # Writes of a run: config, three manifests, zero-shot record and results, then per task delta, two states,
     # record, results (and results once more at the end).
     at = {"config": 1, "first delta": 7, "state": 8, "record": 9, "second record": 13, "last results": 14}[
         moment
     ]
-    code = [
-        sys.executable,
-        "-c",
-        KILLED_AT_A_WRITE,
-        str(tiny_scenario),
-        str(ewc_strategy),
-        str(tmp_path / "cut"),
-        str(at),
-    ]
-    done = subprocess.run([*code, str(torch.get_num_threads())], capture_output=True, text=True)
-    assert done.returncode == -9, done.stderr
+    what = (str(tiny_scenario), str(ewc_strategy), tmp_path / "cut", at, torch.get_num_threads())
+    done = completed(Process(killed_at_a_write, *what))
+    assert done.returncode == -signal.SIGKILL, done.stderr
     resumed = go(tiny_scenario, ewc_strategy, tmp_path / "cut")
     assert without_timings(resumed.results) == without_timings(whole.results)
     assert resumed.results["status"] == "done" and same(deltas_of(resumed.folder), deltas_of(whole.folder))
@@ -263,17 +254,14 @@ def test_changed_settings_are_told_not_mixed(tiny_run, tmp_path, tiny_scenario, 
     assert len(kept) == 1 and (kept[0] / "results.json").exists()
 
 
-def test_two_processes_do_not_share_a_run(tiny_run, tiny_scenario, tiny_strategy):
-    from cl_complora.store.folder import RunDir
+def lock(folder: Path) -> None:
+    with RunDir(folder).locked():
+        pass
 
+
+def test_two_processes_do_not_share_a_run(tiny_run, tiny_scenario, tiny_strategy):
     with RunDir(tiny_run.folder).locked():
-        code = (
-            "import sys; from pathlib import Path; from cl_complora.store.folder import RunDir\n"
-            "with RunDir(Path(sys.argv[1])).locked(): pass"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(tiny_run.folder)], capture_output=True, text=True
-        )
+        done = completed(Process(lock, tiny_run.folder))
     assert done.returncode == 1 and "in use by process" in done.stderr
 
 
