@@ -56,8 +56,8 @@ class Subspace(Section):
         if self.form == "projector" and self.select in ("top", "bottom", "random"):
             message = f"projector works with select: complement or none, not {self.select}"
             raise refused(message, "form", because=[("select",)])
-        if "updates" in self.protect and self.select != "complement":
-            message = f"updates works with select: complement, not {self.select}"
+        if "updates" in self.protect and self.select not in ("complement", "random"):
+            message = f"updates works with select: complement or random, not {self.select}"
             raise refused(message, "protect", because=[("select",)])
         return self
 

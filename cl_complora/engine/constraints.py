@@ -115,8 +115,10 @@ class Subspaces:
         if select == "random":
             generator = torch.Generator().manual_seed(stable_seed(self.seed, task, slot.name))
             # As many free directions as the complement leaves, in no particular place.
-            output = Side(random_basis(split.u.shape[0], split.u_c.shape[1], generator).to(split.u))
-            input = Side(random_basis(split.v.shape[0], split.v_c.shape[1], generator).to(split.v))
+            free = random_basis(split.u.shape[0], split.u_c.shape[1], generator).to(split.u)
+            output = self._outside(split.u_k, free, state.columns)
+            free = random_basis(split.v.shape[0], split.v_c.shape[1], generator).to(split.v)
+            input = self._outside(split.v_k, free, state.rows)
         elif select == "top":
             output, input = Side(split.u_k), Side(split.v_k)
         elif select == "bottom":
