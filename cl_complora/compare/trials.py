@@ -102,10 +102,15 @@ def sweep_of(
     strategy = load_strategy(method, overrides).value
     if strategy.optimiser is None:
         return {}
+    idle = set() if strategy.lr_is_used else {SHORT_KEYS["lr"]}
     if common is None:
-        return dict(strategy.sweep)
+        return {key: values for key, values in strategy.sweep.items() if key not in idle}
     # A method without the setting (a rank in full fine-tuning) is not swept over it.
-    return {key: list(values) for key, values in common.items() if _takes(method, overrides, key, values)}
+    return {
+        key: list(values)
+        for key, values in common.items()
+        if key not in idle and _takes(method, overrides, key, values)
+    }
 
 
 def _takes(method: str, overrides: Sequence[str], key: str, values: Sequence[float]) -> bool:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from .base import MOST, Count, CountOrZero, EachOnce, Fraction, Name, Section, Text, refused
-from .training import Optimiser, Schedule, Training, Whole
+from .training import Optimiser, Schedule, Tower, Training, Whole
 
 
 class KeepRule(Section):
@@ -129,7 +129,7 @@ class Adapter(Section):
     """Numerator of the scaling s; the rank by default, so that s = 1."""
     scaling: Literal["alpha/rank", "alpha/sqrt(rank)"] = "alpha/rank"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    towers: Annotated[list[Literal["vision", "text"]], Field(min_length=1), EachOnce] = ["vision", "text"]
+    towers: Annotated[list[Tower], Field(min_length=1), EachOnce] = ["vision", "text"]
     matrices: Annotated[list[Matrix], Field(min_length=1), EachOnce] = ["q", "k", "v"]
     layers: Annotated[list[Layer], Field(min_length=1, max_length=1000), EachOnce] | None = None
     """Blocks to adapt; negative numbers count from the last; all by default."""
@@ -314,8 +314,9 @@ class Strategy(Section):
             message = f"this section is missing; adapter kind {kind} trains weights and needs it"
             raise refused(message, "optimiser", because=[("adapter", "kind")])
         for name in self.optimiser.rates if self.optimiser is not None else ():
-            if name not in self.adapter.trained_whole:
-                message = f"has no effect: this strategy does not train {name} as a whole (see adapter.whole)"
+            idle = self._idle_rate(name)
+            if idle:
+                message = f"has no effect: {idle}"
                 raise refused(message, "optimiser", "rates", name, because=[("adapter",)])
         if self.settings and self.plugin is None:
             raise refused("has no effect without plugin", "settings", because=[("plugin",)])
@@ -328,6 +329,31 @@ class Strategy(Section):
             message = f"{_idle(idle)} with adapter kind none, which trains nothing"
             raise refused(message, idle[0], because=[("adapter", "kind")])
         return self
+
+    @property
+    def lr_is_used(self) -> bool:
+        """Whether anything that is trained has the rate ``optimiser.lr`` rather than one of ``rates``."""
+        if self.optimiser is None:
+            return False
+        named, adapter = set(self.optimiser.rates), self.adapter
+        whole = adapter.kind == "full" and set(adapter.trained_whole) <= named
+        return not (whole or set(adapter.towers) <= named)
+
+    def _idle_rate(self, name: str) -> str:
+        """Why nothing that is trained has the rate of this name; empty where something has."""
+        adapter, rates = self.adapter, self.optimiser.rates
+        if name not in get_args(Tower):
+            whole = name in adapter.trained_whole
+            return "" if whole else f"this strategy does not train {name} as a whole (see adapter.whole)"
+        if name not in adapter.towers:
+            return f"this strategy does not train the {name} tower (see adapter.towers)"
+        # Tokens are the text tower's.
+        whole = [kind for kind in adapter.trained_whole if (name, kind) != ("vision", "tokens")]
+        if adapter.kind == "full" and not whole:
+            return f"of the {name} tower this strategy trains nothing (see adapter.whole)"
+        if adapter.kind == "full" and set(whole) <= set(rates):
+            return f"all that is trained of the {name} tower has a rate of its own ({', '.join(whole)})"
+        return ""
 
 
 def _numbers(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], float]]:

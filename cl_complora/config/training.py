@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from .base import Count, Section, refused
 
 Whole = Literal["weights", "biases", "norms", "positions", "tokens"]
+Tower = Literal["vision", "text"]
 
 
 class Optimiser(Section):
@@ -16,9 +17,11 @@ class Optimiser(Section):
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: Annotated[float, Field(gt=0)]
-    rates: dict[Whole, Annotated[float, Field(gt=0)]] = {}
-    """Learning rates of some kinds of parameters that ``adapter.whole`` trains as they are (``tokens:
-    3e-3``)."""
+    """Rate of everything that ``rates`` does not name."""
+    rates: dict[Tower | Whole, Annotated[float, Field(gt=0)]] = {}
+    """Rates of a tower (``vision``, ``text``: factors and whatever else of it is trained) and of kinds of
+    parameters that ``adapter.whole`` trains as they are (``tokens: 3e-3``). A kind's rate wins over its
+    tower's, and both over ``lr``."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [
         0.9,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from avalanche.training.plugins import SupervisedPlugin
@@ -120,6 +121,7 @@ def check_fits(strategy: Strategy, adapter: AdapterPlugin, model) -> list[str]:
     notes = [_idle(strategy, tower) for tower in adapter.idle_towers(model)]
     if notes and "towers" in strategy.adapter.model_fields_set:
         raise_all(notes)
+    _check_rates(strategy, adapter.idle_towers(model))
     towers = {"image": model.clip.visual, "text": getattr(model.text.tower, "transformer", model.text.tower)}
     for name, tower in towers.items():
         if strategy.training.checkpointing and not blocks_of(tower)[1]:
@@ -128,6 +130,18 @@ def check_fits(strategy: Strategy, adapter: AdapterPlugin, model) -> list[str]:
                 "training.chunk saves memory with every tower"
             )
     return notes
+
+
+def _check_rates(strategy: Strategy, idle: Sequence[str]) -> None:
+    rates = strategy.optimiser.rates if strategy.optimiser is not None else {}
+    raise_all(
+        [
+            f"strategy '{strategy.name}': optimiser.rates.{tower}: has no effect: of this model's {tower}"
+            " tower nothing can be adapted"
+            for tower in idle
+            if tower in rates
+        ]
+    )
 
 
 def _idle(strategy: Strategy, tower: str) -> str:

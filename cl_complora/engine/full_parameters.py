@@ -38,7 +38,9 @@ def parameter_kinds(clip: nn.Module) -> dict[str, str]:
     return kinds
 
 
-def _tower(name: str) -> str:
+def tower_of(name: str) -> str:
+    """Tower that holds an open_clip parameter of this name: ``vision``, or ``text`` for whatever is not the
+    image's."""
     return "vision" if name.startswith("visual.") else "text"
 
 
@@ -61,12 +63,12 @@ class WholeParameters:
         return {
             name: p
             for name, p in clip.named_parameters()
-            if kinds.get(name) in self.kinds and _tower(name) in self.towers
+            if kinds.get(name) in self.kinds and tower_of(name) in self.towers
         }
 
     def towers_of(self, clip: nn.Module) -> set[str]:
         """Towers that hold any of the parameters."""
-        return {_tower(name) for name in self.find(clip)}
+        return {tower_of(name) for name in self.find(clip)}
 
     def kinds_of_trained(self, clip: nn.Module) -> dict[int, str]:
         """``id`` of every parameter that is trained now → its kind."""

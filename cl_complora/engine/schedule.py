@@ -11,8 +11,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..config.training import Optimiser, Schedule
-from .adapter import AdapterPlugin
+from .adapter import AdapterPlugin, clip_of
 from .checkpoint import StepState
+from .full_parameters import tower_of
 
 
 def optimizer_factory(
@@ -20,15 +21,14 @@ def optimizer_factory(
 ) -> Callable[[list[nn.Parameter]], Optimizer]:
     """Parameters → optimiser, as the strategy file says.
 
-    What the adapter trains as it is may have rates of its own; ``initial_lr`` of a group is what the schedule
-    scales.
+    ``initial_lr`` of a group is what the schedule scales.
     """
 
     def make(parameters: list[nn.Parameter]) -> Optimizer:
-        kinds = adapter.whole_kinds(model) if settings.rates else {}
+        own = _own_rates(settings.rates, adapter, model)
         by_rate: dict[float, list[nn.Parameter]] = {}
         for p in parameters:
-            by_rate.setdefault(settings.rates.get(kinds.get(id(p)), settings.lr), []).append(p)
+            by_rate.setdefault(own.get(id(p), settings.lr), []).append(p)
         groups = [{"params": members, "lr": lr, "initial_lr": lr} for lr, members in by_rate.items()]
         common = {"lr": settings.lr, "weight_decay": settings.weight_decay}
         if settings.name == "sgd":
@@ -37,6 +37,20 @@ def optimizer_factory(
         return kind(groups, betas=tuple(settings.betas), **common)
 
     return make
+
+
+def _own_rates(rates: Mapping[str, float], adapter: AdapterPlugin, model: nn.Module) -> dict[int, float]:
+    """``id`` of every trained parameter that ``rates`` name → its rate: that of its kind, else of its
+    tower."""
+    if not rates:
+        return {}
+    kinds = adapter.whole_kinds(model)
+    own: dict[int, float] = {}
+    for name, p in clip_of(model).named_parameters():
+        for known in (kinds.get(id(p)), tower_of(name)):
+            if p.requires_grad and known in rates:
+                own.setdefault(id(p), rates[known])
+    return own
 
 
 def rate(schedule: Schedule, step: int, steps: int) -> float:

@@ -81,9 +81,9 @@ def resnet():
     )
 
 
-def fit(model, tmp_path, adapter: str) -> list[str]:
+def fit(model, tmp_path, adapter: str, rates: str = "{}") -> list[str]:
     file = tmp_path / "s.yaml"
-    file.write_text(f"name: s\nadapter: {adapter}\noptimiser: {{name: adamw, lr: 1e-3}}\n")
+    file.write_text(f"name: s\nadapter: {adapter}\noptimiser: {{name: adamw, lr: 1e-3, rates: {rates}}}\n")
     strategy = load_strategy(str(file)).value
     return check_fits(strategy, build_adapter(strategy.adapter, 0), model)
 
@@ -97,6 +97,10 @@ def test_a_tower_of_which_nothing_is_adapted_is_told(resnet, tmp_path):
         fit(resnet, tmp_path, "{kind: lowrank, rank: 2, towers: [vision]}")
     assert fit(resnet, tmp_path, "{kind: lowrank, rank: 2, towers: [text]}") == []
     assert fit(resnet, tmp_path, "{kind: full}") == []
+    with pytest.raises(
+        UserError, match="optimiser.rates.vision: has no effect: of this model's vision tower"
+    ):
+        fit(resnet, tmp_path, "{kind: lowrank, rank: 2}", "{vision: 1e-4}")
     (line,) = fit(resnet, tmp_path, "{kind: full, whole: [tokens]}")
     assert "image tower" in line and "whole: ['tokens']" in line
 

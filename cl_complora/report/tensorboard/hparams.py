@@ -15,6 +15,8 @@ COLUMNS: dict[str, type] = {
     "model": str,
     "shots": str,
     "token lr": float,
+    "vision lr": float,
+    "text lr": float,
     "optimiser": str,
     "weight decay": float,
     "steps": float,
@@ -62,12 +64,8 @@ def table_row(config: dict[str, Any]) -> dict[str, str | float]:
         "memory": str((strategy["memory"] or {}).get("policy", "")),
     }
     if optimiser:
-        row |= {
-            "LR": optimiser["lr"],
-            "optimiser": optimiser["name"],
-            "weight decay": optimiser["weight_decay"],
-        }
-        row |= {"token lr": optimiser["rates"].get("tokens")}
+        rates = {"token lr": "tokens", "vision lr": "vision", "text lr": "text"}
+        row |= {column: optimiser["rates"].get(name) for column, name in rates.items()}
         row |= {"steps": training["steps"], "batch size": training["batch_size"]}
     if subspace:
         kept = [f"{rule} {value}" for rule, value in subspace["keep"].items() if value is not None]
