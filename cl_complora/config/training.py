@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,10 +13,27 @@ Whole = Literal["weights", "biases", "norms", "positions", "tokens"]
 Tower = Literal["vision", "text"]
 
 
+# Settings that only some optimisers read, and those that are usual with one of them.
+_READ_BY = {
+    "momentum": ("sgd", "muon"),
+    "betas": ("adam", "adamw", "muon", "prodigy", "schedule-free"),
+    "adjust": ("muon",),
+    "relative": ("adam", "adamw", "sgd", "muon"),
+}
+_OWN_DEFAULTS: dict[str, dict[str, float]] = {"muon": {"momentum": 0.95}, "prodigy": {"lr": 1.0}}
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join([", ".join(names[:-1])] * (len(names) > 1) + [names[-1]])
+
+
 class Optimiser(Section):
     """How the trainable weights are updated."""
 
-    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    name: Literal["adamw", "adam", "sgd", "muon", "prodigy", "schedule-free"] = "adamw"
+    """``muon``: orthogonalised steps for low-rank factors and the matrices of a tower's blocks, AdamW for the
+    rest. ``prodigy``: AdamW that finds its step size. ``schedule-free``: AdamW that averages its weights in
+    place of a decaying rate."""
     lr: Annotated[float, Field(gt=0)]
     """Rate of everything that ``rates`` does not name."""
     rates: dict[Tower | Whole, Annotated[float, Field(gt=0)]] = {}
@@ -28,17 +46,30 @@ class Optimiser(Section):
         0.999,
     ]
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of sgd, and of muon (0.95 by default)."""
+    adjust: Literal["match_rms_adamw", "original"] = "match_rms_adamw"
+    """Scale of muon's steps by a matrix's shape: as large as AdamW's (whose rates then fit), or the
+    author's."""
+    relative: bool = False
+    """Every step moves a matrix by ``lr`` times its own length (for factors: that of the matrix they update),
+    so that a rate carries over between models of different size."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 5.0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _own_defaults(cls, data: Any) -> Any:
+        name = data.get("name") if isinstance(data, dict) else None
+        return {**_OWN_DEFAULTS.get(name, {}), **data} if isinstance(name, str) else data
+
     @model_validator(mode="after")
-    def _momentum_is_sgd(self) -> Optimiser:
-        if "momentum" in self.model_fields_set and self.name != "sgd":
-            message = f"has no effect with name: {self.name}, only with name: sgd"
-            raise refused(message, "momentum", because=[("name",)])
-        if "betas" in self.model_fields_set and self.name == "sgd":
-            raise refused(
-                "has no effect with name: sgd, only with name: adam or adamw", "betas", because=[("name",)]
-            )
+    def _no_idle_settings(self) -> Optimiser:
+        for key, names in _READ_BY.items():
+            if key in self.model_fields_set and self.name not in names:
+                message = f"has no effect with name: {self.name}, only with name: {_either(names)}"
+                raise refused(message, key, because=[("name",)])
+        if self.name == "schedule-free" and self.betas[0] == 0:
+            message = "the first of the two must be greater than 0 with name: schedule-free"
+            raise refused(message, "betas", because=[("name",)])
         return self
 
 

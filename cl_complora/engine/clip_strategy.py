@@ -113,11 +113,22 @@ class ClipStrategy(SupervisedTemplate):
         self.beginning = FrozenBeginning.of(self.model, self.dataloader) if how.remember else None
         self.skipped = 0
         self.optimizer = self._make_optimizer(self.trainable)
+        self._train_aside(True)
         # Gradients of 16-bit floats vanish below 6e-8 unless the loss is scaled; a new scale for every
         # experience.
         self.loss_scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.training_settings.precision == "fp16"
         )
+
+    def _train_aside(self, begins: bool) -> None:
+        """A schedule-free optimiser trains at other weights than those that are its result."""
+        switch = getattr(self.optimizer, "train" if begins else "eval", None)
+        if switch is not None:
+            switch()
+
+    def _after_training_epoch(self, **kwargs) -> None:
+        self._train_aside(False)  # what follows (merging, Fisher, measuring) sees the result
+        super()._after_training_epoch(**kwargs)
 
     def _unpack_minibatch(self) -> None:
         super()._unpack_minibatch()

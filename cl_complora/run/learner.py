@@ -22,7 +22,8 @@ from ..engine.build import build_adapter, build_plugins, check_fits
 from ..engine.checkpoint import CheckpointPlugin, Checkpoints, StepState
 from ..engine.clip_strategy import ClipStrategy
 from ..engine.experience import experience_at, share_of_steps
-from ..engine.schedule import CurvePlugin, SchedulePlugin, optimizer_factory
+from ..engine.optimisers import optimizer_factory
+from ..engine.schedule import CurvePlugin, SchedulePlugin
 from ..engine.task_state import meet_plugins
 from ..errors import UserError
 from .failures import told_of_failure

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...files import write_bytes, write_json, write_text
+from ...muon import Muon
 from .. import ASSETS
 from ..captions import FRAMES
 from ..concepts import CONCEPTS
@@ -154,7 +155,7 @@ def new_state(seed: int, lr: float, device: str, muon: bool = True) -> State:
         groups[0]["params"] += hidden
     optimisers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))]
     if muon:
-        optimisers.append(torch.optim.Muon(hidden, lr=lr, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"))
+        optimisers.append(Muon(hidden, lr=lr, weight_decay=0.1, adjust="match_rms_adamw"))
     average = {name: value.detach().clone() for name, value in model.state_dict().items()}
     return State(model, average, words, optimisers)
 
