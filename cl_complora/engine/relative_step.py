@@ -39,7 +39,8 @@ class _Factors:
 
     def remember(self) -> None:
         self.before = [p.detach().clone() for p in self.trained]
-        self.product = self.block.factors()
+        # Without a basis they are the parameters themselves, which the step changes.
+        self.product = [factor.clone() for factor in self.block.factors()]
 
     def ratio(self) -> Tensor:
         """‖W‖/u of the step since :meth:`remember`."""
