@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from .base import Count, Section, refused
+from .base import MOST, Count, Section, refused
 
 Whole = Literal["weights", "biases", "norms", "positions", "tokens"]
 Tower = Literal["vision", "text"]
@@ -84,7 +85,12 @@ class Schedule(Section):
 class Training(Section):
     """The budget and the loss of one task."""
 
-    steps: Count = 100
+    steps: Count | Literal["auto"] = 100
+    """Of one task; ``auto``: as many as pass its training images (shots × classes) ``epochs`` times, within
+    ``bounds``."""
+    epochs: Annotated[float, Field(gt=0, le=MOST)] = 25.0
+    bounds: Annotated[list[Count], Field(min_length=2, max_length=2)] = [40, 400]
+    """Fewest and most steps of a task with ``steps: auto``."""
     batch_size: Count = 32
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     prompts: Literal["sample", "first", "ensemble"] = "sample"
@@ -127,8 +133,28 @@ class Training(Section):
         return self
 
     @model_validator(mode="after")
-    def _something_to_average(self) -> Training:
-        if self.average_every is not None and self.average_every > self.steps:
-            message = f"must be at most steps ({self.steps}), or nothing but the start is averaged"
-            raise refused(message, "average_every", because=[("steps",)])
+    def _bounds_of_auto(self) -> Training:
+        idle = next((key for key in ("epochs", "bounds") if key in self.model_fields_set), None)
+        if self.steps != "auto" and idle is not None:
+            raise refused(f"has no effect with steps: {self.steps}, only with steps: auto", idle)
+        if self.bounds[0] > self.bounds[1]:
+            raise refused(f"must be the fewest and the most steps, got {self.bounds}", "bounds")
         return self
+
+    @model_validator(mode="after")
+    def _something_to_average(self) -> Training:
+        fewest = self.bounds[0] if self.steps == "auto" else self.steps
+        if self.average_every is not None and self.average_every > fewest:
+            key = "bounds" if self.steps == "auto" else "steps"
+            told = f"the fewest steps of {key}" if self.steps == "auto" else key
+            message = f"must be at most {told} ({fewest}), or nothing but the start is averaged"
+            raise refused(message, "average_every", because=[(key,)])
+        return self
+
+    def steps_for(self, images: int) -> int:
+        """Steps of a task with so many training images: min(max(⌈epochs · images / batch_size⌉, fewest),
+        most) with ``steps: auto``."""
+        if self.steps != "auto":
+            return self.steps
+        fewest, most = self.bounds
+        return min(max(math.ceil(self.epochs * images / self.batch_size), fewest), most)

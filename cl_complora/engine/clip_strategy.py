@@ -51,8 +51,9 @@ class ClipStrategy(SupervisedTemplate):
         plugins: adapter first, then regularisers and memory.
 
     Attributes:
-        steps: of the next experience; those of the settings unless changed (joint training takes those of all
-            tasks).
+        steps: of the next experience; those of the settings (with ``auto`` the fewest) unless changed (joint
+        training
+            takes those of all tasks).
         skipped: steps of the last experience that changed nothing because of a loss or gradient that is no
             number.
     """
@@ -67,7 +68,7 @@ class ClipStrategy(SupervisedTemplate):
         device: str | torch.device = "cpu",
         plugins: Sequence[SupervisedPlugin] = (),
     ) -> None:
-        self.training_settings, self.seed, self.steps = training, seed, training.steps
+        self.training_settings, self.seed, self.steps = training, seed, training.steps_for(0)
         self.skipped = 0
         self.beginning: FrozenBeginning | None = None
         self._given: tuple[Tensor | None, int] = (None, 0)
