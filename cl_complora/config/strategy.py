@@ -307,6 +307,28 @@ class Strategy(Section):
                 raise refused(message, index, "kind", because=[(first, "kind")])
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_schedule_by_default(cls, data: Any) -> Any:
+        optimiser = data.get("optimiser") if isinstance(data, dict) else None
+        if not isinstance(optimiser, dict) or optimiser.get("name") != "schedule-free":
+            return data
+        schedule = data.get("schedule", {})
+        return {**data, "schedule": {"name": "constant", **schedule}} if isinstance(schedule, dict) else data
+
+    @model_validator(mode="after")
+    def _averages_once(self) -> Strategy:
+        if self.optimiser is None or self.optimiser.name != "schedule-free":
+            return self
+        because = [("optimiser", "name")]
+        if self.schedule.name != "constant":
+            message = f"{self.schedule.name} does not go with optimiser.name: schedule-free; give constant"
+            raise refused(message, "schedule", "name", because=because)
+        if self.training.average_every is not None:
+            message = "does not go with optimiser.name: schedule-free, which averages the weights itself"
+            raise refused(message, "training", "average_every", because=because)
+        return self
+
     @model_validator(mode="after")
     def _trains_or_not(self) -> Strategy:
         kind = self.adapter.kind

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from .base import Count, Section, refused
+from .base import MOST, Count, Section, refused
 
 Whole = Literal["weights", "biases", "norms", "positions", "tokens"]
 Tower = Literal["vision", "text"]
 
 
+# Settings that only some optimisers read, and those that are usual with one of them.
+_READ_BY = {
+    "momentum": ("sgd", "muon"),
+    "betas": ("adam", "adamw", "muon", "prodigy", "schedule-free"),
+    "adjust": ("muon",),
+    "relative": ("adam", "adamw", "sgd", "muon"),
+}
+_OWN_DEFAULTS: dict[str, dict[str, float]] = {"muon": {"momentum": 0.95}, "prodigy": {"lr": 1.0}}
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join([", ".join(names[:-1])] * (len(names) > 1) + [names[-1]])
+
+
 class Optimiser(Section):
     """How the trainable weights are updated."""
 
-    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    name: Literal["adamw", "adam", "sgd", "muon", "prodigy", "schedule-free"] = "adamw"
+    """``muon``: orthogonalised steps for low-rank factors and the matrices of a tower's blocks, AdamW for the
+    rest. ``prodigy``: AdamW that finds its step size. ``schedule-free``: AdamW that averages its weights in
+    place of a decaying rate."""
     lr: Annotated[float, Field(gt=0)]
     """Rate of everything that ``rates`` does not name."""
     rates: dict[Tower | Whole, Annotated[float, Field(gt=0)]] = {}
@@ -28,17 +47,30 @@ class Optimiser(Section):
         0.999,
     ]
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of sgd, and of muon (0.95 by default)."""
+    adjust: Literal["match_rms_adamw", "original"] = "match_rms_adamw"
+    """Scale of muon's steps by a matrix's shape: as large as AdamW's (whose rates then fit), or the
+    author's."""
+    relative: bool = False
+    """Every step moves a matrix by ``lr`` times its own length (for factors: that of the matrix they update),
+    so that a rate carries over between models of different size."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 5.0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _own_defaults(cls, data: Any) -> Any:
+        name = data.get("name") if isinstance(data, dict) else None
+        return {**_OWN_DEFAULTS.get(name, {}), **data} if isinstance(name, str) else data
+
     @model_validator(mode="after")
-    def _momentum_is_sgd(self) -> Optimiser:
-        if "momentum" in self.model_fields_set and self.name != "sgd":
-            message = f"has no effect with name: {self.name}, only with name: sgd"
-            raise refused(message, "momentum", because=[("name",)])
-        if "betas" in self.model_fields_set and self.name == "sgd":
-            raise refused(
-                "has no effect with name: sgd, only with name: adam or adamw", "betas", because=[("name",)]
-            )
+    def _no_idle_settings(self) -> Optimiser:
+        for key, names in _READ_BY.items():
+            if key in self.model_fields_set and self.name not in names:
+                message = f"has no effect with name: {self.name}, only with name: {_either(names)}"
+                raise refused(message, key, because=[("name",)])
+        if self.name == "schedule-free" and self.betas[0] == 0:
+            message = "the first of the two must be greater than 0 with name: schedule-free"
+            raise refused(message, "betas", because=[("name",)])
         return self
 
 
@@ -53,7 +85,12 @@ class Schedule(Section):
 class Training(Section):
     """The budget and the loss of one task."""
 
-    steps: Count = 100
+    steps: Count | Literal["auto"] = 100
+    """Of one task; ``auto``: as many as pass its training images (shots × classes) ``epochs`` times, within
+    ``bounds``."""
+    epochs: Annotated[float, Field(gt=0, le=MOST)] = 25.0
+    bounds: Annotated[list[Count], Field(min_length=2, max_length=2)] = [40, 400]
+    """Fewest and most steps of a task with ``steps: auto``."""
     batch_size: Count = 32
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     prompts: Literal["sample", "first", "ensemble"] = "sample"
@@ -96,8 +133,28 @@ class Training(Section):
         return self
 
     @model_validator(mode="after")
-    def _something_to_average(self) -> Training:
-        if self.average_every is not None and self.average_every > self.steps:
-            message = f"must be at most steps ({self.steps}), or nothing but the start is averaged"
-            raise refused(message, "average_every", because=[("steps",)])
+    def _bounds_of_auto(self) -> Training:
+        idle = next((key for key in ("epochs", "bounds") if key in self.model_fields_set), None)
+        if self.steps != "auto" and idle is not None:
+            raise refused(f"has no effect with steps: {self.steps}, only with steps: auto", idle)
+        if self.bounds[0] > self.bounds[1]:
+            raise refused(f"must be the fewest and the most steps, got {self.bounds}", "bounds")
         return self
+
+    @model_validator(mode="after")
+    def _something_to_average(self) -> Training:
+        fewest = self.bounds[0] if self.steps == "auto" else self.steps
+        if self.average_every is not None and self.average_every > fewest:
+            key = "bounds" if self.steps == "auto" else "steps"
+            told = f"the fewest steps of {key}" if self.steps == "auto" else key
+            message = f"must be at most {told} ({fewest}), or nothing but the start is averaged"
+            raise refused(message, "average_every", because=[(key,)])
+        return self
+
+    def steps_for(self, images: int) -> int:
+        """Steps of a task with so many training images: min(max(⌈epochs · images / batch_size⌉, fewest),
+        most) with ``steps: auto``."""
+        if self.steps != "auto":
+            return self.steps
+        fewest, most = self.bounds
+        return min(max(math.ceil(self.epochs * images / self.batch_size), fewest), most)

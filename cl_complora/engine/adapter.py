@@ -91,6 +91,11 @@ class AdapterPlugin(SupervisedPlugin, supports_distributed=False):
         """Key → (s·B′, A′) of every low-rank update while attached; none where weights are trained whole."""
         return {}
 
+    def hosts(self) -> list[tuple[nn.Module, Tensor]]:
+        """(low-rank block, the matrix that it updates) while attached; none where weights are trained
+        whole."""
+        return []
+
     def carriers(self) -> list[CarryingPlugin]:
         """Parts of the adapter that carry something over beside the deltas."""
         return []

@@ -31,6 +31,9 @@ _STARTS = {
     "inputs": InputsStarting,
 }
 
+# Of what a learning-rate-free optimiser finds: rates of others are a hundred times smaller.
+_SMALL_FACTOR = 0.05
+
 _MERGES = {"interpolate": Interpolate, "norm": MatchNorm}
 
 _REGULARISERS: dict[str, type[RegulariserPlugin]] = {
@@ -122,6 +125,7 @@ def check_fits(strategy: Strategy, adapter: AdapterPlugin, model) -> list[str]:
     if notes and "towers" in strategy.adapter.model_fields_set:
         raise_all(notes)
     _check_rates(strategy, adapter.idle_towers(model))
+    notes += _odd_rate(strategy)
     towers = {"image": model.clip.visual, "text": getattr(model.text.tower, "transformer", model.text.tower)}
     for name, tower in towers.items():
         if strategy.training.checkpointing and not blocks_of(tower)[1]:
@@ -142,6 +146,16 @@ def _check_rates(strategy: Strategy, idle: Sequence[str]) -> None:
             if tower in rates
         ]
     )
+
+
+def _odd_rate(strategy: Strategy) -> list[str]:
+    optimiser = strategy.optimiser
+    if optimiser is None or optimiser.name != "prodigy" or optimiser.lr >= _SMALL_FACTOR:
+        return []
+    return [
+        f"strategy '{strategy.name}': optimiser.lr: {optimiser.lr:g} is a factor on the step size that"
+        " prodigy finds by itself, for which 1 is usual"
+    ]
 
 
 def _idle(strategy: Strategy, tower: str) -> str:

@@ -167,23 +167,40 @@ def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def optimiser_state(optimiser: Optimizer) -> dict[str, Tensor]:
-    """Moments and counters, flat: ``<parameter>/<name>``."""
-    return {
-        f"{place}/{name}": value
-        for place, held in optimiser.state_dict()["state"].items()
-        for name, value in held.items()
-        if isinstance(value, Tensor)
-    }
+    """Moments and counters, flat: ``<parameter>/<name>`` for tensors, ``number/<parameter>/<name>`` for plain
+    numbers, and ``group/<group>/<name>`` for numbers of a group (Prodigy's step size, schedule-free's
+    counters)."""
+    content = optimiser.state_dict()
+    flat = {}
+    for place, held in content["state"].items():
+        for name, value in held.items():
+            if isinstance(value, Tensor):
+                flat[f"{place}/{name}"] = value
+            elif isinstance(value, int | float):
+                flat[f"number/{place}/{name}"] = _as_tensor(value)
+    for place, group in enumerate(content["param_groups"]):
+        numbers = {name: value for name, value in group.items() if isinstance(value, int | float)}
+        flat |= {f"group/{place}/{name}": _as_tensor(value) for name, value in numbers.items()}
+    return flat
+
+
+def _as_tensor(number: float) -> Tensor:
+    # A Python number keeps its bits and its type, which ``item`` gives back.
+    return torch.tensor(number, dtype=torch.float64 if isinstance(number, float) else None)
 
 
 def load_optimiser_state(optimiser: Optimizer, flat: Mapping[str, Tensor]) -> None:
     """Inverse of :func:`optimiser_state`, for an optimiser made with the same settings over the same
     parameters."""
-    state: dict[int, dict[str, Tensor]] = {}
+    content = optimiser.state_dict()
+    state: dict[int, dict[str, Tensor | float]] = {}
     for key, value in flat.items():
-        place, _, name = key.partition("/")
-        state.setdefault(int(place), {})[name] = value
-    optimiser.load_state_dict(optimiser.state_dict() | {"state": state})
+        *kind, place, name = key.split("/")
+        if kind == ["group"]:
+            content["param_groups"][int(place)][name] = value.item()
+        else:
+            state.setdefault(int(place), {})[name] = value.item() if kind else value
+    optimiser.load_state_dict(content | {"state": state})
 
 
 class Checkpoints:

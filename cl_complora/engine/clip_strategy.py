@@ -51,8 +51,9 @@ class ClipStrategy(SupervisedTemplate):
         plugins: adapter first, then regularisers and memory.
 
     Attributes:
-        steps: of the next experience; those of the settings unless changed (joint training takes those of all
-            tasks).
+        steps: of the next experience; those of the settings (with ``auto`` the fewest) unless changed (joint
+        training
+            takes those of all tasks).
         skipped: steps of the last experience that changed nothing because of a loss or gradient that is no
             number.
     """
@@ -67,7 +68,7 @@ class ClipStrategy(SupervisedTemplate):
         device: str | torch.device = "cpu",
         plugins: Sequence[SupervisedPlugin] = (),
     ) -> None:
-        self.training_settings, self.seed, self.steps = training, seed, training.steps
+        self.training_settings, self.seed, self.steps = training, seed, training.steps_for(0)
         self.skipped = 0
         self.beginning: FrozenBeginning | None = None
         self._given: tuple[Tensor | None, int] = (None, 0)
@@ -113,11 +114,22 @@ class ClipStrategy(SupervisedTemplate):
         self.beginning = FrozenBeginning.of(self.model, self.dataloader) if how.remember else None
         self.skipped = 0
         self.optimizer = self._make_optimizer(self.trainable)
+        self._train_aside(True)
         # Gradients of 16-bit floats vanish below 6e-8 unless the loss is scaled; a new scale for every
         # experience.
         self.loss_scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.training_settings.precision == "fp16"
         )
+
+    def _train_aside(self, begins: bool) -> None:
+        """A schedule-free optimiser trains at other weights than those that are its result."""
+        switch = getattr(self.optimizer, "train" if begins else "eval", None)
+        if switch is not None:
+            switch()
+
+    def _after_training_epoch(self, **kwargs) -> None:
+        self._train_aside(False)  # what follows (merging, Fisher, measuring) sees the result
+        super()._after_training_epoch(**kwargs)
 
     def _unpack_minibatch(self) -> None:
         super()._unpack_minibatch()

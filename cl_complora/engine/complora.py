@@ -199,6 +199,10 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         """As in the base class."""
         return {slot.key: self.blocks[slot.name].factors() for slot in self.slots if slot.name in self.blocks}
 
+    def hosts(self) -> list[tuple[nn.Module, Tensor]]:
+        """As in the base class."""
+        return [(self.blocks[slot.name], slot.weight) for slot in self.slots if slot.name in self.blocks]
+
     def carriers(self) -> list[CarryingPlugin]:
         """As in the base class."""
         return [self.start]

@@ -10,6 +10,7 @@ from avalanche.benchmarks.utils import AvalancheDataset, DataAttribute
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from ..config.training import Training
 from ..data.labels import LabelSpace
 from ..data.pixels import augment
 from ..data.tasks import Images, TaskData
@@ -96,6 +97,19 @@ def share_of_steps(stream: str, tasks: Sequence[TaskData], position: int) -> int
     if not _TOGETHER[stream](list(tasks), position):
         return 0
     return len(tasks) if stream == "joint" else 1
+
+
+def steps_at(training: Training, tasks: Sequence[TaskData], position: int) -> int:
+    """Steps that are trained at a position of the stream: joint training has those of all tasks together.
+
+    Args:
+        training: settings.
+        tasks, position: as for :func:`experience_at`.
+    """
+    together = _TOGETHER[training.stream](list(tasks), position)
+    if training.stream == "joint":
+        return sum(training.steps_for(len(task.train)) for task in together)
+    return training.steps_for(sum(len(task.train) for task in together))
 
 
 class TrainingBatches(StepState):

@@ -8,49 +8,9 @@ from collections.abc import Callable, Mapping
 import torch
 from avalanche.training.plugins import SupervisedPlugin
 from torch import nn
-from torch.optim import Optimizer
 
 from ..config.training import Optimiser, Schedule
-from .adapter import AdapterPlugin, clip_of
 from .checkpoint import StepState
-from .full_parameters import tower_of
-
-
-def optimizer_factory(
-    settings: Optimiser, adapter: AdapterPlugin, model: nn.Module
-) -> Callable[[list[nn.Parameter]], Optimizer]:
-    """Parameters → optimiser, as the strategy file says.
-
-    ``initial_lr`` of a group is what the schedule scales.
-    """
-
-    def make(parameters: list[nn.Parameter]) -> Optimizer:
-        own = _own_rates(settings.rates, adapter, model)
-        by_rate: dict[float, list[nn.Parameter]] = {}
-        for p in parameters:
-            by_rate.setdefault(own.get(id(p), settings.lr), []).append(p)
-        groups = [{"params": members, "lr": lr, "initial_lr": lr} for lr, members in by_rate.items()]
-        common = {"lr": settings.lr, "weight_decay": settings.weight_decay}
-        if settings.name == "sgd":
-            return torch.optim.SGD(groups, momentum=settings.momentum, **common)
-        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[settings.name]
-        return kind(groups, betas=tuple(settings.betas), **common)
-
-    return make
-
-
-def _own_rates(rates: Mapping[str, float], adapter: AdapterPlugin, model: nn.Module) -> dict[int, float]:
-    """``id`` of every trained parameter that ``rates`` name → its rate: that of its kind, else of its
-    tower."""
-    if not rates:
-        return {}
-    kinds = adapter.whole_kinds(model)
-    own: dict[int, float] = {}
-    for name, p in clip_of(model).named_parameters():
-        for known in (kinds.get(id(p)), tower_of(name)):
-            if p.requires_grad and known in rates:
-                own.setdefault(id(p), rates[known])
-    return own
 
 
 def rate(schedule: Schedule, step: int, steps: int) -> float:

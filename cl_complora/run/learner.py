@@ -21,8 +21,9 @@ from ..engine.adapter import AdapterPlugin
 from ..engine.build import build_adapter, build_plugins, check_fits
 from ..engine.checkpoint import CheckpointPlugin, Checkpoints, StepState
 from ..engine.clip_strategy import ClipStrategy
-from ..engine.experience import experience_at, share_of_steps
-from ..engine.schedule import CurvePlugin, SchedulePlugin, optimizer_factory
+from ..engine.experience import experience_at, steps_at
+from ..engine.optimisers import optimizer_factory
+from ..engine.schedule import CurvePlugin, SchedulePlugin
 from ..engine.task_state import meet_plugins
 from ..errors import UserError
 from .failures import told_of_failure
@@ -151,8 +152,7 @@ class Learner:
         """Steps that the strategy trains at a task; 0 where it trains nothing there."""
         if self.run.strategy.adapter.kind == "none":
             return 0
-        training = self.run.strategy.training
-        return training.steps * share_of_steps(training.stream, data.tasks, task.index)
+        return steps_at(self.run.strategy.training, data.tasks, task.index)
 
     def learn(self, task: TaskData, data: StreamData) -> Learned:
         """Attach, train, merge; an independent task starts from the pretrained weights.

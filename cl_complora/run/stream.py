@@ -126,7 +126,7 @@ def run(
             _set_aside(folder, progress)
         records = finished_records(folder, plans, progress.message)
         done = len(records) > len(plans.tasks)
-        check_same(folder, made_with, complete=done)
+        check_same(folder, made_with, strategy.value, complete=done)
         reused = max(0, len(records) - 1)
         if not done:
             _write_beginning(folder, made_with, scenario, strategy, plans)

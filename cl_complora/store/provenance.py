@@ -134,11 +134,29 @@ def _settings_of(strategy: Strategy) -> dict[str, Any]:
     return strategy.model_dump(mode="json", exclude={"description", "sweep"})
 
 
-def check_same(folder: RunDir, made_with: dict, complete: bool) -> None:
+def _with_newer(before: Any, now: Any, chosen: Any) -> Any:
+    """What a version that knew fewer settings recorded, with those of today that are at their default now.
+
+    Args:
+        before, now: recorded settings, and today's.
+        chosen: the part of today's that is no default.
+    """
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        inner = chosen if isinstance(chosen, list) else [None] * len(now)
+        return [_with_newer(*parts) for parts in zip(before, now, inner, strict=True)]
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return before
+    chosen = chosen if isinstance(chosen, dict) else {}
+    known = {k: _with_newer(value, now.get(k), chosen.get(k)) for k, value in before.items()}
+    return known | {k: value for k, value in now.items() if k not in before and k not in chosen}
+
+
+def check_same(folder: RunDir, made_with: dict, strategy: Strategy, complete: bool) -> None:
     """Refuse to go on with a run that was made with something else.
 
     Args:
         made_with: :func:`describe` of now.
+        strategy: of now.
         complete: all numbers are there, so software, device and threads of the one who looks do not matter.
 
     Raises:
@@ -162,9 +180,8 @@ def check_same(folder: RunDir, made_with: dict, complete: bool) -> None:
         for where in ("software", "device", "threads"):
             before.pop(where, None)
             now.pop(where, None)
-        # A version that knew fewer settings had what is their default now.
-        with suppress(ValidationError, KeyError, TypeError):
-            before["strategy"] = _settings_of(Strategy.model_validate(before["strategy"]))
+        chosen = strategy.model_dump(mode="json", exclude_defaults=True)
+        before["strategy"] = _with_newer(before.get("strategy"), now["strategy"], chosen)
     difference = _first_difference(before, now)
     if difference is not None:
         key, old, new = difference

@@ -17,6 +17,7 @@ from builders.processes import ended, start
 from builders.runs import deltas_of, without_timings
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.catalog import shipped
+from cl_complora.engine.complora import CompLoRAPlugin
 from cl_complora.progress import Quiet
 from cl_complora.run.signals import Stopped, Stopping
 from cl_complora.run.stream import run
@@ -88,12 +89,43 @@ def undisturbed(tmp_path_factory, tiny_scenario, class_folders):
     return go(tiny_scenario, class_folders, tmp_path_factory.mktemp("undisturbed"), "lora")
 
 
+def test_what_is_merged_is_the_average_of_a_schedule_free_optimiser(
+    tmp_path, tiny_scenario, class_folders, monkeypatch
+):
+    modes = []
+    real = CompLoRAPlugin.after_training_exp
+
+    def noted(self, strategy, **kwargs):
+        modes.append({group["train_mode"] for group in strategy.optimizer.param_groups})
+        return real(self, strategy, **kwargs)
+
+    monkeypatch.setattr(CompLoRAPlugin, "after_training_exp", noted)
+    go(tiny_scenario, class_folders, tmp_path, "lora", ["optimiser.name=schedule-free"])
+    assert modes == [{False}, {False}]
+
+
+RATES = "optimiser.rates={vision: 5e-3, tokens: 1e-2}"
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+@pytest.mark.parametrize(
+    "optimiser",
+    [
+        ("sgd",),
+        ("adam",),
+        ("adamw", "optimiser.relative=true", RATES),
+        ("muon", RATES),
+        ("prodigy", "optimiser.rates={vision: 50, tokens: 1}", "optimiser.lr=100"),
+        ("schedule-free", RATES, "optimiser.clip_norm=1e-2"),
+    ],
+    ids=lambda settings: settings[0],
+)
 def test_every_optimiser_and_precision_too(
     tmp_path, tiny_scenario, class_folders, monkeypatch, optimiser, precision
 ):
-    settings = [f"optimiser.name={optimiser}", f"training.precision={precision}", "adapter.dropout=0.2"]
+    name, *more = optimiser
+    settings = [f"optimiser.name={name}", f"training.precision={precision}", "adapter.dropout=0.2"]
+    settings += ["adapter.whole=[tokens]", *more] if more else []
     whole = go(tiny_scenario, class_folders, tmp_path / "whole", "lora", settings)
     for steps in (2, 3):
         ask_after(monkeypatch, steps)

@@ -7,7 +7,6 @@ import hashlib
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from cl_complora.world.domains import DOMAINS, flags, greek, line_art, painted, textures
@@ -15,7 +14,6 @@ from cl_complora.world.generator import FONTS_TEST, FONTS_TRAIN
 from cl_complora.world.making import batches, loose
 from cl_complora.world.making.batches import Plan, loose_block
 from cl_complora.world.making.loose_captions import FAMILIES, Reading
-from cl_complora.world.making.muon import Muon, orthogonalised
 
 
 @pytest.fixture(scope="module")
@@ -134,23 +132,3 @@ def test_loose_pairs_join_a_batch_after_a_quarter(monkeypatch):
     pixels, captions, after = batches._batch(plan, window, 64 * 16)
     assert pixels.shape == (64, 3, 48, 48) and len(captions) == 64
     assert (after[-13:] == -1).all() and not (before[-13:] == -1).all()
-
-
-def test_muon_steps_as_torchs_own_does():
-    torch.manual_seed(0)
-    weights = [torch.randn(6, 4), torch.randn(4, 6), torch.randn(6, 4)]
-    ours, theirs = ([torch.nn.Parameter(w.clone()) for w in weights] for _ in range(2))
-    optimisers = (
-        Muon(ours, lr=0.02, weight_decay=0.1),
-        torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
-    )
-    for _ in range(3):
-        for a, b in zip(ours, theirs, strict=True):
-            a.grad = b.grad = torch.randn(a.shape)
-        for optimiser in optimisers:
-            optimiser.step()
-    for a, b, start in zip(ours, theirs, weights, strict=True):
-        moved = (b - start).norm()
-        assert (a - b).norm() < 0.02 * moved  # theirs iterates in bfloat16
-    turned = torch.linalg.svdvals(orthogonalised(torch.randn(5, 9)))
-    assert ((turned > 0.6) & (turned < 1.3)).all()

@@ -66,7 +66,9 @@ def table_row(config: dict[str, Any]) -> dict[str, str | float]:
     if optimiser:
         rates = {"token lr": "tokens", "vision lr": "vision", "text lr": "text"}
         row |= {column: optimiser["rates"].get(name) for column, name in rates.items()}
-        row |= {"steps": training["steps"], "batch size": training["batch_size"]}
+        row |= {"batch size": training["batch_size"]}
+        # With ``auto`` every task has its own, which its record tells.
+        row |= {"steps": training["steps"]} if training["steps"] != "auto" else {}
     if subspace:
         kept = [f"{rule} {value}" for rule, value in subspace["keep"].items() if value is not None]
         row |= {"subspace": subspace["select"], "keep": ", ".join(kept), "sides": str(subspace["sides"])}

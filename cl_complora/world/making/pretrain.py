@@ -34,12 +34,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...files import write_bytes, write_json, write_text
+from ...muon import Muon
 from .. import ASSETS
 from ..captions import FRAMES
 from ..concepts import CONCEPTS
 from .batches import BATCH, Plan, batches
 from .loose_captions import Reading
-from .muon import Muon
 from .zero_shot import evaluate
 
 CONFIG = {
@@ -98,7 +98,7 @@ def new_state(seed: int, lr: float, device: str, muon: bool = True) -> State:
         groups[0]["params"] += hidden
     optimisers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))]
     if muon:
-        optimisers.append(Muon(hidden, lr))
+        optimisers.append(Muon(hidden, lr, weight_decay=0.1))
     average = {name: value.detach().clone() for name, value in model.state_dict().items()}
     return State(model, average, words, optimisers)
 
