@@ -25,7 +25,7 @@ ROOMS = {
     "world/": (3.5, 3.7, 6.2, 0.8, "ground", "the embedded world: pictures and a small CLIP"),
     "data/": (0.3, 2.55, 2.9, 1.1, "way", "which images, which classes\n(sources, shots, pixels)"),
     "config/": (0.3, 1.3, 2.9, 0.85, "way", "YAML checked: file, line, key"),
-    "subspace · lowrank · delta · metrics": (
+    "subspace · lowrank · delta · muon · metrics": (
         3.5,
         1.55,
         6.2,

@@ -90,7 +90,7 @@ def test_overrides_make_sections_and_take_the_place_of_others():
         "lora", ["memory={kind: replay}", "memory.per_class=3", "memory.per_class=4", "training={}"]
     )
     assert located.value.memory.per_class == 4
-    assert (located.value.training.steps, load_strategy("lora").value.training.steps) == (100, 80)
+    assert (located.value.training.steps, load_strategy("lora").value.training.steps) == (100, 40)
     (message,) = refusal("strategy", "lora", ("memory.per_class=3",))
     assert message == "--set memory.per_class=3: memory.kind: this key is missing"
     (message,) = refusal("strategy", "lora", ("regularisers.0.strength=3",))
