@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import UserError
-from ..store.answers import answers_of
+from ..store.answers import Answers, answers_of
 from ..store.folder import RunDir
 
 if TYPE_CHECKING:
@@ -86,21 +86,7 @@ def changes(folder: RunDir, config: dict[str, Any], name: str, earlier: int, now
     Raises:
         UserError: where the answers, or the names that belong to them, are missing or do not fit together.
     """
-    images = measured_images(folder, config, name)
-    classes = label_space(folder, config, name)
-    before, after = answers_of(folder, config, name, earlier), answers_of(folder, config, name, now)
-    if not len(images) == len(before.labels) == len(after.labels):
-        raise UserError(
-            f"{folder.root}: the answers on '{name}' are not those to the images of its split manifest"
-        )
-    position = {class_name: label for label, class_name in enumerate(classes)}
-    if any(row["class"] not in position for row in images) or max(before.highest(), after.highest()) >= len(
-        classes
-    ):
-        raise UserError(
-            f"{folder.root}: the answers on '{name}' do not fit the classes in {folder.classes.name}"
-        )
-    truth = np.array([position[row["class"]] for row in images])
+    images, classes, truth, (before, after) = _answered(folder, config, name, earlier, now)
     lost = np.flatnonzero((before.labels == truth) & (after.labels != truth))
     lost = lost[np.argsort(-after.shares[lost], kind="stable")]
     mistakes = [
@@ -118,6 +104,42 @@ def changes(folder: RunDir, config: dict[str, Any], name: str, earlier: int, now
     return Changes(
         name, len(images), *right, mistakes, _confusions(classes, truth, before.labels, after.labels)
     )
+
+
+def right_answers(
+    folder: RunDir, config: dict[str, Any], name: str, state: int
+) -> tuple[list[str], np.ndarray]:
+    """Keys of a set's images, and which of them a state got right.
+
+    Args:
+        folder, config, name: as for :func:`changes`.
+        state: counted by the tasks that it has learned.
+
+    Raises:
+        UserError: as :func:`changes`.
+    """
+    images, _, truth, (answers,) = _answered(folder, config, name, state)
+    return [image["key"] for image in images], answers.labels == truth
+
+
+def _answered(
+    folder: RunDir, config: dict[str, Any], name: str, *states: int
+) -> tuple[list[dict[str, Any]], list[str], np.ndarray, list[Answers]]:
+    """Measured images, classes, the label of every image, and what each state answered."""
+    images = measured_images(folder, config, name)
+    classes = label_space(folder, config, name)
+    given = [answers_of(folder, config, name, state) for state in states]
+    if any(len(images) != len(answers.labels) for answers in given):
+        raise UserError(
+            f"{folder.root}: the answers on '{name}' are not those to the images of its split manifest"
+        )
+    position = {class_name: label for label, class_name in enumerate(classes)}
+    highest = max(answers.highest() for answers in given)
+    if any(row["class"] not in position for row in images) or highest >= len(classes):
+        raise UserError(
+            f"{folder.root}: the answers on '{name}' do not fit the classes in {folder.classes.name}"
+        )
+    return images, classes, np.array([position[row["class"]] for row in images]), given
 
 
 def _confusions(

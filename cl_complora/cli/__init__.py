@@ -139,22 +139,29 @@ def run(
 def _model_settings(model: str | None, config: str | None, pretrained: str | None) -> list[str]:
     import json
 
+    from ..config.loading import OfOption
     from ..config.model_names import names_a_file
 
     settings = []
     for option, value in (("--model", model), ("--model-config", config), ("--pretrained", pretrained)):
         if value == "":
             raise UserError(f"{option}: must not be empty")
+
+    def add(key: str, value: str | None, option: str) -> None:
+        settings.append(OfOption(f"model.{key}={json.dumps(value)}", option))
+
     if model is not None or config is not None:
         # Another architecture does not go with the scenario's weights.
-        name = model or Path(config).stem
-        settings = [f"model.name={json.dumps(name)}", "model.pretrained=null", "model.config=null"]
+        option = f"--model {model}" if model is not None else f"--model-config {config}"
+        add("name", model or Path(config).stem, option)
+        add("pretrained", None, option)
+        add("config", None, option)
     if config is not None:
-        settings.append(f"model.config={json.dumps(str(Path(config).resolve()))}")
+        add("config", str(Path(config).resolve()), f"--model-config {config}")
     if pretrained is not None:
         path = Path(os.path.expanduser(pretrained))
         is_file = path.is_file() or names_a_file(pretrained)
-        settings.append(f"model.pretrained={json.dumps(str(path.resolve()) if is_file else pretrained)}")
+        add("pretrained", str(path.resolve()) if is_file else pretrained, f"--pretrained {pretrained}")
     return settings
 
 

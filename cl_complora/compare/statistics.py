@@ -21,9 +21,9 @@ class Difference:
     Attributes:
         mean: over all pairs.
         low, high: 95 % bootstrap interval of it.
-        p: two-sided p of Wilcoxon's signed-rank test (of the sign test where there are fewer than six pairs);
-            1 where all pairs are equal.
-        test: which of the two.
+        p: two-sided p of ``test``: Wilcoxon's signed-rank test, the sign test where there are fewer than six
+            pairs, or those of :mod:`.by_image`; 1 where all pairs are equal.
+        test: its name.
         pairs: how many pairs.
         verdict: ``better`` or ``worse`` where interval and test agree, ``not shown`` otherwise, ``too few
             pairs`` where no result could be significant.
@@ -58,13 +58,24 @@ def difference(ours: ArrayLike, reference: ArrayLike, larger_is_better: bool = T
     low, high = np.quantile(means, [0.025, 0.975])
     p, test = _test(values.ravel())
     mean = float(values.mean())
-    if 2.0 ** (1 - values.size) > LEVEL:
-        verdict = "too few pairs"
-    elif p < LEVEL and (low > 0 or high < 0):
-        verdict = "better" if (mean > 0) == larger_is_better else "worse"
-    else:
-        verdict = "not shown"
-    return Difference(mean, float(low), float(high), p, test, values.size, verdict)
+    return Difference(
+        mean,
+        float(low),
+        float(high),
+        p,
+        test,
+        values.size,
+        verdict(mean, low, high, p, values.size, larger_is_better),
+    )
+
+
+def verdict(mean: float, low: float, high: float, p: float, pairs: int, larger_is_better: bool = True) -> str:
+    """What may be said of a difference; see :class:`Difference`."""
+    if 2.0 ** (1 - pairs) > LEVEL:
+        return "too few pairs"
+    if p < LEVEL and (low > 0 or high < 0):
+        return "better" if (mean > 0) == larger_is_better else "worse"
+    return "not shown"
 
 
 def _test(values: np.ndarray) -> tuple[float, str]:

@@ -15,6 +15,7 @@ from ..config import Scenario, load_scenario, load_strategy
 from ..config.loading import Located
 from ..data.planning import plan
 from ..errors import UserError
+from .by_image import difference_by_image
 from .statistics import Difference, difference, per_unit
 from .sweeps import Sweep, not_swept, sweeps_of
 from .trials import Settings, Trial, grid, told, trial
@@ -174,7 +175,7 @@ def compare(
         part = [next(outcomes) for _ in request.seeds]
         entry.failed = [f"seed {s}: {o.error}" for s, o in zip(request.seeds, part, strict=True) if o.error]
         if not entry.failed:
-            tested[entry.name] = [o.results for o in part]
+            tested[entry.name] = part
             _describe(entry, part)
     for entry in methods.values():
         if {entry.name, reference} <= tested.keys() and entry.name != reference:
@@ -302,10 +303,15 @@ def _describe(entry: Method, outcomes: Sequence[Outcome]) -> None:
         entry.updates[key] = float(np.mean(known)) if known else nothing
 
 
-def _against(ours: Sequence[dict], reference: Sequence[dict]) -> dict[str, Difference]:
+def _against(ours: Sequence[Outcome], reference: Sequence[Outcome]) -> dict[str, Difference]:
     found = {}
     for metric in METRICS:
-        one, other = per_unit(ours, metric), per_unit(reference, metric)
+        one, other = (per_unit([o.results for o in part], metric) for part in (ours, reference))
         if one.size and np.isfinite(one).all() and np.isfinite(other).all():
             found[metric] = difference(one, other, metric not in LOWER_IS_BETTER)
+    if "retention" in found:
+        pairs = difference_by_image([o.kept for o in ours], [o.kept for o in reference])
+        # Answers that do not tell what the results tell are of other runs, or damaged.
+        if pairs is not None and abs(pairs.mean - found["retention"].mean) < 1e-4:
+            found["retention"] = pairs
     return found

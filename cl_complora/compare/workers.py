@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..store.folder import RunDir
+from .by_image import Kept, kept_by
 from .trials import Trial
 
 
@@ -27,6 +28,8 @@ class Outcome:
     Attributes:
         results: content of results.json, or None where the run failed.
         updates: size and overlaps of every task's update (of test runs only).
+        kept: zero-shot set → keys of its images, and which of them the last state got right; without those
+            of which no answers are recorded (of test runs only).
         error: what went wrong.
         seconds: time that it took now; next to none where it was there already.
         reused: whether it was there already.
@@ -34,6 +37,7 @@ class Outcome:
 
     results: dict[str, Any] | None
     updates: list[dict[str, float | None]] | None = None
+    kept: Kept = field(default_factory=dict)
     error: str | None = None
     seconds: float = 0.0
     reused: bool = False
@@ -135,7 +139,8 @@ def _run(t: Trial, out: Path, device: str, allow_plugins: bool, threads: int) ->
     except UserError as error:
         return Outcome(None, error="; ".join(error.messages))
     reused = finished.reused == len(finished.results["tasks"])
-    return Outcome(finished.results, updates, None, finished.seconds, reused)
+    kept = {} if t.validation else kept_by(folder, finished.results)
+    return Outcome(finished.results, updates, kept, None, finished.seconds, reused)
 
 
 def _begun_with(folder: RunDir) -> int | None:

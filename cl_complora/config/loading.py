@@ -55,6 +55,26 @@ class Located(Generic[Settings]):
         return folder if folder.is_dir() else Path(".")
 
 
+class OfOption(str):
+    """A ``key.path=value`` override that another option of the command line stands for.
+
+    Attributes:
+        option: as the user wrote it (``--model ViT-B-32``).
+    """
+
+    option: str
+
+    def __new__(cls, override: str, option: str = "") -> OfOption:
+        made = super().__new__(cls, override)
+        made.option = option
+        return made
+
+
+def _written(override: str) -> str:
+    """How an override was given on the command line."""
+    return printable(override.option) if isinstance(override, OfOption) else f"--set {printable(override)}"
+
+
 def load_scenario(name_or_path: str, overrides: Sequence[str] = ()) -> Located[Scenario]:
     """Read a scenario by name (``embedded``) or path; ``overrides`` are ``key.path=value`` with YAML
     values."""
@@ -137,13 +157,13 @@ def _told(fault: Fault, file: str, origins: dict[KeyPath, int | str]) -> str:
     sentence = printable(fault.sentence, 1000)
     if isinstance(origin, str):
         same = _parts(origin)[0][-len(fault.path) :] == [str(step) for step in fault.path]
-        return f"--set {printable(origin)}: {'' if same else key + ': '}{sentence}"
+        return f"{_written(origin)}: {'' if same else key + ': '}{sentence}"
     # A line of the file may be at odds with, or hold, what an override has changed.
-    changed = [
-        f"--set {printable(text)}"
+    changed = dict.fromkeys(
+        _written(text)
         for place, text in origins.items()
         if isinstance(text, str) and any(_overlap(place, path) for path in (fault.path, *fault.because))
-    ]
+    )
     hint = f" (with {', '.join(changed)})" if changed else ""
     return f"{printable(file, 4096)}:{origin}: {key + ': ' if key else ''}{sentence}{hint}"
 
@@ -223,7 +243,7 @@ def apply_overrides(data: dict, overrides: Sequence[str]) -> None:
 
 
 def _bad_override(override: str, problem: str) -> UserError:
-    return UserError(f"--set {printable(override)}: {problem}")
+    return UserError(f"{_written(override)}: {problem}")
 
 
 def _parts(override: str) -> tuple[list[str], str]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
-from pathlib import Path
 
-from ..files import open_file
 from .items import Item
 from .planning import Plan, Plans
 
@@ -18,15 +16,16 @@ def copies(plans: Plans) -> list[str]:
     """A line for every task or zero-shot set that tests on pictures that a task trains on, and for training
     pictures that stand in two classes of a task.
 
-    Files are the same where their bytes are; only those of equal size are read. Sources that are no files
-    (drawn pictures, shards, arrays) are not looked at, nor are the same pictures saved in another format.
+    Files and members of shards are the same where their bytes are; only those of equal size are read. Sources
+    that are no files (drawn pictures, arrays) are not looked at, nor are the same pictures saved in another
+    format.
 
     Args:
         plans: of a scenario, for one seed.
     """
     trained = [(task, item) for task in plans.tasks for item in (*task.train, *task.validation)]
     tested = [(plan, item) for plan in (*plans.tasks, *plans.zero_shot) for item in plan.test]
-    sizes = {item.size for task, item in trained if _path(task, item) is not None}
+    sizes = {item.size for _, item in trained} - {None}
     of_training = _by_content(trained, sizes)
     of_testing = _by_content(tested, sizes)
     lines = []
@@ -62,16 +61,13 @@ def _in_two_classes(task: Plan, of_training: dict[str, list[tuple[Plan, Item]]])
     return None
 
 
-def _by_content(
-    items: Iterable[tuple[Plan, Item]], sizes: set[int | None]
-) -> dict[str, list[tuple[Plan, Item]]]:
+def _by_content(items: Iterable[tuple[Plan, Item]], sizes: set[int]) -> dict[str, list[tuple[Plan, Item]]]:
     """Digest → the pictures that have it, of those whose size is among ``sizes``."""
     found = defaultdict(list)
     for plan, item in items:
-        path = _path(plan, item)
-        if path is not None and item.size in sizes:
+        if item.size in sizes:
             try:
-                with open_file(path) as file:
+                with plan.source.stored(item) as file:
                     digest = hashlib.sha256()
                     while chunk := file.read(_CHUNK):
                         digest.update(chunk)
@@ -79,8 +75,3 @@ def _by_content(
                 continue
             found[digest.hexdigest()].append((plan, item))
     return found
-
-
-def _path(plan: Plan, item: Item) -> Path | None:
-    of = getattr(plan.source, "path_of", None)
-    return of(item) if of is not None and item.size is not None else None

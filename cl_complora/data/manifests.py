@@ -135,8 +135,22 @@ def open_manifest(config: ManifestSource, folder: Path) -> Listed:
     names = config.classes or sorted({row.label for row in rows})
     position = {name: index for index, name in enumerate(names)}
     notes = table.notes + _of_numbers(table, names, check.by_number)
-    told = [f"{file}: {note}" for note in notes]
-    return Listed(root, names, [(row.split, row.key, position[row.label]) for row in rows], told)
+    return _listed(file, root, names, [(row.split, row.key, position[row.label]) for row in rows], notes)
+
+
+def _listed(
+    file: Path,
+    root: Path,
+    class_names: Sequence[str],
+    rows: Sequence[tuple[str, str, int]],
+    notes: Sequence[str] = (),
+) -> Listed:
+    """A source that tells whether the validation part has to be its test, as that of folders has."""
+    parts = {split for split, *_ in rows}
+    if "validation" in parts and "test" not in parts:
+        notes = [*notes, "the validation pictures serve as the test, since there is no other"]
+        rows = [("test" if split == "validation" else split, *row) for split, *row in rows]
+    return Listed(root, class_names, rows, [f"{file}: {note}" for note in notes])
 
 
 def _of_numbers(table: Table, names: Sequence[str], by_number: bool) -> list[str]:
@@ -268,7 +282,7 @@ def open_coop(config: CoopSource, folder: Path) -> Listed:
     if sorted(names) != list(range(len(names))) or not names:
         raise UserError(f"{file}: labels must be 0, 1, 2 … without a gap, got {sorted(names)[:5]}…")
     class_names = [names[label].replace("_", " ") for label in range(len(names))]
-    return Listed(root, class_names, rows)
+    return _listed(file, root, class_names, rows)
 
 
 def _entries(content: Any, file: Path) -> Iterator[tuple[str, int, Any]]:

@@ -4,20 +4,36 @@ spellings."""
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 _TRAIN, _TEST, _VALIDATION, _UNLABELLED = "train", "test", "validation", "unlabelled"
+# English, German, French, Spanish, Italian, Portuguese, Russian, Chinese, Japanese and Korean.
 _SPELLINGS = {
-    _TRAIN: "train training trainval trn tr",
-    _TEST: "test testing tst eval evaluation holdout heldout",
-    _VALIDATION: "val valid validation validate dev devel development",
+    _TRAIN: "train training trainval trn tr trainings trainieren entrainement apprentissage entrenamiento"
+    " addestramento treino treinamento обучение 训练 訓練 学習 훈련 학습",
+    _TEST: "test testing tst eval evaluation holdout heldout tests testen prueba pruebas prova teste"
+    " тест 测试 測試 テスト 테스트",
+    _VALIDATION: "val valid validation validate dev devel development validierung validacion validazione"
+    " validacao валидация 验证 驗證 検証 검증",
     _UNLABELLED: "pred predict prediction unlabelled unlabeled",
 }
-# What stands before or after it: ``seg_train``, ``train_images``, ``Training Set``, ``images.test``.
-_AROUND = r"(?:set|sets|data|dataset|images?|imgs?|pics?|pictures?|split|folder|seg)?"
+
+
+def _plain(name: str) -> str:
+    """Letters and digits alone, without case and accents."""
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKD", name.casefold()))
+
+
+# What stands before or after it: ``seg_train``, ``train_images``, ``Training Set``, ``images.test``,
+# ``01_train``, ``train_v2``.
+_AROUND = (
+    "(?:set|sets|data|dataset|daten|images?|imgs?|pics?|pictures?|split|folder|seg"
+    f"|{'|'.join(map(_plain, ('集', 'データ')))})?"
+)
 _ROLES = {
-    role: re.compile(rf"{_AROUND}(?:{'|'.join(words.split())}){_AROUND}\d?")
+    role: re.compile(rf"\d{{0,2}}{_AROUND}(?:{'|'.join(map(_plain, words.split()))}){_AROUND}(?:v?\d)?")
     for role, words in _SPELLINGS.items()
 }
 
@@ -25,8 +41,7 @@ _ROLES = {
 def role_of(name: str) -> str | None:
     """``train``, ``test``, ``validation`` or ``unlabelled`` where a folder is called like a split, else
     None."""
-    plain = re.sub(r"[\W_]+", "", name.casefold())
-    return next((role for role, pattern in _ROLES.items() if pattern.fullmatch(plain)), None)
+    return next((role for role, pattern in _ROLES.items() if pattern.fullmatch(_plain(name))), None)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from cl_complora.errors import UserError
 from cl_complora.report.comparison.saving import latex, markdown
 from cl_complora.report.comparison.tables import front
 from cl_complora.store.deltas import save_delta
+from cl_complora.store.folder import RunDir
 
 TIMES = ("train_seconds", "peak_memory_bytes")
 
@@ -86,6 +87,13 @@ def test_sweep_test_and_table(compared):
         quick.updates["norm"] == pytest.approx(quick.updates["matrix_norm"], rel=1e-4)
         and zeroshot.updates["norm"] == 0
     )
+    # Retention is compared on the zero-shot images, of which both seeds have the same here.
+    images = [
+        row for row in RunDir(out / "tiny/zeroshot/seed0").read_split("colours") if row["split"] == "test"
+    ]
+    retention = zeroshot.differences["retention"]
+    assert retention.pairs == len(images) and retention.test == "flips by image"
+    assert retention.mean == pytest.approx(-np.mean(slow.figures["retention"]))
     # The run of the strategy as it stands is where `run` keeps it; others have folders that say what they
     # are.
     folders = {

@@ -9,6 +9,7 @@ import sys
 import open_clip
 import pytest
 
+from builders.commands import cli
 from builders.models import TINY, tiny_clip
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.config import load_scenario, load_strategy
@@ -107,3 +108,18 @@ def test_a_tower_of_which_nothing_is_adapted_is_told(resnet, tmp_path):
 
 def test_two_transformers_have_nothing_to_tell(tmp_path, tokenizer):
     assert fit(ClipClassifier(tiny_clip(), tokenizer), tmp_path, "{kind: lowrank, rank: 2}") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "start"),
+    [
+        (["--model", "ViT-B-99"], "error: --model ViT-B-99: 'ViT-B-99' is not an open_clip model"),
+        (["--model", "ViT-B-32", "--pretrained", "opnai"], "error: --pretrained opnai: ViT-B-32 has no"),
+        (["--model-config", "none.json"], "error: --model-config none.json: there is no file"),
+        (["--pretrained", "w.pt"], "error: --pretrained w.pt: the embedded model brings its own"),
+    ],
+)
+def test_faults_name_the_option_that_was_written(monkeypatch, capsys, words, start):
+    for command in ("check", "run"):
+        code, _, said = cli(monkeypatch, capsys, command, "embedded", *words)
+        assert code == 2 and said.startswith(start)

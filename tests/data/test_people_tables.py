@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from builders.hostile import told
 from builders.sources import seeds
 from cl_complora.config import load_scenario
-from cl_complora.config.sources import ManifestSource
+from cl_complora.config.sources import CoopSource, ManifestSource
 from cl_complora.data.kinds import open_source
 from cl_complora.data.planning import plan
 
@@ -204,3 +204,23 @@ def test_a_scenario_with_a_table_tells_how_it_was_read(root):
     )
     plans = plan(load_scenario(str(root / "s.yaml")), 0)
     assert len(plans.tasks[0].test) == 2 and "path is read from the column 'image'" in plans.notes[0]
+
+
+@pytest.mark.parametrize("name", ["m.csv", "m.jsonl", "m.json", "coop"])
+def test_validation_serves_as_the_test_where_there_is_no_other(root, name):
+    rows = [(path, label, {"test": "valid"}.get(split, split)) for path, label, split in ROWS]
+    if name == "coop":
+        parts = {"train": [], "val": []}
+        for path, label, split in rows:
+            parts["train" if split == "train" else "val"].append([path, int(label == "dog"), label])
+        (root / "s.json").write_text(json.dumps(parts))
+        source = open_source(CoopSource(kind="coop", file="s.json", root="."), root)
+    elif name == "m.csv":
+        source = opened(root, table(HEAD, rows=rows))
+    else:
+        objects = [dict(zip(HEAD, row, strict=True)) for row in rows]
+        lines = "\n".join(map(json.dumps, objects)) if name == "m.jsonl" else json.dumps(objects)
+        source = opened(root, lines, name)
+    is_read(source)
+    assert source.items("validation") == []
+    assert [note for note in source.notes if "the validation pictures serve as the test" in note]

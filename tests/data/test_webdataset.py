@@ -13,8 +13,11 @@ import pytest
 
 from builders.hostile import PIXELS, told
 from builders.sources import seeds, shard
+from cl_complora.config import load_scenario
 from cl_complora.config.sources import ShardsSource
 from cl_complora.data.kinds import open_source
+from cl_complora.data.notes import notes
+from cl_complora.data.planning import plan
 from cl_complora.data.shard_names import MOST, braces
 
 PNG = "png"
@@ -176,3 +179,22 @@ def test_braces(text, names):
 def test_training_shards_that_are_tested_on_are_told(tmp_path):
     packed(tmp_path / "a.tar", ("x.png", PNG), ("x.cls", "cat"))
     assert "all test shards are training shards too" in opened(tmp_path).notes[-1]
+
+
+def test_pictures_of_the_training_shards_in_the_test_are_told(tmp_path):
+    pictures = {"a": seeds()["png"], "b": seeds()["png-16"], "c": seeds()["gif"]}
+
+    def write(name, *members):
+        named = [(f"{key}.{end}", content) for key, content, end in members]
+        shard(tmp_path / name, *((*member, {}) for member in named))
+
+    write("train.tar", ("0", pictures["a"], "png"), ("0", b"cat", "cls"),
+          ("1", pictures["b"], "png"), ("1", b"dog", "cls"))  # fmt: skip
+    write("test.tar", ("7", pictures["c"], "png"), ("7", b"cat", "cls"),
+          ("8", pictures["b"], "png"), ("8", b"dog", "cls"))  # fmt: skip
+    (tmp_path / "s.yaml").write_text(
+        "name: s\nshots: 1\ntasks: [{name: t, source: {kind: shards, train: train.tar, test: test.tar}}]\n"
+    )
+    located = load_scenario(str(tmp_path / "s.yaml"))
+    (line,) = [line for line in notes(located, plan(located, 0)) if "is no test" in line]
+    assert "'t': 1 of 2 test pictures are used in its own training too: test.tar/8.png is train.tar/1" in line

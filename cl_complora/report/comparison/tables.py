@@ -135,7 +135,8 @@ _TABLES: dict[str, tuple[Callable[[Content], tuple[list[str], Rows]], str]] = {
         (
             "Mean over seeds and tasks with a 95 % bootstrap interval; ▲ better and ▼ worse only where it"
             " excludes zero and the test (Wilcoxon, or sign test below six pairs) has p < 0.05; ? where there"
-            " are too few pairs to tell."
+            " are too few pairs to tell. Retention is paired image by image (the bootstrap draws images and"
+            " seeds; McNemar's test, or its like over seeds and sets) where the answers are recorded."
         ),
     ),
     "Updates": (

@@ -225,7 +225,7 @@ def report(state: State, losses: list[Tensor], folder: Path, per_class: int) -> 
     print(json.dumps(row), flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     curve = folder / "curve.jsonl"
-    write_text(curve, (curve.read_text() if curve.exists() else "") + json.dumps(row) + "\n")
+    write_text(curve, (curve.read_text(encoding="utf-8") if curve.exists() else "") + json.dumps(row) + "\n")
     content = io.BytesIO()
     torch.save(
         {

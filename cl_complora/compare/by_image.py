@@ -1,0 +1,121 @@
+"""Retention of two methods compared image by image: with one value a seed, no test could tell anything.
+
+Two runs of one seed answer the same zero-shot images, and the untouched model is the same in both, so that
+the difference of their retention is that of their last states: per image 1 (ours alone is right), −1 (the
+reference alone is) or 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..analysis.mistakes import right_answers
+from ..errors import UserError
+from ..metrics import paired_change
+from ..store.folder import RunDir
+from .statistics import RESAMPLES, Difference, verdict
+
+# Zero-shot set → keys of its images, and which of them are answered rightly.
+Kept = dict[str, tuple[list[str], np.ndarray]]
+
+
+def kept_by(folder: RunDir, results: dict[str, Any]) -> Kept:
+    """What the last state of a run gets right of every zero-shot set whose answers are recorded.
+
+    Args:
+        folder: of a finished run.
+        results: its results.json.
+    """
+    try:
+        config = folder.read_config()
+    except UserError:
+        return {}
+    found: Kept = {}
+    for name in results["zero_shot_sets"] if config else ():
+        try:
+            found[name] = right_answers(folder, config, name, len(results["tasks"]))
+        except UserError:  # none are kept, or they are damaged: then runs are compared by their figures
+            continue
+    return found
+
+
+def difference_by_image(ours: Sequence[Kept], reference: Sequence[Kept]) -> Difference | None:
+    """Retention of a method minus that of the reference, in points; sets count once each.
+
+    The interval is a bootstrap that draws seeds and images with replacement, both at once; an image goes with
+    what all seeds answered to it. The test flips, image by image, which method is which (for one set and one
+    seed it is McNemar's exact test); it knows of the images that were drawn, not of the seeds, and a
+    difference is called only where the interval agrees.
+
+    Args:
+        ours, reference: what was kept, by seed, in the same order.
+
+    Returns:
+        None where the answers to any set are missing, or are to other images.
+    """
+    names = list(ours[0])
+    blocks = [_differences(name, ours, reference) for name in names]
+    if not blocks or any(not block for block in blocks):
+        return None
+    mean = 100 * float(np.mean([_mean(block) for block in blocks]))
+    rng = np.random.default_rng(0)
+    seeds = len(ours)
+    weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES) / seeds
+    drawn = 100 * np.mean([_redrawn(block, weights, rng) for block in blocks], axis=0)
+    low, high = map(float, np.quantile(drawn, [0.025, 0.975]))
+    if len(blocks) == seeds == 1:
+        values = blocks[0][0]
+        lost, won = int((values < 0).sum()), int((values > 0).sum())
+        p, test = paired_change(lost, won, values.size).p, "McNemar"
+    else:
+        p, test = _flipped(blocks, rng), "flips by image"
+    pairs = sum(part.shape[1] for block in blocks for part in block)
+    return Difference(mean, low, high, p, test, pairs, verdict(mean, low, high, p, pairs))
+
+
+# Differences on one set: (seeds, images) where all seeds have the same images, else (1, images) of each seed.
+_Block = list[np.ndarray]
+
+
+def _differences(name: str, ours: Sequence[Kept], reference: Sequence[Kept]) -> _Block:
+    """Empty where anything is missing or does not fit."""
+    rows, keys = [], []
+    for one, other in zip(ours, reference, strict=True):
+        if name not in one or name not in other or one[name][0] != other[name][0] or not one[name][0]:
+            return []
+        keys.append(one[name][0])
+        rows.append(one[name][1].astype(int) - other[name][1].astype(int))
+    if all(images == keys[0] for images in keys):
+        return [np.array(rows)]
+    return [row[None] for row in rows]
+
+
+def _mean(block: _Block) -> float:
+    return float(np.mean([part.mean() for part in block]))
+
+
+def _redrawn(block: _Block, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Means of the differences over redrawn images and seeds, one a row of ``weights`` (draws, seeds)."""
+    by_seed = []
+    for part in block:
+        # Images with equal answers are interchangeable: how many of each kind are drawn is enough.
+        kinds, counts = np.unique(part, axis=1, return_counts=True)
+        images = part.shape[1]
+        by_seed.append(rng.multinomial(images, counts / images, size=len(weights)) @ kinds.T / images)
+    return (np.hstack(by_seed) * weights).sum(1)
+
+
+def _flipped(blocks: Sequence[_Block], rng: np.random.Generator) -> float:
+    """Two-sided p of the mean difference where each image's sign is as good as the other."""
+    total, flipped = 0.0, np.zeros(RESAMPLES)
+    for block in blocks:
+        for part in block:
+            summed = part.sum(0)
+            share = 1 / (len(blocks) * len(block) * part.size)
+            total += share * summed.sum()
+            for size, count in zip(*np.unique(abs(summed[summed != 0]), return_counts=True), strict=True):
+                flipped += share * size * (2 * rng.binomial(count, 0.5, RESAMPLES) - count)
+    return float((1 + (abs(flipped) >= abs(total) - 1e-12).sum()) / (1 + RESAMPLES))

@@ -1,0 +1,75 @@
+"""Retention of two methods, compared on the same zero-shot images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cl_complora.compare.by_image import difference_by_image
+from cl_complora.metrics import paired_change
+
+
+def kept(right: np.ndarray, name: str = "general", first: int = 0) -> dict:
+    return {name: ([f"{first + i}.jpg" for i in range(len(right))], right.astype(bool))}
+
+
+def one_lost(images: int, lost: int, won: int) -> tuple[np.ndarray, np.ndarray]:
+    """Answers of a method and its reference."""
+    ours, reference = np.ones(images), np.ones(images)
+    ours[:lost], reference[lost : lost + won] = 0, 0
+    return ours, reference
+
+
+def test_one_seed_and_one_set_is_mcnemars_test():
+    ours, reference = one_lost(1000, lost=32, won=11)
+    found = difference_by_image([kept(ours)], [kept(reference)])
+    expected = paired_change(32, 11, 1000)
+    assert found.mean == pytest.approx(100 * expected.change) and found.p == expected.p
+    assert found.test == "McNemar" and found.pairs == 1000 and found.verdict == "worse"
+    assert (found.low, found.high) == pytest.approx((100 * expected.low, 100 * expected.high), abs=0.3)
+
+
+def test_seeds_that_agree_tell_no_more_of_the_images_and_those_that_do_not_tell_less():
+    ours, reference = one_lost(300, lost=30, won=8)
+    alone = difference_by_image([kept(ours)], [kept(reference)])
+    thrice = difference_by_image([kept(ours)] * 3, [kept(reference)] * 3)
+    assert thrice.p == pytest.approx(alone.p, rel=0.5, abs=1e-3) and thrice.pairs == 300
+    assert thrice.high - thrice.low == pytest.approx(alone.high - alone.low, rel=0.1)
+    mixed = difference_by_image(
+        [kept(ours), kept(ours), kept(reference)], [kept(reference), kept(reference), kept(ours)]
+    )
+    assert mixed.high - mixed.low > 1.5 * (alone.high - alone.low) and mixed.verdict == "not shown"
+
+
+def test_sets_count_once_each_and_seeds_may_have_images_of_their_own():
+    ours, reference = one_lost(40, lost=8, won=0)
+    same = np.ones(400)
+    pairs = [(kept(ours, first=100 * seed) | kept(same, "other")) for seed in range(2)]
+    others = [kept(reference, first=100 * seed) | kept(same, "other") for seed in range(2)]
+    found = difference_by_image(pairs, others)
+    assert found.mean == pytest.approx(-100 * (8 / 40) / 2) and found.verdict == "worse"
+    assert found.pairs == 2 * 40 + 400
+
+
+def test_no_difference_is_none_at_any_number_of_seeds():
+    right = np.random.default_rng(0).random(50) < 0.5
+    for seeds in (1, 3):
+        found = difference_by_image([kept(right)] * seeds, [kept(right)] * seeds)
+        assert (found.mean, found.low, found.high, found.p, found.verdict) == (0, 0, 0, 1, "not shown")
+
+
+def test_chance_is_called_a_difference_no_more_often_than_it_may():
+    rng = np.random.default_rng(1)
+    called = 0
+    for _ in range(60):
+        one, other = ([kept(rng.random(80) < 0.6) for _ in range(2)] for _ in range(2))
+        called += difference_by_image(one, other).verdict != "not shown"
+    assert called <= 7
+
+
+@pytest.mark.parametrize(
+    ("ours", "reference"),
+    [({}, {}), (kept(np.ones(4)), {}), (kept(np.ones(4)), kept(np.ones(4), first=1))],
+)
+def test_other_images_are_not_compared(ours, reference):
+    assert difference_by_image([ours], [reference]) is None
