@@ -77,7 +77,7 @@ def predict(
     model_config: RunModelConfig = None,
 ) -> None:
     """Classify pictures with a run's model."""
-    from ..finished.predict import label_space, pictures, predict
+    from ..finished.predict import answering, label_space, pictures, predict
     from ..finished.states import open_run
 
     if classes and task is not None:
@@ -86,7 +86,8 @@ def predict(
     files = pictures(images)
     state = open_run(run, after, pretrained=pretrained, model_config=model_config)
     names = class_names(classes)
-    found = predict(state, files, label_space(state, names, prompt or (), task), top)
+    space, head = label_space(state, names, prompt or (), task), answering(state, names, task)
+    found = predict(state, files, space, top, head=head)
     rows, failed = [], False
     for one in found:
         failed |= one.error is not None
