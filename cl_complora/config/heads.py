@@ -16,7 +16,7 @@ class LinearProbe(Section):
     """Logistic regression on unit image features, min ‖W‖²/2 + C · Σ cross-entropy."""
 
     kind: Literal["linear-probe"]
-    c: Grid = [0.1, 0.316, 1.0, 3.16, 10.0, 31.6, 100.0, 316.0]
+    c: Grid = [0.316, 1.0, 3.16, 10.0, 31.6, 100.0, 316.0]
     """Values of C to choose from, on validation images or by cross-validation on the shots; one is taken
     as it is."""
     folds: Annotated[int, Field(ge=2, le=20)] = 5

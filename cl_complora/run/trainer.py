@@ -19,7 +19,7 @@ from ..progress import Progress
 from ..store.deltas import load_delta, save_delta
 from ..store.folder import RunDir
 from ..store.forms import sealed
-from ..store.head_files import intact_heads, load_head, save_head
+from ..store.head_files import load_head, save_head
 from ..store.provenance import PeakMemory
 from ..store.records import Record
 from .inputs import RunInputs
@@ -161,14 +161,6 @@ class Trainer:
     def _resumable(self, records: list[Record]) -> list[Record]:
         """The records up to the last task whose state is intact."""
         done = len(records)
-        if self.learner.head is not None and self.learner.head.keeps_heads:
-            names = [task.name for task in self.data.tasks[: max(0, done - 1)]]
-            intact = intact_heads(self.folder, names)
-            if intact < len(names):
-                self.progress.message(
-                    f"the head of '{names[intact]}' is damaged or gone; going on from before it"
-                )
-                done = intact + 1
         while not self.run.scenario.independent and done > 1:
             index, name = self.run.state_name(done - 1)
             if plugins_intact(self.learner.plugins, self.folder, index, name):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from ..clip.heads.head import Head
 from ..clip.heads.head_forms import from_tensors, to_tensors
 from ..errors import UserError
-from .folder import RunDir
 from .tensors import read_tensors, with_checksum
 
 
@@ -33,13 +31,3 @@ def load_head(path: Path, width: int | None = None) -> Head:
     except ValueError as error:
         raise UserError(f"{path}: damaged, or the head of another model ({error})") from None
     return head
-
-
-def intact_heads(folder: RunDir, tasks: Sequence[str]) -> int:
-    """Of how many of the first tasks the head is there as it was written."""
-    for index, name in enumerate(tasks):
-        try:
-            load_head(folder.head(index, name))
-        except UserError:
-            return index
-    return len(tasks)

@@ -110,5 +110,5 @@ def trained_rows(
             optimiser.step()
             schedule.step()
             if told is not None:
-                told.append(float(loss))
+                told.append(float(loss.detach()))
     return rows.detach()

@@ -22,11 +22,11 @@ MOST_STEPS = 1000
 
 
 class LinearProbeFitting(FittingToAll, supports_distributed=False):
-    """scikit-learn's LogisticRegression with the value of the grid that is most often right on held-out
-    images.
+    """scikit-learn's LogisticRegression with the value of the grid that has the lowest cross-entropy on
+    held-out images.
 
-    These are the validation images of the task, or those of a stratified cross-validation on the shots; equal
-    accuracies are decided by the lower cross-entropy.
+    These are the validation images of the task, or those of a stratified cross-validation on the shots. (Of
+    few images accuracy is too coarse a number to choose by.)
     """
 
     def fit_to(self, names: tuple[str, ...], features: Tensor, labels: Tensor, shots: Shots) -> Fitted:
@@ -38,7 +38,7 @@ class LinearProbeFitting(FittingToAll, supports_distributed=False):
         else:
             grid = sorted(self.settings.c)
             chosen = self._chosen(grid, x, y, names, shots) if len(grid) > 1 else grid[0]
-            weight, bias = _coefficients(_fitted([chosen], x, y)[0], len(names))
+            weight, bias = _coefficients(_fitted(chosen, x, y), len(names))
         head = AffineHead(
             classes=names,
             share=1.0,
@@ -62,29 +62,32 @@ class LinearProbeFitting(FittingToAll, supports_distributed=False):
             rounds = [(x[fit], y[fit], x[held], y[held]) for fit, held in parts.split(x, y)]
         else:
             return min(grid, key=lambda c: abs(math.log(c / USUAL_C)))
-        right, loss = np.zeros(len(grid)), np.zeros(len(grid))
-        for fit_x, fit_y, held_x, held_y in rounds:
-            for place, model in enumerate(_fitted(grid, fit_x, fit_y)):
-                shares = model.predict_log_proba(held_x)
-                right[place] += (shares.argmax(1) == held_y).sum()
-                loss[place] -= shares[np.arange(len(held_y)), held_y].sum()
-        return grid[min(range(len(grid)), key=lambda place: (-right[place], loss[place]))]
+        models: list[LogisticRegression | None] = [None] * len(rounds)
+        best, lowest = grid[0], math.inf
+        for c in grid:
+            loss = 0.0
+            for place, (fit_x, fit_y, held_x, held_y) in enumerate(rounds):
+                models[place] = _fitted(c, fit_x, fit_y, models[place])
+                loss -= models[place].predict_log_proba(held_x)[np.arange(len(held_y)), held_y].sum()
+            if loss >= lowest:
+                break  # it has one lowest place, and what lies beyond it takes longest
+            best, lowest = c, loss
+        return best
 
 
-def _fitted(grid: Sequence[float], x: np.ndarray, y: np.ndarray) -> list[LogisticRegression]:
-    """One regression for every C, ascending; each begins where the one before it ended."""
-    found: list[LogisticRegression] = []
+def _fitted(
+    c: float, x: np.ndarray, y: np.ndarray, before: LogisticRegression | None = None
+) -> LogisticRegression:
+    """A regression, beginning where the one with a smaller C ended."""
+    model = LogisticRegression(C=c, max_iter=MOST_STEPS, warm_start=True)
+    if before is not None:
+        model.coef_, model.intercept_ = before.coef_.copy(), before.intercept_.copy()
+        model.classes_ = before.classes_
     with warnings.catch_warnings():
         # A regression that is not quite at its end answers like one that is.
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)  # of one shot each
-        for c in grid:
-            model = LogisticRegression(C=c, max_iter=MOST_STEPS, warm_start=True)
-            if found:
-                model.coef_, model.intercept_ = found[-1].coef_.copy(), found[-1].intercept_.copy()
-                model.classes_ = found[-1].classes_
-            found.append(model.fit(x, y))
-    return found
+        return model.fit(x, y)
 
 
 def _coefficients(model: LogisticRegression, classes: int) -> tuple[np.ndarray, np.ndarray]:
