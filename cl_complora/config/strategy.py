@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from .base import MOST, Count, CountOrZero, EachOnce, Fraction, Name, Section, Text, refused
-from .heads import Head
+from .heads import IN_WEIGHTS, Head
 from .training import Optimiser, Schedule, Training, Whole
 
 
@@ -329,6 +329,11 @@ class Strategy(Section):
         if self.head is not None and self.training.stream != "sequential":
             message = f"works with training.stream: sequential, not {self.training.stream}"
             raise refused(message, "head", because=[("training", "stream")])
+        if self.head is not None and self.head.kind in IN_WEIGHTS and kind != "none":
+            message = (
+                f"{self.head.kind} changes the weights itself and works with adapter kind none, not {kind}"
+            )
+            raise refused(message, "head", "kind", because=[("adapter", "kind")])
         idle = [part for part in ("optimiser", "regularisers", "memory", "plugin") if getattr(self, part)]
         if kind == "none" and idle:
             message = f"{_idle(idle)} with adapter kind none, which trains nothing"

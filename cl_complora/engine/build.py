@@ -18,9 +18,13 @@ from .distillation import LwfPlugin, ReferencePlugin
 from .ewc import EwcPlugin
 from .external_plugin import build_external
 from .fitting.fitting import HeadFitting
+from .fitting.lfa import LfaFitting
 from .fitting.linear_head import LinearHeadFitting
 from .fitting.linear_probe import LinearProbeFitting
 from .fitting.nearest_mean import NearestMeanFitting
+from .fitting.rada import RAdaFitting
+from .fitting.ridge import RidgeFitting
+from .fitting.tip_adapter import TipAdapterFitting
 from .full_parameters import KINDS
 from .initialisation import ComponentsStarting, CoreStarting, InputsStarting, Starting
 from .merging import Interpolate, MatchNorm
@@ -49,6 +53,10 @@ _HEADS: dict[str, type[HeadFitting]] = {
     "linear-probe": LinearProbeFitting,
     "nearest-mean": NearestMeanFitting,
     "linear": LinearHeadFitting,
+    "ridge": RidgeFitting,
+    "tip-adapter": TipAdapterFitting,
+    "rada": RAdaFitting,
+    "lfa": LfaFitting,
 }
 
 

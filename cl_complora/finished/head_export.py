@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,7 +27,7 @@ with safe_open("{file}", "pt") as file:
     {tensors} = (file.get_tensor({key!r} + "/" + name) for name in {names!r})
 {numbers}with torch.no_grad():
     image = model.encode_image(preprocess(Image.open("picture.jpg").convert("RGB"))[None], normalize=True)
-{texts}    logits = {formula}
+{texts}{preamble}    logits = {formula}
     print(head["classes"], logits.softmax(-1))
 """
 
@@ -96,7 +98,8 @@ def head_lines(heads: Mapping[str, Head], shared: bool) -> list[str]:
     """What the page beside the model says of the heads."""
     key, head = next(iter(heads.items()))
     names = list(head.tensors())
-    used = [name for name in head.numbers() if name in head.formula]
+    code = head.preamble + head.formula
+    used = [name for name in head.numbers() if re.search(rf"\b{name}\b", code)]
     numbers = "".join(f"{name} = head['numbers'][{name!r}]\n" for name in used)
     snippet = SNIPPET.format(
         file=HEAD_FILE,
@@ -104,7 +107,8 @@ def head_lines(heads: Mapping[str, Head], shared: bool) -> list[str]:
         tensors=", ".join(names) + ("," if len(names) == 1 else ""),
         names=names,
         numbers=numbers,
-        texts=_TEXTS if "text" in head.formula else "",
+        texts=_TEXTS if re.search(r"\btext\b", code) else "",
+        preamble=textwrap.indent(head.preamble, "    "),
         formula=head.formula,
     )
     of = "all classes" if shared else f"the classes of each task ({', '.join(heads)})"

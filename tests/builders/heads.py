@@ -9,7 +9,7 @@ from cl_complora.config.heads import Head
 from cl_complora.engine.fitting.fitting import Shots
 
 # Setting of a kind of head → a value with which it takes no time.
-_QUICK = {"steps_per_shot": 2}
+_QUICK = {"steps_per_shot": 2, "hidden": 50, "views": 2, "epochs": 2, "steps": 3}
 
 
 def quick_head(head: Head | None) -> list[str]:
@@ -38,10 +38,14 @@ def shots_from(
     validation: tuple[torch.Tensor, torch.Tensor] | None = None,
     scale: float = 10.0,
     seed: int = 0,
+    contrasted: tuple[tuple[str, ...], torch.Tensor] | None = None,
 ) -> Shots:
     """What a fit is given."""
     held = validation or (torch.empty(0, features.shape[1]), torch.empty(0, dtype=torch.long))
     names = names or tuple(f"class {k}" for k in range(len(texts)))
-    return Shots(
-        names, features, labels, *held, texts, scale, seed, lambda count: features.expand(count, -1, -1)
-    )
+    contrasted = contrasted or (names, texts)
+
+    def views(count: int) -> torch.Tensor:
+        return features.expand(count, -1, -1)
+
+    return Shots(names, features, labels, *held, texts, *contrasted, scale, seed, views)

@@ -14,7 +14,10 @@ from torch.nn import functional as F
 from builders.heads import clusters, shots_from
 from cl_complora.clip.heads.head import Question
 from cl_complora.clip.heads.head_forms import FORMS, from_tensors, to_tensors
+from cl_complora.clip.heads.key_cache import CacheHead
 from cl_complora.clip.heads.linear import AffineHead, MeanHead, RowHead
+from cl_complora.clip.heads.mask import PARTS, MaskHead
+from cl_complora.clip.heads.regression import KernelHead, RandomFeatureHead
 from cl_complora.clip.heads.several import SeveralHeads
 from cl_complora.config.heads import LinearHead, LinearProbe, NearestMean
 from cl_complora.engine.fitting.linear_head import LinearHeadFitting, trained_rows
@@ -149,9 +152,12 @@ def test_rows_of_earlier_classes_stay_and_are_contrasted_with():
     settings = LinearHead(kind="linear", lr=1e-2, steps_per_shot=3)
     fitting = LinearHeadFitting(settings, 0, True)
     before = fitting.fit(shots_from(features[first], labels[first], texts[:2], names[:2]), None).head
-    rest = shots_from(features[~first], labels[~first] - 2, texts[2:], names[2:])
+    own = features[~first], labels[~first] - 2, texts[2:], names[2:]
+    rest = shots_from(*own, contrasted=(names, texts))
     after = fitting.fit(rest, before).head
     alone = fitting.fit(rest, None).head
+    apart = fitting.fit(shots_from(*own), before).head  # training.classes: task
+    assert torch.equal(apart.weight[2:], alone.weight) and torch.equal(apart.weight[:2], before.weight)
     assert after.classes == names and torch.equal(after.weight[:2], before.weight)
     assert not torch.equal(after.weight[2:], alone.weight)
     # A class that comes again (domain-incremental) goes on from its row.
@@ -196,11 +202,16 @@ def test_texts_say_first_whether_a_class_is_known(share):
 
 
 def every_form(width: int = 12) -> list:
+    torch.manual_seed(0)
     weight = F.normalize(torch.randn(3, width, generator=torch.Generator().manual_seed(2)), dim=-1)
     return [
         AffineHead(tuple("abc"), 1.0, weight, torch.tensor([0.1, -0.2, 0.3])),
         MeanHead(tuple("abc"), 1.0, weight, TAU),
         RowHead(tuple("abc"), 3 * weight),
+        RandomFeatureHead(tuple("abc"), 0.8, torch.randn(7, width), torch.randn(7, 3) / 7),
+        KernelHead(tuple("abc"), 0.8, 0.1, weight[[0, 1, 1]], torch.randn(3, 3) / 3),
+        CacheHead(tuple("abc"), 2.0, 3.0, weight[[0, 1, 1, 2]], torch.eye(3)[[0, 1, 1, 2]]),
+        MaskHead(tuple("abc"), 4.0, 1.0, *(torch.randn(len(PARTS), width, width + 1) / 9)),
     ]
 
 

@@ -72,7 +72,9 @@ class Head(ABC):
     kind: ClassVar[str]
     """Names the form in files."""
     formula: ClassVar[str]
-    """How its logits are computed, for those who use the exported file."""
+    """How its logits come from ``image`` and ``text`` features, for those who use the exported file."""
+    preamble: ClassVar[str] = ""
+    """Lines before that."""
 
     @abstractmethod
     def logits(self, question: Question) -> Tensor:
@@ -80,7 +82,7 @@ class Head(ABC):
 
     @abstractmethod
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
-        """Name of every tensor → its shape; None stands for the width of the features."""
+        """Name of every tensor → its shape; None stands for the width of the features, −1 for any number."""
 
     def tensors(self) -> dict[str, Tensor]:
         """What is stored."""
@@ -111,7 +113,7 @@ class Head(ABC):
             expected = [width if size is None else size for size in shape]
             value = tensors[name]
             fits = value.ndim == len(shape) and all(
-                want is None or want == is_ for want, is_ in zip(expected, value.shape, strict=True)
+                want in (None, -1) or want == is_ for want, is_ in zip(expected, value.shape, strict=True)
             )
             if not fits:
                 raise ValueError(f"'{name}' has shape {tuple(value.shape)}, not {tuple(expected)}")
@@ -170,8 +172,9 @@ class ClosedHead(Head):
         is_known[known] = True
         mixed = (1 - self.share) * text + self.share * own
         answered = torch.where(is_known[text.argmax(1)][:, None], mixed, text)
-        # Scores of a regression may be negative; moving a row as a whole leaves its order.
-        answered = answered - answered.amin(1, keepdim=True).clamp_max(0.0)
+        # Scores of a regression may be negative. Where all are, moving the row as a whole leaves its order.
+        highest, lowest = answered.amax(1, keepdim=True), answered.amin(1, keepdim=True)
+        answered = torch.where(highest > 0, answered, answered - lowest)
         return answered.clamp_min(torch.finfo(answered.dtype).tiny).log()
 
 

@@ -9,9 +9,15 @@ import torch
 from torch import Tensor
 
 from .head import Head
+from .key_cache import CacheHead
 from .linear import AffineHead, MeanHead, RowHead
+from .mask import MaskHead
+from .regression import KernelHead, RandomFeatureHead
 
-FORMS: dict[str, type[Head]] = {form.kind: form for form in (AffineHead, MeanHead, RowHead)}
+FORMS: dict[str, type[Head]] = {
+    form.kind: form
+    for form in (AffineHead, MeanHead, RowHead, RandomFeatureHead, KernelHead, CacheHead, MaskHead)
+}
 
 _ABOUT = "about"
 

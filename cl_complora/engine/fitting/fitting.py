@@ -30,6 +30,8 @@ class Shots:
         features, labels: ``N × D`` unit features of the training images, and places in ``names``.
         validation_features, validation_labels: of the validation images, which may be none.
         texts: ``K × D`` unit text features of the classes, all prompts together.
+        contrasted: the classes that the task's images are told apart from in training, its own among them.
+        contrasted_texts: their unit text features.
         scale: τ, the model's factor on cosines.
         seed: of everything that is drawn.
         views: number of views → ``views × N × D`` unit features of augmented training images.
@@ -41,6 +43,8 @@ class Shots:
     validation_features: Tensor
     validation_labels: Tensor
     texts: Tensor
+    contrasted: tuple[str, ...]
+    contrasted_texts: Tensor
     scale: float
     seed: int
     views: Callable[[int], Tensor]
@@ -148,6 +152,7 @@ def shots_of(model: ClipClassifier, task: TaskData, seed: int) -> Shots:
 
     with torch.no_grad():
         texts = model.text.features(LabelSpace.from_templates(names, task.plan.prompts))
+        others = model.text.features(task.train_space)
     return Shots(
         names=tuple(names),
         features=image_features(model, task.train.pixels),
@@ -155,6 +160,8 @@ def shots_of(model: ClipClassifier, task: TaskData, seed: int) -> Shots:
         validation_features=image_features(model, task.validation.pixels),
         validation_labels=own(task.validation.labels, task.space),
         texts=texts.float(),
+        contrasted=task.train_space.class_names,
+        contrasted_texts=others.float(),
         scale=float(model.clip.logit_scale.detach().float().exp()),
         seed=seed,
         views=views,

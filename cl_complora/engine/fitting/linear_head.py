@@ -19,8 +19,8 @@ LAST_RATE = 1e-6
 class LinearHeadFitting(HeadFitting, supports_distributed=False):
     """min CE(τ f·normalise(W)ᵀ) over the rows of the task's classes, AdamW with a cosine to 1e-6.
 
-    Where one head is for all tasks, rows of earlier classes are contrasted with and stay as they are, and a
-    class that comes again goes on from its row.
+    Where one head is for all tasks, rows of earlier classes stay as they are (contrasted with, unless
+    ``training.classes: task``), and a class that comes again goes on from its row.
     """
 
     def fit(self, shots: Shots, earlier: Head | None) -> Fitted:
@@ -28,17 +28,19 @@ class LinearHeadFitting(HeadFitting, supports_distributed=False):
         settings = self.settings
         start = self._start(shots)
         others = torch.empty(0, start.shape[1], device=start.device)
+        contrasted = others
         names: tuple[str, ...] = ()
         if isinstance(earlier, RowHead):
             again = earlier.known(shots.names)
             start[again] = earlier.weight[earlier.rows([shots.names[k] for k in again])]
             kept = [row for row, name in enumerate(earlier.classes) if name not in shots.names]
             others, names = earlier.weight[kept], tuple(earlier.classes[row] for row in kept)
+            contrasted = others[[place for place, name in enumerate(names) if name in shots.contrasted]]
         steps = settings.steps_per_shot * shots.shots
         batches = shuffled(len(shots.labels), settings.batch_size, steps, shots.seed)
         row = trained_rows(
             start,
-            others,
+            contrasted,
             shots.features,
             shots.labels,
             shots.scale,
