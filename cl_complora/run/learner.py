@@ -198,15 +198,15 @@ class Learner:
         batch = self.run.strategy.training.batch_size
         with self.stopping.waiting(), told_of_failure(task.name, good, self.run.device, batch):
             self._loop.train(experience, eval_streams=[])
-        self.model.eval()
-        trainable = sum(p.numel() for group in self._loop.optimizer.param_groups for p in group["params"])
-        fitted = self._fit_head(task)
-        trainable += fitted.trained if fitted else 0
         delta = self.adapter.deltas[-1]
         if not math.isfinite(delta.norm()):
             raise UserError(
                 f"task '{task.name}': training diverged (the update is not finite); lower optimiser.lr"
             )
+        self.model.eval()
+        trainable = sum(p.numel() for group in self._loop.optimizer.param_groups for p in group["params"])
+        fitted = self._fit_head(task)
+        trainable += fitted.trained if fitted else 0
         # Seconds of a process that was cut off within the task count as well.
         seconds = time.perf_counter() - began + self._checkpoint.seconds
         return Learned(delta, steps, seconds, trainable, self._curve.curve(), self._loop.skipped, fitted)
