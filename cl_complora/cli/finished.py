@@ -47,11 +47,19 @@ def export(
     """Write a run's merged weights as a plain open_clip checkpoint, with its model config and a snippet
     beside it."""
     from ..finished.export import export as write
+    from ..finished.head_export import HEAD_FILE
     from ..finished.states import open_run
 
     state = open_run(run, after, pretrained=pretrained, model_config=model_config)
-    for path in write(state, output, half, peft):
+    files = write(state, output, half, peft)
+    for path in files:
         typer.echo(f"{path}  {path.stat().st_size:,} bytes")
+    if files[-1].name == HEAD_FILE:
+        typer.echo(
+            "note: an open_clip checkpoint cannot hold the heads that this run answers its tasks with; they"
+            f" stand in {HEAD_FILE}, and {output.with_suffix('.md').name} says how to use them; the"
+            " checkpoint alone answers with texts"
+        )
 
 
 def predict(
@@ -77,7 +85,7 @@ def predict(
     model_config: RunModelConfig = None,
 ) -> None:
     """Classify pictures with a run's model."""
-    from ..finished.predict import label_space, pictures, predict
+    from ..finished.predict import answering, label_space, pictures, predict
     from ..finished.states import open_run
 
     if classes and task is not None:
@@ -86,7 +94,8 @@ def predict(
     files = pictures(images)
     state = open_run(run, after, pretrained=pretrained, model_config=model_config)
     names = class_names(classes)
-    found = predict(state, files, label_space(state, names, prompt or (), task), top)
+    space, head = label_space(state, names, prompt or (), task), answering(state, names, task)
+    found = predict(state, files, space, top, head=head)
     rows, failed = [], False
     for one in found:
         failed |= one.error is not None

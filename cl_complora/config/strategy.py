@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from .base import MOST, Count, CountOrZero, EachOnce, Fraction, Name, Section, Text, refused
+from .heads import IN_WEIGHTS, Head
 from .training import Optimiser, Schedule, Tower, Training, Whole
 
 
@@ -275,6 +276,8 @@ class Strategy(Section):
     adapter: Adapter
     regularisers: list[Regulariser] = []
     memory: Memory | None = None
+    head: Head | None = None
+    """Answers for learned classes in place of their texts; nothing but texts by default."""
     plugin: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*(:[A-Za-z_]\w*)?$")] | None = None
     """A plugin of your own: ``module:Class`` (a file beside this one, or installed) or the name of an entry
     point."""
@@ -346,6 +349,14 @@ class Strategy(Section):
             index = [part.kind for part in self.regularisers].index("orthogonal")
             message = f"orthogonal works with adapter kind lowrank, not {kind}"
             raise refused(message, "regularisers", index, "kind", because=[("adapter", "kind")])
+        if self.head is not None and self.training.stream != "sequential":
+            message = f"works with training.stream: sequential, not {self.training.stream}"
+            raise refused(message, "head", because=[("training", "stream")])
+        if self.head is not None and self.head.kind in IN_WEIGHTS and kind != "none":
+            message = (
+                f"{self.head.kind} changes the weights itself and works with adapter kind none, not {kind}"
+            )
+            raise refused(message, "head", "kind", because=[("adapter", "kind")])
         idle = [part for part in ("optimiser", "regularisers", "memory", "plugin") if getattr(self, part)]
         if kind == "none" and idle:
             message = f"{_idle(idle)} with adapter kind none, which trains nothing"

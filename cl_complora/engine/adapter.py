@@ -79,6 +79,13 @@ class AdapterPlugin(SupervisedPlugin, supports_distributed=False):
         self.deltas.append(TaskDelta())
         self.geometry.append({})
 
+    @torch.no_grad()
+    def add(self, model: nn.Module, delta: TaskDelta) -> None:
+        """Change whole parameters beyond what the experience just merged has changed, and record both as
+        one."""
+        delta.add_to(dict(clip_of(model).named_parameters()))
+        self.deltas[-1] = self.deltas[-1].plus(delta)
+
     @abstractmethod
     def merge(self, model: nn.Module) -> TaskDelta:
         """Fold what was learned into the weights and record it."""

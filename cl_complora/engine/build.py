@@ -8,6 +8,7 @@ from pathlib import Path
 from avalanche.training.plugins import SupervisedPlugin
 
 from ..clip.blocks import blocks_of
+from ..config.heads import Head
 from ..config.strategy import Adapter, Merge, Strategy
 from ..errors import UserError, raise_all
 from ..subspace import Keep
@@ -17,6 +18,14 @@ from .constraints import Constraint
 from .distillation import LwfPlugin, ReferencePlugin
 from .ewc import EwcPlugin
 from .external_plugin import build_external
+from .fitting.fitting import HeadFitting
+from .fitting.lfa import LfaFitting
+from .fitting.linear_head import LinearHeadFitting
+from .fitting.linear_probe import LinearProbeFitting
+from .fitting.nearest_mean import NearestMeanFitting
+from .fitting.rada import RAdaFitting
+from .fitting.ridge import RidgeFitting
+from .fitting.tip_adapter import TipAdapterFitting
 from .full_parameters import KINDS
 from .initialisation import ComponentsStarting, CoreStarting, InputsStarting, Starting
 from .merging import Interpolate, MatchNorm
@@ -43,6 +52,27 @@ _REGULARISERS: dict[str, type[RegulariserPlugin]] = {
     "reference": ReferencePlugin,
     "orthogonal": OrthogonalPlugin,
 }
+
+_HEADS: dict[str, type[HeadFitting]] = {
+    "linear-probe": LinearProbeFitting,
+    "nearest-mean": NearestMeanFitting,
+    "linear": LinearHeadFitting,
+    "ridge": RidgeFitting,
+    "tip-adapter": TipAdapterFitting,
+    "rada": RAdaFitting,
+    "lfa": LfaFitting,
+}
+
+
+def build_head(settings: Head | None, seed: int, shared: bool) -> HeadFitting | None:
+    """The part that fits a head, where a strategy has one.
+
+    Args:
+        settings: of the strategy's ``head``.
+        seed: of the run.
+        shared: whether the tasks of the scenario share one label space, and so a head.
+    """
+    return None if settings is None else _HEADS[settings.kind](settings, seed, shared)
 
 
 def build_adapter(settings: Adapter, seed: int) -> AdapterPlugin:
@@ -86,7 +116,11 @@ _ADAPTERS = {"lowrank": _low_rank, "full": _full, "none": lambda settings, seed:
 
 
 def build_plugins(
-    strategy: Strategy, adapter: AdapterPlugin, seed: int, folder: Path | None = None
+    strategy: Strategy,
+    adapter: AdapterPlugin,
+    seed: int,
+    folder: Path | None = None,
+    head: HeadFitting | None = None,
 ) -> list[SupervisedPlugin]:
     """Regularisers, memory and whatever else a strategy names, in the order of the file.
 
@@ -95,6 +129,7 @@ def build_plugins(
         adapter: from :func:`build_adapter`.
         seed: of the run.
         folder: where a plugin from outside may lie; None where the user did not allow any.
+        head: from :func:`build_head`.
     """
     plugins: list[SupervisedPlugin] = []
     if strategy.training.average_every is not None:
@@ -103,13 +138,17 @@ def build_plugins(
     if strategy.memory is not None:
         plugins.append(ReplayPlugin(strategy.memory, seed))
     plugins += adapter.carriers()
+    if head is not None:
+        plugins.append(head)
     if strategy.plugin is not None:
         plugins.append(build_external(strategy, adapter, seed, folder))
     return plugins
 
 
-def check_fits(strategy: Strategy, adapter: AdapterPlugin, model) -> list[str]:
-    """Find out before any work whether the adapter finds its matrices in the model.
+def check_fits(
+    strategy: Strategy, adapter: AdapterPlugin, model, head: HeadFitting | None = None
+) -> list[str]:
+    """Find out before any work whether adapter and head find what they need in the model.
 
     Returns:
         A line for a tower that stays as it is although both are adapted by default.
@@ -121,6 +160,11 @@ def check_fits(strategy: Strategy, adapter: AdapterPlugin, model) -> list[str]:
         adapter.prepare(model)
     except ValueError as error:
         raise UserError(f"strategy '{strategy.name}': adapter: {error}") from None
+    try:
+        if head is not None:
+            head.fits(model)
+    except ValueError as error:
+        raise UserError(f"strategy '{strategy.name}': head: {error}") from None
     notes = [_idle(strategy, tower) for tower in adapter.idle_towers(model)]
     if notes and "towers" in strategy.adapter.model_fields_set:
         raise_all(notes)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..clip.evaluate import accuracy
+from ..clip.heads.head import Head
 from ..clip.model import LoadedClip
 from ..config import load_scenario
 from ..config.catalog import shipped
@@ -33,11 +34,13 @@ class MeasuredSet:
         name: of the task or zero-shot set.
         images: with labels.
         space: classes to choose among.
+        head: what answers in place of the texts.
     """
 
     name: str
     images: Images
     space: LabelSpace
+    head: Head | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,8 @@ def sets_of(state: State) -> list[MeasuredSet]:
         if chosen.sha256() != state.config["splits"].get(chosen.name):
             raise UserError(f"'{chosen.name}' has other pictures now than when {state.folder.root} was made")
     scenario = state.scenario.value
-    return _load_sets(state.loaded, plans, scenario.protocol, scenario.measure)
+    sets, heads = _load_sets(state.loaded, plans, scenario.protocol, scenario.measure), state.heads()
+    return [replace(one, head=heads.get(one.name)) for one in sets]
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,9 @@ def measure(loaded: LoadedClip, sets: Sequence[MeasuredSet]) -> list[Measured]:
     classifier = classifier_of(loaded)
     return [
         Measured(
-            one.name, accuracy(classifier, one.images.pixels, one.images.labels, one.space), len(one.images)
+            one.name,
+            accuracy(classifier, one.images.pixels, one.images.labels, one.space, head=one.head),
+            len(one.images),
         )
         for one in sets
     ]

@@ -4,7 +4,7 @@ back."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -107,6 +107,7 @@ def explain(
     curve = [samples.measure(samples.sets)]
     for index, name in enumerate(done):
         merge_delta(folder.delta(index, name), parameters)
+        samples.heads = replace(untouched, after=done[: index + 1]).heads()
         curve.append(samples.measure(samples.sets))
     lost = sorted(_losses(curve, done), reverse=True)[:most_pairs]
     found: list[Pair] = []
@@ -116,6 +117,7 @@ def explain(
         old = [name for _, new, name in lost if new == done[index]]
         if old:
             tell(f"taking the update of '{done[index]}' apart")
+            samples.heads = replace(untouched, after=done[: index + 1]).heads()
             changed = _Changed(samples, parameters, [*old, done[index], *zero_shot])
             ranked = _ranked(changed, old, pieces(delta))
             for name in old:

@@ -13,10 +13,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..clip.heads.head import Head
 from ..clip.model import EMBEDDED, embedded_tokenizer
 from ..errors import UserError
 from ..files import write_bytes, write_text
 from ..world import ASSETS
+from .head_export import check_place, head_lines, write_heads
 from .model_files import HUB_CONFIG, MERGES, hub_config
 from .peft import Adapter, adapter_of
 from .states import State
@@ -58,7 +60,8 @@ def export(state: State, out: Path, half: bool = False, peft: bool = False) -> l
 
     Returns:
         The files: weights, open_clip model config, page with a snippet, the config with its preprocessing,
-        the embedded model's tokenizer merges, and those of the adapter.
+        the embedded model's tokenizer merges, those of the adapter, and ``classifier.safetensors`` with the
+        heads of a strategy that has one.
 
     Raises:
         UserError: for a name that open_clip would not read, a folder that cannot be written, or an update
@@ -69,6 +72,9 @@ def export(state: State, out: Path, half: bool = False, peft: bool = False) -> l
     name = out.stem
     if name in open_clip.list_models():
         raise UserError(f"-o {out}: open_clip has a model of the name {name}; choose another")
+    heads = _heads(state)
+    if heads:
+        check_place(out.parent, name)
     adapter = adapter_of(state) if peft else None
     config = model_config(state)
     weights = {key: _plain(value, half) for key, value in state.loaded.model.state_dict().items()}
@@ -81,14 +87,36 @@ def export(state: State, out: Path, half: bool = False, peft: bool = False) -> l
         write_bytes(out, (folder / out.name).read_bytes())
     files = [out, out.with_suffix(".json"), out.with_suffix(".md"), out.with_suffix(HUB_CONFIG)]
     write_text(files[1], json.dumps(config, indent=1) + "\n")
-    write_text(files[2], _page(state, name, half, adapter))
+    write_text(files[2], _page(state, name, half, adapter, heads))
     write_text(files[3], json.dumps(hub_config(config, state.loaded), indent=1) + "\n")
     if state.loaded.name == EMBEDDED:
         files.append(out.with_suffix(MERGES))
         shutil.copyfile(ASSETS / "bpe.txt.gz", files[-1])
     if adapter is not None:
         files += adapter.write(out.with_name(f"{name}-peft"))
+    if heads:
+        prompts = {key: _prompts(state, key, head) for key, head in heads.items()}
+        files.append(write_heads(out.parent, name, heads, prompts))
     return files
+
+
+# Key of the head that all tasks share.
+_ALL = "all"
+
+
+def _heads(state: State) -> dict[str, Head]:
+    """Heads by the key that they have in the file: their task, or one for all."""
+    heads = state.heads()
+    return {_ALL: next(iter(heads.values()))} if heads and state.shares_head else heads
+
+
+def _prompts(state: State, key: str, head: Head) -> list[tuple[str, ...]]:
+    """Prompts of a head's classes; of the latest task that has the class."""
+    spaces = state.spaces()
+    known: dict[str, tuple[str, ...]] = {}
+    for task in state.after if key == _ALL else [key]:
+        known |= dict(zip(spaces[task].class_names, spaces[task].prompts, strict=True))
+    return [known[name] for name in head.classes]
 
 
 def model_config(state: State) -> dict[str, Any]:
@@ -123,7 +151,7 @@ def _verify(folder: Path, name: str, weights: dict[str, Tensor]) -> None:
             raise UserError(f"export: open_clip reads another {key} back; please report this model")
 
 
-def _page(state: State, name: str, half: bool, adapter: Adapter | None) -> str:
+def _page(state: State, name: str, half: bool, adapter: Adapter | None, heads: dict[str, Head]) -> str:
     loaded, results = state.loaded, state.results
     pixels = loaded.pixels
     preprocess = f"image_mean={tuple(map(float, loaded.mean))}, image_std={tuple(map(float, loaded.std))}"
@@ -149,6 +177,7 @@ def _page(state: State, name: str, half: bool, adapter: Adapter | None) -> str:
         SNIPPET.format(name=name, preprocess=preprocess, tokenizer=tokenizer).rstrip(),
         "```",
         "",
+        *(head_lines(heads, state.shares_head) if heads else []),
         *(_adapter_lines(state, name, adapter) if adapter is not None else []),
         "Classes and the prompts that they were trained with:",
         "",

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from ..clip.heads.head import Answering, answered
+from ..clip.heads.several import SeveralHeads
 from ..clip.text import evaluating
 from ..config.sources import PictureSource
 from ..data.labels import LabelSpace, name_fault
@@ -111,14 +113,43 @@ def _conversion(state: State, paths: Sequence[Path]) -> Conversion:
     return Conversion(*grounds, values=values) if len(grounds) == 1 else Conversion(values=values)
 
 
+def answering(state: State, classes: Sequence[str] = (), task: str | None = None) -> Answering | None:
+    """What answers in place of texts where :func:`label_space` was asked for the same.
+
+    Args:
+        state: the run's state.
+        classes: names of the user's own, which their texts answer.
+        task: a task, which its head answers if it has one; a zero-shot set has none. By default the heads of
+            all tasks so far answer together.
+    """
+    heads = {} if classes else state.heads()
+    if task is not None:
+        return heads.get(task)
+    distinct = list(dict.fromkeys(heads.values()))
+    return SeveralHeads(distinct) if distinct else None
+
+
 @torch.no_grad()
 def predict(
-    state: State, paths: Sequence[Path], space: LabelSpace, top: int = 5, batch: int = 64
+    state: State,
+    paths: Sequence[Path],
+    space: LabelSpace,
+    top: int = 5,
+    batch: int = 64,
+    head: Answering | None = None,
 ) -> Iterator[Prediction]:
     """Classify pictures; one that cannot be read is told and does not stop the others.
 
     They are read as the run read its own: more than eight bits a channel in the range of its tasks (in that
     of the given pictures, where the tasks had several or none), transparent ones on its background.
+
+    Args:
+        state: the run's state.
+        paths: the pictures.
+        space: classes to tell apart.
+        top: classes to name for each.
+        batch: pictures at a time.
+        head: what answers in place of texts.
     """
     classifier = state.classifier()
     pixels = replace(state.loaded.pixels, conversion=_conversion(state, paths))
@@ -131,7 +162,8 @@ def predict(
                     read[path] = pixels.read(path)
                 except UserError as error:
                     faults[path] = error.messages[0]
-            shares = torch.softmax(classifier(torch.stack(list(read.values())), space), 1) if read else []
+            seen = classifier.image_features(torch.stack(list(read.values()))) if read else None
+            shares = [] if seen is None else answered(classifier, seen, space, head).softmax(1)
             likeliest = dict(zip(read, shares, strict=True))
             for path in paths[start : start + batch]:
                 if path in faults:

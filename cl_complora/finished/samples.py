@@ -3,7 +3,7 @@ change."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..clip.blocks import blocks_of, outputs_of, starting_after
 from ..clip.classifier import ClipClassifier
+from ..clip.heads.head import Head, answered
 from ..clip.text import evaluating
 from ..data.labels import LabelSpace
 
@@ -40,12 +41,16 @@ class Samples:
     Args:
         classifier: whose weights are changed between measurements.
         sets: name → (images, labels, label space).
+
+    Attributes:
+        heads: name → what answers in place of the texts from now on.
     """
 
     def __init__(
         self, classifier: ClipClassifier, sets: dict[str, tuple[Tensor, Tensor, LabelSpace]]
     ) -> None:
         self.classifier, self.sets = classifier, sets
+        self.heads: Mapping[str, Head] = {}
         self.blocks = BlockReplay(classifier.clip.visual)
         self._features: dict[str, Tensor] = {}
 
@@ -95,7 +100,8 @@ class Samples:
 
     def _score(self, name: str, features: Tensor) -> Score:
         _, labels, space = self.sets[name]
-        shares = self.classifier.head(features, space).softmax(1).cpu()
+        logits = answered(self.classifier, features, space, self.heads.get(name))
+        shares = logits.softmax(1).cpu()
         right = (shares.argmax(1) == labels).double().mean()
         return Score(100 * float(right), 100 * float(shares.gather(1, labels[:, None]).double().mean()))
 

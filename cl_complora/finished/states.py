@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from ..clip.classifier import ClipClassifier
+from ..clip.heads.head import Head
 from ..clip.model import LoadedClip
 from ..config import Scenario
+from ..config.heads import IN_WEIGHTS
 from ..config.loading import Located
 from ..data.labels import LabelSpace
 from ..delta import TaskDelta
 from ..errors import UserError
 from ..store.folder import RunDir
 from ..store.forms import damaged
+from ..store.head_files import load_head
 from .model_files import classifier_of
 from .pretrained import load_pretrained
 
@@ -34,7 +37,7 @@ class State:
         scenario: its scenario, with the folder that relative paths start from.
         loaded: the model, with merged weights.
         after: tasks that the weights hold, in order.
-        scale: task → factor on its update; 1 where it is not named.
+        scale: task → factor on its update; 1 where it is not named. With 0 its head is left out as well.
     """
 
     folder: RunDir
@@ -53,6 +56,30 @@ class State:
     def row(self) -> int:
         """Row of the run's matrix that this state was measured in; 0 is the untouched model."""
         return self.results["tasks"].index(self.after[-1]) + 1 if self.after else 0
+
+    @property
+    def shares_head(self) -> bool:
+        """Whether one head, the latest, answers for all tasks, which share a label space."""
+        scenario = self.scenario.value
+        return scenario.protocol != "task-incremental" and not scenario.independent
+
+    def heads(self) -> dict[str, Head]:
+        """Task → what answers for it in place of its texts; empty where texts answer.
+
+        Raises:
+            UserError: for a head that is missing or damaged.
+        """
+        if not self.after or (self.config["strategy"].get("head") or {}).get("kind") in (None, *IN_WEIGHTS):
+            return {}
+        tasks = self.results["tasks"]
+        device = next(self.loaded.model.parameters()).device
+
+        def of(name: str) -> Head:
+            return load_head(self.folder.head(tasks.index(name), name)).to(device)
+
+        if self.shares_head:
+            return dict.fromkeys(tasks, of(self.after[-1]))
+        return {name: of(name) for name in self.after if self.scale.get(name, 1.0) != 0.0}
 
     def updates(self) -> Iterator[tuple[TaskDelta, float]]:
         """What every task in the weights added to them, in order, and the factor on it."""

@@ -99,7 +99,9 @@ def curves_along(
             tell(f"measuring {task} × {factor:g}")
             put_back()
             scaled.merge()
-            measured[point] = {one.name: one.accuracy for one in measure(state.loaded, sets)}
+            heads = scaled.heads()
+            asked = [replace(one, head=heads.get(one.name)) for one in sets]
+            measured[point] = {one.name: one.accuracy for one in measure(state.loaded, asked)}
         return measured[point]
 
     curves = []

@@ -18,10 +18,11 @@ from ..config.training import Training
 from ..data.tasks import StreamData, TaskData
 from ..delta import TaskDelta
 from ..engine.adapter import AdapterPlugin
-from ..engine.build import build_adapter, build_plugins, check_fits
+from ..engine.build import build_adapter, build_head, build_plugins, check_fits
 from ..engine.checkpoint import CheckpointPlugin, Checkpoints, StepState
 from ..engine.clip_strategy import ClipStrategy
 from ..engine.experience import experience_at, steps_at
+from ..engine.fitting.fitting import Fitted, HeadFitting
 from ..engine.optimisers import optimizer_factory
 from ..engine.schedule import CurvePlugin, SchedulePlugin
 from ..engine.task_state import meet_plugins
@@ -44,6 +45,7 @@ class Learned:
         trainable: number of parameters that were trained.
         curve: loss of every step.
         skipped: steps that were left out since their loss or gradient was no number.
+        fitted: the head, of a strategy that has one.
     """
 
     delta: TaskDelta
@@ -52,6 +54,12 @@ class Learned:
     trainable: int = 0
     curve: Sequence[float] = ()
     skipped: int = 0
+    fitted: Fitted | None = None
+
+    @property
+    def moved(self) -> bool:
+        """Whether the weights are others than before the task."""
+        return self.steps > 0 or bool(self.delta)
 
 
 class Learner:
@@ -67,7 +75,8 @@ class Learner:
     Attributes:
         model: the classifier that is trained.
         adapter: knows the update of every task.
-        plugins: regularisers, memory and a plugin of the user's own.
+        head: fits what answers in place of texts; None where texts answer.
+        plugins: regularisers, memory, the head and a plugin of the user's own.
         notes: what the user should know about how the strategy fits the model.
 
     Raises:
@@ -96,19 +105,21 @@ class Learner:
         # Every strategy computes with the same modules, whether it adapts low-rank or not.
         open_slots(self.model.clip)
         self.model.to(run.device).eval()
-        self.adapter, self.notes, self.plugins = self._parts()
+        self.adapter, self.notes, self.head, self.plugins = self._parts()
         self._check_scenario()
         self._curve = CurvePlugin(progress)
         self._checkpoint: CheckpointPlugin | None = None
         self._loop: ClipStrategy | None = None
         self._pretrained: dict[str, torch.Tensor] | None = None
 
-    def _parts(self) -> tuple[AdapterPlugin, list[str], list]:
-        """Adapter, what is to be told of it, and plugins, as they are before the first task."""
-        strategy = self.run.strategy
-        adapter = build_adapter(strategy.adapter, self.run.seed)
-        notes = check_fits(strategy, adapter, self.model)
-        return adapter, notes, build_plugins(strategy, adapter, self.run.seed, self.plugin_folder)
+    def _parts(self) -> tuple[AdapterPlugin, list[str], HeadFitting | None, list]:
+        """Adapter, what is to be told of it, head and plugins, as they are before the first task."""
+        strategy, scenario, seed = self.run.strategy, self.run.scenario, self.run.seed
+        adapter = build_adapter(strategy.adapter, seed)
+        shared = scenario.protocol != "task-incremental" and not scenario.independent
+        head = build_head(strategy.head, seed, shared)
+        notes = check_fits(strategy, adapter, self.model, head)
+        return adapter, notes, head, build_plugins(strategy, adapter, seed, self.plugin_folder, head)
 
     def _check_scenario(self) -> None:
         scenario, strategy = self.run.scenario, self.run.strategy
@@ -167,7 +178,7 @@ class Learner:
         """
         if self._pretrained is not None:
             self.model.clip.load_state_dict(self._pretrained)
-            self.adapter, self.notes, self.plugins = self._parts()
+            self.adapter, self.notes, self.head, self.plugins = self._parts()
             meet_plugins(self.plugins, self.model, data)
             self._loop = None
         if self._loop is None:
@@ -176,7 +187,9 @@ class Learner:
         began = time.perf_counter()
         if not steps:
             self.adapter.skip()
-            return Learned(self.adapter.deltas[-1], 0, time.perf_counter() - began)
+            fitted = self._fit_head(task)
+            seconds, trained = time.perf_counter() - began, fitted.trained if fitted else 0
+            return Learned(self.adapter.deltas[-1], 0, seconds, trained, fitted=fitted)
         experience, _ = experience_at(self.run.strategy.training.stream, data.tasks, task.index)
         self.model.train()
         self._loop.steps = steps
@@ -190,11 +203,22 @@ class Learner:
             raise UserError(
                 f"task '{task.name}': training diverged (the update is not finite); lower optimiser.lr"
             )
-        trainable = sum(p.numel() for group in self._loop.optimizer.param_groups for p in group["params"])
         self.model.eval()
+        trainable = sum(p.numel() for group in self._loop.optimizer.param_groups for p in group["params"])
+        fitted = self._fit_head(task)
+        trainable += fitted.trained if fitted else 0
         # Seconds of a process that was cut off within the task count as well.
         seconds = time.perf_counter() - began + self._checkpoint.seconds
-        return Learned(delta, steps, seconds, trainable, self._curve.curve(), self._loop.skipped)
+        return Learned(delta, steps, seconds, trainable, self._curve.curve(), self._loop.skipped, fitted)
+
+    def _fit_head(self, task: TaskData) -> Fitted | None:
+        """Fit the head of a strategy that has one to the features of the model as it is now."""
+        if self.head is None:
+            return None
+        fitted = self.head.learn(self.model, task)
+        if fitted.delta:
+            self.adapter.add(self.model, fitted.delta)
+        return fitted
 
     def _avalanche_strategy(self) -> tuple[ClipStrategy, CheckpointPlugin]:
         """Avalanche's loop over the steps of a task, and the plugin of it that saves and restores within

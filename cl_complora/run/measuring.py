@@ -7,9 +7,12 @@ import math
 import time
 from dataclasses import dataclass
 
+import torch
+
 from ..clip.classifier import ClipClassifier
-from ..clip.evaluate import answers, share_right
+from ..clip.evaluate import answers, image_features, share_right
 from ..data.tasks import Images, StreamData, TaskData
+from ..engine.fitting.fitting import HeadFitting
 from ..files import write_bytes
 from ..store.answers import load_answers, save_answers
 from ..store.folder import RunDir
@@ -46,22 +49,24 @@ class Measuring:
         self, run: RunInputs, model: ClipClassifier, data: StreamData, folder: RunDir, evaluate: bool
     ) -> None:
         self.run, self.model, self.data, self.folder, self.evaluate = run, model, data, folder, evaluate
+        self._features: dict[str, torch.Tensor] = {}
 
     def untouched(self) -> Measured:
         """The model before the first task."""
         return self._measure(None, True)
 
-    def after(self, task: TaskData, changed: bool) -> Measured:
+    def after(self, task: TaskData, changed: bool, head: HeadFitting | None = None) -> Measured:
         """The model with the task's update merged.
 
         Args:
             task: the last one learned.
             changed: whether the weights are others than before it; if not, what they answered is not
                 asked again.
+            head: what answers for the tasks that it has learned; zero-shot sets are answered by their texts.
         """
-        return self._measure(task, changed)
+        return self._measure(task, changed, head)
 
-    def _measure(self, task: TaskData | None, changed: bool) -> Measured:
+    def _measure(self, task: TaskData | None, changed: bool, head: HeadFitting | None = None) -> Measured:
         began = time.perf_counter()
         data, independent = self.data, self.run.scenario.independent
         if not self.evaluate:
@@ -74,14 +79,29 @@ class Measuring:
         # An independent task began with the untouched model.
         before = 0 if independent else learned - 1
         known = {} if changed else load_answers(self.folder.predictions(*self.run.state_name(before)))
-        found = {
-            name: known[name] if name in known else answers(self.model, images.pixels, space)
-            for name, (images, space) in sets.items()
-        }
+        if changed:
+            self._features.clear()
+        heads = {one.name: head.head_of(one.name) for one in data.tasks} if head is not None else {}
+        for name in list(known):
+            if heads.get(name) is not None and (head.shared or name == task.name):
+                del known[name]  # its head is another now
+        found = {}
+        for name, (images, space) in sets.items():
+            if name in known:
+                found[name] = known[name]
+                continue
+            seen = self._seen(name, images) if self.run.strategy.head is not None else None
+            found[name] = answers(self.model, images.pixels, space, head=heads.get(name), features=seen)
         write_bytes(self.folder.predictions(*self.run.state_name(learned)), save_answers(found))
         right = {name: share_right(found[name][0], images.labels) for name, (images, _) in sets.items()}
         row = [right.get(one.name, math.nan) for one in data.tasks]
         return Measured(row, {name: right[name] for name in data.zero_shot}, time.perf_counter() - began)
+
+    def _seen(self, name: str, images: Images) -> torch.Tensor:
+        """Features of a set, which a head of weights that stay as they are asks for after every task."""
+        if name not in self._features:
+            self._features[name] = image_features(self.model, images.pixels)
+        return self._features[name]
 
 
 def measured_images(run: RunInputs, task: TaskData) -> Images:

@@ -124,7 +124,8 @@ def run(
     with folder.locked(), stopping.heard():
         if fresh:
             _set_aside(folder, progress)
-        records = finished_records(folder, plans, progress.message)
+        heads = learner.head is not None and learner.head.keeps_heads
+        records = finished_records(folder, plans, progress.message, heads)
         done = len(records) > len(plans.tasks)
         check_same(folder, made_with, strategy.value, complete=done)
         reused = max(0, len(records) - 1)

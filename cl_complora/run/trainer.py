@@ -19,6 +19,7 @@ from ..progress import Progress
 from ..store.deltas import load_delta, save_delta
 from ..store.folder import RunDir
 from ..store.forms import sealed
+from ..store.head_files import load_head, save_head
 from ..store.provenance import PeakMemory
 from ..store.records import Record
 from .inputs import RunInputs
@@ -112,8 +113,12 @@ class Trainer:
             )
         stored = save_delta(learned.delta)
         write_bytes(self.folder.delta(task.index, task.name), stored)
+        head = learned.fitted and learned.fitted.head
+        if head is not None:
+            head_file = save_head(head)
+            write_bytes(self.folder.head(task.index, task.name), head_file)
         carried = save_plugins(self.learner.plugins, self.folder, task)
-        found = self.measuring.after(task, changed=steps > 0)
+        found = self.measuring.after(task, learned.moved, self.learner.head)
         for observer in self.observers:
             observer.task_learned(task, learned.delta)
         geometry = self.learner.adapter.geometry[-1]
@@ -128,13 +133,15 @@ class Trainer:
             "steps": steps,
             "train_seconds": learned.seconds,
             "eval_seconds": found.seconds,
-            "delta_norm": learned.delta.norm() if steps else 0.0,
+            "delta_norm": learned.delta.norm() if learned.moved else 0.0,
             "protected_overlap": max(overlaps) if overlaps else None,
             "trainable_parameters": learned.trainable,
-            "stored_bytes": len(stored),
+            "stored_bytes": len(stored) + (len(head_file) if head is not None else 0),
             "carried_bytes": carried,
             "peak_memory_bytes": memory.bytes(),
         }
+        if learned.fitted is not None:
+            detail["head"] = {"kind": self.run.strategy.head.kind, **learned.fitted.told}
         state = self.learner.adapter.state()
         return Record(found.row, found.zero_shot, detail, geometry, state, list(learned.curve))
 
@@ -177,5 +184,10 @@ class Trainer:
             self.learner.restore(deltas, [record.adapter_state for record in records[1:]])
         except UserError as error:
             raise UserError(f"{self.folder.root}: {error.messages[0]}") from None
+        head = self.learner.head
+        if head is not None and head.keeps_heads:
+            for task in done:
+                stored = load_head(self.folder.head(task.index, task.name))
+                head.finished(task.name, stored.to(self.run.device))
         restore_plugins(self.learner.plugins, self.folder, done, self.run.device)
         return deltas

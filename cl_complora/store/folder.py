@@ -5,6 +5,7 @@ runs/<scenario>/<strategy>/seed<k>/
     config.yaml           the resolved scenario and strategy, and what the run was made with (fingerprint)
     results.json          the stable interface (see docs/architecture.md)
     deltas/<nn>-<task>.safetensors     what each task added to the weights
+    heads/<nn>-<task>.safetensors      what answers in place of texts (strategies with a head)
     tasks/<nn>-<task>.json             what each task measured: results rows, geometry, training curve
     splits/<task>.jsonl   the images of every task
     classes.json          class names and prompts of every task and zero-shot set
@@ -74,6 +75,10 @@ class RunDir:
     def delta(self, index: int, task: str) -> Path:
         """Weights that task ``index`` (from 0) added."""
         return self.root / "deltas" / f"{_numbered(index, task)}.safetensors"
+
+    def head(self, index: int, task: str) -> Path:
+        """Head after task ``index``, of a strategy that has one."""
+        return self.root / "heads" / f"{_numbered(index, task)}.safetensors"
 
     def record(self, index: int, task: str) -> Path:
         """What task ``index`` measured; written last, so a task with a record is complete."""

@@ -25,14 +25,18 @@ class Record:
     curve: list[float] = field(default_factory=list)
 
 
-def finished_records(folder: RunDir, plans: planning.Plans, tell: Callable[[str], None]) -> list[Record]:
+def finished_records(
+    folder: RunDir, plans: planning.Plans, tell: Callable[[str], None], heads: bool = False
+) -> list[Record]:
     """Records of the zero-shot row and of every finished task, up to the first gap.
 
     Args:
         folder, plans: of the run.
         tell: told of a file that is damaged; its task is learned again.
+        heads: whether every task leaves a head.
     """
     from .deltas import load_delta
+    from .head_files import load_head
 
     records = []
     tasks, sets = [p.name for p in plans.tasks], [p.name for p in plans.zero_shot]
@@ -45,6 +49,8 @@ def finished_records(folder: RunDir, plans: planning.Plans, tell: Callable[[str]
             data = checked_record(record, folder.read_json(record), tasks, sets)
             if index:
                 load_delta(delta)
+            if index and heads:
+                load_head(folder.head(index - 1, name))
         except UserError as error:
             tell(f"{error.messages[0]}; going on from {'before it' if index else 'the start'}")
             break

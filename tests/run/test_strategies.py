@@ -7,12 +7,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from builders.heads import quick_head
 from builders.images import COLOURS
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.evaluate import accuracy
 from cl_complora.clip.model import load_clip
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.catalog import shipped
+from cl_complora.config.heads import IN_WEIGHTS
 from cl_complora.data.planning import plan
 from cl_complora.data.tasks import load
 from cl_complora.engine.replay import contrasted_with
@@ -20,6 +22,7 @@ from cl_complora.progress import Quiet
 from cl_complora.run.stream import run
 from cl_complora.store.deltas import load_delta
 from cl_complora.store.folder import RunDir
+from cl_complora.store.head_files import load_head
 
 QUICK = ["training.steps=3", "training.batch_size=4"]
 SMALL = {"lowrank": ["adapter.rank=2"], "full": [], "none": []}
@@ -38,6 +41,7 @@ def strategy(name: str):
     ]
     if located.value.training.average_every is not None:
         overrides.append("training.average_every=1")
+    overrides += quick_head(located.value.head)
     return load_strategy(name, overrides)
 
 
@@ -71,6 +75,16 @@ def cases() -> list[tuple[str, str]]:
     return found
 
 
+def heads_after(folder: RunDir, tasks: list[str], shared: bool) -> dict:
+    """What answers for every task; nothing where its texts do."""
+    stored = {
+        task: load_head(folder.head(index, task))
+        for index, task in enumerate(tasks)
+        if folder.head(index, task).exists()
+    }
+    return dict.fromkeys(tasks, stored[tasks[-1]]) if stored and shared else stored
+
+
 class Stop(Exception):
     pass
 
@@ -95,7 +109,7 @@ def the_same_after_an_interruption(located, name: str, whole, tmp_path) -> None:
     assert resumed.reused == 1
     for key in ("accuracy", "zero_shot", "retention"):
         assert resumed.results[key] == whole.results[key]
-    files = [sorted((r.folder / "deltas").iterdir()) for r in (whole, resumed)]
+    files = [sorted(r.folder.glob("[dh]e*/*.safetensors")) for r in (whole, resumed)]
     for one, other in zip(*files, strict=True):
         a, b = load_file(one), load_file(other)
         assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
@@ -124,7 +138,13 @@ def test_every_strategy_on_the_protocols(
     loaded = load_clip(located.value.model)
     exported = ClipClassifier(plain, loaded.tokenizer, mean=loaded.mean, std=loaded.std)
     data = load(plan(located, 0), protocol, loaded.pixels)
-    row = [accuracy(exported, task.test.pixels, task.test.labels, task.space) for task in data.tasks]
+    heads = heads_after(RunDir(whole.folder), tasks, protocol != "task-incremental")
+    head = strategy(name).value.head
+    assert bool(heads) == (head is not None and head.kind not in IN_WEIGHTS)
+    row = [
+        accuracy(exported, task.test.pixels, task.test.labels, task.space, head=heads.get(task.name))
+        for task in data.tasks
+    ]
     assert row == whole.results["accuracy"][-1]
 
     moved = [detail["delta_norm"] for detail in whole.results["tasks_detail"]]
@@ -136,6 +156,8 @@ def test_every_strategy_on_the_protocols(
     elif strategy(name).value.training.stream == "joint":
         assert moved[0] > 0 and not any(moved[1:])  # all of it happens in place of the first task
         assert whole.results["transfer"] is None
+    elif strategy(name).value.adapter.kind == "none" and heads:
+        assert moved == [0, 0]
     else:
         assert all(norm > 0 for norm in moved)
 

@@ -1,0 +1,1 @@
+"""Heads beside a model: what answers for learned classes in place of their texts."""

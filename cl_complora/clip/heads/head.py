@@ -1,0 +1,187 @@
+"""What every head has in common: it turns unit image features into logits over the classes of a label space.
+
+A head knows some classes. Of the others it says what their texts say, so that an image whose classes no head
+knows is answered exactly as without one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from ...data.labels import LabelSpace
+from ..classifier import ClipClassifier
+
+
+@dataclass(frozen=True)
+class Question:
+    """A batch of images and the classes to choose among.
+
+    Attributes:
+        features: ``N × D`` unit image features.
+        names: the K classes.
+        texts: ``K × D`` their unit text features.
+        text_logits: ``N × K``, what the model answers without a head.
+        scale: τ, the factor on cosines in them.
+    """
+
+    features: Tensor
+    names: tuple[str, ...]
+    texts: Tensor
+    text_logits: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, classifier: ClipClassifier, features: Tensor, space: LabelSpace) -> Question:
+        """The question of a label space to a model."""
+        texts = classifier.text.features(space)
+        scale = classifier.clip.logit_scale.detach().float().exp()
+        return cls(features, space.class_names, texts, classifier.scores(features, texts), scale)
+
+    def among(self, chosen: Sequence[int]) -> Question:
+        """The same images, and only some of the classes."""
+        columns = list(chosen)
+        names = tuple(self.names[k] for k in columns)
+        return Question(self.features, names, self.texts[columns], self.text_logits[:, columns], self.scale)
+
+
+class Answering(Protocol):
+    """What answers a question: a head, or several."""
+
+    def logits(self, question: Question) -> Tensor:
+        """``N × K``; argmax is the answer, softmax its probability."""
+
+
+@dataclass(frozen=True, eq=False)
+class Head(ABC):
+    """A fitted head. Its fields of kind Tensor, and of kind float, are what is stored of it.
+
+    Attributes:
+        classes: names, in the order of its rows.
+    """
+
+    classes: tuple[str, ...]
+
+    kind: ClassVar[str]
+    """Names the form in files."""
+    formula: ClassVar[str]
+    """How its logits come from ``image`` and ``text`` features, for those who use the exported file."""
+    preamble: ClassVar[str] = ""
+    """Lines before that."""
+
+    @abstractmethod
+    def logits(self, question: Question) -> Tensor:
+        """``N × K``; argmax is the answer, softmax its probability."""
+
+    @abstractmethod
+    def shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """Name of every tensor → its shape; None stands for the width of the features, −1 for any number."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is stored."""
+        return {name: value for name, value in self._stored() if isinstance(value, Tensor)}
+
+    def numbers(self) -> dict[str, float]:
+        """What is stored beside the tensors."""
+        return {name: value for name, value in self._stored() if isinstance(value, float)}
+
+    def _stored(self) -> list[tuple[str, object]]:
+        return [(field.name, getattr(self, field.name)) for field in dataclasses.fields(self)]
+
+    def to(self, device: str | torch.device) -> Head:
+        """The same on a device."""
+        return dataclasses.replace(self, **{name: t.to(device) for name, t in self.tensors().items()})
+
+    def check(self, width: int | None = None) -> None:
+        """Refuse what no fit leaves.
+
+        Args:
+            width: of the model's features, where it is known.
+
+        Raises:
+            ValueError: naming a tensor of another shape, or with numbers that are not finite.
+        """
+        tensors = self.tensors()
+        for name, shape in self.shapes().items():
+            expected = [width if size is None else size for size in shape]
+            value = tensors[name]
+            fits = value.ndim == len(shape) and all(
+                want in (None, -1) or want == is_ for want, is_ in zip(expected, value.shape, strict=True)
+            )
+            if not fits:
+                raise ValueError(f"'{name}' has shape {tuple(value.shape)}, not {tuple(expected)}")
+            if not (value.is_floating_point() and bool(value.isfinite().all())):
+                raise ValueError(f"'{name}' holds numbers that are not finite, or no numbers with a fraction")
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Class name → row."""
+        return {name: row for row, name in enumerate(self.classes)}
+
+    def known(self, names: Sequence[str]) -> list[int]:
+        """Places among ``names`` of the classes that this head knows."""
+        return [k for k, name in enumerate(names) if name in self.places]
+
+    def rows(self, names: Sequence[str]) -> list[int]:
+        """Row of every one of ``names``, all of which it knows."""
+        return [self.places[name] for name in names]
+
+
+@dataclass(frozen=True, eq=False)
+class ClosedHead(Head):
+    """A head whose scores mean nothing beside those of texts.
+
+    Where the classes to choose among are not all known to it, the texts say first whether an image shows one
+    that is: p = softmax(text logits); where argmax p is known, (1 − share) p + share · own, else p (the rule
+    of RAIL, NeurIPS 2024, there with share .8). So images that the texts take for an unlearned class are
+    answered as without the head.
+
+    Attributes:
+        share: of the head in the answer.
+    """
+
+    share: float
+
+    @abstractmethod
+    def scores(self, features: Tensor) -> Tensor:
+        """``N × classes``."""
+
+    def shares(self, scores: Tensor) -> Tensor:
+        """Scores of the classes asked for → what is mixed with probabilities."""
+        return scores.softmax(1)
+
+    def logits(self, question: Question) -> Tensor:
+        """As in the base class."""
+        known = self.known(question.names)
+        if not known:
+            return question.text_logits
+        scores = self.scores(question.features)[:, self.rows([question.names[k] for k in known])]
+        if self.share == 1.0 and len(known) == len(question.names):
+            return scores
+        text = question.text_logits.softmax(1)
+        own = torch.zeros_like(text)
+        own[:, known] = self.shares(scores).to(text)
+        is_known = torch.zeros(len(question.names), dtype=torch.bool, device=text.device)
+        is_known[known] = True
+        mixed = (1 - self.share) * text + self.share * own
+        answered = torch.where(is_known[text.argmax(1)][:, None], mixed, text)
+        # Scores of a regression may be negative. Where all are, moving the row as a whole leaves its order.
+        highest, lowest = answered.amax(1, keepdim=True), answered.amin(1, keepdim=True)
+        answered = torch.where(highest > 0, answered, answered - lowest)
+        return answered.clamp_min(torch.finfo(answered.dtype).tiny).log()
+
+
+def answered(
+    classifier: ClipClassifier, features: Tensor, space: LabelSpace, head: Answering | None
+) -> Tensor:
+    """``N × K`` logits of unit image features, from the texts alone where there is no head."""
+    if head is None:
+        return classifier.head(features, space)
+    return head.logits(Question.of(classifier, features, space))

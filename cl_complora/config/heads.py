@@ -1,0 +1,148 @@
+"""Schema of a strategy's head: what answers for the learned classes in place of their texts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from .base import Count, CountOrZero, EachOnce, Fraction, Section, refused
+
+Positive = Annotated[float, Field(gt=0)]
+Grid = Annotated[list[Positive], Field(min_length=1, max_length=50), EachOnce]
+
+
+class LinearProbe(Section):
+    """Logistic regression on unit image features, min ‖W‖²/2 + C · Σ cross-entropy."""
+
+    kind: Literal["linear-probe"]
+    c: Grid = [0.316, 1.0, 3.16, 10.0, 31.6, 100.0, 316.0]
+    """Values of C to choose from, on validation images or by cross-validation on the shots; one is taken
+    as it is."""
+    folds: Annotated[int, Field(ge=2, le=20)] = 5
+    """Parts of the cross-validation where there are no validation images; at most as many as a class has
+    shots."""
+
+
+class NearestMean(Section):
+    """The class whose mean unit feature is nearest in angle."""
+
+    kind: Literal["nearest-mean"]
+
+
+class LinearHead(Section):
+    """Unit rows trained by gradient on unit features, logits = τ f·row; stage 2 of 2SFS where they start from
+    texts."""
+
+    kind: Literal["linear"]
+    start: Literal["text", "random"] = "text"
+    """Rows begin as the classes' text features, or at random."""
+    lr: Positive = 2e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    steps_per_shot: Count = 120
+    """Steps of a task for every shot of a class (the mean number where classes have different ones)."""
+    batch_size: Count = 32
+
+
+class Ridge(Section):
+    """RAIL: ridge regression on random or kernel features, mixed with what the texts say."""
+
+    kind: Literal["ridge"]
+    form: Literal["primal", "dual"] = "primal"
+    """relu of random projections of the features, or a Gaussian kernel on the shots."""
+    hidden: Annotated[int, Field(ge=1, le=20_000)] = 5000
+    """Random projections (primal)."""
+    gamma: Positive = 0.1
+    """Of the kernel exp(−γ‖f − f′‖²) (dual)."""
+    regularisation: Positive | None = None
+    """λ; 0.1 for primal and 0.001 for dual by default."""
+    share: Fraction = 0.8
+    """Of the regression in the answer, the rest being the texts'."""
+
+    @model_validator(mode="after")
+    def _settings_of_the_form(self) -> Ridge:
+        idle = {"primal": "gamma", "dual": "hidden"}[self.form]
+        if idle in self.model_fields_set:
+            other = "dual" if self.form == "primal" else "primal"
+            message = f"has no effect with form: {self.form}, only with form: {other}"
+            raise refused(message, idle, because=[("form",)])
+        return self
+
+    @property
+    def strength(self) -> float:
+        """λ."""
+        return self.regularisation or {"primal": 0.1, "dual": 0.001}[self.form]
+
+
+class TipAdapter(Section):
+    """Tip-Adapter(-F): the texts' logits plus α exp(−β(1 − f·keyᵀ)) · one-hot labels of the shots."""
+
+    kind: Literal["tip-adapter"]
+    train: bool = False
+    """Train the keys (Tip-Adapter-F)."""
+    views: Annotated[int, Field(ge=1, le=100)] = 10
+    """Augmented views of a shot whose mean is its key; views alike where images are not augmented."""
+    beta: Positive | None = None
+    """Sharpness β; chosen with α on a grid by default."""
+    alpha: Positive | None = None
+    """Weight α of the shots."""
+    lr: Positive = 1e-3
+    epochs: Count = 20
+    """Most epochs; which of them stays is chosen on validation images, where there are some."""
+    batch_size: Count = 256
+
+    @model_validator(mode="after")
+    def _settings_of_training(self) -> TipAdapter:
+        idle = [key for key in ("lr", "epochs", "batch_size") if key in self.model_fields_set]
+        if idle and not self.train:
+            raise refused("has no effect without train: true", idle[0], because=[("train",)])
+        return self
+
+
+class RAda(Section):
+    """RAda: a mask on the products of image and text features, from attention over all of them."""
+
+    kind: Literal["rada"]
+    lr: Positive = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    """Coupled L2 of Adam."""
+    epochs: Count = 5
+    batch_size: Count = 32
+    penalty: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of mean max |mask − 1|."""
+    temperature: Positive = 1.0
+    """Of the attention."""
+    heads: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Of the attention; where they do not divide the width of the features, as many as do."""
+
+
+class Lfa(Section):
+    """LFA: a linear map of image features onto their classes' texts, folded into the image projection."""
+
+    kind: Literal["lfa"]
+    beta: Fraction | None = None
+    """Share of the identity in the map's start; chosen on three splits of the shots by default."""
+    completion: Literal["identity", "svd"] = "identity"
+    """Directions that the shots do not determine: turned as little as possible, or as the decomposition
+    says."""
+    map: Literal["refined", "ema"] = "refined"
+    """What is kept: the trained map, or its running mean, which stays nearer to the identity."""
+    steps: CountOrZero = 200
+    lr: Positive = 5e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    neighbours: Count = 3
+    """Nearest classes that the loss keeps away."""
+    scale: Positive = 4.0
+    """The margin is (1 − cosine of two classes' texts) / scale."""
+    noise: Annotated[float, Field(ge=0)] = 0.035
+    """Gaussian, added to the features at half of the steps."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Of the features, at half of the steps."""
+
+
+Head = Annotated[
+    LinearProbe | NearestMean | LinearHead | Ridge | TipAdapter | RAda | Lfa, Field(discriminator="kind")
+]
+
+# Kinds that leave no head: all that they fit goes into the weights.
+IN_WEIGHTS: tuple[str, ...] = ("lfa",)

@@ -1,0 +1,236 @@
+"""What every way of fitting a head has in common: the shots as features, one head a task or one for all."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ...clip.classifier import ClipClassifier
+from ...clip.evaluate import image_features
+from ...clip.heads.head import Head
+from ...data.labels import LabelSpace
+from ...data.pixels import augment
+from ...data.tasks import TaskData
+from ...delta import TaskDelta
+from ..constraints import stable_seed
+from ..task_state import CarryingPlugin
+
+
+@dataclass(frozen=True)
+class Shots:
+    """A task's images as a model sees them.
+
+    Attributes:
+        names: the task's K classes.
+        features, labels: ``N × D`` unit features of the training images, and places in ``names``.
+        validation_features, validation_labels: of the validation images, which may be none.
+        texts: ``K × D`` unit text features of the classes, all prompts together.
+        contrasted: the classes that the task's images are told apart from in training, its own among them.
+        contrasted_texts: their unit text features.
+        scale: τ, the model's factor on cosines.
+        seed: of everything that is drawn.
+        views: number of views → ``views × N × D`` unit features of augmented training images.
+    """
+
+    names: tuple[str, ...]
+    features: Tensor
+    labels: Tensor
+    validation_features: Tensor
+    validation_labels: Tensor
+    texts: Tensor
+    contrasted: tuple[str, ...]
+    contrasted_texts: Tensor
+    scale: float
+    seed: int
+    views: Callable[[int], Tensor]
+
+    @property
+    def shots(self) -> int:
+        """Training images a class, on average and at least one."""
+        return max(1, round(len(self.labels) / len(self.names)))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What fitting leaves.
+
+    Attributes:
+        head: that answers from now on; None where all of it went into the weights.
+        trained: how many numbers were fitted.
+        told: what was chosen, for the record of the task.
+        delta: to be added to the model's weights.
+    """
+
+    head: Head | None
+    trained: int
+    told: dict[str, Any] = field(default_factory=dict)
+    delta: TaskDelta = field(default_factory=TaskDelta)
+
+
+class HeadFitting(CarryingPlugin, supports_distributed=False):
+    """Fits a head after every task.
+
+    Tasks that are told apart by their label space (task-incremental) have a head each. Where the label space
+    is one for all (class- and domain-incremental), so is the head, which goes on from what it was.
+
+    Args:
+        settings: of its kind.
+        seed: of the run.
+        shared: one head for all tasks.
+
+    Attributes:
+        latest: of the last finished task.
+    """
+
+    keeps_heads: ClassVar[bool] = True
+    """Whether there is a head after every task; not where all of it goes into the weights."""
+
+    def __init__(self, settings: Any, seed: int, shared: bool) -> None:
+        super().__init__()
+        self.settings, self.seed, self.shared = settings, seed, shared
+        self.latest: Head | None = None
+        self._by_task: dict[str, Head] = {}
+
+    @abstractmethod
+    def fit(self, shots: Shots, earlier: Head | None) -> Fitted:
+        """A head for a task.
+
+        Args:
+            shots: of the task.
+            earlier: the head that all tasks share, as it was before; None before the first, and where every
+                task has its own.
+        """
+
+    def fits(self, model: ClipClassifier) -> None:
+        """Find out before any work whether the model has what is needed.
+
+        Raises:
+            ValueError: saying what is missing.
+        """
+
+    def learn(self, model: ClipClassifier, task: TaskData) -> Fitted:
+        """Fit a head to a task, with the model as it is after it."""
+        fitted = self.fit(shots_of(model, task, self.seed), self.latest if self.shared else None)
+        if fitted.head is not None:
+            self.finished(task.name, fitted.head)
+        return fitted
+
+    def finished(self, task: str, head: Head) -> None:
+        """Take over the head of a task, just fitted or read again."""
+        self.latest = self._by_task[task] = head
+
+    def head_of(self, task: str) -> Head | None:
+        """What answers for a task; None where its texts still do."""
+        return self.latest if self.shared else self._by_task.get(task)
+
+
+def shots_of(model: ClipClassifier, task: TaskData, seed: int) -> Shots:
+    """The shots of a task as the model sees them now."""
+    names = task.plan.class_names
+    seed = stable_seed(seed, task.index, "head")
+    device = model.mean.device
+
+    def own(labels: Tensor, space: LabelSpace) -> Tensor:
+        place = {name: k for k, name in enumerate(names)}
+        return torch.tensor([place[space.class_names[k]] for k in labels.tolist()], dtype=torch.long).to(
+            device
+        )
+
+    def views(count: int) -> Tensor:
+        generator = torch.Generator().manual_seed(stable_seed(seed, task.index, "views"))
+        how = task.augment
+        seen = [
+            image_features(model, augment(task.train.pixels, tuple(how.crop), how.flip, generator))
+            for _ in range(count)
+        ]
+        return torch.stack(seen)
+
+    with torch.no_grad():
+        texts = model.text.features(LabelSpace.from_templates(names, task.plan.prompts))
+        others = model.text.features(task.train_space)
+    return Shots(
+        names=tuple(names),
+        features=image_features(model, task.train.pixels),
+        labels=own(task.train.labels, task.train_space),
+        validation_features=image_features(model, task.validation.pixels),
+        validation_labels=own(task.validation.labels, task.space),
+        texts=texts.float(),
+        contrasted=task.train_space.class_names,
+        contrasted_texts=others.float(),
+        scale=float(model.clip.logit_scale.detach().float().exp()),
+        seed=seed,
+        views=views,
+    )
+
+
+class KeptShots:
+    """Features of all shots so far, for heads that are fitted to all of them where the label space is one.
+
+    Attributes:
+        names: classes so far, in the order in which they came.
+        features, labels: of all shots.
+    """
+
+    def __init__(self) -> None:
+        self.names: tuple[str, ...] = ()
+        self.features, self.labels = torch.empty(0, 0), torch.empty(0, dtype=torch.long)
+
+    def add(self, shots: Shots) -> None:
+        """Those of another task."""
+        self.meet(shots.names)
+        place = torch.tensor([self.names.index(name) for name in shots.names], device=shots.labels.device)
+        labels = place[shots.labels]
+        if len(self.labels):
+            self.features = torch.cat([self.features, shots.features])
+            self.labels = torch.cat([self.labels, labels])
+        else:
+            self.features, self.labels = shots.features, labels
+
+    def meet(self, names: tuple[str, ...]) -> None:
+        """Classes of a task."""
+        self.names += tuple(name for name in names if name not in self.names)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is stored; the names follow from the tasks."""
+        return {"features": self.features, "labels": self.labels}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Inverse of :meth:`tensors`."""
+        self.features, self.labels = tensors["features"], tensors["labels"]
+
+
+class FittingToAll(HeadFitting, supports_distributed=False):
+    """Fits to the shots of the task, and where the label space is one to the kept features of all so far."""
+
+    def __init__(self, settings: Any, seed: int, shared: bool) -> None:
+        super().__init__(settings, seed, shared)
+        self.kept = KeptShots()
+
+    def fit(self, shots: Shots, earlier: Head | None) -> Fitted:
+        """As in the base class."""
+        if not self.shared:
+            return self.fit_to(shots.names, shots.features, shots.labels, shots)
+        self.kept.add(shots)
+        return self.fit_to(self.kept.names, self.kept.features, self.kept.labels, shots)
+
+    @abstractmethod
+    def fit_to(self, names: tuple[str, ...], features: Tensor, labels: Tensor, shots: Shots) -> Fitted:
+        """A head for some classes from their features; ``shots`` is the last task alone."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """As in the base class."""
+        return self.kept.tensors() if self.shared else {}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """As in the base class."""
+        if self.shared:
+            self.kept.load(tensors)
+
+    def remember(self, task: TaskData) -> None:
+        """As in the base class."""
+        self.kept.meet(tuple(task.plan.class_names))

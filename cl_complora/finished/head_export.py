@@ -1,0 +1,131 @@
+"""The heads of a run's tasks beside its exported model: one file, and how to use it without cl_complora."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+
+from ..clip.heads.head import ClosedHead, Head
+from ..errors import UserError
+from ..files import write_bytes
+
+HEAD_FILE = "classifier.safetensors"
+
+SNIPPET = """\
+import json
+from safetensors import safe_open
+from torch.nn import functional as F
+
+with safe_open("{file}", "pt") as file:
+    head = json.loads(file.metadata()["heads"])[{key!r}]
+    {tensors} = (file.get_tensor({key!r} + "/" + name) for name in {names!r})
+{numbers}with torch.no_grad():
+    image = model.encode_image(preprocess(Image.open("picture.jpg").convert("RGB"))[None], normalize=True)
+{texts}{preamble}    logits = {formula}
+    print(head["classes"], logits.softmax(-1))
+"""
+
+_TEXTS = """\
+    texts = [model.encode_text(tokenizer(prompts), normalize=True) for prompts in head["prompts"]]
+    text = F.normalize(torch.stack([F.normalize(one.mean(0), dim=-1) for one in texts]), dim=-1)
+"""
+
+
+def write_heads(
+    folder: Path, model: str, heads: Mapping[str, Head], prompts: Mapping[str, Sequence[Sequence[str]]]
+) -> Path:
+    """Write all heads into one file.
+
+    Args:
+        folder: of the exported model.
+        model: its name.
+        heads: key in the file → head.
+        prompts: key → prompts of the head's classes.
+
+    Raises:
+        UserError: if the file is there and belongs to another model.
+    """
+    check_place(folder, model)
+    path = folder / HEAD_FILE
+    about = {
+        key: {
+            "kind": head.kind,
+            "classes": head.classes,
+            "prompts": prompts[key],
+            "numbers": head.numbers(),
+            "logits": head.formula,
+        }
+        for key, head in heads.items()
+    }
+    tensors = {
+        f"{key}/{name}": value.detach().cpu().contiguous().clone()
+        for key, head in heads.items()
+        for name, value in head.tensors().items()
+    }
+    metadata = {"format": "pt", "model": model, "heads": json.dumps(about, ensure_ascii=False)}
+    write_bytes(path, safetensors.torch.save(tensors, metadata))
+    return path
+
+
+def check_place(folder: Path, model: str) -> None:
+    """Refuse before anything is written what :func:`write_heads` would refuse.
+
+    Raises:
+        UserError: as there.
+    """
+    path = folder / HEAD_FILE
+    owner = _owner(path) if path.exists() else model
+    if owner != model:
+        whose = f"belongs to '{owner}'" if owner else "is there already, and no head of a model"
+        raise UserError(f"{path}: {whose}; export into another folder, or move it away")
+
+
+def _owner(path: Path) -> str | None:
+    try:
+        with safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get("model")
+    except (OSError, SafetensorError):
+        return None
+
+
+def head_lines(heads: Mapping[str, Head], shared: bool) -> list[str]:
+    """What the page beside the model says of the heads."""
+    key, head = next(iter(heads.items()))
+    names = list(head.tensors())
+    code = head.preamble + head.formula
+    used = [name for name in head.numbers() if re.search(rf"\b{name}\b", code)]
+    numbers = "".join(f"{name} = head['numbers'][{name!r}]\n" for name in used)
+    snippet = SNIPPET.format(
+        file=HEAD_FILE,
+        key=key,
+        tensors=", ".join(names) + ("," if len(names) == 1 else ""),
+        names=names,
+        numbers=numbers,
+        texts=_TEXTS if re.search(r"\btext\b", code) else "",
+        preamble=textwrap.indent(head.preamble, "    "),
+        formula=head.formula,
+    )
+    of = "all classes" if shared else f"the classes of each task ({', '.join(heads)})"
+    lines = [
+        f"One open_clip checkpoint cannot hold what this run answers {of} with: that stands in"
+        f" `{HEAD_FILE}`, and the checkpoint alone answers with texts. After the lines above:",
+        "",
+        "```python",
+        snippet.rstrip(),
+        "```",
+        "",
+    ]
+    if isinstance(head, ClosedHead) and (shared or head.share < 1):
+        lines += [
+            "Among classes that it does not know the texts decide first: where the likeliest by texts is"
+            f" one that it knows, the answer is {1 - head.share:g} of their probabilities and"
+            f" {head.share:g} of its own; else theirs alone.",
+            "",
+        ]
+    return lines
