@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from .base import MOST, Count, CountOrZero, EachOnce, Fraction, Name, Section, Text, refused
+from .factors import Between, KaimingStart, Start
+from .penalties import Regulariser
 from .training import Optimiser, Schedule, Training, Whole
 
 
@@ -62,39 +64,6 @@ class Subspace(Section):
         return self
 
 
-class KaimingStart(Section):
-    """LoRA's own start: A random, B zero, both trained."""
-
-    kind: Literal["kaiming"]
-
-
-class CoreStart(Section):
-    """NuSA-CL's: A is fixed to the input basis and B holds coordinates in the output basis, ΔW = U M Vᵀ."""
-
-    kind: Literal["core"]
-
-
-class ComponentsStart(Section):
-    """MiLoRA's: A and B start as the singular components of smallest value, whose product is taken off
-    again."""
-
-    kind: Literal["components"]
-
-
-class InputsStart(Section):
-    """InfLoRA's: A is fixed to the leading directions of the task's inputs outside those of earlier tasks'
-    inputs."""
-
-    kind: Literal["inputs"]
-    energy: Annotated[float, Field(gt=0, le=1)] = 0.95
-    """Share of an earlier task's input energy that is kept free of later updates."""
-    images: Count = 256
-    """Training images at most whose features are looked at."""
-
-
-Start = Annotated[KaimingStart | CoreStart | ComponentsStart | InputsStart, Field(discriminator="kind")]
-
-
 class Interpolation(Section):
     """WiSE-FT: after a task keep this share of the way from where it started (or from the pretrained
     weights)."""
@@ -128,13 +97,20 @@ class Adapter(Section):
     alpha: Annotated[float, Field(gt=0)] | None = None
     """Numerator of the scaling s; the rank by default, so that s = 1."""
     scaling: Literal["alpha/rank", "alpha/sqrt(rank)"] = "alpha/rank"
+    depth_scale: Fraction | None = None
+    """γ of a scaling that grows from γ·s in a tower's first block to s in its last; s everywhere by
+    default."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout_masks: Literal["shared", "separate"] = "shared"
+    """Matrices that read the same input (q, k, v) drop the same entries of it, or each its own."""
     towers: Annotated[list[Literal["vision", "text"]], Field(min_length=1), EachOnce] = ["vision", "text"]
     matrices: Annotated[list[Matrix], Field(min_length=1), EachOnce] = ["q", "k", "v"]
     layers: Annotated[list[Layer], Field(min_length=1, max_length=1000), EachOnce] | None = None
     """Blocks to adapt; negative numbers count from the last; all by default."""
     subspace: Subspace = Subspace(select="none")
     start: Start = KaimingStart(kind="kaiming")
+    between: Between | None = None
+    """What stands between the factors; nothing by default."""
     whole: Annotated[list[Whole], Field(min_length=1), EachOnce] | None = None
     """Parameters trained as they are: all of them with kind full, none beside the factors with kind lowrank.
     """
@@ -161,9 +137,35 @@ class Adapter(Section):
                 "core needs a subspace to have coordinates in: subspace.select other than none, form: reduced"
             )
             raise refused(message, "start", "kind", because=[("subspace",)])
-        if self.start.kind in ("components", "inputs") and confined:
+        if self.start.kind in ("components", "inputs", "gradient") and confined:
             message = f"{self.start.kind} works with subspace.select: none, not {self.subspace.select}"
             raise refused(message, "start", "kind", because=[("subspace", "select")])
+        return self
+
+    @model_validator(mode="after")
+    def _between_has_its_factors(self) -> Adapter:
+        if self.between is None:
+            return self
+        if self.start.kind != "kaiming":
+            message = f"{self.between.kind} works with start.kind: kaiming, not {self.start.kind}"
+            raise refused(message, "between", "kind", because=[("start", "kind")])
+        if self.between.kind == "directions" and self.subspace.select != "none":
+            message = (
+                f"directions works with subspace.select: none, not {self.subspace.select}: what earlier "
+                "tasks learned lies outside the complement of the weights that hold it"
+            )
+            raise refused(message, "between", "kind", because=[("subspace", "select")])
+        if self.between.kind == "directions" and self.merge is not None:
+            message = (
+                "directions does not go with merge, after which the weights hold something else than learned"
+            )
+            raise refused(message, "between", "kind", because=[("merge",)])
+        return self
+
+    @model_validator(mode="after")
+    def _masks_need_dropout(self) -> Adapter:
+        if self.dropout_masks == "separate" and self.dropout == 0:
+            raise refused("separate has no effect with dropout: 0", "dropout_masks", because=[("dropout",)])
         return self
 
     @model_validator(mode="after")
@@ -187,68 +189,6 @@ class Adapter(Section):
         """s in y = W x + s·B′A′x."""
         alpha = self.alpha if self.alpha is not None else float(self.rank)
         return alpha / (self.rank if self.scaling == "alpha/rank" else self.rank**0.5)
-
-
-class Ewc(Section):
-    """Elastic weight consolidation on the effective weights."""
-
-    kind: Literal["ewc"]
-    strength: Annotated[float, Field(ge=0)]
-    """λ in λ/2 · Σ F (W − W*)²."""
-    online: bool = True
-    """One running Fisher and anchor instead of one pair per task."""
-    decay: Fraction = 1.0
-    """Weight of the earlier Fisher when online."""
-    samples: Count = 128
-    """Training images per task for the Fisher."""
-
-    @model_validator(mode="after")
-    def _decay_needs_online(self) -> Ewc:
-        if "decay" in self.model_fields_set and not self.online:
-            raise refused("has no effect with online: false", "decay", because=[("online",)])
-        return self
-
-
-class Lwf(Section):
-    """Learning without forgetting: distil the previous merged state's logits over earlier label spaces."""
-
-    kind: Literal["lwf"]
-    strength: Annotated[float, Field(ge=0)]
-    temperature: Annotated[float, Field(gt=0)] = 2.0
-
-
-class L2Init(Section):
-    """Pull the effective weights towards where they started."""
-
-    kind: Literal["l2-init"]
-    strength: Annotated[float, Field(ge=0)]
-    to: Literal["pretrained", "previous"] = "pretrained"
-
-
-class Reference(Section):
-    """ZSCL: distil the pretrained model's similarities between reference images and reference texts.
-
-    The scenario names the reference set, which belongs to no task.
-    """
-
-    kind: Literal["reference"]
-    strength: Annotated[float, Field(ge=0)] = 1.0
-    temperature: Annotated[float, Field(gt=0)] = 2.0
-    batch_size: Count = 32
-    """Reference images a step."""
-    texts: Count = 64
-    """Reference texts a step."""
-
-
-class Orthogonal(Section):
-    """O-LoRA: strength · Σ |A A_iᵀ| keeps the input directions of low-rank updates apart from earlier
-    ones."""
-
-    kind: Literal["orthogonal"]
-    strength: Annotated[float, Field(ge=0)] = 0.5
-
-
-Regulariser = Annotated[Ewc | Lwf | L2Init | Reference | Orthogonal, Field(discriminator="kind")]
 
 
 class Memory(Section):

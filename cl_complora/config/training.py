@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from .base import Count, Section, refused
+from .base import Count, Fraction, Section, refused
 
 Whole = Literal["weights", "biases", "norms", "positions", "tokens"]
 
@@ -45,6 +45,15 @@ class Schedule(Section):
     name: Literal["cosine", "constant"] = "cosine"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the steps over which the rate rises linearly from zero."""
+    end: Fraction = 0.0
+    """Share of the rate that a cosine ends at."""
+
+    @model_validator(mode="after")
+    def _an_end_to_fall_to(self) -> Schedule:
+        if "end" in self.model_fields_set and self.name != "cosine":
+            message = f"has no effect with name: {self.name}, only with name: cosine"
+            raise refused(message, "end", because=[("name",)])
+        return self
 
 
 class Training(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from avalanche.training.plugins import SupervisedPlugin
@@ -11,23 +12,34 @@ from ..config.strategy import Adapter, Merge, Strategy
 from ..errors import UserError, raise_all
 from ..subspace import Keep
 from .adapter import AdapterPlugin, FrozenPlugin, FullPlugin, Merging
+from .between import Between, GatesPlugin
 from .complora import CompLoRAPlugin
 from .constraints import Constraint
-from .distillation import LwfPlugin, ReferencePlugin
+from .directions import DirectionsPlugin
+from .distillation import LwfPlugin, ReferencePlugin, SimilaritiesPlugin
 from .ewc import EwcPlugin
 from .external_plugin import build_external
 from .full_parameters import KINDS
-from .initialisation import ComponentsStarting, CoreStarting, InputsStarting, Starting
+from .gradient_start import GradientStarting
+from .initialisation import ComponentsStarting, CoreStarting, Starting
+from .inputs_start import InputsStarting
 from .merging import Interpolate, MatchNorm
 from .regularisers import L2InitPlugin, OrthogonalPlugin, RegulariserPlugin
 from .replay import ReplayPlugin
 from .schedule import AveragePlugin
+from .text_to_image import TextToImagePlugin
 
 _STARTS = {
     "kaiming": lambda settings: Starting(),
     "core": lambda settings: CoreStarting(),
     "components": lambda settings: ComponentsStarting(),
     "inputs": InputsStarting,
+    "gradient": GradientStarting,
+}
+
+_BETWEEN: dict[str, Callable[..., Between]] = {
+    "gates": GatesPlugin,
+    "directions": lambda settings, seed: DirectionsPlugin(settings),
 }
 
 _MERGES = {"interpolate": Interpolate, "norm": MatchNorm}
@@ -35,6 +47,8 @@ _MERGES = {"interpolate": Interpolate, "norm": MatchNorm}
 _REGULARISERS: dict[str, type[RegulariserPlugin]] = {
     "ewc": EwcPlugin,
     "lwf": LwfPlugin,
+    "similarities": SimilaritiesPlugin,
+    "text-to-image": TextToImagePlugin,
     "l2-init": L2InitPlugin,
     "reference": ReferencePlugin,
     "orthogonal": OrthogonalPlugin,
@@ -59,6 +73,9 @@ def _low_rank(settings: Adapter, seed: int) -> CompLoRAPlugin:
         start=_STARTS[settings.start.kind](settings.start),
         whole=settings.whole or (),
         merging=_merging(settings.merge),
+        depth_scale=settings.depth_scale,
+        own_masks=settings.dropout_masks == "separate",
+        between=None if settings.between is None else _BETWEEN[settings.between.kind](settings.between, seed),
         constraint=Constraint(
             select=subspace.select,
             keep=Keep(*subspace.keep.rule),

@@ -110,6 +110,8 @@ class Trainer:
             self.progress.message(
                 f"{learned.skipped} steps were left out: their loss or gradient was no number"
             )
+        for line in self.learner.adapter.notes():
+            self.progress.message(line)
         stored = save_delta(learned.delta)
         write_bytes(self.folder.delta(task.index, task.name), stored)
         carried = save_plugins(self.learner.plugins, self.folder, task)
