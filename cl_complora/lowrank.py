@@ -69,6 +69,12 @@ class LowRankBlock(nn.Module):
         generator: source of A's init; None uses torch's global generator.
         start: where the factors start, if not as LoRA's.
         between: what stands between the factors, (s·B′, A′) → (s·B′, A′); nothing by default.
+        rescaled: the weight block W itself, where the lengths of its rows are trained as well (DoRA):
+
+                y = c ⊙ ((W + s·B′A′) x),   c_i = m_i / ‖(W + s·B′A′)_i‖ with the norm held fixed, m trained
+                from ‖W_i‖
+
+            The product W x is computed twice then.
     """
 
     def __init__(
@@ -84,6 +90,7 @@ class LowRankBlock(nn.Module):
         start: Start | None = None,
         own_mask: bool = False,
         between: nn.Module | None = None,
+        rescaled: Tensor | None = None,
     ) -> None:
         super().__init__()
         if rank < 1:
@@ -103,6 +110,8 @@ class LowRankBlock(nn.Module):
         else:
             self.register_buffer("A", a.clone(), persistent=False)
         self.B = nn.Parameter(b.clone())
+        self.register_buffer("base", None if rescaled is None else rescaled.detach(), persistent=False)
+        self.m = None if rescaled is None else nn.Parameter(torch.linalg.vector_norm(self.base, dim=1))
         doubled = start.b is not None and start.train_a
         self.register_buffer("first_a", a.clone() if doubled else None, persistent=False)
         self.register_buffer("first_b", -b if start.b is not None else None, persistent=False)
@@ -111,6 +120,18 @@ class LowRankBlock(nn.Module):
         """(s·B′, A′) of shapes ``out × r`` and ``r × in``; differentiable, ΔW = (s·B′) A′."""
         b, a = self.composed()
         return (b, a) if self.between is None else self.between(b, a)
+
+    def row_scale(self) -> Tensor:
+        """c, ``out``; the gradient goes to m alone."""
+        b, a = self.factors()
+        return self.m / torch.linalg.vector_norm((self.base + b @ a).detach(), dim=1)
+
+    def update(self) -> Tensor:
+        """ΔW, ``out × in``; of low rank unless rows are rescaled."""
+        b, a = self.factors()
+        if self.m is None:
+            return b @ a
+        return self.row_scale()[:, None] * (self.base + b @ a) - self.base
 
     def composed(self) -> tuple[Tensor, Tensor]:
         """As :meth:`factors`, without what stands between them.
@@ -149,17 +170,23 @@ def low_rank_sum(
     dropout = blocks[0][1].dropout if training else 0.0
     composed = [block.factors() for _, block in blocks]
     if dropout > 0 and blocks[0][1].own_mask:
-        parts = [F.linear(F.dropout(x, dropout), a) for _, a in composed]
+        seen = [F.dropout(x, dropout) for _ in composed]
+        parts = [F.linear(part, a) for part, (_, a) in zip(seen, composed, strict=True)]
     else:
         x = F.dropout(x, dropout) if dropout > 0 else x
         inner = F.linear(x, torch.cat([a for _, a in composed]) if len(composed) > 1 else composed[0][1])
         parts = inner.split([a.shape[0] for _, a in composed], dim=-1)
+        seen = [x] * len(composed)
     pieces: list[Tensor] = []
     row = 0
-    for (rows, _), (b, _), part in zip(blocks, composed, parts, strict=True):
+    for (rows, block), (b, _), part, given in zip(blocks, composed, parts, seen, strict=True):
         if rows.start > row:
             pieces.append(x.new_zeros(*x.shape[:-1], rows.start - row))
-        pieces.append(F.linear(part, b))
+        piece = F.linear(part, b)
+        if block.m is not None:
+            c = block.row_scale()
+            piece = c * piece + (c - 1) * F.linear(given, block.base)
+        pieces.append(piece)
         row = rows.stop
     if row < out_features:
         pieces.append(x.new_zeros(*x.shape[:-1], out_features - row))

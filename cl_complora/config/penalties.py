@@ -93,5 +93,5 @@ class Orthogonal(Section):
 
 
 Regulariser = Annotated[
-    Ewc | Lwf | Similarities | TextToImage | L2Init | Reference | Orthogonal, Field(discriminator="kind")
+    Similarities | TextToImage | Ewc | Lwf | L2Init | Reference | Orthogonal, Field(discriminator="kind")
 ]

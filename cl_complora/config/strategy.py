@@ -111,6 +111,9 @@ class Adapter(Section):
     start: Start = KaimingStart(kind="kaiming")
     between: Between | None = None
     """What stands between the factors; nothing by default."""
+    row_scale: bool = False
+    """DoRA's: the lengths of the weights' rows are trained beside the factors, whose update is of full rank
+    then."""
     whole: Annotated[list[Whole], Field(min_length=1), EachOnce] | None = None
     """Parameters trained as they are: all of them with kind full, none beside the factors with kind lowrank.
     """
@@ -160,6 +163,18 @@ class Adapter(Section):
                 "directions does not go with merge, after which the weights hold something else than learned"
             )
             raise refused(message, "between", "kind", because=[("merge",)])
+        return self
+
+    @model_validator(mode="after")
+    def _rows_are_free(self) -> Adapter:
+        if self.row_scale and self.subspace.select != "none":
+            message = (
+                f"true works with subspace.select: none, not {self.subspace.select}: rescaled rows change "
+                "what a weight does on the directions that it should leave alone"
+            )
+            raise refused(message, "row_scale", because=[("subspace", "select")])
+        if self.row_scale and self.between is not None:
+            raise refused("true does not go with between", "row_scale", because=[("between",)])
         return self
 
     @model_validator(mode="after")
@@ -257,12 +272,21 @@ class Strategy(Section):
             if name not in self.adapter.trained_whole:
                 message = f"has no effect: this strategy does not train {name} as a whole (see adapter.whole)"
                 raise refused(message, "optimiser", "rates", name, because=[("adapter",)])
+        if self.adapter.row_scale and self.optimiser is not None and self.optimiser.weight_decay > 0:
+            message = "must be 0 with adapter.row_scale: true, whose row lengths it would pull to zero"
+            raise refused(message, "optimiser", "weight_decay", because=[("adapter", "row_scale")])
         if self.settings and self.plugin is None:
             raise refused("has no effect without plugin", "settings", because=[("plugin",)])
         if kind != "lowrank" and any(part.kind == "orthogonal" for part in self.regularisers):
             index = [part.kind for part in self.regularisers].index("orthogonal")
             message = f"orthogonal works with adapter kind lowrank, not {kind}"
             raise refused(message, "regularisers", index, "kind", because=[("adapter", "kind")])
+        if self.adapter.row_scale and any(part.kind == "orthogonal" for part in self.regularisers):
+            index = [part.kind for part in self.regularisers].index("orthogonal")
+            message = (
+                "orthogonal does not go with adapter.row_scale: true, whose updates leave no factors behind"
+            )
+            raise refused(message, "regularisers", index, "kind", because=[("adapter", "row_scale")])
         idle = [part for part in ("optimiser", "regularisers", "memory", "plugin") if getattr(self, part)]
         if kind == "none" and idle:
             message = f"{_idle(idle)} with adapter kind none, which trains nothing"

@@ -76,6 +76,7 @@ def _low_rank(settings: Adapter, seed: int) -> CompLoRAPlugin:
         depth_scale=settings.depth_scale,
         own_masks=settings.dropout_masks == "separate",
         between=None if settings.between is None else _BETWEEN[settings.between.kind](settings.between, seed),
+        row_scale=settings.row_scale,
         constraint=Constraint(
             select=subspace.select,
             keep=Keep(*subspace.keep.rule),

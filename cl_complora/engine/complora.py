@@ -57,6 +57,9 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         depth_scale: γ of a scaling that grows from γ·s in a tower's first block to s in its last.
         own_masks: whether maps that read the same input drop different entries of it.
         between: what stands between the factors (nothing by default).
+        row_scale: whether the lengths of the weights' rows are trained beside the factors (DoRA); updates are
+        of
+            full rank then, and stored whole.
 
     Attributes:
         blocks: slot name → factors, while an experience is trained.
@@ -80,6 +83,7 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         depth_scale: float | None = None,
         own_masks: bool = False,
         between: Between | None = None,
+        row_scale: bool = False,
     ) -> None:
         super().__init__(merging)
         if sum(setting is not None for setting in (energy, keep, constraint)) > 1:
@@ -88,7 +92,7 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
             constraint = Constraint(keep=keep or Keep("energy", 0.5 if energy is None else energy))
         self.rank, self.scaling, self.dropout, self.seed = rank, scaling, dropout, seed
         self.matrices, self.towers, self.layers, self.constraint = matrices, towers, layers, constraint
-        self.depth_scale, self.own_masks = depth_scale, own_masks
+        self.depth_scale, self.own_masks, self.row_scale = depth_scale, own_masks, row_scale
         self.start, self.between = start or Starting(), between or Between()
         self.whole = WholeParameters(whole, towers)
         self.slots: list[Slot] = []
@@ -179,6 +183,7 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
                 self.start.of(slot, self.rank, scaling, input),
                 self.own_masks,
                 self.between.of(slot, self.rank),
+                slot.weight if self.row_scale else None,
             ).to(slot.weight.device)
             slot.adapters.attach(slot.matrix, slot.rows, block)
             self.blocks[slot.name] = block
@@ -195,24 +200,44 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
     @torch.no_grad()
     def merge(self, model: nn.Module) -> TaskDelta:
         """W ← W + ΔW for every slot, take the factors off, record ΔW and its geometry."""
-        learned, geometry = self.whole.learned(), {}
+        learned, geometry, rescaled = self.whole.learned(), {}, {}
         for slot in self.slots:
             slot.adapters.detach(slot.matrix)
             block = self.blocks.pop(slot.name)
             self.between.learned(slot, block)
-            b, a = (factor.detach().cpu().contiguous() for factor in block.factors())
-            learned.factors[slot.key] = (b, a)
+            if self.row_scale:
+                rescaled[slot.name] = block.update().detach()
+            else:
+                b, a = (factor.detach().cpu().contiguous() for factor in block.factors())
+                learned.factors[slot.key] = (b, a)
+        learned = learned.plus(self._whole_of(rescaled, model))
         delta = self.merging(learned, self.deltas)
         for slot in self.slots:
-            b, a = (factor.to(slot.weight.device) for factor in delta.factors[slot.key])
-            geometry[slot.name] = self._add(slot, b, a)
+            if self.row_scale:
+                geometry[slot.name] = {"delta_norm": float(rescaled[slot.name].double().norm())}
+            else:
+                b, a = (factor.to(slot.weight.device) for factor in delta.factors[slot.key])
+                geometry[slot.name] = self._add(slot, b, a)
+        if self.row_scale:
+            adapted = {slot.parameter: clip_of(model).get_parameter(slot.parameter) for slot in self.slots}
+            delta.part(adapted).add_to(adapted)
         self.whole.settle(delta)
-        geometry |= whole_norms(delta)
+        geometry |= whole_norms(delta.part(self.whole.trained))
         for name, p in model.named_parameters():
             p.requires_grad_(self._frozen.get(name, False))
         self.deltas.append(delta)
         self.geometry.append(geometry)
         return delta
+
+    def _whole_of(self, updates: dict[str, Tensor], model: nn.Module) -> TaskDelta:
+        """Updates of slots as those of the parameters that they are parts of."""
+        changes: dict[str, Tensor] = {}
+        for slot in self.slots:
+            if slot.name in updates:
+                whole = clip_of(model).get_parameter(slot.parameter)
+                change = changes.setdefault(slot.parameter, torch.zeros(whole.shape))
+                change[slot.rows] = updates[slot.name].cpu()
+        return TaskDelta.of_changes(changes)
 
     def _add(self, slot: Slot, b: Tensor, a: Tensor) -> dict[str, float]:
         update, before = b @ a, slot.weight.detach().clone()
@@ -252,7 +277,8 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
     def effective_weights(self) -> dict[str, Tensor]:
         """W + s·B′A′ of every slot."""
         weights = {slot.key: slot.weight for slot in self.slots}
-        weights |= {key: weights[key] + b @ a for key, (b, a) in self.factors().items()}
+        attached = [slot for slot in self.slots if slot.name in self.blocks]
+        weights |= {slot.key: weights[slot.key] + self.blocks[slot.name].update() for slot in attached}
         return weights | self.whole.weights()
 
     @contextmanager
