@@ -25,10 +25,11 @@ class CoreStart(Section):
 
 
 class ComponentsStart(Section):
-    """MiLoRA's: A and B start as the singular components of smallest value, whose product is taken off
-    again."""
+    """A and B start as singular components of the weight, whose product is taken off again."""
 
     kind: Literal["components"]
+    which: Literal["smallest", "largest"] = "smallest"
+    """Those of smallest value (MiLoRA) or of largest (PiSSA)."""
 
 
 class InputsStart(Section):
@@ -88,8 +89,20 @@ class GradientStart(Section):
     """Images that are looked at together."""
 
 
+class VarianceStart(Section):
+    """EVA's: A starts as the principal components of the task's inputs, and ranks go where they explain
+    most."""
+
+    kind: Literal["variance"]
+    most: Annotated[float, Field(ge=1)] = 2.0
+    """A matrix gets at most so many times the rank; 1 gives all the same."""
+    images: Count = 256
+    """Training images at most whose features are looked at."""
+
+
 Start = Annotated[
-    KaimingStart | CoreStart | ComponentsStart | InputsStart | GradientStart, Field(discriminator="kind")
+    KaimingStart | CoreStart | ComponentsStart | InputsStart | GradientStart | VarianceStart,
+    Field(discriminator="kind"),
 ]
 
 
@@ -131,3 +144,12 @@ class Directions(Section):
 
 
 Between = Annotated[Gates | Directions, Field(discriminator="kind")]
+
+
+class FullGradient(Section):
+    """LoRA-Pro's steps (see :class:`~cl_complora.engine.full_gradient.FullGradientPlugin`)."""
+
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [
+        0.9,
+        0.999,
+    ]

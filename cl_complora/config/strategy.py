@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from .base import MOST, Count, CountOrZero, EachOnce, Fraction, Name, Section, Text, refused
-from .factors import Between, KaimingStart, Start
+from .factors import Between, FullGradient, KaimingStart, Start
 from .penalties import Regulariser
 from .training import Optimiser, Schedule, Training, Whole
 
@@ -111,6 +111,8 @@ class Adapter(Section):
     start: Start = KaimingStart(kind="kaiming")
     between: Between | None = None
     """What stands between the factors; nothing by default."""
+    full_gradient: FullGradient | None = None
+    """LoRA-Pro's steps of both factors, as near to Adam's of the whole matrix as the rank allows."""
     row_scale: bool = False
     """DoRA's: the lengths of the weights' rows are trained beside the factors, whose update is of full rank
     then."""
@@ -140,7 +142,7 @@ class Adapter(Section):
                 "core needs a subspace to have coordinates in: subspace.select other than none, form: reduced"
             )
             raise refused(message, "start", "kind", because=[("subspace",)])
-        if self.start.kind in ("components", "inputs", "gradient") and confined:
+        if self.start.kind in ("components", "inputs", "gradient", "variance") and confined:
             message = f"{self.start.kind} works with subspace.select: none, not {self.subspace.select}"
             raise refused(message, "start", "kind", because=[("subspace", "select")])
         return self
@@ -175,6 +177,23 @@ class Adapter(Section):
             raise refused(message, "row_scale", because=[("subspace", "select")])
         if self.row_scale and self.between is not None:
             raise refused("true does not go with between", "row_scale", because=[("between",)])
+        return self
+
+    @model_validator(mode="after")
+    def _both_factors_follow(self) -> Adapter:
+        if self.full_gradient is None:
+            return self
+        if self.start.kind not in ("kaiming", "variance"):
+            message = (
+                f"needs factors of which both are trained as they are, not start.kind: {self.start.kind}"
+            )
+            raise refused(message, "full_gradient", because=[("start", "kind")])
+        if self.subspace.select != "none" and self.subspace.form == "projector":
+            message = "needs factors with coordinates of their own, not subspace.form: projector"
+            raise refused(message, "full_gradient", because=[("subspace", "form")])
+        other = "between" if self.between is not None else "row_scale" if self.row_scale else None
+        if other is not None:
+            raise refused(f"does not go with {other}", "full_gradient", because=[(other,)])
         return self
 
     @model_validator(mode="after")
@@ -272,6 +291,16 @@ class Strategy(Section):
             if name not in self.adapter.trained_whole:
                 message = f"has no effect: this strategy does not train {name} as a whole (see adapter.whole)"
                 raise refused(message, "optimiser", "rates", name, because=[("adapter",)])
+        plain = self.optimiser is None or (self.optimiser.name, self.optimiser.momentum) == ("sgd", 0)
+        if self.adapter.full_gradient is not None and not (plain and not self.optimiser.weight_decay):
+            message = (
+                "must be sgd with momentum: 0 and weight_decay: 0 with adapter.full_gradient, which has "
+                "moments of its own"
+            )
+            raise refused(message, "optimiser", "name", because=[("adapter", "full_gradient")])
+        if self.training.weight_noise is not None and kind != "lowrank":
+            message = f"works with adapter kind lowrank, not {kind}"
+            raise refused(message, "training", "weight_noise", because=[("adapter", "kind")])
         if self.adapter.row_scale and self.optimiser is not None and self.optimiser.weight_decay > 0:
             message = "must be 0 with adapter.row_scale: true, whose row lengths it would pull to zero"
             raise refused(message, "optimiser", "weight_decay", because=[("adapter", "row_scale")])

@@ -90,6 +90,9 @@ class Training(Section):
     task: the same result but for rounding."""
     on_nan: Literal["stop", "skip"] = "stop"
     """A loss or gradient that is no number ends the run, or its step changes nothing."""
+    weight_noise: Annotated[float, Field(gt=0)] | None = None
+    """ρ of Flat-LoRA: gradients are those of weights disturbed by so much of their rows' lengths, more
+    towards the end of a task."""
     average_every: Count | None = None
     """Take the mean of the trained weights at every so many steps as the result of a task (ZSCL's weight
     ensemble)."""

@@ -19,6 +19,7 @@ from .directions import DirectionsPlugin
 from .distillation import LwfPlugin, ReferencePlugin, SimilaritiesPlugin
 from .ewc import EwcPlugin
 from .external_plugin import build_external
+from .full_gradient import FullGradientPlugin
 from .full_parameters import KINDS
 from .gradient_start import GradientStarting
 from .initialisation import ComponentsStarting, CoreStarting, Starting
@@ -28,13 +29,16 @@ from .regularisers import L2InitPlugin, OrthogonalPlugin, RegulariserPlugin
 from .replay import ReplayPlugin
 from .schedule import AveragePlugin
 from .text_to_image import TextToImagePlugin
+from .variance_start import VarianceStarting
+from .weight_noise import WeightNoisePlugin
 
 _STARTS = {
     "kaiming": lambda settings: Starting(),
     "core": lambda settings: CoreStarting(),
-    "components": lambda settings: ComponentsStarting(),
+    "components": lambda settings: ComponentsStarting(settings.which == "largest"),
     "inputs": InputsStarting,
     "gradient": GradientStarting,
+    "variance": VarianceStarting,
 }
 
 _BETWEEN: dict[str, Callable[..., Between]] = {
@@ -117,6 +121,10 @@ def build_plugins(
     if strategy.memory is not None:
         plugins.append(ReplayPlugin(strategy.memory, seed))
     plugins += adapter.carriers()
+    if strategy.training.weight_noise is not None:
+        plugins.append(WeightNoisePlugin(strategy.training.weight_noise, adapter, seed))
+    if strategy.adapter.full_gradient is not None:
+        plugins.append(FullGradientPlugin(tuple(strategy.adapter.full_gradient.betas), adapter))
     if strategy.plugin is not None:
         plugins.append(build_external(strategy, adapter, seed, folder))
     return plugins

@@ -53,18 +53,23 @@ class CoreStarting(Starting, supports_distributed=False):
 
 
 class ComponentsStarting(Starting, supports_distributed=False):
-    """MiLoRA (arXiv 2406.09044): s·B A starts as the r components of smallest singular value, both factors
-    √(σ/s).
+    """s·B A starts as the r components of smallest singular value (MiLoRA, arXiv 2406.09044) or of largest
+    (PiSSA, arXiv 2404.02948), both factors √(σ/s).
 
-    MiLoRA moves those components out of the frozen weight; here the weight stays and they are taken off the
+    Both move those components out of the frozen weight; here the weight stays and they are taken off the
     update, which computes the same. Nothing confines the update afterwards.
     """
 
+    def __init__(self, largest: bool = False) -> None:
+        super().__init__()
+        self.largest = largest
+
     def of(self, slot: Slot, rank: int, scaling: float, input: Side) -> Start:
-        """The last min(rank, min(out, in)) singular components."""
+        """The last or first min(rank, min(out, in)) singular components."""
         split = principal(slot.weight, Keep("number", 0))
         full = len(split.sigma)
-        last = slice(full - min(rank, full), full)
-        root = (split.sigma[last] / scaling).sqrt().to(slot.weight.dtype)
-        b, a = split.u[:, last] * root, root[:, None] * split.v[:, last].mT
+        rank = min(rank, full)
+        chosen = slice(rank) if self.largest else slice(full - rank, full)
+        root = (split.sigma[chosen] / scaling).sqrt().to(slot.weight.dtype)
+        b, a = split.u[:, chosen] * root, root[:, None] * split.v[:, chosen].mT
         return Start(a=a.cpu(), b=b.cpu())

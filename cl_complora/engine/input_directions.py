@@ -22,11 +22,19 @@ def input_covariances(slots: Sequence[Slot], model: nn.Module, experience, image
         experience: whose images and prompts.
         images: at most so many.
     """
-    found: dict[int, Tensor] = {}
+    return {name: square for name, (square, *_) in input_moments(slots, model, experience, images).items()}
+
+
+def input_moments(
+    slots: Sequence[Slot], model: nn.Module, experience, images: int
+) -> dict[str, tuple[Tensor, Tensor, int]]:
+    """Slot name → (Σ x xᵀ, Σ x, number of x), as for :func:`input_covariances`."""
+    found: dict[int, tuple[Tensor, Tensor, int]] = {}
 
     def add(host: nn.Module, x: Tensor) -> None:
         x = x.reshape(-1, x.shape[-1]).double()
-        found[id(host)] = found.get(id(host), 0) + x.mT @ x
+        square, total, count = found.get(id(host), (0, 0, 0))
+        found[id(host)] = (square + x.mT @ x, total + x.sum(0), count + len(x))
 
     share = max(1, images // len(experience.parts))
     # The classes lie in order: every so many images touch all of them.

@@ -51,16 +51,9 @@ def check_dora(file: dict) -> None:
     agrees(file, host.weight + block.update(), out["merged_W"], "merged")
 
 
-# The file's own names of its tolerances hold one for other arithmetic as well.
-def dora(form: str = "extract") -> dict:
-    file = golden("dora", form)
-    file["tolerance"].pop("if_float32", None)
-    return file
-
-
 @pytest.mark.parametrize("form", FORMS)
 def test_dora(form):
-    check_dora(dora(form))
+    check_dora(golden("dora", form))
 
 
 def _in_graph(self):
@@ -88,7 +81,7 @@ LowRankBlock_row_scale = LowRankBlock.row_scale
 def test_another_dora_is_noticed(monkeypatch, wrong):
     monkeypatch.setattr(LowRankBlock, "row_scale", wrong)
     with pytest.raises(AssertionError):
-        check_dora(dora())
+        check_dora(golden("dora"))
 
 
 def test_rows_of_fused_attention_are_rescaled_apart_and_merged_whole():
