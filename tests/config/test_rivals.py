@@ -34,3 +34,23 @@ def test_what_does_not_fit_together_is_refused(name, changed, told):
 def test_gates_go_with_the_complement():
     located = load_strategy("codyra", ["adapter.subspace={select: complement, keep: {energy: 0.5}}"])
     assert located.value.adapter.between.kind == "gates"
+
+
+@pytest.mark.parametrize(
+    "name, changed, told",
+    [
+        ("dora", ["optimiser.weight_decay=0.01"], "must be 0 with adapter.row_scale: true"),
+        ("dora", ["adapter.subspace={select: complement}"], "true works with subspace.select: none"),
+        ("dora", ["adapter.between={kind: gates}"], "true does not go with between"),
+        ("olora", ["adapter.row_scale=true"], "orthogonal does not go with adapter.row_scale: true"),
+        ("lora-pro", ["optimiser={name: adamw, lr: 1e-3}"], "must be sgd with momentum: 0"),
+        ("lora-pro", ["adapter.start={kind: components}"], "needs factors of which both are trained"),
+        ("lora-pro", ["adapter.row_scale=true"], "does not go with row_scale"),
+        ("finetune", ["training.weight_noise=0.05"], "works with adapter kind lowrank, not full"),
+        ("eva", ["adapter.subspace={select: complement}"], "variance works with subspace.select: none"),
+    ],
+)
+def test_what_the_gallery_refuses(name, changed, told):
+    with pytest.raises(UserError) as refused:
+        load_strategy(name, changed)
+    assert told in str(refused.value)
