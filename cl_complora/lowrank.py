@@ -45,7 +45,8 @@ class Start:
 
     Attributes:
         a: ``r × width`` instead of Kaiming-uniform; its rows set the rank.
-        b: ``height × r`` instead of zero. What B A is at the start is taken off again, so ΔW starts at zero.
+        b: ``height × r`` instead of zero. What B A is at the start is taken off again, so ΔW starts at zero
+            (and has twice the rank where A is trained as well).
         train_a: False fixes A.
     """
 
@@ -63,8 +64,17 @@ class LowRankBlock(nn.Module):
         scaling: s in the formula above.
         output, input: the constraint on each side.
         dropout: probability of zeroing an input feature of the low-rank path only (as CLIP-LoRA does).
+        own_mask: whether the block drops entries of its own rather than those that all blocks of the weight
+            drop.
         generator: source of A's init; None uses torch's global generator.
         start: where the factors start, if not as LoRA's.
+        between: what stands between the factors, (s·B′, A′) → (s·B′, A′); nothing by default.
+        rescaled: the weight block W itself, where the lengths of its rows are trained as well (DoRA):
+
+                y = c ⊙ ((W + s·B′A′) x),   c_i = m_i / ‖(W + s·B′A′)_i‖ with the norm held fixed, m trained
+                from ‖W_i‖
+
+            The product W x is computed twice then.
     """
 
     def __init__(
@@ -78,13 +88,16 @@ class LowRankBlock(nn.Module):
         dropout: float = 0.0,
         generator: torch.Generator | None = None,
         start: Start | None = None,
+        own_mask: bool = False,
+        between: nn.Module | None = None,
+        rescaled: Tensor | None = None,
     ) -> None:
         super().__init__()
         if rank < 1:
             raise ValueError(f"rank must be at least 1, got {rank}")
         output, input, start = output or Side(), input or Side(), start or Start()
         self.rank = rank if start.a is None else start.a.shape[0]
-        self.scaling, self.dropout = scaling, dropout
+        self.scaling, self.dropout, self.own_mask, self.between = scaling, dropout, own_mask, between
         self.output_coordinates, self.input_coordinates = output.coordinates, input.coordinates
         self.register_buffer("output_basis", output.basis, persistent=False)
         self.register_buffer("input_basis", input.basis, persistent=False)
@@ -97,18 +110,40 @@ class LowRankBlock(nn.Module):
         else:
             self.register_buffer("A", a.clone(), persistent=False)
         self.B = nn.Parameter(b.clone())
-        self.register_buffer("first_a", a.clone() if start.b is not None else None, persistent=False)
+        self.register_buffer("base", None if rescaled is None else rescaled.detach(), persistent=False)
+        self.m = None if rescaled is None else nn.Parameter(torch.linalg.vector_norm(self.base, dim=1))
+        doubled = start.b is not None and start.train_a
+        self.register_buffer("first_a", a.clone() if doubled else None, persistent=False)
         self.register_buffer("first_b", -b if start.b is not None else None, persistent=False)
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """(s·B′, A′) of shapes ``out × r`` and ``r × in``; differentiable, ΔW = (s·B′) A′.
+        """(s·B′, A′) of shapes ``out × r`` and ``r × in``; differentiable, ΔW = (s·B′) A′."""
+        b, a = self.composed()
+        return (b, a) if self.between is None else self.between(b, a)
 
-        With a start other than zero the rank is 2r: what the factors were at the start stands beside them,
-        negated.
+    def row_scale(self) -> Tensor:
+        """c, ``out``; the gradient goes to m alone."""
+        b, a = self.factors()
+        return self.m / torch.linalg.vector_norm((self.base + b @ a).detach(), dim=1)
+
+    def update(self) -> Tensor:
+        """ΔW, ``out × in``; of low rank unless rows are rescaled."""
+        b, a = self.factors()
+        if self.m is None:
+            return b @ a
+        return self.row_scale()[:, None] * (self.base + b @ a) - self.base
+
+    def composed(self) -> tuple[Tensor, Tensor]:
+        """As :meth:`factors`, without what stands between them.
+
+        With a start other than zero and both factors trained the rank is 2r: what the factors were at the
+        start stands beside them, negated.
         """
         a, b = self.A, self.B
-        if self.first_b is not None:
+        if self.first_a is not None:
             a, b = torch.cat([a, self.first_a]), torch.cat([b, self.first_b], dim=1)
+        elif self.first_b is not None:
+            b = b + self.first_b
         if self.input_basis is not None:
             a = (
                 a @ self.input_basis.mT
@@ -124,7 +159,7 @@ class LowRankBlock(nn.Module):
 def low_rank_sum(
     x: Tensor, out_features: int, blocks: list[tuple[slice, LowRankBlock]], training: bool
 ) -> Tensor:
-    """Σ over row blocks of B′A′x, with one product for all stacked A′.
+    """Σ over row blocks of B′A′x, with one product for all stacked A′ where all drop the same entries of x.
 
     Args:
         x: ``… × in``.
@@ -132,18 +167,26 @@ def low_rank_sum(
         blocks: (rows, block), rows ascending and disjoint.
         training: whether dropout is on.
     """
-    dropout = blocks[0][1].dropout
-    if training and dropout > 0:
-        x = F.dropout(x, dropout)
+    dropout = blocks[0][1].dropout if training else 0.0
     composed = [block.factors() for _, block in blocks]
-    inner = F.linear(x, torch.cat([a for _, a in composed]) if len(composed) > 1 else composed[0][1])
+    if dropout > 0 and blocks[0][1].own_mask:
+        seen = [F.dropout(x, dropout) for _ in composed]
+        parts = [F.linear(part, a) for part, (_, a) in zip(seen, composed, strict=True)]
+    else:
+        x = F.dropout(x, dropout) if dropout > 0 else x
+        inner = F.linear(x, torch.cat([a for _, a in composed]) if len(composed) > 1 else composed[0][1])
+        parts = inner.split([a.shape[0] for _, a in composed], dim=-1)
+        seen = [x] * len(composed)
     pieces: list[Tensor] = []
     row = 0
-    parts = inner.split([a.shape[0] for _, a in composed], dim=-1)
-    for (rows, _), (b, _), part in zip(blocks, composed, parts, strict=True):
+    for (rows, block), (b, _), part, given in zip(blocks, composed, parts, seen, strict=True):
         if rows.start > row:
             pieces.append(x.new_zeros(*x.shape[:-1], rows.start - row))
-        pieces.append(F.linear(part, b))
+        piece = F.linear(part, b)
+        if block.m is not None:
+            c = block.row_scale()
+            piece = c * piece + (c - 1) * F.linear(given, block.base)
+        pieces.append(piece)
         row = rows.stop
     if row < out_features:
         pieces.append(x.new_zeros(*x.shape[:-1], out_features - row))

@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from .base import MOST, Count, CountOrZero, EachOnce, Fraction, Name, Section, Text, refused
+from .factors import Between, FullGradient, KaimingStart, Start
 from .heads import IN_WEIGHTS, Head
+from .penalties import Regulariser
 from .training import Optimiser, Schedule, Tower, Training, Whole
 
 
@@ -63,39 +65,6 @@ class Subspace(Section):
         return self
 
 
-class KaimingStart(Section):
-    """LoRA's own start: A random, B zero, both trained."""
-
-    kind: Literal["kaiming"]
-
-
-class CoreStart(Section):
-    """NuSA-CL's: A is fixed to the input basis and B holds coordinates in the output basis, ΔW = U M Vᵀ."""
-
-    kind: Literal["core"]
-
-
-class ComponentsStart(Section):
-    """MiLoRA's: A and B start as the singular components of smallest value, whose product is taken off
-    again."""
-
-    kind: Literal["components"]
-
-
-class InputsStart(Section):
-    """InfLoRA's: A is fixed to the leading directions of the task's inputs outside those of earlier tasks'
-    inputs."""
-
-    kind: Literal["inputs"]
-    energy: Annotated[float, Field(gt=0, le=1)] = 0.95
-    """Share of an earlier task's input energy that is kept free of later updates."""
-    images: Count = 256
-    """Training images at most whose features are looked at."""
-
-
-Start = Annotated[KaimingStart | CoreStart | ComponentsStart | InputsStart, Field(discriminator="kind")]
-
-
 class Interpolation(Section):
     """WiSE-FT: after a task keep this share of the way from where it started (or from the pretrained
     weights)."""
@@ -129,13 +98,25 @@ class Adapter(Section):
     alpha: Annotated[float, Field(gt=0)] | None = None
     """Numerator of the scaling s; the rank by default, so that s = 1."""
     scaling: Literal["alpha/rank", "alpha/sqrt(rank)"] = "alpha/rank"
+    depth_scale: Fraction | None = None
+    """γ of a scaling that grows from γ·s in a tower's first block to s in its last; s everywhere by
+    default."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout_masks: Literal["shared", "separate"] = "shared"
+    """Matrices that read the same input (q, k, v) drop the same entries of it, or each its own."""
     towers: Annotated[list[Tower], Field(min_length=1), EachOnce] = ["vision", "text"]
     matrices: Annotated[list[Matrix], Field(min_length=1), EachOnce] = ["q", "k", "v"]
     layers: Annotated[list[Layer], Field(min_length=1, max_length=1000), EachOnce] | None = None
     """Blocks to adapt; negative numbers count from the last; all by default."""
     subspace: Subspace = Subspace(select="none")
     start: Start = KaimingStart(kind="kaiming")
+    between: Between | None = None
+    """What stands between the factors; nothing by default."""
+    full_gradient: FullGradient | None = None
+    """LoRA-Pro's steps of both factors, as near to Adam's of the whole matrix as the rank allows."""
+    row_scale: bool = False
+    """DoRA's: the lengths of the weights' rows are trained beside the factors, whose update is of full rank
+    then."""
     whole: Annotated[list[Whole], Field(min_length=1), EachOnce] | None = None
     """Parameters trained as they are: all of them with kind full, none beside the factors with kind lowrank.
     """
@@ -162,9 +143,64 @@ class Adapter(Section):
                 "core needs a subspace to have coordinates in: subspace.select other than none, form: reduced"
             )
             raise refused(message, "start", "kind", because=[("subspace",)])
-        if self.start.kind in ("components", "inputs") and confined:
+        if self.start.kind in ("components", "inputs", "gradient", "variance") and confined:
             message = f"{self.start.kind} works with subspace.select: none, not {self.subspace.select}"
             raise refused(message, "start", "kind", because=[("subspace", "select")])
+        return self
+
+    @model_validator(mode="after")
+    def _between_has_its_factors(self) -> Adapter:
+        if self.between is None:
+            return self
+        if self.start.kind != "kaiming":
+            message = f"{self.between.kind} works with start.kind: kaiming, not {self.start.kind}"
+            raise refused(message, "between", "kind", because=[("start", "kind")])
+        if self.between.kind == "directions" and self.subspace.select != "none":
+            message = (
+                f"directions works with subspace.select: none, not {self.subspace.select}: what earlier "
+                "tasks learned lies outside the complement of the weights that hold it"
+            )
+            raise refused(message, "between", "kind", because=[("subspace", "select")])
+        if self.between.kind == "directions" and self.merge is not None:
+            message = (
+                "directions does not go with merge, after which the weights hold something else than learned"
+            )
+            raise refused(message, "between", "kind", because=[("merge",)])
+        return self
+
+    @model_validator(mode="after")
+    def _rows_are_free(self) -> Adapter:
+        if self.row_scale and self.subspace.select != "none":
+            message = (
+                f"true works with subspace.select: none, not {self.subspace.select}: rescaled rows change "
+                "what a weight does on the directions that it should leave alone"
+            )
+            raise refused(message, "row_scale", because=[("subspace", "select")])
+        if self.row_scale and self.between is not None:
+            raise refused("true does not go with between", "row_scale", because=[("between",)])
+        return self
+
+    @model_validator(mode="after")
+    def _both_factors_follow(self) -> Adapter:
+        if self.full_gradient is None:
+            return self
+        if self.start.kind not in ("kaiming", "variance"):
+            message = (
+                f"needs factors of which both are trained as they are, not start.kind: {self.start.kind}"
+            )
+            raise refused(message, "full_gradient", because=[("start", "kind")])
+        if self.subspace.select != "none" and self.subspace.form == "projector":
+            message = "needs factors with coordinates of their own, not subspace.form: projector"
+            raise refused(message, "full_gradient", because=[("subspace", "form")])
+        other = "between" if self.between is not None else "row_scale" if self.row_scale else None
+        if other is not None:
+            raise refused(f"does not go with {other}", "full_gradient", because=[(other,)])
+        return self
+
+    @model_validator(mode="after")
+    def _masks_need_dropout(self) -> Adapter:
+        if self.dropout_masks == "separate" and self.dropout == 0:
+            raise refused("separate has no effect with dropout: 0", "dropout_masks", because=[("dropout",)])
         return self
 
     @model_validator(mode="after")
@@ -188,68 +224,6 @@ class Adapter(Section):
         """s in y = W x + s·B′A′x."""
         alpha = self.alpha if self.alpha is not None else float(self.rank)
         return alpha / (self.rank if self.scaling == "alpha/rank" else self.rank**0.5)
-
-
-class Ewc(Section):
-    """Elastic weight consolidation on the effective weights."""
-
-    kind: Literal["ewc"]
-    strength: Annotated[float, Field(ge=0)]
-    """λ in λ/2 · Σ F (W − W*)²."""
-    online: bool = True
-    """One running Fisher and anchor instead of one pair per task."""
-    decay: Fraction = 1.0
-    """Weight of the earlier Fisher when online."""
-    samples: Count = 128
-    """Training images per task for the Fisher."""
-
-    @model_validator(mode="after")
-    def _decay_needs_online(self) -> Ewc:
-        if "decay" in self.model_fields_set and not self.online:
-            raise refused("has no effect with online: false", "decay", because=[("online",)])
-        return self
-
-
-class Lwf(Section):
-    """Learning without forgetting: distil the previous merged state's logits over earlier label spaces."""
-
-    kind: Literal["lwf"]
-    strength: Annotated[float, Field(ge=0)]
-    temperature: Annotated[float, Field(gt=0)] = 2.0
-
-
-class L2Init(Section):
-    """Pull the effective weights towards where they started."""
-
-    kind: Literal["l2-init"]
-    strength: Annotated[float, Field(ge=0)]
-    to: Literal["pretrained", "previous"] = "pretrained"
-
-
-class Reference(Section):
-    """ZSCL: distil the pretrained model's similarities between reference images and reference texts.
-
-    The scenario names the reference set, which belongs to no task.
-    """
-
-    kind: Literal["reference"]
-    strength: Annotated[float, Field(ge=0)] = 1.0
-    temperature: Annotated[float, Field(gt=0)] = 2.0
-    batch_size: Count = 32
-    """Reference images a step."""
-    texts: Count = 64
-    """Reference texts a step."""
-
-
-class Orthogonal(Section):
-    """O-LoRA: strength · Σ |A A_iᵀ| keeps the input directions of low-rank updates apart from earlier
-    ones."""
-
-    kind: Literal["orthogonal"]
-    strength: Annotated[float, Field(ge=0)] = 0.5
-
-
-Regulariser = Annotated[Ewc | Lwf | L2Init | Reference | Orthogonal, Field(discriminator="kind")]
 
 
 class Memory(Section):
@@ -343,6 +317,19 @@ class Strategy(Section):
             if idle:
                 message = f"has no effect: {idle}"
                 raise refused(message, "optimiser", "rates", name, because=[("adapter",)])
+        plain = self.optimiser is None or (self.optimiser.name, self.optimiser.momentum) == ("sgd", 0)
+        if self.adapter.full_gradient is not None and not (plain and not self.optimiser.weight_decay):
+            message = (
+                "must be sgd with momentum: 0 and weight_decay: 0 with adapter.full_gradient, which has "
+                "moments of its own"
+            )
+            raise refused(message, "optimiser", "name", because=[("adapter", "full_gradient")])
+        if self.training.weight_noise is not None and kind != "lowrank":
+            message = f"works with adapter kind lowrank, not {kind}"
+            raise refused(message, "training", "weight_noise", because=[("adapter", "kind")])
+        if self.adapter.row_scale and self.optimiser is not None and self.optimiser.weight_decay > 0:
+            message = "must be 0 with adapter.row_scale: true, whose row lengths it would pull to zero"
+            raise refused(message, "optimiser", "weight_decay", because=[("adapter", "row_scale")])
         if self.settings and self.plugin is None:
             raise refused("has no effect without plugin", "settings", because=[("plugin",)])
         if kind != "lowrank" and any(part.kind == "orthogonal" for part in self.regularisers):
@@ -357,6 +344,12 @@ class Strategy(Section):
                 f"{self.head.kind} changes the weights itself and works with adapter kind none, not {kind}"
             )
             raise refused(message, "head", "kind", because=[("adapter", "kind")])
+        if self.adapter.row_scale and any(part.kind == "orthogonal" for part in self.regularisers):
+            index = [part.kind for part in self.regularisers].index("orthogonal")
+            message = (
+                "orthogonal does not go with adapter.row_scale: true, whose updates leave no factors behind"
+            )
+            raise refused(message, "regularisers", index, "kind", because=[("adapter", "row_scale")])
         idle = [part for part in ("optimiser", "regularisers", "memory", "plugin") if getattr(self, part)]
         if kind == "none" and idle:
             message = f"{_idle(idle)} with adapter kind none, which trains nothing"

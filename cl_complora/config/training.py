@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from .base import MOST, Count, Section, refused
+from .base import MOST, Count, Fraction, Section, refused
 
 Whole = Literal["weights", "biases", "norms", "positions", "tokens"]
 Tower = Literal["vision", "text"]
@@ -80,6 +80,15 @@ class Schedule(Section):
     name: Literal["cosine", "constant"] = "cosine"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the steps over which the rate rises linearly from zero."""
+    end: Fraction = 0.0
+    """Share of the rate that a cosine ends at."""
+
+    @model_validator(mode="after")
+    def _an_end_to_fall_to(self) -> Schedule:
+        if "end" in self.model_fields_set and self.name != "cosine":
+            message = f"has no effect with name: {self.name}, only with name: cosine"
+            raise refused(message, "end", because=[("name",)])
+        return self
 
 
 class Training(Section):
@@ -121,6 +130,9 @@ class Training(Section):
     task: the same result but for rounding."""
     on_nan: Literal["stop", "skip"] = "stop"
     """A loss or gradient that is no number ends the run, or its step changes nothing."""
+    weight_noise: Annotated[float, Field(gt=0)] | None = None
+    """ρ of Flat-LoRA: gradients are those of weights disturbed by so much of their rows' lengths, more
+    towards the end of a task."""
     average_every: Count | None = None
     """Take the mean of the trained weights at every so many steps as the result of a task (ZSCL's weight
     ensemble)."""

@@ -103,6 +103,14 @@ class AdapterPlugin(SupervisedPlugin, supports_distributed=False):
         whole."""
         return []
 
+    def trained_factors(self) -> list[Tensor]:
+        """A and B of every low-rank update while attached, as they are trained."""
+        return []
+
+    def notes(self) -> list[str]:
+        """What the user should know about the experience that was trained last."""
+        return []
+
     def carriers(self) -> list[CarryingPlugin]:
         """Parts of the adapter that carry something over beside the deltas."""
         return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from avalanche.training.plugins import SupervisedPlugin
@@ -13,9 +13,11 @@ from ..config.strategy import Adapter, Merge, Strategy
 from ..errors import UserError, raise_all
 from ..subspace import Keep
 from .adapter import AdapterPlugin, FrozenPlugin, FullPlugin, Merging
+from .between import Between, GatesPlugin
 from .complora import CompLoRAPlugin
 from .constraints import Constraint
-from .distillation import LwfPlugin, ReferencePlugin
+from .directions import DirectionsPlugin
+from .distillation import LwfPlugin, ReferencePlugin, SimilaritiesPlugin
 from .ewc import EwcPlugin
 from .external_plugin import build_external
 from .fitting.fitting import HeadFitting
@@ -26,18 +28,31 @@ from .fitting.nearest_mean import NearestMeanFitting
 from .fitting.rada import RAdaFitting
 from .fitting.ridge import RidgeFitting
 from .fitting.tip_adapter import TipAdapterFitting
+from .full_gradient import FullGradientPlugin
 from .full_parameters import KINDS
-from .initialisation import ComponentsStarting, CoreStarting, InputsStarting, Starting
+from .gradient_start import GradientStarting
+from .initialisation import ComponentsStarting, CoreStarting, Starting
+from .inputs_start import InputsStarting
 from .merging import Interpolate, MatchNorm
 from .regularisers import L2InitPlugin, OrthogonalPlugin, RegulariserPlugin
 from .replay import ReplayPlugin
 from .schedule import AveragePlugin
+from .text_to_image import TextToImagePlugin
+from .variance_start import VarianceStarting
+from .weight_noise import WeightNoisePlugin
 
 _STARTS = {
     "kaiming": lambda settings: Starting(),
     "core": lambda settings: CoreStarting(),
-    "components": lambda settings: ComponentsStarting(),
+    "components": lambda settings: ComponentsStarting(settings.which == "largest"),
     "inputs": InputsStarting,
+    "gradient": GradientStarting,
+    "variance": VarianceStarting,
+}
+
+_BETWEEN: dict[str, Callable[..., Between]] = {
+    "gates": GatesPlugin,
+    "directions": lambda settings, seed: DirectionsPlugin(settings),
 }
 
 # Of what a learning-rate-free optimiser finds: rates of others are a hundred times smaller.
@@ -48,6 +63,8 @@ _MERGES = {"interpolate": Interpolate, "norm": MatchNorm}
 _REGULARISERS: dict[str, type[RegulariserPlugin]] = {
     "ewc": EwcPlugin,
     "lwf": LwfPlugin,
+    "similarities": SimilaritiesPlugin,
+    "text-to-image": TextToImagePlugin,
     "l2-init": L2InitPlugin,
     "reference": ReferencePlugin,
     "orthogonal": OrthogonalPlugin,
@@ -93,6 +110,10 @@ def _low_rank(settings: Adapter, seed: int) -> CompLoRAPlugin:
         start=_STARTS[settings.start.kind](settings.start),
         whole=settings.whole or (),
         merging=_merging(settings.merge),
+        depth_scale=settings.depth_scale,
+        own_masks=settings.dropout_masks == "separate",
+        between=None if settings.between is None else _BETWEEN[settings.between.kind](settings.between, seed),
+        row_scale=settings.row_scale,
         constraint=Constraint(
             select=subspace.select,
             keep=Keep(*subspace.keep.rule),
@@ -140,6 +161,10 @@ def build_plugins(
     plugins += adapter.carriers()
     if head is not None:
         plugins.append(head)
+    if strategy.training.weight_noise is not None:
+        plugins.append(WeightNoisePlugin(strategy.training.weight_noise, adapter, seed))
+    if strategy.adapter.full_gradient is not None:
+        plugins.append(FullGradientPlugin(tuple(strategy.adapter.full_gradient.betas), adapter))
     if strategy.plugin is not None:
         plugins.append(build_external(strategy, adapter, seed, folder))
     return plugins

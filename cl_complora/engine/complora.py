@@ -21,6 +21,7 @@ from ..delta import TaskDelta
 from ..lowrank import LowRankBlock
 from ..subspace import Keep
 from .adapter import AdapterPlugin, Merging, clip_of, whole_norms
+from .between import Between
 from .constraints import Constraint, Subspaces, stable_seed
 from .effective_penalty import act_on_effective_weights
 from .full_parameters import WholeParameters
@@ -53,6 +54,12 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         whole: kinds of parameters of the same towers that are trained as they are, beside the factors
             (see :data:`~cl_complora.engine.full_parameters.KINDS`).
         merging: as in the base class.
+        depth_scale: γ of a scaling that grows from γ·s in a tower's first block to s in its last.
+        own_masks: whether maps that read the same input drop different entries of it.
+        between: what stands between the factors (nothing by default).
+        row_scale: whether the lengths of the weights' rows are trained beside the factors (DoRA); updates are
+        of
+            full rank then, and stored whole.
 
     Attributes:
         blocks: slot name → factors, while an experience is trained.
@@ -73,6 +80,10 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         start: Starting | None = None,
         whole: Sequence[str] = (),
         merging: Merging | None = None,
+        depth_scale: float | None = None,
+        own_masks: bool = False,
+        between: Between | None = None,
+        row_scale: bool = False,
     ) -> None:
         super().__init__(merging)
         if sum(setting is not None for setting in (energy, keep, constraint)) > 1:
@@ -81,18 +92,25 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
             constraint = Constraint(keep=keep or Keep("energy", 0.5 if energy is None else energy))
         self.rank, self.scaling, self.dropout, self.seed = rank, scaling, dropout, seed
         self.matrices, self.towers, self.layers, self.constraint = matrices, towers, layers, constraint
-        self.start = start or Starting()
+        self.depth_scale, self.own_masks, self.row_scale = depth_scale, own_masks, row_scale
+        self.start, self.between = start or Starting(), between or Between()
         self.whole = WholeParameters(whole, towers)
         self.slots: list[Slot] = []
         self.subspaces: Subspaces | None = None
         self.blocks: dict[str, LowRankBlock] = {}
         self._frozen: dict[str, bool] = {}
+        self._depth: dict[str, int] = {}
         self._neighbours: list = []
 
     def prepare(self, model: nn.Module) -> None:
         """Open the model's linear maps (once); outputs stay the same."""
         if self.subspaces is None:
-            self.slots = select_slots(open_slots(clip_of(model)), self.matrices, self.towers, self.layers)
+            there = open_slots(clip_of(model))
+            self.slots = select_slots(there, self.matrices, self.towers, self.layers)
+            self.start.check(self.slots)
+            self._depth = {
+                tower: max(s.layer for s in there if s.tower == tower) for tower in {s.tower for s in there}
+            }
             self.subspaces = Subspaces(self.slots, self.constraint, self.rank, self.seed)
 
     def idle_towers(self, model: nn.Module) -> list[str]:
@@ -149,36 +167,77 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
             self.subspaces.refresh(self.task)
         model.requires_grad_(False)
         self.whole.attach(clip_of(model))
+        self.between.begin(self.slots, self.task)
         for slot in self.slots:
             output, input = self.subspaces.sides(slot, self.task)
             generator = torch.Generator().manual_seed(stable_seed(self.seed, self.task, slot.name))
-            start = self.start.of(slot, self.rank, self.scaling, input)
+            scaling = self.scaling_of(slot)
             block = LowRankBlock(
-                *slot.weight.shape, self.rank, self.scaling, output, input, self.dropout, generator, start
+                *slot.weight.shape,
+                self.rank,
+                scaling,
+                output,
+                input,
+                self.dropout,
+                generator,
+                self.start.of(slot, self.rank, scaling, input),
+                self.own_masks,
+                self.between.of(slot, self.rank),
+                slot.weight if self.row_scale else None,
             ).to(slot.weight.device)
             slot.adapters.attach(slot.matrix, slot.rows, block)
             self.blocks[slot.name] = block
         model.train(model.training)
 
+    def scaling_of(self, slot: Slot) -> float:
+        """s of a slot: s·(γ + (1 − γ)·l/(L − 1)) in block l of L where the scaling grows with depth, else
+        s."""
+        deepest = self._depth[slot.tower]
+        if self.depth_scale is None or slot.layer < 0 or deepest < 1:
+            return self.scaling
+        return self.scaling * (self.depth_scale + (1 - self.depth_scale) * slot.layer / deepest)
+
     @torch.no_grad()
     def merge(self, model: nn.Module) -> TaskDelta:
         """W ← W + ΔW for every slot, take the factors off, record ΔW and its geometry."""
-        learned, geometry = self.whole.learned(), {}
+        learned, geometry, rescaled = self.whole.learned(), {}, {}
         for slot in self.slots:
             slot.adapters.detach(slot.matrix)
-            b, a = (factor.detach().cpu().contiguous() for factor in self.blocks.pop(slot.name).factors())
-            learned.factors[slot.key] = (b, a)
+            block = self.blocks.pop(slot.name)
+            self.between.learned(slot, block)
+            if self.row_scale:
+                rescaled[slot.name] = block.update().detach()
+            else:
+                b, a = (factor.detach().cpu().contiguous() for factor in block.factors())
+                learned.factors[slot.key] = (b, a)
+        learned = learned.plus(self._whole_of(rescaled, model))
         delta = self.merging(learned, self.deltas)
         for slot in self.slots:
-            b, a = (factor.to(slot.weight.device) for factor in delta.factors[slot.key])
-            geometry[slot.name] = self._add(slot, b, a)
+            if self.row_scale:
+                geometry[slot.name] = {"delta_norm": float(rescaled[slot.name].double().norm())}
+            else:
+                b, a = (factor.to(slot.weight.device) for factor in delta.factors[slot.key])
+                geometry[slot.name] = self._add(slot, b, a)
+        if self.row_scale:
+            adapted = {slot.parameter: clip_of(model).get_parameter(slot.parameter) for slot in self.slots}
+            delta.part(adapted).add_to(adapted)
         self.whole.settle(delta)
-        geometry |= whole_norms(delta)
+        geometry |= whole_norms(delta.part(self.whole.trained))
         for name, p in model.named_parameters():
             p.requires_grad_(self._frozen.get(name, False))
         self.deltas.append(delta)
         self.geometry.append(geometry)
         return delta
+
+    def _whole_of(self, updates: dict[str, Tensor], model: nn.Module) -> TaskDelta:
+        """Updates of slots as those of the parameters that they are parts of."""
+        changes: dict[str, Tensor] = {}
+        for slot in self.slots:
+            if slot.name in updates:
+                whole = clip_of(model).get_parameter(slot.parameter)
+                change = changes.setdefault(slot.parameter, torch.zeros(whole.shape))
+                change[slot.rows] = updates[slot.name].cpu()
+        return TaskDelta.of_changes(changes)
 
     def _add(self, slot: Slot, b: Tensor, a: Tensor) -> dict[str, float]:
         update, before = b @ a, slot.weight.detach().clone()
@@ -205,7 +264,15 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
 
     def carriers(self) -> list[CarryingPlugin]:
         """As in the base class."""
-        return [self.start]
+        return [self.start, self.between]
+
+    def trained_factors(self) -> list[Tensor]:
+        """As in the base class."""
+        return [factor for block in self.blocks.values() for factor in (block.A, block.B)]
+
+    def notes(self) -> list[str]:
+        """As in the base class."""
+        return list(self.start.notes)
 
     def whole_kinds(self, model: nn.Module) -> dict[int, str]:
         """As in the base class."""
@@ -214,7 +281,8 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
     def effective_weights(self) -> dict[str, Tensor]:
         """W + s·B′A′ of every slot."""
         weights = {slot.key: slot.weight for slot in self.slots}
-        weights |= {key: weights[key] + b @ a for key, (b, a) in self.factors().items()}
+        attached = [slot for slot in self.slots if slot.name in self.blocks]
+        weights |= {slot.key: weights[slot.key] + self.blocks[slot.name].update() for slot in attached}
         return weights | self.whole.weights()
 
     @contextmanager

@@ -63,6 +63,10 @@ class Subspaces:
         self.decompositions = 0
 
     def _room(self, slot: Slot) -> int:
+        """Directions that stay outside the principal ones: as many as the rank, or, for ``bottom``, one,
+        since there the rank follows k (NuSA-CL: min(d − k, rank))."""
+        if self.constraint.select == "bottom":
+            return 1
         return min(self.rank, min(slot.weight.shape) - 1) or 1
 
     def refresh(self, task: int, only: set[str] | None = None) -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..clip.classifier import ClipClassifier
 from ..clip.text import evaluating
-from ..config.strategy import Lwf, Reference
+from ..config.penalties import Lwf, Reference, Similarities
 from ..data.labels import LabelSpace
 from ..data.tasks import StreamData, TaskData
 from .adapter import AdapterPlugin
@@ -21,7 +21,7 @@ from .regularisers import RegulariserPlugin
 
 
 class LwfPlugin(RegulariserPlugin, supports_distributed=False):
-    """Learning without forgetting (Li & Hoiem, 2016) for a text head.
+    """Learning without forgetting as its paper has it (Li & Hoiem, 2016), for a text head.
 
     strength · mean over earlier label spaces of KL(teacher ‖ student) at a temperature, on the current
     images. The teacher is the previous merged state: the same model with this experience's update taken out,
@@ -72,12 +72,9 @@ class ReferencePlugin(RegulariserPlugin, StepState, supports_distributed=False):
     """ZSCL (Zheng et al., ICCV 2023, arXiv 2303.06628): stay close to the pretrained model on data of no
     task.
 
-    With S = scale · (reference images · reference textsᵀ) / temperature of teacher and student,
-
-        strength · (KL(softmax_texts S_T ‖ softmax_texts S) + KL(softmax_images S_T ‖ softmax_images S))
-
-    on a random batch of the scenario's reference images and class texts. The teacher is the pretrained model,
-    whose features are computed once. Unlike the other penalties it acts from the first experience on.
+    strength · :func:`similarity_loss` on a random batch of the scenario's reference images and class texts.
+    The teacher is the pretrained model, whose features are computed once. Unlike the other penalties it acts
+    from the first experience on.
     """
 
     needs_reference = True
@@ -112,16 +109,15 @@ class ReferencePlugin(RegulariserPlugin, StepState, supports_distributed=False):
         read = self._drawn(len(self.space), self.settings.texts)
         template = int(torch.randint(self.space.templates, (1,), generator=self._generator))
         device = self._teacher_images.device
-        tokens = model.text.tokens(self.space.with_template(template))[read.to(device)]
-        student_images = model.image_features(self.images.pixels[shown].to(device))
-        student_texts = F.normalize(model.text.encode(tokens).float(), dim=-1)
-        scale = model.clip.logit_scale.float().exp() / self.settings.temperature
-        teacher = (
-            scale * self._teacher_images[shown.to(device)] @ self._teacher_texts[template][read.to(device)].mT
-        )
-        student = scale * student_images @ student_texts.mT
-        both = [_distillation(s, t) for s, t in ((student, teacher), (student.mT, teacher.mT))]
-        return self.settings.strength * torch.stack(both).sum()
+        teacher_images = self._teacher_images[shown.to(device)]
+        teacher_texts = texts = self._teacher_texts[template][read.to(device)]
+        images = model.image_features(self.images.pixels[shown].to(device))
+        if self.settings.texts_of == "student":
+            tokens = model.text.tokens(self.space.with_template(template))[read.to(device)]
+            texts = F.normalize(model.text.encode(tokens).float(), dim=-1)
+        scale = model.clip.logit_scale.float().exp()
+        student, teacher = scale * images @ texts.mT, scale * teacher_images @ teacher_texts.mT
+        return self.settings.strength * similarity_loss(student, teacher, self.settings.temperature)
 
     def step_state(self) -> dict[str, Tensor]:
         """Place in the stream of random numbers."""
@@ -133,6 +129,66 @@ class ReferencePlugin(RegulariserPlugin, StepState, supports_distributed=False):
 
     def _drawn(self, available: int, wanted: int) -> Tensor:
         return torch.randperm(available, generator=self._generator)[:wanted]
+
+
+class SimilaritiesPlugin(RegulariserPlugin, supports_distributed=False):
+    """ "LwF" among the baselines of ZSCL (arXiv 2303.06628): :func:`similarity_loss` on the batch's own
+    images and the task's own class texts.
+
+    The teacher is the state before the task, which for the first one is the pretrained model.
+    """
+
+    def __init__(self, settings: Similarities, adapter: AdapterPlugin, seed: int) -> None:
+        super().__init__()
+        self.settings, self.adapter = settings, adapter
+        self._teacher_texts: dict[LabelSpace, Tensor] = {}
+
+    def before_training_exp(self, strategy, **kwargs) -> None:
+        """Another experience, another teacher."""
+        self._teacher_texts = {}
+
+    def penalty(self, strategy) -> Tensor:
+        """Over the label spaces of the batch, each with its own images."""
+        model, images, spaces = strategy.model, strategy.mb_x, strategy.spaces
+        with torch.no_grad(), self.adapter.previous():
+            teacher = model.image_features(images)
+            for space in spaces:
+                if space not in self._teacher_texts:
+                    self._teacher_texts[space] = model.text.encode_space(space)
+        student = model.image_features(images)
+        scale = model.clip.logit_scale.float().exp()
+        losses = []
+        for space, members in zip(spaces, members_of(strategy), strict=True):
+            if bool(members.any()):
+                theirs = self._teacher_texts[space]
+                texts = theirs if self.settings.texts_of == "teacher" else model.text.features(space)
+                logits = scale * student[members] @ texts.mT, scale * teacher[members] @ theirs.mT
+                losses.append(similarity_loss(*logits, self.settings.temperature))
+        return self.settings.strength * torch.stack(losses).mean()
+
+
+def similarity_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T² · (KL(softmax_texts L_T/T ‖ softmax_texts L/T) + KL(softmax_images L_T/T ‖ softmax_images L/T)),
+    each the mean over its rows.
+
+    T² keeps the gradient of the size that it has at temperature 1. ZSCL's code has cross-entropies in place
+    of the divergences, which differ from them by the teacher's entropies alone and have the same gradient.
+
+    Args:
+        student, teacher: L and L_T, scaled similarities, images × texts.
+        temperature: T.
+    """
+    student, teacher = student / temperature, teacher / temperature
+    both = [_distillation(s, t) for s, t in ((student, teacher), (student.mT, teacher.mT))]
+    return temperature**2 * torch.stack(both).sum()
+
+
+def members_of(strategy) -> list[Tensor]:
+    """For every label space of the batch, which of its images have it."""
+    count = len(strategy.spaces)
+    if count == 1:
+        return [torch.ones(len(strategy.mb_x), dtype=torch.bool, device=strategy.mb_x.device)]
+    return [strategy.mbatch[2] == index for index in range(count)]
 
 
 def _distillation(student: Tensor, teacher: Tensor) -> Tensor:

@@ -65,8 +65,7 @@ def effective_parameters(
         if slot.name in blocks:
             p = clip.get_parameter(slot.parameter)
             whole = effective.setdefault(id(p), p.detach().clone())
-            b, a = blocks[slot.name].factors()
-            whole[slot.rows] += b @ a
+            whole[slot.rows] += blocks[slot.name].update()
     factors = {id(p) for block in blocks.values() for p in block.parameters()}
     all_named = model.named_parameters
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..config.strategy import Ewc
+from ..config.penalties import Ewc
 from .adapter import AdapterPlugin
 from .constraints import stable_seed
 from .fisher import diagonal_fisher

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..config.strategy import L2Init, Orthogonal
+from ..config.penalties import L2Init, Orthogonal
 from .adapter import AdapterPlugin
 from .task_state import CarryingPlugin
 
@@ -65,7 +65,8 @@ class OrthogonalPlugin(RegulariserPlugin, supports_distributed=False):
     """O-LoRA (Wang et al., EMNLP Findings 2023, arXiv 2310.14152): strength · Σ_matrices Σ_{i<t} Σ |A_t
     A_iᵀ|.
 
-    A_i are the input factors of earlier tasks, which the run keeps as its deltas anyway.
+    A_i are the input factors of earlier tasks, which the run keeps as its deltas anyway. ``norm`` adds
+    norm · Σ_matrices (‖A_t‖_F + ‖B_t‖_F), the norms not squared, from the first task on.
     """
 
     def __init__(self, settings: Orthogonal, adapter: AdapterPlugin, seed: int) -> None:
@@ -82,10 +83,13 @@ class OrthogonalPlugin(RegulariserPlugin, supports_distributed=False):
         self._earlier = {key: torch.cat(many).to(strategy.device) for key, many in stacked.items()}
 
     def penalty(self, strategy) -> Tensor | None:
-        """Overlap of the current input factors with the earlier ones."""
-        if not self._earlier:
-            return None
-        factors = self.adapter.factors()
-        return self.settings.strength * sum(
-            (factors[key][1] @ a.mT).abs().sum() for key, a in self._earlier.items()
-        )
+        """Overlap of the current input factors with the earlier ones, and the norms of both factors."""
+        total = None
+        if self._earlier:
+            factors = self.adapter.factors()
+            overlap = sum((factors[key][1] @ a.mT).abs().sum() for key, a in self._earlier.items())
+            total = self.settings.strength * overlap
+        if self.settings.norm > 0:
+            norms = sum(factor.norm() for factor in self.adapter.trained_factors())
+            total = self.settings.norm * norms + (0.0 if total is None else total)
+        return total

@@ -14,14 +14,15 @@ from .checkpoint import StepState
 
 
 def rate(schedule: Schedule, step: int, steps: int) -> float:
-    """Factor on the rate at ``step`` (from 0) of ``steps``: linear warm-up, then cosine to zero or
+    """Factor on the rate at ``step`` (from 0) of ``steps``: linear warm-up, then cosine to its end or
     constant."""
     warm = round(schedule.warmup * steps)
     if step < warm:
         return (step + 1) / (warm + 1)
     if schedule.name == "constant":
         return 1.0
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+    falling = 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+    return schedule.end + (1 - schedule.end) * falling
 
 
 class SchedulePlugin(SupervisedPlugin, StepState, supports_distributed=False):

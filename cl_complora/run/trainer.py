@@ -111,6 +111,8 @@ class Trainer:
             self.progress.message(
                 f"{learned.skipped} steps were left out: their loss or gradient was no number"
             )
+        for line in self.learner.adapter.notes():
+            self.progress.message(line)
         stored = save_delta(learned.delta)
         write_bytes(self.folder.delta(task.index, task.name), stored)
         head = learned.fitted and learned.fitted.head

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from builders.models import tiny_clip
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.slots import open_slots
+from cl_complora.config.penalties import Ewc, L2Init, Lwf, Orthogonal, Reference
 from cl_complora.config.scenario import Augmentation
-from cl_complora.config.strategy import Ewc, L2Init, Lwf, Orthogonal, Reference
 from cl_complora.data.labels import LabelSpace
 from cl_complora.data.tasks import Images, StreamData, TaskData
 from cl_complora.engine.adapter import FullPlugin
@@ -281,7 +281,7 @@ def test_the_reference_penalty_is_zero_for_the_pretrained_model_and_both_directi
 ):
     images = experience(6).parts[0].train
     plugin = ReferencePlugin(
-        Reference(kind="reference", strength=3.0, batch_size=6, texts=3), FullPlugin(), 0
+        Reference(kind="reference", strength=3.0, batch_size=6, texts=3, texts_of="student"), FullPlugin(), 0
     )
     plugin.meet(model, StreamData([], {}, (images, SPACE)))
     step = Step(model, None, experience())
@@ -299,4 +299,4 @@ def test_the_reference_penalty_is_zero_for_the_pretrained_model_and_both_directi
     t = t / scale
     rows = F.kl_div(F.log_softmax(s, 1), F.softmax(t, 1), reduction="batchmean")
     columns = F.kl_div(F.log_softmax(s.mT, 1), F.softmax(t.mT, 1), reduction="batchmean")
-    assert float(plugin.penalty(step)) == pytest.approx(3.0 * float(rows + columns), rel=1e-3)
+    assert float(plugin.penalty(step)) == pytest.approx(4 * 3.0 * float(rows + columns), rel=1e-3)

@@ -10,18 +10,16 @@ from test_regularisers import SPACE, Step, experience
 from builders.models import tiny_clip
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.slots import open_slots
-from cl_complora.config.strategy import InputsStart, Interpolation, NormMatch
+from cl_complora.config.factors import InputsStart
+from cl_complora.config.strategy import Interpolation, NormMatch
 from cl_complora.delta import TaskDelta
 from cl_complora.engine.adapter import FullPlugin
 from cl_complora.engine.complora import CompLoRAPlugin
 from cl_complora.engine.constraints import Constraint
 from cl_complora.engine.full_parameters import KINDS, parameter_kinds
-from cl_complora.engine.initialisation import (
-    ComponentsStarting,
-    CoreStarting,
-    InputsStarting,
-    input_covariances,
-)
+from cl_complora.engine.initialisation import ComponentsStarting, CoreStarting
+from cl_complora.engine.input_directions import input_covariances
+from cl_complora.engine.inputs_start import InputsStarting
 from cl_complora.engine.merging import Interpolate, MatchNorm
 from cl_complora.subspace import Keep
 

@@ -1,0 +1,155 @@
+"""Schema of low-rank factors: where they start (``adapter.start``) and what stands between them
+(``adapter.between``)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from .base import Count, Fraction, Section, refused
+
+Energy = Annotated[float, Field(gt=0, le=1)]
+
+
+class KaimingStart(Section):
+    """LoRA's own start: A random, B zero, both trained."""
+
+    kind: Literal["kaiming"]
+
+
+class CoreStart(Section):
+    """NuSA-CL's: A is fixed to the input basis and B holds coordinates in the output basis, ΔW = U M Vᵀ."""
+
+    kind: Literal["core"]
+
+
+class ComponentsStart(Section):
+    """A and B start as singular components of the weight, whose product is taken off again."""
+
+    kind: Literal["components"]
+    which: Literal["smallest", "largest"] = "smallest"
+    """Those of smallest value (MiLoRA) or of largest (PiSSA)."""
+
+
+class InputsStart(Section):
+    """InfLoRA's: A is fixed to the leading directions of the task's inputs outside those of earlier tasks'
+    inputs."""
+
+    kind: Literal["inputs"]
+    rule: Literal["paper", "code"] = "paper"
+    """With C the covariance of the inputs and λ its eigenvalues. ``paper``: energy is Σλ, A from (I − P) C
+    (I − P). ``code``, as the authors' program has it: energy is Σλ², A from (I − P) C, and the first task
+    keeps one direction fewer than would pass the threshold (at least one)."""
+    energy: Energy = 0.95
+    """Share of an earlier task's input energy that is kept free of later updates."""
+    energy_end: Energy | None = None
+    """The share grows with the tasks from ``energy`` towards this: energy + (energy_end − energy)·t/T, t from
+    0."""
+    images: Count = 256
+    """Training images at most whose features are looked at."""
+
+    @model_validator(mode="after")
+    def _grows(self) -> InputsStart:
+        if self.energy_end is not None and self.energy_end < self.energy:
+            message = (
+                f"must be at least energy ({self.energy:g}), got {self.energy_end:g}: the share only grows"
+            )
+            raise refused(message, "energy_end", because=[("energy",)])
+        return self
+
+
+class TowerEnergy(Section):
+    """A share of energy for each tower."""
+
+    vision: Energy = 0.85
+    text: Energy = 0.2
+
+
+class GradientStart(Section):
+    """KeepLoRA's: A is fixed to the leading directions of the task's gradient outside the principal input
+    directions of the pretrained weights and those of earlier tasks' inputs."""
+
+    kind: Literal["gradient"]
+    side: Literal["published", "input"] = "published"
+    """Whose principal directions are kept out of A. ``input``: those that the weights read (right singular
+    vectors), which is what the method describes; ``published``: those that they write (left ones), as the
+    authors' CLIP code has it, for square matrices only."""
+    energy: TowerEnergy = TowerEnergy()
+    """Share of ‖W‖² below which directions are principal (at least one is)."""
+    values: Literal["gradient", "zero"] = "gradient"
+    """B at the start: the gradient's components, taken off again so that nothing is updated yet (KeepLoRA),
+    or zero (KeepLoRA++)."""
+    kept: Energy = 0.99
+    """Share of a task's input energy that later tasks leave alone."""
+    features: Literal["summed", "all"] = "summed"
+    """Inputs whose directions are kept: batches added up token by token, as published (signs cancel, and an
+    incomplete last batch is left out), or all of them."""
+    batch_size: Count = 64
+    """Images that are looked at together."""
+
+
+class VarianceStart(Section):
+    """EVA's: A starts as the principal components of the task's inputs, and ranks go where they explain
+    most."""
+
+    kind: Literal["variance"]
+    most: Annotated[float, Field(ge=1)] = 2.0
+    """A matrix gets at most so many times the rank; 1 gives all the same."""
+    images: Count = 256
+    """Training images at most whose features are looked at."""
+
+
+Start = Annotated[
+    KaimingStart | CoreStart | ComponentsStart | InputsStart | GradientStart | VarianceStart,
+    Field(discriminator="kind"),
+]
+
+
+class Gates(Section):
+    """CoDyRA's: B (g ⊙ A x) with trained g from N(0, 1), of which what is small is set to zero on the way."""
+
+    kind: Literal["gates"]
+    threshold: Annotated[float, Field(ge=0)] = 0.005
+    """Largest threshold κ; all below 2κ ends at zero."""
+    levels: Annotated[int, Field(ge=2, le=10_000)] = 50
+    """Thresholds from 0 to the largest, evenly apart."""
+    dense: Fraction = 0.5
+    """Share of a task's steps before the first of them."""
+
+
+class Directions(Section):
+    """SD-LoRA's: directions of earlier tasks stay beside the new one, and one trained α scales each.
+
+    ΔW = Σ_{i<t} α_i·B_i A_i / (‖B_i‖‖A_i‖) + α_t·B_t A_t, less what the merged weight holds of the former.
+    """
+
+    kind: Literal["directions"]
+    initial: Annotated[float, Field(gt=0)] = 0.8
+    """α before training."""
+    per: Literal["model", "matrix"] = "model"
+    """One α a task for all matrices, as published, or one for each."""
+    restart: bool = True
+    """Every α starts at ``initial`` again in every task, as published, where the model jumps before the first
+    step; or from what it was."""
+
+    @model_validator(mode="after")
+    def _continued_by_matrix(self) -> Directions:
+        if not self.restart and self.per == "model":
+            message = (
+                "false works with per: matrix, since the norms of a task's last update differ between them"
+            )
+            raise refused(message, "restart", because=[("per",)])
+        return self
+
+
+Between = Annotated[Gates | Directions, Field(discriminator="kind")]
+
+
+class FullGradient(Section):
+    """LoRA-Pro's steps (see :class:`~cl_complora.engine.full_gradient.FullGradientPlugin`)."""
+
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [
+        0.9,
+        0.999,
+    ]

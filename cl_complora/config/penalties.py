@@ -1,0 +1,97 @@
+"""Schema of what is added to the loss of a step (``regularisers``)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from .base import Count, Fraction, Section, refused
+
+
+class Ewc(Section):
+    """Elastic weight consolidation on the effective weights."""
+
+    kind: Literal["ewc"]
+    strength: Annotated[float, Field(ge=0)]
+    """λ in λ/2 · Σ F (W − W*)²."""
+    online: bool = True
+    """One running Fisher and anchor instead of one pair per task."""
+    decay: Fraction = 1.0
+    """Weight of the earlier Fisher when online."""
+    samples: Count = 128
+    """Training images per task for the Fisher."""
+
+    @model_validator(mode="after")
+    def _decay_needs_online(self) -> Ewc:
+        if "decay" in self.model_fields_set and not self.online:
+            raise refused("has no effect with online: false", "decay", because=[("online",)])
+        return self
+
+
+class Lwf(Section):
+    """Learning without forgetting, as its paper has it: distil the previous merged state's logits over
+    earlier label spaces."""
+
+    kind: Literal["lwf"]
+    strength: Annotated[float, Field(ge=0)]
+    temperature: Annotated[float, Field(gt=0)] = 2.0
+
+
+class Similarities(Section):
+    """Learning without forgetting as ZSCL's baseline has it: distil the previous state's similarities between
+    the batch's images and the task's own class texts, in both directions and from the first task on."""
+
+    kind: Literal["similarities"]
+    strength: Annotated[float, Field(ge=0)] = 1.0
+    temperature: Annotated[float, Field(gt=0)] = 2.0
+    texts_of: Literal["teacher", "student"] = "teacher"
+    """Whose texts the student's images are compared with."""
+
+
+class TextToImage(Section):
+    """CoDyRA's second loss: every class text finds its images among those of the batch."""
+
+    kind: Literal["text-to-image"]
+    strength: Annotated[float, Field(ge=0)] = 1.0
+
+
+class L2Init(Section):
+    """Pull the effective weights towards where they started."""
+
+    kind: Literal["l2-init"]
+    strength: Annotated[float, Field(ge=0)]
+    to: Literal["pretrained", "previous"] = "pretrained"
+
+
+class Reference(Section):
+    """ZSCL: distil the pretrained model's similarities between reference images and reference texts.
+
+    The scenario names the reference set, which belongs to no task.
+    """
+
+    kind: Literal["reference"]
+    strength: Annotated[float, Field(ge=0)] = 1.0
+    temperature: Annotated[float, Field(gt=0)] = 2.0
+    batch_size: Count = 32
+    """Reference images a step."""
+    texts: Count = 64
+    """Reference texts a step."""
+    texts_of: Literal["teacher", "student"] = "teacher"
+    """Whose texts the student's images are compared with: the teacher's, as in ZSCL's code (no gradient
+    reaches the text tower), or the student's own."""
+
+
+class Orthogonal(Section):
+    """O-LoRA: strength · Σ |A A_iᵀ| keeps the input directions of low-rank updates apart from earlier
+    ones."""
+
+    kind: Literal["orthogonal"]
+    strength: Annotated[float, Field(ge=0)] = 0.5
+    norm: Annotated[float, Field(ge=0)] = 0.0
+    """λ₂ of norm · Σ (‖A‖ + ‖B‖), norms not squared, from the first task on."""
+
+
+Regulariser = Annotated[
+    Similarities | TextToImage | Ewc | Lwf | L2Init | Reference | Orthogonal, Field(discriminator="kind")
+]

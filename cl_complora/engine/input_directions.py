@@ -1,0 +1,145 @@
+"""What the matrices of a model are given by an experience, and the directions that hold most of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from ..clip.slots import Slot
+from ..clip.text import evaluating
+
+
+def input_covariances(slots: Sequence[Slot], model: nn.Module, experience, images: int) -> dict[str, Tensor]:
+    """Slot name → Σ x xᵀ (``in × in``, float64) over the tokens of an experience's images and class
+    prompts.
+
+    Args:
+        slots: of the model.
+        model: the classifier.
+        experience: whose images and prompts.
+        images: at most so many.
+    """
+    return {name: square for name, (square, *_) in input_moments(slots, model, experience, images).items()}
+
+
+def input_moments(
+    slots: Sequence[Slot], model: nn.Module, experience, images: int
+) -> dict[str, tuple[Tensor, Tensor, int]]:
+    """Slot name → (Σ x xᵀ, Σ x, number of x), as for :func:`input_covariances`."""
+    found: dict[int, tuple[Tensor, Tensor, int]] = {}
+
+    def add(host: nn.Module, x: Tensor) -> None:
+        x = x.reshape(-1, x.shape[-1]).double()
+        square, total, count = found.get(id(host), (0, 0, 0))
+        found[id(host)] = (square + x.mT @ x, total + x.sum(0), count + len(x))
+
+    share = max(1, images // len(experience.parts))
+    # The classes lie in order: every so many images touch all of them.
+    shown = (part.train.pixels[:: -(-len(part.train) // share)] for part in experience.parts)
+    show(slots, model, experience, [pixels.split(64) for pixels in shown], add)
+    return {slot.name: found[id(slot.host)] for slot in slots}
+
+
+def summed_inputs(slots: Sequence[Slot], model: nn.Module, experience, batch_size: int) -> dict[str, Tensor]:
+    """Slot name → X Xᵀ (``in × in``, float64) with X = Σ over whole batches of x_bᵀ, ``in × (images ·
+    tokens)``.
+
+    Tokens at the same place of their batches are added up, signs and all, and images beyond the last whole
+    batch are left out: that is what KeepLoRA's published code does (where there is no whole batch it looks at
+    nothing; here all images are one then). Prompts are the same in every batch, and so looked at once.
+    """
+    found: dict[int, Tensor] = {}
+
+    def add(host: nn.Module, x: Tensor) -> None:
+        x = x.reshape(-1, x.shape[-1])
+        found[id(host)] = found[id(host)] + x if id(host) in found else x.clone()
+
+    pixels = torch.cat([part.train.pixels for part in experience.parts])
+    whole = len(pixels) // batch_size * batch_size
+    batches = pixels[:whole].split(batch_size) if whole else [pixels]
+    show(slots, model, experience, [batches], add, once=True)
+    sums = {name: x.double() for name, x in ((slot.name, found[id(slot.host)]) for slot in slots)}
+    return {name: x.mT @ x for name, x in sums.items()}
+
+
+@torch.no_grad()
+def show(
+    slots: Sequence[Slot],
+    model: nn.Module,
+    experience,
+    batches: Sequence[Iterable[Tensor]],
+    watch: Callable[[nn.Module, Tensor], None],
+    once: bool = False,
+) -> None:
+    """Let the hosts of slots read images and class prompts; ``watch`` is given (host, its input) every time.
+
+    Args:
+        slots, model, experience: what reads, and the prompts.
+        batches: for each part of the experience, batches of its images.
+        watch: is called without gradients.
+        once: prompts of the first label space only.
+    """
+    with evaluating(model):
+        model.text.encode_space(
+            experience.spaces[0]
+        )  # a text tower's first call also tries whether it can be trimmed
+    hosts = {id(slot.host): slot.host for slot in slots}.values()
+    with _watching(hosts, watch), evaluating(model), model.computing_everything():
+        device = next(model.parameters()).device
+        spaces = experience.spaces[:1] if once else experience.spaces
+        for images, space in zip(batches, spaces, strict=True):
+            for batch in images:
+                model.image_features(batch.to(device))
+            model.text.encode_space(space)
+
+
+@contextmanager
+def _watching(hosts: Iterable[nn.Module], watch: Callable[[nn.Module, Tensor], None]) -> Iterator[None]:
+    def hook(host: nn.Module, args: tuple, kwargs: dict) -> None:
+        watch(host, (args[0] if args else next(iter(kwargs.values()))).detach())
+
+    handles = [host.register_forward_pre_hook(hook, with_kwargs=True) for host in hosts]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def outside(basis: Tensor | None, matrix: Tensor) -> Tensor:
+    """(I − P) M for an orthonormal basis of P (``in × k``), or M itself."""
+    if basis is None:
+        return matrix
+    basis = basis.to(matrix)
+    return matrix - basis @ (basis.mT @ matrix)
+
+
+def grown(
+    basis: Tensor | None, matrix: Tensor, energy: float, room: int = 0, fewer: int = 0, least: int = 0
+) -> Tensor:
+    """The basis with the leading left singular vectors of (I − P) M that are needed to hold a share of ‖M‖²
+    (gradient projection memory).
+
+    Args:
+        basis: ``d × k`` orthonormal, or None for nothing yet.
+        matrix: M, ``d × n``.
+        energy: share of ‖M‖²_F.
+        room: directions that stay free.
+        fewer: so many are added less than are needed.
+        least: and so many at least.
+
+    Returns:
+        ``d × (k + new)``, float32 and contiguous like what is read back from a file: another layout rounds
+        differently.
+    """
+    matrix = matrix.double()
+    u, sigma, _ = torch.linalg.svd(outside(basis, matrix), full_matrices=False)
+    total, left = float(matrix.square().sum()), sigma.square()
+    held = total - float(left.sum()) + torch.cat([left.new_zeros(1), left.cumsum(0)])
+    needed = max(least, int((held < energy * total * (1 - 1e-12)).sum()) - fewer)
+    taken = 0 if basis is None else basis.shape[1]
+    new = u[:, : max(0, min(needed, len(matrix) - room - taken))].float().contiguous()
+    return new if basis is None else torch.cat([basis, new], 1)

@@ -1,0 +1,140 @@
+"""Starts from gradients and inputs, and scalings by depth, on a small CLIP: what they look at, and what an
+update leaves alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_regularisers import SPACE, Step, experience
+from torch.nn import functional as F
+
+from builders.models import tiny_clip
+from cl_complora.clip.classifier import ClipClassifier
+from cl_complora.clip.slots import open_slots
+from cl_complora.config.factors import GradientStart, InputsStart
+from cl_complora.engine.complora import CompLoRAPlugin
+from cl_complora.engine.constraints import Constraint
+from cl_complora.engine.gradient_start import GradientStarting, mean_gradients
+from cl_complora.engine.input_directions import input_covariances, summed_inputs
+from cl_complora.engine.inputs_start import InputsStarting
+
+FREE = Constraint(select="none")
+
+
+@pytest.fixture
+def model(tokenizer) -> ClipClassifier:
+    classifier = ClipClassifier(tiny_clip(), tokenizer, SPACE)
+    open_slots(classifier.clip)
+    return classifier.eval()
+
+
+def keeplora(**settings) -> CompLoRAPlugin:
+    start = GradientStarting(GradientStart(kind="gradient", **settings))
+    return CompLoRAPlugin(rank=2, matrices=["q", "o"], constraint=FREE, start=start, scaling=0.5)
+
+
+def test_the_gradient_is_that_of_the_mean_loss_whatever_the_batches(model):
+    plugin = keeplora()
+    plugin.prepare(model)
+    where = experience(7)
+    for p in model.parameters():
+        p.requires_grad_(True)
+    images, labels = where.parts[0].train.pixels, where.parts[0].train.labels
+    F.cross_entropy(model(images, SPACE), labels).backward()
+    expected = {s.name: model.clip.get_parameter(s.parameter).grad[s.rows].clone() for s in plugin.slots}
+    model.zero_grad()
+    model.requires_grad_(False)
+    for size in (3, 64):
+        found = mean_gradients(plugin.slots, model, where, size)
+        assert found.keys() == expected.keys()
+        for name, gradient in found.items():
+            scale = float(expected[name].abs().max())
+            assert torch.allclose(gradient, expected[name], atol=1e-4 * scale), name
+    assert not any(p.requires_grad or p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("settings", [{}, {"side": "input", "features": "all"}, {"values": "zero"}])
+def test_keeplora_starts_at_the_weights_and_stays_off_what_is_kept(model, settings):
+    plugin = keeplora(**settings, kept=0.9)
+    step, images = Step(model, None, experience(9)), torch.randn(2, 3, 32, 32)
+    for task in range(2):
+        before = model(images, SPACE)
+        plugin.before_train_dataset_adaptation(step)
+        assert torch.allclose(model(images, SPACE), before, atol=1e-5)
+        kept = {name: basis.clone() for name, basis in plugin.start.kept.items()}
+        for slot in plugin.slots:
+            block = plugin.blocks[slot.name]
+            assert [name for name, _ in block.named_parameters()] == ["B"]
+            assert bool(block.B.any()) == (plugin.start.settings.values == "gradient")
+            with torch.no_grad():
+                block.B.add_(0.1 * torch.randn_like(block.B))
+        delta_of = {s.key: s.name for s in plugin.slots}
+        plugin.after_training_exp(step)
+        for key, (b, a) in plugin.deltas[task].factors.items():
+            assert b.shape[1] == a.shape[0] == 2  # no rank is spent on what is taken off again
+            assert float((a @ kept[delta_of[key]]).abs().max()) < 1e-5
+        assert all(plugin.start.kept[n].shape[1] >= basis.shape[1] for n, basis in kept.items())
+        for basis in plugin.start.kept.values():
+            assert torch.allclose(basis.mT @ basis, torch.eye(basis.shape[1]), atol=1e-5)
+    again = GradientStarting(plugin.start.settings)
+    again.load(plugin.start.tensors())
+    assert again.kept.keys() == plugin.start.kept.keys()
+
+
+def test_energies_differ_between_the_towers(model):
+    plugin = keeplora(side="input", energy={"vision": 0.9, "text": 0.3})
+    plugin.before_train_dataset_adaptation(Step(model, None, experience(4)))
+    for slot in plugin.slots:
+        squares = torch.linalg.svdvals(slot.weight.detach().double()).square()
+        energy = 0.3 if slot.tower == "text" else 0.9
+        k = int((squares.cumsum(0) < energy * squares.sum()).sum())
+        assert plugin.start.kept[slot.name].shape[1] == max(1, k)
+
+
+def test_summed_inputs_are_those_of_whole_batches_added_up(model):
+    plugin = keeplora()
+    plugin.prepare(model)
+    seen: dict[str, list[torch.Tensor]] = {}
+    slot = next(s for s in plugin.slots if s.tower == "vision")
+    handle = slot.host.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.setdefault("x", []).append(args[0] if args else kwargs["query"]),
+        with_kwargs=True,
+    )
+    found = summed_inputs(plugin.slots, model, experience(7), 3)[slot.name]
+    handle.remove()
+    x = sum(batch.reshape(-1, batch.shape[-1]) for batch in seen["x"][-2:]).double()
+    assert len(seen["x"]) == 2 and len(x) % 3 == 0
+    assert torch.allclose(found, x.mT @ x, rtol=1e-6)
+    # Where no batch is whole, all images are one.
+    few = summed_inputs(plugin.slots, model, experience(2), 3)[slot.name]
+    assert few.any()
+
+
+def test_the_scale_grows_with_depth(model):
+    plugin = CompLoRAPlugin(rank=1, matrices=["q"], constraint=FREE, scaling=2.0, depth_scale=0.2)
+    plugin.attach(model)
+    for tower in ("vision", "text"):
+        layers = [s for s in plugin.slots if s.tower == tower]
+        scales = [plugin.blocks[s.name].scaling for s in layers]
+        last = len(layers) - 1
+        assert scales == pytest.approx([2.0 * (0.2 + 0.8 * i / max(1, last)) for i in range(len(layers))])
+        assert last > 0 and scales[-1] == 2.0
+
+
+@pytest.mark.parametrize("rule, more", [("paper", True), ("code", False)])
+def test_inflora_leaves_what_earlier_tasks_used_alone_by_either_rule(model, rule, more):
+    settings = InputsStart(kind="inputs", rule=rule, energy=0.9)
+    plugin = CompLoRAPlugin(rank=2, matrices=["k"], constraint=FREE, start=InputsStarting(settings))
+    step = Step(model, None, experience(9))
+    for task in range(2):
+        plugin.before_train_dataset_adaptation(step)
+        for slot in plugin.slots:
+            if task:
+                block = plugin.blocks[slot.name]
+                assert float((block.A @ plugin.start.used[slot.name]).abs().max()) < 1e-6
+        plugin.after_training_exp(step)
+    by_energy = input_covariances(plugin.slots, model, experience(9), 256)
+    for slot in plugin.slots:
+        covariance, basis = by_energy[slot.name], plugin.start.used[slot.name].double()
+        held = float((basis.mT @ covariance @ basis).trace() / covariance.trace())
+        assert (held >= 0.9 * 0.999) or not more
