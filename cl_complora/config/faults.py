@@ -185,7 +185,9 @@ def _home(schema: type[BaseModel], loc: KeyPath) -> str | None:
     for model in kinds if len(kinds) > 1 else ():
         if loc[-1] in model.model_fields:
             return f"to kind: {model.model_fields['kind'].annotation.__args__[0]}"
-    return next((f"in {home}" for name, home in _all_keys(schema) if name == loc[-1]), None)
+    homes = list(dict.fromkeys(home for name, home in _all_keys(schema) if name == loc[-1]))
+    outermost = [home for home in homes if home.count(".") == min(h.count(".") for h in homes)]
+    return f"in {' or '.join(outermost)}" if outermost else None
 
 
 def _tags(schema: type[BaseModel], loc: KeyPath) -> list[str]:

@@ -72,7 +72,7 @@ KEYS = [
     changed(T, "key-case", "  rank", "  Rank", (5, "adapter.Rank", "did you mean 'rank'?")),
     changed(
         T, "key-elsewhere", "name: mine", "name: mine\nlr: 1",
-        (3, "lr", "it belongs in optimiser; allowed"),
+        (3, "lr", "it belongs in head or optimiser; allowed"),
     ),
     changed(
         S, "key-deeper", "name: mine", "name: mine\ndomain: x",

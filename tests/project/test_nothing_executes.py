@@ -193,6 +193,9 @@ def test_tensorboards_text_shows_names_and_runs_none(tmp_path):
         "scenario": scenario,
         "strategy": load_strategy("lora").value.model_dump(mode="json"),
         "description": evil,
+        "seed": 0,
+        "model": {"name": "embedded", "sha256": "0"},
+        "splits": {},
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config, allow_unicode=True))
     BoardWriter(
