@@ -3,6 +3,7 @@ spellings."""
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -65,9 +66,23 @@ class Roles:
         return [*self.train, *self.test, *self.validation]
 
 
+def _unshared(names: list[str]) -> dict[str, str]:
+    """Name → what it does not share with all others before or after a separator (``my-train``,
+    ``my-test``).""" before = re.match(r".*[\W_]|", os.path.commonprefix(names)).group() after =
+    re.match(r".*[\W_]|", os.path.commonprefix([name[::-1] for name in names])).group()[::-1] return {name:
+    name.removeprefix(before).removesuffix(after) for name in names}
+
+
 def roles_of(names: Iterable[str]) -> Roles:
-    """Sort folder names by their role."""
+    """Sort folder names by their role; what all of them begin or end with says nothing where the rest names a
+    training and a test part."""
+    names = sorted(names)
+    found = {name: role_of(name) for name in names}
+    if len(names) > 1 and not any(found.values()):
+        apart = {name: role_of(rest) for name, rest in _unshared(names).items()}
+        if all(apart.values()) and _TRAIN in apart.values() and len({*apart.values()}) > 1:
+            found = apart
     roles = Roles()
-    for name in sorted(names):
-        getattr(roles, role_of(name) or "others").append(name)
+    for name in names:
+        getattr(roles, found[name] or "others").append(name)
     return roles

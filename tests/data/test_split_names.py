@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from cl_complora.data.split_names import role_of
+from cl_complora.data.split_names import role_of, roles_of
 
 NAMES = {
     "train": "Train TRAINING train_images seg_train 01_train train_v2 Trainingsdaten entraînement"
@@ -27,3 +27,19 @@ def test_splits_are_recognised(role, name, form):
 )
 def test_classes_are_no_splits(name):
     assert role_of(name) is None
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("flowers.test", "flowers.train"), ("my-test", "my-train"), ("test_of_pets", "train_of_pets")],
+)
+def test_what_all_names_share_is_left_out(names):
+    roles = roles_of(names)
+    assert (roles.test, roles.train, roles.others) == ([names[0]], [names[1]], [])
+
+
+@pytest.mark.parametrize(
+    "names", [("crash-test", "stress-test"), ("my-train", "steam-engine"), ("a-cat", "a-dog")]
+)
+def test_names_that_only_sound_like_it_are_not_split(names):
+    assert roles_of(names).others == sorted(names)
