@@ -67,15 +67,15 @@ class Roles:
 
 
 def _unshared(names: list[str]) -> dict[str, str]:
-    """Name → what it does not share with all others before or after a separator (``my-train``,
-    ``my-test``).""" before = re.match(r".*[\W_]|", os.path.commonprefix(names)).group() after =
-    re.match(r".*[\W_]|", os.path.commonprefix([name[::-1] for name in names])).group()[::-1] return {name:
-    name.removeprefix(before).removesuffix(after) for name in names}
+    """Name → what it does not share with all others before or after a separator (``my-train``)."""
+    before = re.match(r".*[\W_]|", os.path.commonprefix(names)).group()
+    after = re.match(r".*[\W_]|", os.path.commonprefix([name[::-1] for name in names])).group()[::-1]
+    return {name: name.removeprefix(before).removesuffix(after) for name in names}
 
 
 def roles_of(names: Iterable[str]) -> Roles:
-    """Sort folder names by their role; what all of them begin or end with says nothing where the rest names a
-    training and a test part."""
+    """Sort folder names by their role; what all of them begin or end with says nothing where the rest names
+    a training part and another."""
     names = sorted(names)
     found = {name: role_of(name) for name in names}
     if len(names) > 1 and not any(found.values()):
