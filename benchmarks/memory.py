@@ -120,7 +120,7 @@ def _ewc(work: Work) -> Case:
 
 
 def _ewc_ours(work: Work) -> dict[str, Any]:
-    from cl_complora.config.strategy import Ewc
+    from cl_complora.config.penalties import Ewc
     from cl_complora.engine.ewc import EwcPlugin
 
     from .clips import random_clip
@@ -194,7 +194,7 @@ def _lwf(work: Work) -> Case:
 
 
 def _lwf_ours(work: Work) -> dict[str, Any]:
-    from cl_complora.config.strategy import Lwf
+    from cl_complora.config.penalties import Lwf
     from cl_complora.engine.distillation import LwfPlugin
 
     from .clips import random_clip

@@ -28,7 +28,8 @@ from cl_complora.engine.clip_strategy import ClipStrategy
 from cl_complora.engine.complora import CompLoRAPlugin
 from cl_complora.engine.constraints import Constraint
 from cl_complora.engine.experience import ClipExperience, as_avalanche
-from cl_complora.engine.schedule import CurvePlugin, SchedulePlugin, optimizer_factory
+from cl_complora.engine.optimisers import optimizer_factory
+from cl_complora.engine.schedule import CurvePlugin, SchedulePlugin
 
 from .clips import TEMPLATE, PlainClassifier, image_size, pictures, space_of, task_of, tokenizer
 

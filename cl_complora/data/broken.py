@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import UserError
 from ..files import write_json
@@ -58,6 +58,10 @@ class Readable:
     def reading(self, items: Sequence[Item]) -> Reading:
         """As the source does it."""
         return self.source.reading(items)
+
+    def stored(self, item: Item) -> BinaryIO:
+        """As the source does it."""
+        return self.source.stored(item)
 
     def load(self, items: Sequence[Item], pixels: Pixels) -> Tensor:
         """As the source does it."""

@@ -39,7 +39,7 @@ def test_every_stream_has_the_steps_of_what_it_trains(stream, expected):
 
 def test_fixed_steps_stay_what_they_were():
     tasks = [SimpleNamespace(train=range(20)), SimpleNamespace(train=range(47))]
-    for stream, expected in (("sequential", [80, 80]), ("cumulative", [80, 80]), ("joint", [160, 0])):
+    for stream, expected in (("sequential", [40, 40]), ("cumulative", [40, 40]), ("joint", [80, 0])):
         how = load_strategy("lora", [f"training.stream={stream}"]).value.training
         assert [steps_at(how, tasks, position) for position in range(2)] == expected
 
@@ -76,7 +76,7 @@ def test_a_table_has_no_single_number_of_steps():
 BAD = [
     (["training.steps=many"], "must be a whole number or 'auto'"),
     (["training.steps=0"], "must be at least 1"),
-    (["training.epochs=3"], "has no effect with steps: 80, only with steps: auto"),
+    (["training.epochs=3"], "has no effect with steps: 40, only with steps: auto"),
     (["training.bounds=[1, 2]"], "has no effect"),
     (["training.steps=auto", "training.bounds=[9, 2]"], "must be the fewest and the most"),
     (["training.steps=auto", "training.average_every=50"], "must be at most the fewest steps of bounds .40."),
