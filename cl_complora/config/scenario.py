@@ -176,6 +176,11 @@ class Scenario(Section):
     reference: ReferenceSet | None = None
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1), EachOnce] = [0, 1, 2]
 
+    @property
+    def shares_labels(self) -> bool:
+        """Whether all tasks are told apart in one label space, by a model that goes from task to task."""
+        return self.protocol != "task-incremental" and not self.independent
+
     @model_validator(mode="after")
     def _embedded_is_complete(self) -> Scenario:
         model = self.model

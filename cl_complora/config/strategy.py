@@ -332,10 +332,11 @@ class Strategy(Section):
             raise refused(message, "optimiser", "weight_decay", because=[("adapter", "row_scale")])
         if self.settings and self.plugin is None:
             raise refused("has no effect without plugin", "settings", because=[("plugin",)])
-        if kind != "lowrank" and any(part.kind == "orthogonal" for part in self.regularisers):
-            index = [part.kind for part in self.regularisers].index("orthogonal")
+        kinds = [part.kind for part in self.regularisers]
+        orthogonal = kinds.index("orthogonal") if "orthogonal" in kinds else None
+        if orthogonal is not None and kind != "lowrank":
             message = f"orthogonal works with adapter kind lowrank, not {kind}"
-            raise refused(message, "regularisers", index, "kind", because=[("adapter", "kind")])
+            raise refused(message, "regularisers", orthogonal, "kind", because=[("adapter", "kind")])
         if self.head is not None and self.training.stream != "sequential":
             message = f"works with training.stream: sequential, not {self.training.stream}"
             raise refused(message, "head", because=[("training", "stream")])
@@ -344,12 +345,11 @@ class Strategy(Section):
                 f"{self.head.kind} changes the weights itself and works with adapter kind none, not {kind}"
             )
             raise refused(message, "head", "kind", because=[("adapter", "kind")])
-        if self.adapter.row_scale and any(part.kind == "orthogonal" for part in self.regularisers):
-            index = [part.kind for part in self.regularisers].index("orthogonal")
+        if orthogonal is not None and self.adapter.row_scale:
             message = (
                 "orthogonal does not go with adapter.row_scale: true, whose updates leave no factors behind"
             )
-            raise refused(message, "regularisers", index, "kind", because=[("adapter", "row_scale")])
+            raise refused(message, "regularisers", orthogonal, "kind", because=[("adapter", "row_scale")])
         idle = [part for part in ("optimiser", "regularisers", "memory", "plugin") if getattr(self, part)]
         if kind == "none" and idle:
             message = f"{_idle(idle)} with adapter kind none, which trains nothing"

@@ -52,8 +52,7 @@ class ClipStrategy(SupervisedTemplate):
 
     Attributes:
         steps: of the next experience; those of the settings (with ``auto`` the fewest) unless changed (joint
-        training
-            takes those of all tasks).
+            training takes those of all tasks).
         skipped: steps of the last experience that changed nothing because of a loss or gradient that is no
             number.
     """

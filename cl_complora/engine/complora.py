@@ -58,8 +58,7 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         own_masks: whether maps that read the same input drop different entries of it.
         between: what stands between the factors (nothing by default).
         row_scale: whether the lengths of the weights' rows are trained beside the factors (DoRA); updates are
-        of
-            full rank then, and stored whole.
+            of full rank then, and stored whole.
 
     Attributes:
         blocks: slot name → factors, while an experience is trained.

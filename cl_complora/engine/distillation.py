@@ -132,7 +132,7 @@ class ReferencePlugin(RegulariserPlugin, StepState, supports_distributed=False):
 
 
 class SimilaritiesPlugin(RegulariserPlugin, supports_distributed=False):
-    """ "LwF" among the baselines of ZSCL (arXiv 2303.06628): :func:`similarity_loss` on the batch's own
+    """What ZSCL (arXiv 2303.06628) calls LwF among its baselines: :func:`similarity_loss` on the batch's own
     images and the task's own class texts.
 
     The teacher is the state before the task, which for the first one is the pretrained model.

@@ -76,27 +76,16 @@ _TOGETHER: dict[str, Callable[[list[TaskData], int], list[TaskData]]] = {
 }
 
 
-def experience_at(stream: str, tasks: Sequence[TaskData], position: int) -> tuple[ClipExperience | None, int]:
-    """What is trained at a position of the stream, and for how many times the steps of one task.
+def experience_at(stream: str, tasks: Sequence[TaskData], position: int) -> ClipExperience | None:
+    """What is trained at a position of the stream; None for nothing.
 
     Args:
         stream: a strategy's ``training.stream``.
         tasks: all of the stream.
         position: from 0.
     """
-    share = share_of_steps(stream, tasks, position)
-    return ClipExperience(_TOGETHER[stream](list(tasks), position), position) if share else None, share
-
-
-def share_of_steps(stream: str, tasks: Sequence[TaskData], position: int) -> int:
-    """For how many times the steps of one task is trained at a position of the stream; 0: nothing is.
-
-    Args:
-        stream, tasks, position: as for :func:`experience_at`.
-    """
-    if not _TOGETHER[stream](list(tasks), position):
-        return 0
-    return len(tasks) if stream == "joint" else 1
+    together = _TOGETHER[stream](list(tasks), position)
+    return ClipExperience(together, position) if together else None
 
 
 def steps_at(training: Training, tasks: Sequence[TaskData], position: int) -> int:

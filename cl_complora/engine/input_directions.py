@@ -83,9 +83,8 @@ def show(
         once: prompts of the first label space only.
     """
     with evaluating(model):
-        model.text.encode_space(
-            experience.spaces[0]
-        )  # a text tower's first call also tries whether it can be trimmed
+        # A text tower's first call also tries whether it can be trimmed.
+        model.text.encode_space(experience.spaces[0])
     hosts = {id(slot.host): slot.host for slot in slots}.values()
     with _watching(hosts, watch), evaluating(model), model.computing_everything():
         device = next(model.parameters()).device
@@ -137,9 +136,27 @@ def grown(
     """
     matrix = matrix.double()
     u, sigma, _ = torch.linalg.svd(outside(basis, matrix), full_matrices=False)
-    total, left = float(matrix.square().sum()), sigma.square()
-    held = total - float(left.sum()) + torch.cat([left.new_zeros(1), left.cumsum(0)])
-    needed = max(least, int((held < energy * total * (1 - 1e-12)).sum()) - fewer)
+    left = sigma.square()
+    missing = directions_missing(left, float(left.sum()), float(matrix.square().sum()), energy)
+    return extended(basis, u, max(least, missing - fewer), room)
+
+
+def directions_missing(energies: Tensor, left: float, total: float, energy: float) -> int:
+    """How many leading directions outside a basis are needed to hold a share of all energy.
+
+    Args:
+        energies: of the directions outside, descending.
+        left: their sum.
+        total: energy of all directions.
+        energy: share of it.
+    """
+    held = total - left + torch.cat([energies.new_zeros(1), energies.cumsum(0)])
+    return int((held < energy * total * (1 - 1e-12)).sum())
+
+
+def extended(basis: Tensor | None, directions: Tensor, count: int, room: int) -> Tensor:
+    """The basis with the first ``count`` directions beside it, or as many as leave ``room``; float32 and
+    contiguous."""
     taken = 0 if basis is None else basis.shape[1]
-    new = u[:, : max(0, min(needed, len(matrix) - room - taken))].float().contiguous()
+    new = directions[:, : max(0, min(count, len(directions) - room - taken))].float().contiguous()
     return new if basis is None else torch.cat([basis, new], 1)

@@ -14,7 +14,7 @@ from ..data.tasks import StreamData
 from ..errors import UserError
 from ..lowrank import Side, Start
 from .initialisation import Starting
-from .input_directions import grown, input_covariances, outside
+from .input_directions import directions_missing, extended, grown, input_covariances, outside
 
 
 class InputsStarting(Starting, supports_distributed=False):
@@ -120,12 +120,8 @@ def with_inputs(basis: Tensor | None, covariance: Tensor, energy: float, rule: s
         return grown(basis, covariance, energy, fewer=first, least=first)
     total, free = float(covariance.trace()), _free(basis, covariance)
     values, vectors = torch.linalg.eigh(free)
-    values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
-    held = total - float(free.trace()) + torch.cat([values.new_zeros(1), values.cumsum(0)])
-    missing = int((held < energy * total * (1 - 1e-12)).sum())
-    room = len(covariance) - 1 - (0 if basis is None else basis.shape[1])
-    new = vectors[:, : max(0, min(missing, room))].float().contiguous()
-    return new if basis is None else torch.cat([basis, new], 1)
+    missing = directions_missing(values.flip(0).clamp_min(0), float(free.trace()), total, energy)
+    return extended(basis, vectors.flip(1), missing, room=1)
 
 
 def _free(basis: Tensor | None, covariance: Tensor) -> Tensor:

@@ -68,7 +68,6 @@ def ranks_by_variance(shares: Mapping[str, Tensor], rank: int, most: float) -> d
     """
     names = list(shares)
     offers = [(name, float(share)) for name in names for share in shares[name][: round(most * rank)]]
-    chosen = sorted(offers, key=lambda offer: -offer[1])[
-        : rank * len(names)
-    ]  # stable: the first of equal ones
+    ranked = sorted(offers, key=lambda offer: -offer[1])  # stable: the first of equal ones
+    chosen = ranked[: rank * len(names)]
     return {name: sum(1 for winner, _ in chosen if winner == name) for name in names}

@@ -104,10 +104,11 @@ def explain(
     parameters = dict(untouched.loaded.model.named_parameters())
     zero_shot = results["zero_shot_sets"]
     tell(f"measuring {len(done) + 1} states on {sum(len(s[1]) for s in samples.sets.values())} images")
-    curve = [samples.measure(samples.sets)]
+    curve, heads = [samples.measure(samples.sets)], []
     for index, name in enumerate(done):
         merge_delta(folder.delta(index, name), parameters)
         samples.heads = replace(untouched, after=done[: index + 1]).heads()
+        heads.append(samples.heads)
         curve.append(samples.measure(samples.sets))
     lost = sorted(_losses(curve, done), reverse=True)[:most_pairs]
     found: list[Pair] = []
@@ -117,7 +118,7 @@ def explain(
         old = [name for _, new, name in lost if new == done[index]]
         if old:
             tell(f"taking the update of '{done[index]}' apart")
-            samples.heads = replace(untouched, after=done[: index + 1]).heads()
+            samples.heads = heads[index]
             changed = _Changed(samples, parameters, [*old, done[index], *zero_shot])
             ranked = _ranked(changed, old, pieces(delta))
             for name in old:

@@ -60,8 +60,7 @@ class State:
     @property
     def shares_head(self) -> bool:
         """Whether one head, the latest, answers for all tasks, which share a label space."""
-        scenario = self.scenario.value
-        return scenario.protocol != "task-incremental" and not scenario.independent
+        return self.scenario.value.shares_labels
 
     def heads(self) -> dict[str, Head]:
         """Task → what answers for it in place of its texts; empty where texts answer.

@@ -114,10 +114,9 @@ class Learner:
 
     def _parts(self) -> tuple[AdapterPlugin, list[str], HeadFitting | None, list]:
         """Adapter, what is to be told of it, head and plugins, as they are before the first task."""
-        strategy, scenario, seed = self.run.strategy, self.run.scenario, self.run.seed
+        strategy, seed = self.run.strategy, self.run.seed
         adapter = build_adapter(strategy.adapter, seed)
-        shared = scenario.protocol != "task-incremental" and not scenario.independent
-        head = build_head(strategy.head, seed, shared)
+        head = build_head(strategy.head, seed, self.run.scenario.shares_labels)
         notes = check_fits(strategy, adapter, self.model, head)
         return adapter, notes, head, build_plugins(strategy, adapter, seed, self.plugin_folder, head)
 
@@ -190,7 +189,7 @@ class Learner:
             fitted = self._fit_head(task)
             seconds, trained = time.perf_counter() - began, fitted.trained if fitted else 0
             return Learned(self.adapter.deltas[-1], 0, seconds, trained, fitted=fitted)
-        experience, _ = experience_at(self.run.strategy.training.stream, data.tasks, task.index)
+        experience = experience_at(self.run.strategy.training.stream, data.tasks, task.index)
         self.model.train()
         self._loop.steps = steps
         self._checkpoint.restored = self.checkpoints.of(task)

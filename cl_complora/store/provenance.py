@@ -97,9 +97,8 @@ class PeakMemory:
             with suppress(OSError, AttributeError, TypeError):  # no C library to ask
                 ctypes.CDLL(None).malloc_trim(0)
             try:
-                Path("/proc/self/clear_refs").write_text(
-                    "5", encoding="ascii"
-                )  # Linux: begins a new high-water mark
+                # Linux: begins a new high-water mark.
+                Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
             except OSError:
                 pass  # then it is the mark of the whole process so far, which is no smaller
 

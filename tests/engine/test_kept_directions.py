@@ -8,9 +8,6 @@ import torch
 from test_regularisers import SPACE, Step, experience
 from torch.nn import functional as F
 
-from builders.models import tiny_clip
-from cl_complora.clip.classifier import ClipClassifier
-from cl_complora.clip.slots import open_slots
 from cl_complora.config.factors import GradientStart, InputsStart
 from cl_complora.engine.complora import CompLoRAPlugin
 from cl_complora.engine.constraints import Constraint
@@ -19,13 +16,6 @@ from cl_complora.engine.input_directions import input_covariances, summed_inputs
 from cl_complora.engine.inputs_start import InputsStarting
 
 FREE = Constraint(select="none")
-
-
-@pytest.fixture
-def model(tokenizer) -> ClipClassifier:
-    classifier = ClipClassifier(tiny_clip(), tokenizer, SPACE)
-    open_slots(classifier.clip)
-    return classifier.eval()
 
 
 def keeplora(**settings) -> CompLoRAPlugin:

@@ -13,9 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from builders.models import tiny_clip
 from cl_complora.clip.classifier import ClipClassifier
-from cl_complora.clip.slots import open_slots
 from cl_complora.config.penalties import Ewc, L2Init, Lwf, Orthogonal, Reference
 from cl_complora.config.scenario import Augmentation
 from cl_complora.data.labels import LabelSpace
@@ -37,13 +35,6 @@ def experience(images: int = 5) -> ClipExperience:
     pixels = torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8, generator=generator)
     data = Images(pixels, torch.arange(images) % 3)
     return ClipExperience([TaskData("t", 0, SPACE, SPACE, data, data, data, Augmentation(), None)], 0)
-
-
-@pytest.fixture
-def model(tokenizer) -> ClipClassifier:
-    classifier = ClipClassifier(tiny_clip(), tokenizer, SPACE)
-    open_slots(classifier.clip)
-    return classifier.eval()
 
 
 class Step:

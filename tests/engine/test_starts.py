@@ -7,9 +7,6 @@ import pytest
 import torch
 from test_regularisers import SPACE, Step, experience
 
-from builders.models import tiny_clip
-from cl_complora.clip.classifier import ClipClassifier
-from cl_complora.clip.slots import open_slots
 from cl_complora.config.factors import InputsStart
 from cl_complora.config.strategy import Interpolation, NormMatch
 from cl_complora.delta import TaskDelta
@@ -24,13 +21,6 @@ from cl_complora.engine.merging import Interpolate, MatchNorm
 from cl_complora.subspace import Keep
 
 FREE = Constraint(select="none")
-
-
-@pytest.fixture
-def model(tokenizer) -> ClipClassifier:
-    classifier = ClipClassifier(tiny_clip(), tokenizer, SPACE)
-    open_slots(classifier.clip)
-    return classifier.eval()
 
 
 def shake(model) -> None:

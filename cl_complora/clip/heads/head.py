@@ -130,8 +130,8 @@ class Head(ABC):
         return [k for k, name in enumerate(names) if name in self.places]
 
     def rows(self, names: Sequence[str]) -> list[int]:
-        """Row of every one of ``names``, all of which it knows."""
-        return [self.places[name] for name in names]
+        """Rows of those among ``names`` that it knows, in their order."""
+        return [self.places[name] for name in names if name in self.places]
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +162,7 @@ class ClosedHead(Head):
         known = self.known(question.names)
         if not known:
             return question.text_logits
-        scores = self.scores(question.features)[:, self.rows([question.names[k] for k in known])]
+        scores = self.scores(question.features)[:, self.rows(question.names)]
         if self.share == 1.0 and len(known) == len(question.names):
             return scores
         text = question.text_logits.softmax(1)

@@ -37,9 +37,7 @@ class CacheHead(Head):
             return question.text_logits
         found = question.text_logits.clone()
         similar = similarity(question.features, self.keys, self.beta)
-        found[:, known] += (
-            self.alpha * similar @ self.values[:, self.rows([question.names[k] for k in known])]
-        )
+        found[:, known] += self.alpha * similar @ self.values[:, self.rows(question.names)]
         return found
 
     def shapes(self) -> dict[str, tuple[int | None, ...]]:

@@ -78,7 +78,7 @@ class RowHead(Head):
         if not known:
             return question.text_logits
         rows = question.texts.clone()
-        rows[known] = F.normalize(self.weight[self.rows([question.names[k] for k in known])], dim=-1)
+        rows[known] = F.normalize(self.weight[self.rows(question.names)], dim=-1)
         return question.scale * question.features @ rows.mT
 
     def shapes(self) -> dict[str, tuple[int | None, ...]]:

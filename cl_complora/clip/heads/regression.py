@@ -16,8 +16,16 @@ _MIXED = (
 )
 
 
+class RegressionHead(ClosedHead):
+    """A regression on one-hot labels, which gives something like probabilities itself."""
+
+    def shares(self, scores: Tensor) -> Tensor:
+        """As they are."""
+        return scores
+
+
 @dataclass(frozen=True, eq=False)
-class RandomFeatureHead(ClosedHead):
+class RandomFeatureHead(RegressionHead):
     """Scores relu(f Pᵀ) W.
 
     Attributes:
@@ -35,10 +43,6 @@ class RandomFeatureHead(ClosedHead):
         """As in the base class."""
         return random_features(features, self.projection) @ self.weight
 
-    def shares(self, scores: Tensor) -> Tensor:
-        """A regression on one-hot labels gives something like probabilities itself."""
-        return scores
-
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
         """As in the base class."""
         hidden = len(self.projection)
@@ -46,7 +50,7 @@ class RandomFeatureHead(ClosedHead):
 
 
 @dataclass(frozen=True, eq=False)
-class KernelHead(ClosedHead):
+class KernelHead(RegressionHead):
     """Scores Σ_n exp(−γ‖f − key_n‖²) weight_n.
 
     Attributes:
@@ -65,10 +69,6 @@ class KernelHead(ClosedHead):
     def scores(self, features: Tensor) -> Tensor:
         """As in the base class."""
         return kernel(features, self.keys, self.gamma) @ self.weight
-
-    def shares(self, scores: Tensor) -> Tensor:
-        """As they are."""
-        return scores
 
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
         """As in the base class."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from ...clip.classifier import ClipClassifier
 from ...clip.evaluate import image_features
 from ...clip.heads.head import Head
+from ...config.heads import IN_WEIGHTS
 from ...data.labels import LabelSpace
 from ...data.pixels import augment
 from ...data.tasks import TaskData
@@ -87,14 +88,16 @@ class HeadFitting(CarryingPlugin, supports_distributed=False):
         latest: of the last finished task.
     """
 
-    keeps_heads: ClassVar[bool] = True
-    """Whether there is a head after every task; not where all of it goes into the weights."""
-
     def __init__(self, settings: Any, seed: int, shared: bool) -> None:
         super().__init__()
         self.settings, self.seed, self.shared = settings, seed, shared
         self.latest: Head | None = None
         self._by_task: dict[str, Head] = {}
+
+    @property
+    def keeps_heads(self) -> bool:
+        """Whether there is a head after every task; not where all of it goes into the weights."""
+        return self.settings.kind not in IN_WEIGHTS
 
     @abstractmethod
     def fit(self, shots: Shots, earlier: Head | None) -> Fitted:

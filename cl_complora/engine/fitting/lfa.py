@@ -33,8 +33,6 @@ USUAL_BETA = 0.9
 class LfaFitting(HeadFitting, supports_distributed=False):
     """Procrustes' map, mixed with the identity, refined by gradient, and folded into the weights."""
 
-    keeps_heads = False
-
     def fits(self, model: ClipClassifier) -> None:
         """The image tower must end in a linear map."""
         image_projection(clip_of(model))

@@ -32,7 +32,7 @@ class LinearHeadFitting(HeadFitting, supports_distributed=False):
         names: tuple[str, ...] = ()
         if isinstance(earlier, RowHead):
             again = earlier.known(shots.names)
-            start[again] = earlier.weight[earlier.rows([shots.names[k] for k in again])]
+            start[again] = earlier.weight[earlier.rows(shots.names)]
             kept = [row for row, name in enumerate(earlier.classes) if name not in shots.names]
             others, names = earlier.weight[kept], tuple(earlier.classes[row] for row in kept)
             contrasted = others[[place for place, name in enumerate(names) if name in shots.contrasted]]

@@ -145,13 +145,13 @@ TEXTURES: dict[str, tuple[Callable[[np.random.Generator], Tones], tuple[tuple[fl
     "woven": (_woven, ((0.2, 0.13, 0.07), (0.62, 0.46, 0.26), (0.9, 0.78, 0.55))),
     "cracked": (_cracked, ((0.15, 0.1, 0.07), (0.6, 0.47, 0.34), (0.82, 0.7, 0.55))),
 }
-SHADES = ("light", "dark")
+_SHADES = ("light", "dark")
 DEPTH = (0.45, 0.6)
 """Range of the factor that takes a material towards white or black."""
-_CLASSES = tuple((shade, name) for name in TEXTURES for shade in SHADES)
+_CLASSES = tuple((shade, name) for name in TEXTURES for shade in _SHADES)
 
 
-def two_colours(rng: np.random.Generator) -> np.ndarray:
+def _two_colours(rng: np.random.Generator) -> np.ndarray:
     """Any two colours that can be told apart in grey as well."""
     dark, light = rng.random((2, 3))
     return np.stack([dark * 0.5, 1 - light * 0.45])[:: rng.choice((-1, 1))]
@@ -174,7 +174,7 @@ def surface(
     shade, name = _CLASSES[class_index]
     draw, own_palette = TEXTURES[name]
     tones = draw(rng)
-    palette = np.array(own_palette) if rng.random() < own_colours else two_colours(rng)
+    palette = np.array(own_palette) if rng.random() < own_colours else _two_colours(rng)
     palette = np.clip(palette + rng.normal(0, 0.05, (1, 3)) + rng.normal(0, 0.03, palette.shape), 0, 1)
     palette = palette * rng.uniform(*depth) + (1 - rng.uniform(*depth) if shade == "light" else 0)
     stops = np.linspace(0, 1, len(palette))
