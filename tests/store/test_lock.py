@@ -108,16 +108,14 @@ except Held:
             other.communicate("\n", timeout=60)
 
 
-def test_the_command_works_without_what_windows_lacks(tmp_path):
-    source = "{kind: world, domain: greek}, class_range: [0, 2]"
-    (tmp_path / "a.yaml").write_text(f"name: a\nshots: 1\ntasks:\n  - {{name: t, source: {source}}}\n")
-    words = "run a.yaml -s zeroshot --no-analysis --set test_limit=4"
+def test_the_command_works_without_what_windows_lacks(tmp_path, tiny_scenario):
+    words = ["run", str(tiny_scenario), "-s", "zeroshot", "--no-analysis", "--set", "test_limit=4"]
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "builders.windows", *words.split()],
+        [sys.executable, "-W", "ignore", "-m", "builders.windows", *words],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert (tmp_path / "runs/a/zeroshot/seed0/results.json").exists()
+    assert (tmp_path / "runs/tiny/zeroshot/seed0/results.json").exists()
