@@ -66,6 +66,7 @@ def compare(
     Finished runs are reused and interrupted ones go on: the same command again ends with the same table.
     """
     from ..compare import study
+    from ..compare.choosing import known_metric
     from ..compare.trials import parse_sweep
     from ..config import load_scenario, load_strategy
     from ..config.loading import split_overrides
@@ -76,8 +77,7 @@ def compare(
 
     if sweep and sweep_from:
         raise UserError("--sweep and --sweep-from: give one of the two")
-    if metric not in study.SCORES:
-        raise UserError(f"--metric {metric}: must be one of {', '.join(study.SCORES)}")
+    known_metric(metric)
     known_device(device)
     for_scenario, for_strategy = split_overrides(set_ or [])
     chosen = None
@@ -126,14 +126,7 @@ def _teller(console: Console) -> Callable[[str], None]:
 
 def _reporter(console: Console) -> Callable[[Trial, Outcome, int, int], None]:
     def report(trial: Trial, outcome: Outcome, done: int, total: int) -> None:
-        if outcome.error is not None:
-            what = outcome.error
-        else:
-            results = outcome.results
-            retained = "".join(f", {name} {points:+.1f}" for name, points in results["retention"].items())
-            took = "found finished" if outcome.reused else f"{outcome.seconds:.0f} s"
-            what = f"Last {100 * results['last']:.1f}{retained} · {took}"
-        line = f"{done:3}/{total} {trial.label()}: {what}"
+        line = f"{done:3}/{total} {trial.label()}: {outcome.told()}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     return report

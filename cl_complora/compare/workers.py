@@ -42,6 +42,14 @@ class Outcome:
     seconds: float = 0.0
     reused: bool = False
 
+    def told(self) -> str:
+        """For people: ``Last 61.2, general -1.4 · 12 s``."""
+        if self.results is None:
+            return str(self.error)
+        retained = "".join(f", {name} {points:+.1f}" for name, points in self.results["retention"].items())
+        took = "found finished" if self.reused else f"{self.seconds:.0f} s"
+        return f"Last {100 * self.results['last']:.1f}{retained} · {took}"
+
 
 def cores() -> int:
     """CPU cores that this process may use."""

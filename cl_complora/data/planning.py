@@ -83,6 +83,17 @@ class Plans:
         """All plans, tasks first."""
         yield from (*self.tasks, *self.zero_shot, *([self.reference] if self.reference else []))
 
+    def opened(self, measure: str) -> Plans:
+        """Of all images those that a run has to look into: one that measures on validation images opens no
+        test image of a task.
+
+        Args:
+            measure: the scenario's.
+        """
+        if measure == "test":
+            return self
+        return replace(self, tasks=tuple(replace(task, test=()) for task in self.tasks))
+
 
 def plan(located: Located[Scenario], seed: int) -> Plans:
     """Resolve classes and draw shots; loads no pixels, so it also serves as the check of a scenario.
