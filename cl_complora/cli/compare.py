@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from ..errors import UserError, raise_all
-from .options import AllowPlugins, Device, Out, Settings, known_device, log_console
+from .options import AllowPlugins, Device, Out, Settings, known_device, log_console, seeds_of
 from .report import say_report
 
 if TYPE_CHECKING:
@@ -92,8 +92,8 @@ def compare(
     request = study.Request(
         scenario=scenario,
         strategies=_names(strategies),
-        seeds=_seeds("--seeds", seeds) or tuple(located.value.seeds),
-        sweep_seeds=_seeds("--sweep-seeds", sweep_seeds),
+        seeds=seeds_of("--seeds", seeds) or tuple(located.value.seeds),
+        sweep_seeds=seeds_of("--sweep-seeds", sweep_seeds),
         sweep=chosen,
         metric=metric,
         floor=floor,
@@ -130,17 +130,6 @@ def _reporter(console: Console) -> Callable[[Trial, Outcome, int, int], None]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     return report
-
-
-def _seeds(option: str, text: str) -> tuple[int, ...]:
-    parts = [part.strip() for part in text.split(",")] if text.strip() else []
-    whole = all(part.isascii() and part.isdigit() and len(part) <= 10 for part in parts)
-    seeds = tuple(map(int, parts)) if whole else ()
-    if not whole or len(set(seeds)) < len(seeds) or any(seed >= 2**32 for seed in seeds):
-        raise UserError(
-            f"{option} {text}: must be different whole numbers separated by commas, such as 0,1,2"
-        )
-    return seeds
 
 
 def _names(text: str) -> tuple[str, ...]:
