@@ -127,9 +127,8 @@ def _intention(tuned: Tuning) -> str:
     )
     if tuned.floor is None:
         return (
-            f"{said}\nnote: {scenario} measures no retention on images that no test uses, so no floor holds"
-            " and settings are chosen by what is learned alone; give it a zero-shot set to keep what the"
-            " model knows"
+            f"{said}\nnote: retention is not measured: {tuned.unmeasured}; so no floor holds, and settings"
+            " are chosen by what is learned alone"
         )
     return f"{said}, retention on {', '.join(tuned.held_out)} at least {tuned.floor:+g} points"
 

@@ -144,10 +144,7 @@ def figures_told(tuning: Tuning, one: Point) -> str:
 def floor_told(tuning: Tuning) -> str:
     """Which floor held, and whether the chosen settings are above it."""
     if tuning.floor is None:
-        return (
-            "none, since the scenario measures no retention on images that no test uses; what is chosen may"
-            " have lost much of what the model knew"
-        )
+        return f"none: {tuning.unmeasured}; what is chosen may have lost much of what the model knew"
     said = f"{tuning.floor:+g} points of zero-shot accuracy ({', '.join(tuning.held_out)})"
     if tuning.is_above_floor(tuning.found(tuning.chosen)):
         return f"{said}, which the chosen settings keep"

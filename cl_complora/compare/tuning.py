@@ -66,6 +66,7 @@ class Tuning:
         validation: images of all tasks that settings are chosen by.
         shots: of them, most of one class.
         held_out: zero-shot sets that retention is measured on.
+        unmeasured: why there are none of these; empty where there are.
         floor: that applies; None where nothing is held out.
         curve: every combination tried, in order.
         chosen: value of every setting of the grid.
@@ -80,6 +81,7 @@ class Tuning:
     validation: int
     shots: int
     held_out: tuple[str, ...]
+    unmeasured: str
     floor: float | None
     curve: list[Point] = field(default_factory=list)
     chosen: Settings = ()
@@ -119,18 +121,14 @@ def prepare(request: TuningRequest) -> Tuning:
         UserError: for input that cannot work, and a strategy that has nothing to tune.
     """
     strategy = load_strategy(request.strategy, request.strategy_settings)
-    scenario, plans = _with_shots(request)
+    tested = plan(load_scenario(request.scenario, request.scenario_settings), request.seeds[0])
+    scenario, plans = _with_shots(request, sum(len(task.class_names) for task in tested.tasks))
     held_out = tuple(one.name for one in plans.zero_shot)
-    if request.floor is not None and not held_out:
-        raise UserError(
-            f"--floor {request.floor:g}: scenario '{scenario.value.name}' measures no retention that a floor"
-            " could apply to: it has no zero-shot set with images that no test uses"
-        )
-    if request.metric == "harmonic" and not held_out:
-        raise UserError(
-            f"--metric harmonic: scenario '{scenario.value.name}' has no zero-shot set with images that no"
-            " test uses"
-        )
+    unmeasured = "" if held_out else _unmeasured(scenario.value.name, tested)
+    if unmeasured and request.floor is not None:
+        raise UserError(f"--floor {request.floor:g}: retention cannot be measured: {unmeasured}")
+    if unmeasured and request.metric == "harmonic":
+        raise UserError(f"--metric harmonic: retention cannot be measured: {unmeasured}")
     images = [len(task.train) for task in plans.tasks]
     grid = grid_of(request.strategy, request.strategy_settings, images)
     if not grid:
@@ -140,16 +138,37 @@ def prepare(request: TuningRequest) -> Tuning:
     validation = sum(len(task.validation) for task in plans.tasks)
     shots = max(max(Counter(item.label for item in task.validation).values()) for task in plans.tasks)
     floor = (FLOOR if request.floor is None else request.floor) if held_out else None
-    return Tuning(request, scenario, strategy, grid, axes_of(grid), validation, shots, held_out, floor)
+    return Tuning(
+        request, scenario, strategy, grid, axes_of(grid), validation, shots, held_out, unmeasured, floor
+    )
 
 
-def _with_shots(request: TuningRequest) -> tuple[Located[Scenario], Plans]:
-    """The scenario measured on validation shots, and its plan for the first seed."""
+def _unmeasured(scenario: str, tested: Plans) -> str:
+    """Why retention is not measured where there is nothing to measure it on.
+
+    Args:
+        scenario: its name.
+        tested: its plans as it is tested.
+    """
+    if not tested.zero_shot:
+        return f"{scenario} has no zero-shot set"
+    half = max(1, len(tested.zero_shot[0].test) // 2)
+    return (
+        f"tests use every image of {', '.join(one.name for one in tested.zero_shot)}"
+        f" (--set zero_shot.0.images={half} leaves some to choose by)"
+    )
+
+
+def _with_shots(request: TuningRequest, classes: int) -> tuple[Located[Scenario], Plans]:
+    """The scenario measured on validation shots, and its plan for the first seed.
+
+    Args:
+        classes: of all tasks.
+    """
     asked, settings = request.validation_shots, list(request.scenario_settings)
     if asked is not None:
         settings.append(OfOption(f"validation_shots={asked}", f"--validation-shots {asked}"))
-    tasks = plan(load_scenario(request.scenario, settings), request.seeds[0]).tasks
-    wanted = max(FEW, ENOUGH // sum(len(task.class_names) for task in tasks))
+    wanted = max(FEW, ENOUGH // classes)
     for shots in (number for number in SHOTS if number <= wanted):
         scenario = for_validation(request.scenario, settings, shots)
         try:

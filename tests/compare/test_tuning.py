@@ -143,12 +143,16 @@ def test_texts_that_look_like_numbers_stay_texts(monkeypatch, tmp_path, asked):
         place_of(found, tmp_path / "runs", strategy)
 
 
-def test_without_zero_shot_images_no_floor_holds(monkeypatch, tmp_path, asked, capsys):
+def test_without_zero_shot_images_no_floor_holds(monkeypatch, tmp_path, asked, class_folders):
     request = TuningRequest(asked.scenario, asked.strategy, scenario_settings=("zero_shot=[]",))
+    all_tested = ("zero_shot.0.source.test_fraction=1.0", f"zero_shot.0.source.root={class_folders}/train")
+    all_tested += ("zero_shot.0.images=null",)
+    other = prepare(TuningRequest(asked.scenario, asked.strategy, scenario_settings=all_tested))
+    assert other.floor is None and "--set zero_shot.0.images=12 leaves some" in other.unmeasured
     found, _ = tuned(monkeypatch, request, lambda s: outcome(50))
     assert found.floor is None and found.held_out == ()
     text = save(found, tmp_path / "x.yaml")[0].read_text()
-    assert "Floor: none, since the scenario measures no retention" in text
+    assert "Floor: none: tiny has no zero-shot set" in text
 
 
 @pytest.mark.parametrize(
@@ -159,8 +163,14 @@ def test_without_zero_shot_images_no_floor_holds(monkeypatch, tmp_path, asked, c
         (["--budget", "0"], "--budget 0: must be greater than 0"),
         (["--budget", "nan"], "--budget nan: must be a finite number"),
         (["--floor", "inf"], "--floor inf: must be a finite number"),
-        (["--floor=-3", "--set", "zero_shot=[]"], "measures no retention that a floor could apply to"),
-        (["--metric", "harmonic", "--set", "zero_shot=[]"], "--metric harmonic"),
+        (
+            ["--floor=-3", "--set", "zero_shot=[]"],
+            "--floor -3: retention cannot be measured: tiny has no",
+        ),
+        (
+            ["--metric", "harmonic", "--set", "zero_shot=[]"],
+            "--metric harmonic: retention cannot be measured",
+        ),
         (["--metric", "best"], "must be one of last, average, harmonic"),
         (["--validation-shots", "9"], "9 for validation a class"),
         (["--seeds", "0,0"], "different whole numbers"),
