@@ -301,6 +301,8 @@ class _Measuring:
         outcomes = iter(self.workers.run([t for trials in group.values() for t in trials], self.report))
         for place, trials in group.items():
             part = [next(outcomes) for _ in trials]
+            if not self.tuning.curve and part[0].refused:
+                raise UserError(str(part[0].error))  # no other setting would change that
             for outcome in part:
                 self.pace.learn(outcome, self.tuning.steps_factor(place))
             settings = self.tuning.values(place)

@@ -236,6 +236,18 @@ def test_a_user_tunes_uses_and_goes_on(
     assert (tmp_path / "runs/tiny/quick-tuned/seed0/results.json").exists()
 
 
+def test_what_no_setting_would_change_ends_the_search(
+    tmp_path, tiny_scenario, tiny_strategy, monkeypatch, capsys
+):
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", Here)
+    strategy = tmp_path / "own.yaml"
+    strategy.write_text(tiny_strategy.read_text() + "plugin: own:Own\n")
+    command = ["tune", tiny_scenario, "-s", strategy, "--out", tmp_path / "runs"]
+    code, out, err = cli(monkeypatch, capsys, *command)
+    assert code == 2 and "allow it with --allow-plugins" in err and err.count("\n") == 1
+    assert out.count("allow it with") == 1  # one trial
+
+
 def test_interrupted_it_says_that_it_goes_on(tmp_path, tiny_scenario, tiny_strategy):
     command = ["tune", tiny_scenario, "-s", tiny_strategy, "--out", tmp_path / "runs"]
     process = start(*command)
