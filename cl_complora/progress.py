@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bars
+from rich.progress_bar import ProgressBar
 
 
 class Progress(Protocol):
@@ -132,3 +141,29 @@ class LiveProgress(_Shared):
         note = f"loss {loss:.3f} · {self._speed(images):.0f} images/s"
         self.bars.update(self.current, completed=step, note=note)
         self.bars.update(self.stream, completed=self.before + step)
+
+
+@contextmanager
+def time_bar(console: Console, name: str, seconds: float) -> Iterator[Callable[[str], None]]:
+    """A bar of the time that is used up, with a note that may change; neither where nobody watches.
+
+    Args:
+        console: where it is shown.
+        name: of what takes the time.
+        seconds: that there are.
+    """
+    if not console.is_terminal:
+        yield lambda note: None
+        return
+    columns = TextColumn("{task.description}"), _TimeColumn(), TimeElapsedColumn()
+    bars = Bars(*columns, TextColumn("{task.fields[note]}"), console=console, transient=True)
+    with bars:
+        shown = bars.add_task(name, total=seconds, note="")
+        yield lambda note: bars.update(shown, note=note)
+
+
+class _TimeColumn(ProgressColumn):
+    """How much of its total, in seconds, has passed since a task began."""
+
+    def render(self, task: Task) -> ProgressBar:
+        return ProgressBar(total=task.total, completed=min(task.elapsed or 0.0, task.total), width=40)

@@ -22,6 +22,7 @@ from .options import AllowPlugins, Device, Out, Settings, known_device, log_cons
 from .output import end_when_unread, lasting_streams
 from .report import report, say_report
 from .tensorboard import tensorboard
+from .tune import tune
 
 app = typer.Typer(
     add_completion=False,
@@ -250,6 +251,7 @@ def list_(what: Annotated[str, typer.Argument(help="scenarios, strategies, model
 
 
 app.command("compare")(compare)
+app.command("tune")(tune)
 app.command("eval")(evaluate)
 app.command("export")(export)
 app.command("predict")(predict)

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from ..errors import UserError, raise_all
-from .options import AllowPlugins, Device, Out, Settings, known_device, log_console
+from .options import AllowPlugins, Device, Out, Settings, known_device, log_console, seeds_of
 from .report import say_report
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def compare(
     Finished runs are reused and interrupted ones go on: the same command again ends with the same table.
     """
     from ..compare import study
+    from ..compare.choosing import known_metric
     from ..compare.trials import parse_sweep
     from ..config import load_scenario, load_strategy
     from ..config.loading import split_overrides
@@ -76,8 +77,7 @@ def compare(
 
     if sweep and sweep_from:
         raise UserError("--sweep and --sweep-from: give one of the two")
-    if metric not in study.SCORES:
-        raise UserError(f"--metric {metric}: must be one of {', '.join(study.SCORES)}")
+    known_metric(metric)
     known_device(device)
     for_scenario, for_strategy = split_overrides(set_ or [])
     chosen = None
@@ -92,8 +92,8 @@ def compare(
     request = study.Request(
         scenario=scenario,
         strategies=_names(strategies),
-        seeds=_seeds("--seeds", seeds) or tuple(located.value.seeds),
-        sweep_seeds=_seeds("--sweep-seeds", sweep_seeds),
+        seeds=seeds_of("--seeds", seeds) or tuple(located.value.seeds),
+        sweep_seeds=seeds_of("--sweep-seeds", sweep_seeds),
         sweep=chosen,
         metric=metric,
         floor=floor,
@@ -126,28 +126,10 @@ def _teller(console: Console) -> Callable[[str], None]:
 
 def _reporter(console: Console) -> Callable[[Trial, Outcome, int, int], None]:
     def report(trial: Trial, outcome: Outcome, done: int, total: int) -> None:
-        if outcome.error is not None:
-            what = outcome.error
-        else:
-            results = outcome.results
-            retained = "".join(f", {name} {points:+.1f}" for name, points in results["retention"].items())
-            took = "found finished" if outcome.reused else f"{outcome.seconds:.0f} s"
-            what = f"Last {100 * results['last']:.1f}{retained} · {took}"
-        line = f"{done:3}/{total} {trial.label()}: {what}"
+        line = f"{done:3}/{total} {trial.label()}: {outcome.told()}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     return report
-
-
-def _seeds(option: str, text: str) -> tuple[int, ...]:
-    parts = [part.strip() for part in text.split(",")] if text.strip() else []
-    whole = all(part.isascii() and part.isdigit() and len(part) <= 10 for part in parts)
-    seeds = tuple(map(int, parts)) if whole else ()
-    if not whole or len(set(seeds)) < len(seeds) or any(seed >= 2**32 for seed in seeds):
-        raise UserError(
-            f"{option} {text}: must be different whole numbers separated by commas, such as 0,1,2"
-        )
-    return seeds
 
 
 def _names(text: str) -> tuple[str, ...]:

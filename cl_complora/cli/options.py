@@ -49,3 +49,19 @@ def known_device(device: str) -> None:
     """
     if not (device in ("auto", "cpu", "cuda") or device.startswith("cuda:") and device[5:].isdigit()):
         raise UserError(f"--device {device}: must be auto, cpu, cuda or cuda:<n>")
+
+
+def seeds_of(option: str, text: str) -> tuple[int, ...]:
+    """``0,1,2`` as an option gives it; none where it is empty.
+
+    Raises:
+        UserError: for anything else.
+    """
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    whole = all(part.isascii() and part.isdigit() and len(part) <= 10 for part in parts)
+    seeds = tuple(map(int, parts)) if whole else ()
+    if not whole or len(set(seeds)) < len(seeds) or any(seed >= 2**32 for seed in seeds):
+        raise UserError(
+            f"{option} {text}: must be different whole numbers separated by commas, such as 0,1,2"
+        )
+    return seeds

@@ -16,20 +16,14 @@ from ..config.loading import Located
 from ..data.planning import plan
 from ..errors import UserError
 from .by_image import difference_by_image
+from .choosing import choose, for_validation, point
 from .statistics import Difference, difference, per_unit
 from .sweeps import Sweep, not_swept, sweeps_of
-from .trials import Settings, Trial, grid, told, trial
+from .trials import Settings, Trial, grid, trial
 from .workers import Outcome, Workers
 
 METRICS = ("transfer", "average", "last", "forgetting", "learned", "retention")
 LOWER_IS_BETTER = ("forgetting",)
-
-# What a sweep may be chosen by; each is larger where better.
-SCORES: dict[str, Callable[[dict], float]] = {
-    "last": lambda r: 100 * r["last"],
-    "average": lambda r: 100 * r["average"],
-    "harmonic": lambda r: _harmonic(100 * r["last"], 100 * _zero_shot(r)),
-}
 
 
 @dataclass(frozen=True)
@@ -42,7 +36,7 @@ class Request:
         seeds: of the tests.
         sweep_seeds: of the sweeps; the first of ``seeds`` where empty.
         sweep: key path → values for all methods; None for no sweep; an empty mapping for each method's own.
-        metric: one of SCORES.
+        metric: one of :data:`.choosing.SCORES`.
         floor: smallest retention in points that a swept value may have to be eligible.
         reference: method that the others are compared with; the first where empty.
         validation_shots: images a class set apart from the training pool for the sweep.
@@ -145,7 +139,8 @@ def compare(
         for sentence in not_swept(swept_over, request.sweep):
             if tell is not None:
                 tell(sentence)
-    sweeps = _sweep_trials(request, _for_validation(request), swept_over)
+    validated = for_validation(request.scenario, request.scenario_settings, request.validation_shots)
+    sweeps = _sweep_trials(request, validated, swept_over)
 
     methods = {method: Method(name) for method, name in zip(request.strategies, names, strict=True)}
     swept = [t for points in sweeps.values() for trials in points.values() for t in trials]
@@ -161,9 +156,10 @@ def compare(
         for method, points in sweeps.items():
             for settings, trials in points.items():
                 methods[method].curve.append(
-                    _point(settings, [next(outcomes) for _ in trials], request.metric)
+                    point(settings, [next(outcomes) for _ in trials], request.metric)
                 )
-            methods[method].chosen = choose(methods[method], request.floor)
+            entry = methods[method]
+            entry.chosen = choose(entry.name, entry.curve, request.floor)
         tests = [
             trial(method, entry.chosen, seed, scenario, request.strategy_settings)
             for method, entry in methods.items()
@@ -194,12 +190,6 @@ def _reference(request: Request, names: Sequence[str]) -> str:
     )
 
 
-def _for_validation(request: Request) -> Located[Scenario]:
-    shots = load_scenario(request.scenario, request.scenario_settings).value.validation_shots
-    settings = [f"validation_shots={shots or request.validation_shots}", "measure=validation"]
-    return load_scenario(request.scenario, [*request.scenario_settings, *settings])
-
-
 def _sweep_trials(
     request: Request, scenario: Located[Scenario], sweeps: Mapping[str, Sweep]
 ) -> dict[str, dict[Settings, list[Trial]]]:
@@ -222,57 +212,6 @@ def _sweep_trials(
             for settings in (grid(swept) if swept else [])
         }
     return found
-
-
-def _zero_shot(results: dict) -> float:
-    """Zero-shot accuracy that a stream ends with, or the mean over the models of independent tasks."""
-    after = slice(1, None) if results.get("independent") else slice(-1, None)
-    values = [np.mean(values[after]) for values in results["zero_shot"].values()]
-    return float(np.mean(values)) if values else np.nan
-
-
-def _harmonic(one: float, other: float) -> float:
-    return 2 * one * other / (one + other) if one + other > 0 else 0.0
-
-
-def _point(settings: Settings, outcomes: Sequence[Outcome], metric: str) -> dict[str, Any]:
-    """One combination of swept values: its figures on validation shots, means over the sweep's seeds."""
-    errors = [o.error for o in outcomes if o.error]
-    point: dict[str, Any] = {
-        "settings": dict(settings),
-        "told": told(settings),
-        "error": errors[0] if errors else None,
-    }
-    if not errors:
-        results = [o.results for o in outcomes]
-        point |= {key: float(np.mean([100 * r[key] for r in results])) for key in ("last", "average")}
-        point["retention"] = float(np.mean([_retention(r) for r in results]))
-        point["score"] = float(np.mean([SCORES[metric](r) for r in results]))
-    return point
-
-
-def _retention(results: dict) -> float:
-    return float(np.mean(list(results["retention"].values()))) if results["retention"] else np.nan
-
-
-def choose(method: Method, floor: float | None) -> Settings:
-    """The combination with the best score among those above the floor, or the one nearest to it where none
-    is.
-
-    Raises:
-        UserError: if none could be trained.
-    """
-    points = [p for p in method.curve if p["error"] is None]
-    if not points:
-        if method.curve:
-            raise UserError(
-                f"strategy '{method.name}': no swept value could be trained: {method.curve[0]['error']}"
-            )
-        return ()
-    if floor is not None and any(p["retention"] == p["retention"] for p in points):
-        eligible = [p for p in points if p["retention"] >= floor]
-        points = eligible or [max(points, key=lambda p: p["retention"])]
-    return tuple(max(points, key=lambda p: p["score"])["settings"].items())
 
 
 def _describe(entry: Method, outcomes: Sequence[Outcome]) -> None:

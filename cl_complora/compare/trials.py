@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -129,12 +130,21 @@ def trial(
     scenario: Located[Scenario],
     overrides: Sequence[str] = (),
     validation: bool = False,
+    stream: str = "",
 ) -> Trial:
-    """A run with its folder: runs of the strategy as it stands share the folder of ``cl-complora run``."""
+    """A run with its folder: runs of the strategy as it stands share the folder of ``cl-complora run``.
+
+    Args:
+        method, settings, seed, scenario, validation: as in :class:`Trial`.
+        overrides: settings of the strategy that go before.
+        stream: what keeps trials on validation shots apart from those of the same scenario with other
+            settings; one folder for all where it is empty.
+    """
     strategy = load_strategy(method, [*overrides, *(f"{key}={value}" for key, value in settings)])
     as_it_stands = _without_sweep(strategy.value) == _without_sweep(load_strategy(method).value)
     changed = [] if as_it_stands else [*overrides, *(f"{key}={value:g}" for key, value in settings)]
-    variant = ",".join(["validation"] * validation + changed)
+    apart = f"-{hashlib.sha256(stream.encode()).hexdigest()[:8]}" if stream else ""
+    variant = ",".join([f"validation{apart}"] * validation + changed)
     return Trial(method, settings, seed, validation, scenario, strategy, variant)
 
 

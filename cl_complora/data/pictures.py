@@ -27,10 +27,13 @@ class Pictures(ABC):
     Attributes:
         range: ``[low, high]`` or bits of pictures of more than eight; None to take it from the pictures.
         background: what transparent pictures are put on.
+        asks_tests: whether test pictures are asked, too, for what more than eight bits hold, where there are
+            training pictures.
     """
 
     range: int | Sequence[float] | None = None
     background: str | Sequence[int] = "white"
+    asks_tests: bool = True
     _taken: tuple[Taken | None, bool] | None = None
 
     @property
@@ -71,6 +74,8 @@ class Pictures(ABC):
                 [partial(self.stored, item) for item in files(self.items(split))]
                 for split in ("train", "test", "validation")
             )
+            if train and not self.asks_tests:
+                test = []
             self._taken = take(train, [*test, *validation], thorough), thorough
         return self._taken[0]
 

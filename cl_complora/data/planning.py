@@ -16,6 +16,7 @@ from ..files import write_text
 from .broken import Readable
 from .items import Item, Source
 from .kinds import open_source
+from .pictures import Pictures
 from .sampling import SAMPLERS, Draw, TooFew, listed
 from .tied_names import tied
 
@@ -82,6 +83,17 @@ class Plans:
     def __iter__(self) -> Iterator[Plan]:
         """All plans, tasks first."""
         yield from (*self.tasks, *self.zero_shot, *([self.reference] if self.reference else []))
+
+    def opened(self, measure: str) -> Plans:
+        """Of all images those that a run has to look into: one that measures on validation images opens no
+        test image of a task.
+
+        Args:
+            measure: the scenario's.
+        """
+        if measure == "test":
+            return self
+        return replace(self, tasks=tuple(replace(task, test=()) for task in self.tasks))
 
 
 def plan(located: Located[Scenario], seed: int) -> Plans:
@@ -152,6 +164,8 @@ def _open(located: Located[Scenario], entry: Task | ZeroShotSet | ReferenceSet, 
     except UserError as error:
         first, *more = (located.fault(path, message) for message in error.messages)
         raise UserError(first, tuple(more)) from None
+    if located.value.measure == "validation" and isinstance(source, Pictures):
+        source.asks_tests = False
     names = source.class_names
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)

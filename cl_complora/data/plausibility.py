@@ -34,7 +34,7 @@ def doubts(located: Located[Scenario], plans: Plans) -> list[str]:
 
 def _untested(tasks: Sequence[Plan]) -> list[str]:
     lines = []
-    for plan in tasks:
+    for plan in (plan for plan in tasks if plan.test):
         tested = {item.label for item in plan.test}
         absent = [name for label, name in enumerate(plan.class_names) if label not in tested]
         if absent:

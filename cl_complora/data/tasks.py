@@ -68,7 +68,9 @@ class StreamData:
     reference: tuple[Images, LabelSpace] | None = None
 
 
-def load(plans: Plans, protocol: str, pixels: Pixels, loss_classes: str = "seen") -> StreamData:
+def load(
+    plans: Plans, protocol: str, pixels: Pixels, loss_classes: str = "seen", tests: bool = True
+) -> StreamData:
     """Load the planned images and declare the label spaces of the protocol.
 
     Args:
@@ -77,6 +79,7 @@ def load(plans: Plans, protocol: str, pixels: Pixels, loss_classes: str = "seen"
         pixels: resize and crop of the model.
         loss_classes: ``seen`` or ``task``, the classes that a training loss contrasts (class-incremental
             only).
+        tests: False leaves the test images of tasks unopened; there are none then.
     """
     own = [LabelSpace.from_templates(p.class_names, p.prompts) for p in plans.tasks]
     seen: list[LabelSpace] = []
@@ -101,7 +104,7 @@ def load(plans: Plans, protocol: str, pixels: Pixels, loss_classes: str = "seen"
             for name, items, where in (
                 ("train", task_plan.train, train_position),
                 ("validation", task_plan.validation, position),
-                ("test", task_plan.test, position),
+                ("test", task_plan.test if tests else (), position),
             )
         }
         tasks.append(

@@ -94,7 +94,7 @@ def run(
     plans = planning.plan(scenario, seed)
     for line in plans.skipped:
         progress.message(f"skipped: {line}")
-    for line in notes(scenario, plans):
+    for line in notes(scenario, plans.opened(scenario.value.measure)):
         progress.message(f"note: {line}")
     folder = RunDir.of(out, scenario.value.name, strategy.value.name, seed, variant)
     chosen = _device(device)
@@ -134,7 +134,9 @@ def run(
         # Killed after the last record and before the results, or damaged since: they follow from the records.
         if not (done and _tells(folder, results_of(inputs, records), progress)):
             gc.collect()  # what an earlier run of this process left must not count as this one's memory
-            data = _load_stream(plans, inputs, progress.message, learner)
+            # What the analysis follows are test images, whatever the matrix is about.
+            tests = scenario.value.measure == "test" or (analysis and evaluate)
+            data = _load_stream(plans, inputs, progress.message, learner, tests)
             measuring = Measuring(inputs, learner.model, data, folder, evaluate)
             watching = _observers(inputs, learner, data, folder, progress, analysis and evaluate)
             trainer = Trainer(
@@ -161,13 +163,14 @@ def _write_beginning(
 
 
 def _load_stream(
-    plans: planning.Plans, inputs: RunInputs, tell: Callable[[str], None], learner: Learner
+    plans: planning.Plans, inputs: RunInputs, tell: Callable[[str], None], learner: Learner, tests: bool
 ) -> StreamData:
-    """The images of a stream in memory; prompts that the model will not read to their end are told."""
+    """The images of a stream in memory, with or without those of tests; prompts that the model will not read
+    to their end are told."""
     from ..data.tasks import load
 
     loss_classes = inputs.strategy.training.classes
-    data = load(plans, inputs.scenario.protocol, inputs.loaded.pixels, loss_classes)
+    data = load(plans, inputs.scenario.protocol, inputs.loaded.pixels, loss_classes, tests)
     spaces = [task.space for task in data.tasks] + [space for _, space in data.zero_shot.values()]
     cut = dict.fromkeys(prompt for space in spaces for prompt in learner.model.text.cut_prompts(space))
     if cut:

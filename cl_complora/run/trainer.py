@@ -130,7 +130,7 @@ class Trainer:
             "classes": len(task.plan.class_names),
             "shots": task.plan.shots,
             "train_images": len(task.train),
-            "test_images": len(task.test),
+            "test_images": len(task.plan.test),
             "split_sha256": task.plan.sha256(),
             "steps": steps,
             "train_seconds": learned.seconds,

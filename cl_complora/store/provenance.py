@@ -54,7 +54,7 @@ def describe(
         },
         "evaluate": evaluate,
         "splits": {p.name: p.sha256() for p in plans},
-        **_ranges(plans),
+        **_ranges(plans.opened(scenario.measure)),
         "software": {name: text for name, text in software().items() if name != "numpy"},
         "device": device.partition(":")[0],
         "threads": torch.get_num_threads(),

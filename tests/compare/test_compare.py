@@ -20,8 +20,9 @@ from builders.commands import cli
 from builders.processes import start
 from builders.runs import STRATEGY
 from cl_complora.cli import app, main
+from cl_complora.compare.choosing import choose
 from cl_complora.compare.statistics import difference, per_unit
-from cl_complora.compare.study import Comparison, Method, Request, choose, compare
+from cl_complora.compare.study import Comparison, Method, Request, compare
 from cl_complora.compare.trials import grid, parse_sweep, sweep_of
 from cl_complora.compare.updates import measure_updates
 from cl_complora.config import load_scenario
@@ -177,9 +178,8 @@ def test_a_value_that_diverges_is_noted_and_not_chosen(tmp_path, tiny_scenario, 
     )
     (quick,) = compare(request, tmp_path / "runs").methods
     assert "diverged" in quick.curve[0]["error"] and dict(quick.chosen) == {"optimiser.lr": 5e-3}
-    nothing = Method("quick", curve=quick.curve[:1])
     with pytest.raises(UserError, match="no swept value could be trained: .*diverged"):
-        choose(nothing, None)
+        choose("quick", quick.curve[:1], None)
 
 
 def test_the_floor_decides_before_the_score():
@@ -188,9 +188,8 @@ def test_the_floor_decides_before_the_score():
         {"settings": {"lr": i}, "error": None, "retention": retention, "score": score}
         for i, (retention, score) in enumerate(points)
     ]
-    method = Method("m", curve=curve)
-    assert [dict(choose(method, floor))["lr"] for floor in (None, -10, -5, -2, -0.5)] == [2, 2, 1, 0, 0]
-    assert choose(Method("m"), -5) == ()
+    assert [dict(choose("m", curve, floor))["lr"] for floor in (None, -10, -5, -2, -0.5)] == [2, 2, 1, 0, 0]
+    assert choose("m", [], -5) == ()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ def save(found: Content, folder: Path) -> list[Path]:
     written = {
         "comparison.md": markdown(found),
         "comparison.tex": latex(texts(found)["Accuracy"]),
-        "comparison.csv": _csv(_wide(found)),
-        "comparison-runs.csv": _csv(_long(found)),
-        "comparison-sweep.csv": _csv(_swept(found)),
-        "comparison-updates.csv": _csv(
+        "comparison.csv": csv_text(_wide(found)),
+        "comparison-runs.csv": csv_text(_long(found)),
+        "comparison-sweep.csv": csv_text(_swept(found)),
+        "comparison-updates.csv": csv_text(
             [{"method": m["name"], **row} for m in methods_of(found) for row in m["per_task"]]
         ),
     }
@@ -90,7 +90,8 @@ def latex(rows: list[list[str]]) -> str:
     )
 
 
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
+def csv_text(rows: Sequence[dict[str, Any]]) -> str:
+    """A table whose columns are all that any row has."""
     buffer = io.StringIO()
     columns = list(dict.fromkeys(key for row in rows for key in row))
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")
@@ -128,9 +129,10 @@ def _long(found: Content) -> list[dict[str, Any]]:
 
 
 def _swept(found: Content) -> list[dict[str, Any]]:
+    return [{"method": m["name"], **tried(p)} for m in methods_of(found) for p in m["curve"]]
+
+
+def tried(point: Mapping[str, Any]) -> dict[str, Any]:
+    """A row for a combination of settings that was tried on validation shots."""
     keys = ("last", "average", "retention", "score", "error")
-    return [
-        {"method": m["name"], **p["settings"], **{key: p.get(key) for key in keys}}
-        for m in methods_of(found)
-        for p in m["curve"]
-    ]
+    return {**point["settings"], **{key: point.get(key) for key in keys}}

@@ -1,0 +1,102 @@
+"""How settings are chosen: on validation shots, by a score, among those that keep enough of what the model
+knew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..config import Scenario, load_scenario
+from ..config.loading import Located
+from ..errors import UserError
+from .trials import Settings, told
+from .workers import Outcome
+
+# What settings may be chosen by; each is larger where better.
+SCORES: dict[str, Callable[[dict], float]] = {
+    "last": lambda r: 100 * r["last"],
+    "average": lambda r: 100 * r["average"],
+    "harmonic": lambda r: _harmonic(100 * r["last"], 100 * _zero_shot(r)),
+}
+
+# One combination of settings and its figures: ``settings``, ``told``, ``error`` and, where that is None,
+# ``last``, ``average`` (percent), ``retention`` (points, NaN where none is measured) and ``score``.
+Point = dict[str, Any]
+
+
+def for_validation(scenario: str, settings: Sequence[str], shots: int) -> Located[Scenario]:
+    """The scenario measured on validation shots.
+
+    Args:
+        scenario: name or path.
+        settings: ``key.path=value`` for it.
+        shots: validation images a class, where it names none itself.
+    """
+    own = load_scenario(scenario, settings).value.validation_shots
+    return load_scenario(scenario, [*settings, f"validation_shots={own or shots}", "measure=validation"])
+
+
+def known_metric(metric: str) -> None:
+    """Refuse what is no score.
+
+    Raises:
+        UserError: naming what is allowed.
+    """
+    if metric not in SCORES:
+        raise UserError(f"--metric {metric}: must be one of {', '.join(SCORES)}")
+
+
+def point(settings: Settings, outcomes: Sequence[Outcome], metric: str) -> Point:
+    """One combination of settings: its figures on validation shots, means over the seeds."""
+    errors = [o.error for o in outcomes if o.error]
+    found: Point = {
+        "settings": dict(settings),
+        "told": told(settings),
+        "error": errors[0] if errors else None,
+    }
+    if not errors:
+        results = [o.results for o in outcomes]
+        found |= {key: float(np.mean([100 * r[key] for r in results])) for key in ("last", "average")}
+        found["retention"] = float(np.mean([_retention(r) for r in results]))
+        found["score"] = float(np.mean([SCORES[metric](r) for r in results]))
+    return found
+
+
+def choose(name: str, curve: Sequence[Mapping[str, Any]], floor: float | None) -> Settings:
+    """The combination with the best score among those above the floor, or the one nearest to it where none
+    is; of equals the first.
+
+    Args:
+        name: of the strategy.
+        curve: every combination tried, as :func:`point` makes it.
+        floor: smallest retention in points; None for any.
+
+    Raises:
+        UserError: if none could be trained.
+    """
+    points = [p for p in curve if p["error"] is None]
+    if not points:
+        if curve:
+            raise UserError(f"strategy '{name}': no swept value could be trained: {curve[0]['error']}")
+        return ()
+    if floor is not None and any(p["retention"] == p["retention"] for p in points):
+        eligible = [p for p in points if p["retention"] >= floor]
+        points = eligible or [max(points, key=lambda p: p["retention"])]
+    return tuple(max(points, key=lambda p: p["score"])["settings"].items())
+
+
+def _zero_shot(results: dict) -> float:
+    """Zero-shot accuracy that a stream ends with, or the mean over the models of independent tasks."""
+    after = slice(1, None) if results.get("independent") else slice(-1, None)
+    values = [np.mean(values[after]) for values in results["zero_shot"].values()]
+    return float(np.mean(values)) if values else np.nan
+
+
+def _harmonic(one: float, other: float) -> float:
+    return 2 * one * other / (one + other) if one + other > 0 else 0.0
+
+
+def _retention(results: dict) -> float:
+    return float(np.mean(list(results["retention"].values()))) if results["retention"] else np.nan
