@@ -21,6 +21,7 @@ from ..files import write_bytes, write_json
 from ..store.folder import RunDir
 from .geometry import GeometryWatch
 from .representation import linear_cka, spread
+from .words import words_moved
 
 
 class AnalysisObserver(Observer):
@@ -57,6 +58,8 @@ class AnalysisObserver(Observer):
         """The task is merged: measure and write."""
         began = time.perf_counter()
         found: dict[str, Any] = {"matrices": self.geometry.after(task.name, self._updates(delta)), "cka": {}}
+        if words := words_moved(delta, self.model.text.tokenizer):
+            found["words"] = words
         if not self.independent:
             found["cka"] = {name: linear_cka(then, self._now(name)) for name, then in self._features.items()}
             self._features[task.name] = self._now(task.name)

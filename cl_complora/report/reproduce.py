@@ -53,6 +53,32 @@ def run_command(config: dict[str, Any]) -> str | None:
     return (f"OMP_NUM_THREADS={threads} " if threads else "") + shlex.join(words)
 
 
+def changed_settings(config: dict[str, Any]) -> list[str] | None:
+    """``strategy.training.steps=2``: what a run has set otherwise than its two files; None where they cannot
+    be compared with it any more.
+
+    Args:
+        config: the run's config.yaml.
+    """
+    changed: list[str] = []
+    for kind in ("scenario", "strategy"):
+        try:
+            settings = _settings(kind, _source(kind, config), config[kind])
+        except (_Other, UserError, OSError):
+            return None
+        changed += [f"{kind}.{key}={_told(value)}" for key, value in settings]
+    return changed
+
+
+def compared_settings(request: dict[str, Any]) -> list[str]:
+    """``strategy.training.steps=2``: what a comparison has set for all of its methods."""
+    return [
+        f"{kind}.{text.removeprefix(f'{kind}.')}"
+        for kind in ("scenario", "strategy")
+        for text in request.get(f"{kind}_settings") or ()
+    ]
+
+
 def _source(kind: str, config: dict[str, Any]) -> str:
     """Name of a shipped file, or the path as recorded."""
     path = Path(str((config.get("files") or {}).get(kind, config[kind]["name"])))
@@ -126,9 +152,7 @@ def compare_command(request: dict[str, Any]) -> str:
         words += ["--metric", request["metric"], "--validation-shots", str(request["validation_shots"])]
         words += ["--floor", f"{request['floor']:g}"] if request.get("floor") is not None else []
     words += ["--reference", request["reference"]] if request.get("reference") else []
-    for kind in ("scenario", "strategy"):
-        settings = request.get(f"{kind}_settings") or ()
-        words += [word for text in settings for word in ("--set", f"{kind}.{text.removeprefix(f'{kind}.')}")]
+    words += [word for setting in compared_settings(request) for word in ("--set", setting)]
     return shlex.join(words)
 
 

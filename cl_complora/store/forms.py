@@ -88,11 +88,26 @@ class StoredRecord(Form):
     sha256: str | None = None  # absent where something else wrote the record
 
 
+class MovedWord(Form):
+    """A token and the norm of the change of its embedding."""
+
+    word: str
+    norm: Number
+
+
+class MovedWords(Form):
+    """Token embeddings that a task moved: how many, and those that moved furthest."""
+
+    moved: int = 0
+    furthest: list[MovedWord] = []
+
+
 class Analysis(Form):
     """analysis/*.json."""
 
     matrices: dict[str, dict[str, Any]] = {}
     cka: dict[str, Number] = {}
+    words: MovedWords | None = None
 
 
 class Labels(Form):

@@ -79,7 +79,8 @@ def test_the_page_says_which_settings_were_changed(tmp_path):
     page = comparison_page(content(), tmp_path, tmp_path / "report.html").html()
     assert "with the settings of its own file; nothing was swept" in page
     page = comparison_page(content(settings=("training.steps=2",)), tmp_path, tmp_path / "report.html").html()
-    assert "of its own file, changed for all by --set training.steps=2; nothing was swept" in page
+    assert "of its own file, but for what was changed for all; nothing was swept" in page
+    assert "Changed for all methods by --set: strategy.training.steps=2." in page
 
 
 def test_one_seed_has_no_spread(tmp_path):

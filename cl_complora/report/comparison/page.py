@@ -32,7 +32,7 @@ from ..elements import (
     Text,
     number,
 )
-from ..reproduce import compare_command
+from ..reproduce import compare_command, compared_settings
 from .figures import MOST_NAMES, Paired, Tested, differences, sweep_curve, trade_off
 from .tables import METRICS, Content, chosen, failures, how_chosen, kept, plus_minus, spread, tables, whole
 
@@ -73,6 +73,8 @@ def comparison_page(found: Content, folder: Path, target: Path) -> Page:
         "Seeds": ", ".join(map(str, request["seeds"])),
         "Compared with": str(found["reference"]),
     }
+    changed = compared_settings(request)
+    facts |= {"Changed by --set": ", ".join(changed)} if changed else {}
     sections = [
         Section("summary", "In short", _summary(found)),
         Section("trade-off", "Learning against keeping", _trade_off(found)),
@@ -132,6 +134,9 @@ def _summary(found: Content) -> list:
             )
     blocks: list = [Text([" ".join(said)])] if said else []
     blocks.append(Text([how_chosen(found) or _as_given(found)]))
+    changed = compared_settings(found["request"])
+    if changed:
+        blocks.append(Text([f"Changed for all methods by --set: {', '.join(changed)}."]))
     failed = failures(found)
     if failed:
         blocks.insert(0, Notice([f"Failed: {failure}" for failure in failed]))
@@ -139,8 +144,7 @@ def _summary(found: Content) -> list:
 
 
 def _as_given(found: Content) -> str:
-    changed = ", ".join(found["request"]["strategy_settings"])
-    but = f", changed for all by --set {changed}" if changed else ""
+    but = ", but for what was changed for all" if found["request"]["strategy_settings"] else ""
     return f"Every method was run with the settings of its own file{but}; nothing was swept."
 
 

@@ -31,7 +31,7 @@ from ..elements import (
     percent,
 )
 from ..heat_map import shaded
-from ..reproduce import run_command
+from ..reproduce import changed_settings, run_command
 from . import figures
 from .causes import changed_answers, explanation
 from .paired_changes import change_table
@@ -49,6 +49,7 @@ def run_page(run: LoadedRun) -> Page:
         "Device": str(results["device"]),
         "State": "finished" if run.done else f"{run.trained} of {len(run.tasks)} tasks done",
     }
+    facts |= _changed(run)
     paired = paired_changes(run.folder, results)
     sections = [
         Section("summary", "In short", summary(run, paired)),
@@ -66,6 +67,14 @@ def run_page(run: LoadedRun) -> Page:
     return Page(
         str(results["strategy"]), kicker, facts, sections, f"cl_complora {__version__} · {run.folder.root}"
     )
+
+
+def _changed(run: LoadedRun) -> dict[str, str]:
+    """What was set otherwise than the two files say: a run of two steps is not the strategy as it stands."""
+    if not (run.config and run.config.get("strategy")):
+        return {}
+    changed = changed_settings(config_now(run.folder.root, run.config))
+    return {"Changed by --set": ", ".join(changed)} if changed else {}
 
 
 def _model(run: LoadedRun) -> str:

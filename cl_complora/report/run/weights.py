@@ -66,8 +66,7 @@ def moved_weights(run: LoadedRun) -> list:
     known = [m for m in _MEASURES if any(_is_number(m.read(v)) for found in places for v in found.values())]
     blocks: list = []
     whole = _whole(tasks, places)
-    if whole is not None:
-        blocks.append(whole)
+    blocks += [table for table in (whole, _words(run)) if table is not None]
     nothing = {m.name: v for m in known if m.share and only_rounding(v := _values(m, places))}
     drawn = {
         m.name: f
@@ -113,6 +112,20 @@ def _whole(tasks: list[str], places: list[dict[Place, Values]]) -> Table | None:
         rows.append([Cell("largest matrix of a layer"), *(number(value, 2) for value in inside)])
     note = "Frobenius norm of what a task added to a parameter outside the layers, which no map shows."
     return Table("Outside the layers: ‖ΔW‖ by task", ["parameter", *tasks], rows, note)
+
+
+def _words(run: LoadedRun) -> Table | None:
+    """The token embeddings that every task moved furthest, where any were trained."""
+    rows = []
+    for task, analysis in zip(run.tasks, run.analyses, strict=False):
+        found = analysis.get("words") or {}
+        far = [one for one in found.get("furthest", ()) if _is_number(one["norm"])]
+        told = ", ".join(f"{one['word']} {one['norm']:.2g}" for one in far)
+        if told:
+            rows.append([Cell(task), number(found.get("moved"), 0), Cell(told)])
+    note = "The furthest first, with the Frobenius norm of the change of their embedding."
+    head = ["task", "words moved", "furthest, with ‖ΔW‖"]
+    return Table("Words whose embedding moved", head, rows, note, sortable=False) if rows else None
 
 
 def _by_place(record: dict[str, Any], analysis: dict[str, Any]) -> dict[Place, Values]:
