@@ -4,12 +4,14 @@ bearable."""
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import math
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +19,8 @@ from typing import Any, BinaryIO
 from .errors import UserError
 
 MAX_LINE = 100_000
+# File systems take names of 255 bytes, and a suffix follows.
+_LONGEST = 200
 
 # Windows has no pipes among its files, and would read them as text.
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -160,8 +164,16 @@ def finite(value: Any) -> Any:
 
 
 def slug(name: str) -> str:
-    """A task's name as a file name."""
-    return re.sub(r"[^A-Za-z0-9._+-]+", "-", name)
+    """A name (of a task, a scenario, the settings of a run) as a file name.
+
+    Two names that differ in letters which file names do not keep, or behind what fits into one, are told
+    apart by a digest at the end.
+    """
+    plain = re.sub(r"[^A-Za-z0-9._+-]+", "-", name)
+    if name.isascii() and len(plain) <= _LONGEST:
+        return plain
+    digest = hashlib.sha256(unicodedata.normalize("NFC", name).encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{plain[:_LONGEST].strip('-')}-{digest[:8]}".lstrip("-")
 
 
 def is_utf8(name: str) -> bool:

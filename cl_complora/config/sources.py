@@ -131,6 +131,8 @@ class ManifestSource(PictureSource):
     """Between the cells of a row; by default the one of ``,`` ``;`` tab ``|`` that parts the first line into
     the columns."""
     columns: Columns = Columns()
+    test_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of each class set apart for testing where the table has no column of splits; 1 for all of it."""
     suffix: Annotated[Text, AfterValidator(_a_suffix)] | None = None
     """Put behind paths that do not end like a picture's (``.jpg`` where the table lists ids)."""
 

@@ -58,7 +58,7 @@ class Meaning:
 
     Attributes:
         path, label: the columns.
-        split: the column; None where there is none, and all pictures are for training.
+        split: the column; None where there is none, and a share is set apart for the test.
         guessed: which of them were recognised by another name than their own.
     """
 

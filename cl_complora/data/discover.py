@@ -151,8 +151,8 @@ def _roots(folder: Path) -> list[Path]:
     sets = [path for path in inside if _holds_classes(path)]
     if not sets:
         raise UserError(
-            f"{folder}: holds no class folders with pictures (<class>/… or train/<class>/… and "
-            "test/<class>/…)"
+            f"{folder}: holds no class folders with pictures (<class>/…, train/<class>/… and "
+            "test/<class>/…, or <class>/train/… and <class>/test/…)"
         )
     return sets
 
@@ -169,7 +169,8 @@ def _holds_classes(folder: Path) -> bool:
     for split, part in source.parts.items():
         if part is not None:
             below = part.relative_to(source.root).parts
-            if any(len(Path(item.key).parts) == len(below) + 2 for item in source.items(split)):
+            deep = len(below) + (3 if source.inner else 2)
+            if any(len(Path(item.key).parts) == deep for item in source.items(split)):
                 return True
     return False
 

@@ -1,9 +1,9 @@
-"""Class folders as a source: ``<class>/…``, or ``train/<class>/…`` and ``test/<class>/…``."""
+"""Class folders as a source: ``<class>/…``, ``train/<class>/…`` and ``test/<class>/…``, or
+``<class>/train/…`` and ``<class>/test/…``."""
 
 from __future__ import annotations
 
 import os
-import random
 import re
 import unicodedata
 from collections import defaultdict
@@ -12,6 +12,8 @@ from pathlib import Path
 
 from ..config.sources import FolderSource
 from ..errors import UserError
+from .division import divided
+from .inner_splits import inner_splits
 from .items import SPLITS, Item
 from .picture_files import Found, find_pictures, is_excluded, is_rubbish, refuse_not_utf8
 from .pictures import Files
@@ -52,7 +54,12 @@ class Folder(Files):
         self._passed = Found()
         # Split → the folder that its classes lie in; one folder for both where this source divides it.
         self.parts = self._divide()
-        self.divided = self.parts["train"] != self.parts["test"]
+        # Split → the folders of that split in every class folder, where they lie there.
+        self.inner: dict[str, dict[str, str]] = {}
+        if config.splits == "auto" and self.parts["train"] == self.parts["test"] == root:
+            self.inner, told = inner_splits(root, self._folders(root), config.exclude)
+            self._told += told
+        self.divided = self.parts["train"] != self.parts["test"] or bool(self.inner)
         self._classes: dict[str, dict[Path, list[str]]] = defaultdict(dict)
         for parent in dict.fromkeys(part for part in self.parts.values() if part is not None):
             for name in self._folders(parent):
@@ -80,12 +87,14 @@ class Folder(Files):
         name, parent = self.folders[label], self.parts[split]
         if parent is None:
             return []
-        keys = [key for folder in self._classes[name].get(parent, ()) for key in self._keys(parent / folder)]
+        places = [parent / folder for folder in self._classes[name].get(parent, ())]
+        if self.inner:
+            places = [
+                place / self.inner[split][place.name] for place in places if place.name in self.inner[split]
+            ]
+        keys = [key for place in places for key in self._keys(place)]
         if not self.divided:
-            # One fixed division for every run and seed, so that no test image is ever trained on.
-            random.Random(f"division/{name}").shuffle(keys)
-            cut = len(keys) - round(len(keys) * self.config.test_fraction)
-            keys = sorted(keys[:cut] if split == "train" else keys[cut:])
+            keys = divided(keys, name, self.config.test_fraction)[SPLITS.index(split)]
         return [Item(label, key, (self.root / key).stat().st_size) for key in keys]
 
     def _keys(self, folder: Path) -> list[str]:

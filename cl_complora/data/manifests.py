@@ -17,6 +17,7 @@ from ..errors import MOST_FAULTS, UserError, raise_all
 from ..files import is_utf8, parse_json, read_text
 from .class_list import ClassList
 from .columns import label_names, split_of
+from .division import UNDIVIDED, divided
 from .items import Item
 from .picture_files import image_suffixes
 from .pictures import Files
@@ -29,9 +30,10 @@ class Malformed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An image as a file lists it: which part it belongs to, its path below the root, and its class."""
+    """An image as a file lists it: which part it belongs to, None where the file does not say; its path below
+    the root, and its class."""
 
-    split: str
+    split: str | None
     key: str
     label: str
 
@@ -135,7 +137,35 @@ def open_manifest(config: ManifestSource, folder: Path) -> Listed:
     names = config.classes or sorted({row.label for row in rows})
     position = {name: index for index, name in enumerate(names)}
     notes = table.notes + _of_numbers(table, names, check.by_number)
-    return _listed(file, root, names, [(row.split, row.key, position[row.label]) for row in rows], notes)
+    if all(row.split is None for row in rows):
+        return _undivided(config, file, root, names, rows, notes)
+    listed = [(row.split or "train", row.key, position[row.label]) for row in rows]
+    return _listed(file, root, names, listed, notes)
+
+
+def _undivided(
+    config: ManifestSource,
+    file: Path,
+    root: Path,
+    names: Sequence[str],
+    rows: Sequence[Row],
+    notes: Sequence[str],
+) -> Listed:
+    """A table that names no test: a share of every class is set apart, as of class folders."""
+    of_class: dict[str, list[str]] = {name: [] for name in names}
+    for row in rows:
+        of_class[row.label].append(row.key)
+    testing = {
+        key for name, keys in of_class.items() for key in divided(sorted(keys), name, config.test_fraction)[1]
+    }
+    position = {name: index for index, name in enumerate(names)}
+    listed = [("test" if row.key in testing else "train", row.key, position[row.label]) for row in rows]
+    listed += [(UNDIVIDED, row.key, position[row.label]) for row in rows]
+    share = (
+        f"no column says which rows are for the test: {100 * config.test_fraction:g} % of every class is set "
+        "apart, the same for every seed (test_fraction; or a column split of train and test)"
+    )
+    return _listed(file, root, names, listed, [*notes, share])
 
 
 def _listed(
@@ -194,13 +224,13 @@ class _Check:
         """
         if isinstance(cells, str):
             raise Malformed(cells)
-        path, label, split = _number_as_text(cells[0]), _number_as_text(cells[1]), cells[2] or "train"
+        path, label, split = _number_as_text(cells[0]), _number_as_text(cells[1]), cells[2]
         if not path or not label:
             raise Malformed("path or label is empty")
         if not isinstance(path, str) or not isinstance(label, str):
             raise Malformed("path must be a text, and label a text or a number")
-        part = split_of(split) if isinstance(split, str) else None
-        if part is None:
+        part = split_of(split) if split and isinstance(split, str) else None
+        if part is None and split not in (None, ""):
             raise Malformed(f"split must be train, validation or test, got {shown(split)}")
         if self._classes is not None:
             label = self._named(label)

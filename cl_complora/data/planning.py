@@ -14,6 +14,7 @@ from ..config.scenario import DEFAULT_PROMPTS, Augmentation, ReferenceSet, Scena
 from ..errors import UserError, raise_all
 from ..files import write_text
 from .broken import Readable
+from .division import UNDIVIDED
 from .items import Item, Source
 from .kinds import open_source
 from .pictures import Pictures
@@ -193,6 +194,15 @@ def _classes(located: Located[Scenario], task: Task, source: Source, path: tuple
     return list(range(len(source.class_names)))
 
 
+# Where a source of a kind has its test images from.
+_TEST_OF = {
+    "manifest": "; rows for it say test in the column split, and without that column test_fraction sets them "
+    "apart",
+    "folder": "; they lie in test/<class>/…, and without such a folder test_fraction sets them apart",
+    "coop": "; the list 'test' of its file is empty",
+}
+
+
 def _plan_task(located: Located[Scenario], task: Task, source: Source, seed: int, path: tuple) -> Plan:
     scenario = located.value
     chosen = _classes(located, task, source, path)
@@ -204,7 +214,8 @@ def _plan_task(located: Located[Scenario], task: Task, source: Source, seed: int
     drawn = _draw(located, task, source, seed, path, chosen, shots)
     test = _spread(_by_class(source.items("test"), chosen), task.test_limit or scenario.test_limit)
     if not test:
-        raise UserError(located.fault((*path, "source"), f"task '{task.name}' has no test images"))
+        hint = _TEST_OF.get(task.source.kind, "")
+        raise UserError(located.fault((*path, "source"), f"task '{task.name}' has no test images{hint}"))
     if scenario.measure == "validation" and not drawn.validation:
         raise UserError(located.fault((*path, "source"), f"task '{task.name}' has no validation images"))
     even = len(set(shots)) == 1
@@ -253,7 +264,9 @@ def _plan_zero_shot(
     every = range(len(source.class_names))
     test = _spread(_by_class(source.items("test"), every), entry.images)
     if not test:
-        raise UserError(located.fault((*path, "source"), f"zero-shot set '{entry.name}' has no test images"))
+        hint = _TEST_OF.get(entry.source.kind, "")
+        problem = f"zero-shot set '{entry.name}' has no test images{hint}"
+        raise UserError(located.fault((*path, "source"), problem))
     if located.value.measure == "validation":
         # What a hyper-parameter is chosen by must not be what the chosen one is reported on.
         test = _not_for_testing(source, test)
@@ -274,7 +287,9 @@ def _not_for_testing(source: Source, test: Sequence[Item]) -> list[Item]:
 def _plan_reference(
     located: Located[Scenario], entry: ReferenceSet, source: Source, seed: int, path: tuple
 ) -> Plan:
-    images = _spread(_by_class(source.items("train"), range(len(source.class_names))), entry.images)
+    # Nothing is tested on it, so that a source without splits of its own gives all that it has.
+    pool = source.items(UNDIVIDED) or source.items("train")
+    images = _spread(_by_class(pool, range(len(source.class_names))), entry.images)
     if not images:
         raise UserError(located.fault((*path, "source"), "the reference set has no training images"))
     return _only_test(located, entry, source, REFERENCE, images)

@@ -153,8 +153,7 @@ def _settled(table: Table, found: Meaning, split: Any) -> Meaning:
         part = split_of(split) if isinstance(split, str) else None
         if part is None:
             table.notes.append(
-                f"the column {found.split!r} is not read as split, which {shown(split)} is none of; without"
-                " one, all pictures are for training"
+                f"the column {found.split!r} is not read as split, which {shown(split)} is none of"
             )
             found = replace(found, split=None, guessed=tuple(r for r in found.guessed if r != SPLIT))
     table.notes += [told] if (told := found.told()) else []

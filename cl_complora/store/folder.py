@@ -158,7 +158,9 @@ class RunDir:
         """
         path = self.split(name)
         try:
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            # Not str.splitlines, which also splits at characters that names of files may hold as they are.
+            lines = path.read_text(encoding="utf-8").split("\n")
+            rows = [json.loads(line) for line in lines if line]
             return [row for row in rows if row["split"] and row["class"] and row["key"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: missing or damaged ({error})") from None

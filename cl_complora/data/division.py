@@ -1,0 +1,24 @@
+"""Test pictures set apart where a source names none: the same ones for every run and seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+# What a source answers with all of its pictures where it is divided here and a user may want them undivided.
+UNDIVIDED = "undivided"
+
+
+def divided(keys: Sequence[str], name: str, fraction: float) -> tuple[list[str], list[str]]:
+    """Training and test pictures of a class, each sorted: one fixed division for every run and seed, so that
+    no test picture is ever trained on.
+
+    Args:
+        keys: of all pictures of the class.
+        name: of the class.
+        fraction: share that is set apart for the test.
+    """
+    shuffled = list(keys)
+    random.Random(f"division/{name}").shuffle(shuffled)
+    cut = len(shuffled) - round(len(shuffled) * fraction)
+    return sorted(shuffled[:cut]), sorted(shuffled[cut:])

@@ -1,0 +1,86 @@
+"""Class folders that hold the splits themselves: ``<class>/train/…`` and ``<class>/test/…``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import UserError
+from .picture_files import find_pictures, is_excluded, is_rubbish
+from .split_names import Roles, roles_of
+
+Inner = dict[str, dict[str, str]]
+
+
+def inner_splits(root: Path, folders: Sequence[str], exclude: Sequence[str]) -> tuple[Inner, list[str]]:
+    """How class folders are divided by folders inside them.
+
+    Args:
+        root: of the class folders.
+        folders: their names.
+        exclude: patterns of what to leave out.
+
+    Returns:
+        Split (``train``, ``test``) → class folder → the folder in it, empty where classes hold no splits; and
+        what a user should know of it.
+
+    Raises:
+        UserError: where some classes hold splits and others do not, or one may be meant by several names.
+    """
+    found = {name: _inside(root, root / name, exclude) for name in folders}
+    split = [name for name, roles in found.items() if roles.train and (roles.test or roles.validation)]
+    whole = [name for name in split if _holds_pictures(root / name / found[name].train[0])]
+    if not whole and split:
+        return {}, [
+            f"{root}: {split[0]!r} is a class here, though it holds {_named(found[split[0]])}, with folders "
+            f"in them; if it is a set of its own, give {root / split[0]}"
+        ]
+    if not whole:
+        return {}, []
+    others = [n for n in folders if n not in whole and find_pictures(root / n, exclude, root).pictures]
+    if others:
+        raise UserError(
+            f"{root}: the class folder {whole[0]!r} holds {_named(found[whole[0]])}, and {others[0]!r} does "
+            "not hold both; splits: none takes all of every class and divides it anew"
+        )
+    inner: Inner = {"train": {}, "test": {}}
+    told, unused, stand_in = [], [], False
+    for name in whole:
+        roles = found[name]
+        test = roles.test or roles.validation
+        for role, names in (("train", roles.train), ("test", test)):
+            if len(names) > 1:
+                both = " and ".join(map(repr, names))
+                raise UserError(f"{root / name}: {both} may both be the {role} split; rename one of them")
+            inner[role][name] = names[0]
+        stand_in = stand_in or not roles.test
+        unused += [*roles.others, *roles.unlabelled, *(roles.validation if roles.test else ())]
+        unused += ["pictures beside these folders"] if _holds_pictures(root / name) else []
+    both = " and ".join(repr(inner[role][whole[0]]) for role in ("train", "test"))
+    told.append(f"{root}: every class is divided by the folders {both} inside it")
+    if stand_in:
+        told.append(f"{root}: the validation pictures serve as the test, since there is no other")
+    if unused:
+        told.append(f"{root}: in the class folders not used: {', '.join(dict.fromkeys(unused))}")
+    return inner, told
+
+
+def _inside(root: Path, folder: Path, exclude: Sequence[str]) -> Roles:
+    """The folders of a class folder that hold pictures, by what they are called."""
+    return roles_of(
+        path.name
+        for path in folder.iterdir()
+        if path.is_dir()
+        and not is_rubbish(path.name)
+        and not is_excluded(path, root, exclude)
+        and find_pictures(path, exclude, root).pictures
+    )
+
+
+def _holds_pictures(folder: Path) -> bool:
+    """Whether pictures lie in a folder itself, and not only in those below it."""
+    return any(path.parent == folder for path in find_pictures(folder).pictures)
+
+
+def _named(roles: Roles) -> str:
+    return " and ".join(map(repr, roles.splits))

@@ -1,0 +1,121 @@
+"""Sources that name no test: which pictures are set apart, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from builders.images import COLOURS, paint
+from cl_complora.config import load_scenario
+from cl_complora.config.sources import FolderSource, ManifestSource
+from cl_complora.data.discover import describe
+from cl_complora.data.kinds import open_source
+from cl_complora.data.notes import notes
+from cl_complora.data.planning import plan
+from cl_complora.errors import UserError
+
+RED, BLUE = COLOURS["red"], COLOURS["blue"]
+
+
+def keys(source, split: str) -> list[str]:
+    return [item.key for item in source.items(split)]
+
+
+def pictures(folder, *places: str, each: int = 3) -> None:
+    for seed, place in enumerate(places):
+        for number in range(each):
+            paint(folder / place / f"{number}.png", (RED, BLUE)[seed % 2], 100 * seed + number)
+
+
+def opened(folder, **settings):
+    return open_source(FolderSource(kind="folder", root=str(folder), **settings), folder)
+
+
+@pytest.mark.parametrize(("train", "test"), [("train", "test"), ("Training", "Testing"), ("train", "val")])
+def test_splits_inside_the_class_folders(tmp_path, train, test):
+    pictures(tmp_path, *(f"{name}/{part}" for name in ("rose", "lily") for part in (train, test)))
+    source = opened(tmp_path)
+    assert source.class_names == ["lily", "rose"]
+    assert {key.split("/")[1] for key in keys(source, "train")} == {train} and len(keys(source, "train")) == 6
+    assert {key.split("/")[1] for key in keys(source, "test")} == {test} and len(keys(source, "test")) == 6
+    assert "divided by the folders" in source.notes[0]
+    assert any("serves as the test" in n or "serve as the test" in n for n in source.notes) == (test == "val")
+    text, _ = describe([tmp_path], tmp_path / "s.yaml")
+    assert "2 classes, 6 training and 6 test images" in text
+    assert len(keys(opened(tmp_path, splits="none"), "train")) == 6  # half of all twelve
+
+
+def test_classes_of_which_some_hold_splits_are_refused(tmp_path):
+    pictures(tmp_path, "rose/train", "rose/test", "lily")
+    with pytest.raises(UserError, match=r"'rose' holds 'train' and 'test', and 'lily' does not") as caught:
+        opened(tmp_path)
+    assert "splits: none" in str(caught.value)
+
+
+def test_what_lies_beside_the_inner_splits_is_told(tmp_path):
+    pictures(tmp_path, "rose/train", "rose/test", "rose/masks", "lily/train", "lily/test", "lily/val", "rose")
+    told = " ".join(opened(tmp_path).notes)
+    assert "not used: val, masks, pictures beside these folders" in told
+
+
+def test_a_folder_of_sets_is_no_folder_of_classes(tmp_path):
+    pictures(tmp_path, *(f"pets/{part}/{name}" for part in ("train", "test") for name in ("cat", "dog")))
+    pictures(tmp_path, "flowers/rose", "flowers/lily")
+    text, _ = describe([tmp_path], tmp_path / "s.yaml")
+    assert text.count("kind: folder, root: ") == 2 + 1  # and the comment on the zero-shot set
+    assert any("if it is a set of its own" in note for note in opened(tmp_path).notes)
+
+
+def table(folder, rows, head="path,label", **settings):
+    (folder / "t.csv").write_text("\n".join([head, *rows]) + "\n")
+    return open_source(ManifestSource(kind="manifest", file="t.csv", **settings), folder)
+
+
+def test_a_table_without_splits_sets_a_share_apart_and_says_so(tmp_path):
+    pictures(tmp_path, "a", "b", each=4)
+    rows = [f"{name}/{number}.png,{name}" for name in "ab" for number in range(4)]
+    source = table(tmp_path, rows)
+    train, test = keys(source, "train"), keys(source, "test")
+    assert len(train) == len(test) == 4 and not set(train) & set(test)
+    assert "50 % of every class is set apart" in source.notes[0] and "column split" in source.notes[0]
+    again = table(tmp_path, rows[::-1])
+    assert set(keys(again, "test")) == set(test)  # whatever the order of the rows
+    assert len(keys(table(tmp_path, rows, test_fraction=1), "test")) == 8
+    assert len(keys(table(tmp_path, [r + "," for r in rows], "path,label,split"), "test")) == 4
+
+
+SCENARIO = """
+name: mine
+model: {name: embedded}
+shots: 1
+tasks:
+  - {name: t, source: {kind: manifest, file: t.csv}}
+reference: {source: {kind: manifest, file: t.csv}, images: 8}
+"""
+
+
+def test_a_reference_takes_all_of_such_a_table_and_a_task_its_parts(tmp_path):
+    pictures(tmp_path, "a", "b", each=4)
+    table(tmp_path, [f"{name}/{number}.png,{name}" for name in "ab" for number in range(4)])
+    (tmp_path / "s.yaml").write_text(SCENARIO)
+    located = load_scenario(str(tmp_path / "s.yaml"))
+    plans = plan(located, 0)
+    assert len(plans.reference.test) == 8 and len(plans.tasks[0].test) == 4
+    assert any("is set apart" in line for line in notes(located, plans, every=True))
+
+
+def test_a_table_whose_split_names_no_test_is_refused_with_what_to_write(tmp_path):
+    pictures(tmp_path, "a", "b")
+    table(tmp_path, [f"{name}/{n}.png,{name},train" for name in "ab" for n in range(3)], "path,label,split")
+    (tmp_path / "s.yaml").write_text(SCENARIO)
+    with pytest.raises(UserError, match="no test images; rows for it say test in the column split"):
+        plan(load_scenario(str(tmp_path / "s.yaml")), 0)
+
+
+def test_json_lines_without_splits_are_divided_too(tmp_path):
+    pictures(tmp_path, "a", "b")
+    rows = [json.dumps({"path": f"{name}/{n}.png", "label": name}) for name in "ab" for n in range(3)]
+    (tmp_path / "t.jsonl").write_text("\n".join(rows))
+    source = open_source(ManifestSource(kind="manifest", file="t.jsonl"), tmp_path)
+    assert len(keys(source, "test")) == 4 and len(keys(source, "train")) == 2
