@@ -169,10 +169,11 @@ def slug(name: str) -> str:
     Two names that differ in letters which file names do not keep, or behind what fits into one, are told
     apart by a digest at the end.
     """
+    name = unicodedata.normalize("NFC", name)
     plain = re.sub(r"[^A-Za-z0-9._+-]+", "-", name)
     if name.isascii() and len(plain) <= _LONGEST:
         return plain
-    digest = hashlib.sha256(unicodedata.normalize("NFC", name).encode("utf-8", "surrogatepass")).hexdigest()
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{plain[:_LONGEST].strip('-')}-{digest[:8]}".lstrip("-")
 
 

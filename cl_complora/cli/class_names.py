@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 from ..errors import UserError
-from ..files import read_text
+from ..files import read_lines
 
 _MOST_BYTES = 10_000_000
 
@@ -18,7 +18,7 @@ def class_names(text: str) -> list[str]:
         UserError: for a file that cannot be read or holds none, and for quotes that are not closed.
     """
     if text.startswith("@"):
-        lines = [line.strip() for line in read_text(Path(text[1:]), _MOST_BYTES).splitlines()]
+        lines = [line.strip() for line in read_lines(Path(text[1:]), _MOST_BYTES)]
         names = [line for line in lines if line]
         if not names:
             raise UserError(f"--classes {text}: the file holds no names; one a line")

@@ -19,6 +19,7 @@ def divided(keys: Sequence[str], name: str, fraction: float) -> tuple[list[str],
         fraction: share that is set apart for the test.
     """
     shuffled = list(keys)
-    random.Random(f"division/{name}").shuffle(shuffled)
+    # Bytes draw what their text would; names that are no text are refused later, and by name.
+    random.Random(f"division/{name}".encode("utf-8", "surrogatepass")).shuffle(shuffled)
     cut = len(shuffled) - round(len(shuffled) * fraction)
     return sorted(shuffled[:cut]), sorted(shuffled[cut:])

@@ -137,8 +137,8 @@ def test_what_a_manifest_may_hold(tmp_path):
     )
     for file, label in (("m.csv", "{} <i>"), ("m.jsonl", "7")):
         source = open_source(ManifestSource(kind="manifest", file=file), tmp_path)
-        assert source.class_names == [label] and [item.key for item in source.items("train")] == names
-        assert source.load(source.items("train"), PIXELS).shape == (8, 3, 32, 32)
+        assert source.class_names == [label] and [item.key for item in source.items("undivided")] == names
+        assert source.load(source.items("undivided"), PIXELS).shape == (8, 3, 32, 32)
 
 
 COOP = {

@@ -133,7 +133,8 @@ def test_spellings_of_splits(root):
 
 def test_a_fold_of_numbers_is_no_split_and_that_is_told(root):
     source = opened(root, table(("path", "label", "fold"), rows=[(p, c, 3) for p, c, _ in ROWS]))
-    assert len(source.items("train")) == 4 and "'fold' is not read as split" in source.notes[0]
+    assert len(source.items("train")) == len(source.items("test")) == 2
+    assert "'fold' is not read as split" in source.notes[0] and "is set apart" in source.notes[1]
 
 
 def test_labels_by_place(root):
