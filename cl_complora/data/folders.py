@@ -13,9 +13,9 @@ from pathlib import Path
 from ..config.sources import FolderSource
 from ..errors import UserError
 from .division import divided
-from .inner_splits import inner_splits
+from .inner_splits import holds_pictures, inner_splits, leads_back, subfolders
 from .items import SPLITS, Item
-from .picture_files import Found, find_pictures, is_excluded, is_rubbish, refuse_not_utf8
+from .picture_files import Found, find_pictures, image_suffixes, is_excluded, is_rubbish, refuse_not_utf8
 from .pictures import Files
 from .split_names import role_of, roles_of
 
@@ -52,6 +52,8 @@ class Folder(Files):
         self._found: dict[Path, list[str]] = {}
         self._listed: dict[Path, list[str]] = {}
         self._passed = Found()
+        # Where the splits or classes lie: the root, or the one folder in it that holds the splits.
+        self._base = root
         # Split → the folder that its classes lie in; one folder for both where this source divides it.
         self.parts = self._divide()
         # Split → the folders of that split in every class folder, where they lie there.
@@ -68,7 +70,7 @@ class Folder(Files):
         if self.folders and all(name.isdecimal() for name in self.folders):
             self.folders.sort(key=int)  # 10 stands after 2, whatever their texts do
         if not self.folders:
-            raise UserError(f"{root}: holds no class folders")
+            raise UserError(f"{root}: holds no class folders{self._instead()}")
         self.class_names = _NAMES[config.names](root, self.folders)
 
     @property
@@ -104,18 +106,56 @@ class Folder(Files):
             self._found[folder] = [path.relative_to(self.root).as_posix() for path in found.pictures]
         return list(self._found[folder])
 
+    def absent(self, name: str) -> str:
+        """What to say of a class without training pictures: where it lies instead, and what may be it."""
+        place = self.class_names.index(name)
+        parents = self._classes[self.folders[place]]
+        if not self.divided or self.inner or self.parts["train"] in parents:
+            return ""
+        train = self.parts["train"].name
+        same = [
+            n
+            for n in self.folders
+            if n.casefold() == self.folders[place].casefold() and n != self.folders[place]
+        ]
+        told = f"; its folder lies in {next(iter(parents)).name!r} and not in {train!r}"
+        return told + (
+            f", where {same[0]!r} is" if same and self.parts["train"] in self._classes[same[0]] else ""
+        )
+
+    def _instead(self) -> str:
+        """What lies in a folder, or in its splits, where no class folders do."""
+        parts = [part for part in dict.fromkeys(self.parts.values()) if part is not None]
+        parts += [self._base / name for name in roles_of(subfolders(self._base)).splits]
+        held = {part: holds_pictures(part) for part in dict.fromkeys(parts)}
+        where = next((part for part in held if held[part]), None)
+        if where is None:
+            return ""
+        return f"; {where} holds pictures: give each class a folder, or list them in a table (kind: manifest)"
+
     def _folders(self, parent: Path) -> list[str]:
         """Class folders of a split; what systems keep beside them is counted."""
         if parent not in self._listed:
-            names = []
+            names, stray = [], []
             for entry in sorted(os.scandir(parent), key=lambda entry: entry.name):
                 if not entry.is_dir():
-                    continue
-                if is_rubbish(entry.name):
+                    stray += [entry.name] if Path(entry.name).suffix.lower() in image_suffixes() else []
+                elif entry.is_symlink() and leads_back(Path(entry.path), self.root):
+                    self._told.append(f"{entry.path}: a link to a folder that it lies in, and passed over")
+                elif is_rubbish(entry.name):
                     self._passed.rubbish[entry.name] += not entry.name.startswith(".")
                 elif not is_excluded(Path(entry.path), self.root, self.config.exclude):
                     refuse_not_utf8(Path(entry.path))
                     names.append(entry.name)
+            stray = [
+                n
+                for n in stray
+                if not (is_rubbish(n) or is_excluded(parent / n, self.root, self.config.exclude))
+            ]
+            if stray and names:
+                self._told.append(
+                    f"{parent}: {len(stray)} pictures lie in no class folder and are not used, such as {stray[0]}"
+                )
             self._listed[parent] = names
         return self._listed[parent]
 
@@ -131,10 +171,15 @@ class Folder(Files):
             return chosen
         roles = roles_of(self._folders(root))
         if not roles.splits:
-            return {"train": root, "test": root}
+            wrapped = self._wrapped()
+            if wrapped is None:
+                return {"train": root, "test": root}
+            self._told.append(f"{root}: its splits lie in {wrapped.name!r}")
+            self._base = root = wrapped
+            roles = roles_of(self._folders(root))
         self._refuse_mixed(roles.splits, roles.others)
         train = self._one_of("train", roles.train)
-        test, unlabelled = self._labelled([*roles.test])
+        test, unlabelled = self._labelled(roles.test, train)
         test = self._one_of("test", test)
         validation, _ = self._labelled(roles.validation)
         for name in (*unlabelled, *roles.unlabelled):
@@ -164,17 +209,36 @@ class Folder(Files):
         """
         if len(names) > 1:
             raise UserError(
-                f"{self.root}: {' and '.join(map(repr, names))} may both be the {role} split; say which with "
-                f"splits: {{train: …, test: …}}"
+                f"{self._base}: {' and '.join(map(repr, names))} may both be the {role} split; say which "
+                "with splits: {train: …, test: …}"
             )
-        return _innermost(self.root / names[0]) if names else None
+        return _innermost(self._base / names[0]) if names else None
 
-    def _labelled(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Splits with class folders, and those whose pictures have no classes."""
+    def _wrapped(self) -> Path | None:
+        """The one folder of the root that holds splits with class folders, as archives are often unpacked and
+        where the others hold no pictures (``images/train/…`` beside ``labels/…``)."""
+        names = self._folders(self.root)
+        roles = {name: roles_of(subfolders(self.root / name)) for name in names}
+        whole = [name for name, found in roles.items() if found.train and (found.test or found.validation)]
+        if len(whole) != 1 or not _holds_classes(_innermost(self.root / whole[0] / roles[whole[0]].train[0])):
+            return None
+        others = [self.root / name for name in names if name != whole[0]]
+        return (
+            None
+            if any(find_pictures(o, self.config.exclude).pictures for o in others)
+            else self.root / whole[0]
+        )
+
+    def _labelled(self, names: Sequence[str], train: Path | None = None) -> tuple[list[str], list[str]]:
+        """Splits with class folders, and those whose pictures have no classes: not in folders, or all in one
+        that is none of the classes (``test/unknown``)."""
+        known = {name.casefold() for name in subfolders(train)} if train is not None else set()
         labelled, unlabelled = [], []
         for name in names:
-            folder = _innermost(self.root / name)
-            (labelled if _holds_classes(folder) else unlabelled).append(name)
+            folder = _innermost(self._base / name)
+            inside = [n for n in subfolders(folder) if find_pictures(folder / n).pictures]
+            foreign = len(inside) == 1 and len(known) > 1 and inside[0].casefold() not in known
+            (labelled if inside and not foreign else unlabelled).append(name)
         return labelled, unlabelled
 
     def _refuse_mixed(self, splits: Sequence[str], others: Sequence[str]) -> None:
@@ -183,32 +247,31 @@ class Folder(Files):
         Raises:
             UserError: where folders called like splits stand among class folders.
         """
-        pictured = [name for name in others if find_pictures(self.root / name, self.config.exclude).pictures]
+        pictured = [name for name in others if find_pictures(self._base / name, self.config.exclude).pictures]
         if not pictured:
             return
-        direct = [name for name in splits if not _holds_classes(_innermost(self.root / name))]
+        direct = [name for name in splits if not _holds_classes(_innermost(self._base / name))]
         if direct or len(splits) == 1:
             raise UserError(
-                f"{self.root}: {splits[0]!r} is called like a split and stands among "
+                f"{self._base}: {splits[0]!r} is called like a split and stands among "
                 f"{', '.join(pictured[:3])}; "
                 "if it is a class, set splits: none; if it is a split, move the others away or name them in "
                 "exclude"
             )
-        self._told.append(f"{self.root}: {', '.join(pictured[:3])} beside {' and '.join(splits)} is not used")
+        self._told.append(
+            f"{self._base}: {', '.join(pictured[:3])} beside {' and '.join(splits)} is not used"
+        )
 
 
 def _innermost(folder: Path) -> Path:
     """The folder, or the one in it that repeats its name alone, as archives are often unpacked."""
-    inside = [path for path in folder.iterdir() if path.is_dir() and not is_rubbish(path.name)]
-    same = [path for path in inside if role_of(path.name) == role_of(folder.name)]
-    return same[0] if len(inside) == 1 and same else folder
+    inside = subfolders(folder)
+    same = [name for name in inside if role_of(name) == role_of(folder.name)]
+    return folder / same[0] if len(inside) == 1 and same else folder
 
 
 def _holds_classes(folder: Path) -> bool:
-    return any(
-        path.is_dir() and not is_rubbish(path.name) and find_pictures(path).pictures
-        for path in sorted(folder.iterdir())
-    )
+    return any(find_pictures(folder / name).pictures for name in subfolders(folder))
 
 
 def _imagenet_names(root: Path, folders: Sequence[str]) -> list[str]:

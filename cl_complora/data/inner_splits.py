@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,14 +30,14 @@ def inner_splits(root: Path, folders: Sequence[str], exclude: Sequence[str]) -> 
     """
     found = {name: _inside(root, root / name, exclude) for name in folders}
     split = [name for name, roles in found.items() if roles.train and (roles.test or roles.validation)]
-    whole = [name for name in split if _holds_pictures(root / name / found[name].train[0])]
+    whole = [name for name in split if holds_pictures(root / name / found[name].train[0])]
     if not whole and split:
         return {}, [
             f"{root}: {split[0]!r} is a class here, though it holds {_named(found[split[0]])}, with folders "
             f"in them; if it is a set of its own, give {root / split[0]}"
         ]
     if not whole:
-        return {}, []
+        return {}, _told_of_sets(root, folders)
     others = [n for n in folders if n not in whole and find_pictures(root / n, exclude, root).pictures]
     if others:
         raise UserError(
@@ -55,7 +56,7 @@ def inner_splits(root: Path, folders: Sequence[str], exclude: Sequence[str]) -> 
             inner[role][name] = names[0]
         stand_in = stand_in or not roles.test
         unused += [*roles.others, *roles.unlabelled, *(roles.validation if roles.test else ())]
-        unused += ["pictures beside these folders"] if _holds_pictures(root / name) else []
+        unused += ["pictures beside these folders"] if holds_pictures(root / name) else []
     both = " and ".join(repr(inner[role][whole[0]]) for role in ("train", "test"))
     told.append(f"{root}: every class is divided by the folders {both} inside it")
     if stand_in:
@@ -68,16 +69,40 @@ def inner_splits(root: Path, folders: Sequence[str], exclude: Sequence[str]) -> 
 def _inside(root: Path, folder: Path, exclude: Sequence[str]) -> Roles:
     """The folders of a class folder that hold pictures, by what they are called."""
     return roles_of(
-        path.name
-        for path in folder.iterdir()
-        if path.is_dir()
-        and not is_rubbish(path.name)
-        and not is_excluded(path, root, exclude)
-        and find_pictures(path, exclude, root).pictures
+        name
+        for name in subfolders(folder)
+        if not is_excluded(folder / name, root, exclude)
+        and find_pictures(folder / name, exclude, root).pictures
     )
 
 
-def _holds_pictures(folder: Path) -> bool:
+def _told_of_sets(root: Path, folders: Sequence[str]) -> list[str]:
+    """That folders may be sets of classes and no classes: all hold two or more folders of the same names."""
+    inside = [frozenset(subfolders(root / name)) for name in folders]
+    if len(folders) < 2 or not inside[0] or len({*inside}) > 1 or len(inside[0]) < 2:
+        return []
+    if any(holds_pictures(root / name) for name in folders):
+        return []
+    both, below = (" and ".join(map(repr, sorted(names)[:2])) for names in (folders, inside[0]))
+    return [
+        f"{root}: {both} are taken for classes, and each holds {below}; if those are the classes, give one as "
+        "root, or two as splits: {train: …, test: …}"
+    ]
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Names of the folders in a folder, but for those of systems and servers."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not is_rubbish(entry.name))
+
+
+def leads_back(link: Path, root: Path) -> bool:
+    """Whether a link leads to a folder that it lies in itself."""
+    real = os.path.realpath(link)
+    return os.path.commonpath([real, os.path.realpath(link.parent)]) == real or real == os.path.realpath(root)
+
+
+def holds_pictures(folder: Path) -> bool:
     """Whether pictures lie in a folder itself, and not only in those below it."""
     return any(path.parent == folder for path in find_pictures(folder).pictures)
 

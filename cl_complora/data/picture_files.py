@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,8 +29,11 @@ _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0",
 # which is a class of waste.
 _RUBBISH = frozenset(
     "__macosx @eadir @tmp @recycle @recently-snapshot #recycle #snapshot lost+found $recycle.bin "
-    "recycler __pycache__ thumbs.db desktop.ini node_modules".split()
+    "recycler recycled __pycache__ thumbs.db desktop.ini node_modules @synoresource @appstore @docker "
+    "@database msocache config.msi _gsdata_".split()
 ) | {"system volume information", "network trash folder", "temporary items", "icon\r"}
+# Where Windows puts what it repairs: found.000.
+_CHKDSK = re.compile(r"found\.\d{3}", re.IGNORECASE)
 # The same inside a class, where a class of that name cannot be meant.
 _THUMBNAILS = frozenset("thumbnails _thumbnails thumbnail thumbs _thumbs thumb _thumb".split())
 _THUMBNAIL_FILES = ("synophoto_thumb_*", "synoindex_media_info*", "ehthumbs*.db")
@@ -55,7 +59,7 @@ def reads_heif() -> bool:
 def is_rubbish(name: str) -> bool:
     """Whether a name is one that systems, servers and programs give: hidden (``.ipynb_checkpoints``, macOS's
     ``._name``), or a folder of theirs (``@eaDir``, ``lost+found``, ``$RECYCLE.BIN``, ``__pycache__``)."""
-    return name.startswith((".", "~$")) or name.casefold() in _RUBBISH
+    return name.startswith((".", "~$")) or name.casefold() in _RUBBISH or bool(_CHKDSK.fullmatch(name))
 
 
 @dataclass

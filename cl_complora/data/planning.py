@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..config.loading import Located
 from ..config.scenario import DEFAULT_PROMPTS, Augmentation, ReferenceSet, Scenario, Task, ZeroShotSet
@@ -255,7 +256,13 @@ def _draw(
         wanted += f" and {scenario.validation_shots} for validation" if scenario.validation_shots else ""
         key = (*path, "shots") if task.shots is not None else ("shots",)
         has = f"class {names[few.label]!r} of task '{task.name}' has {few.has} training images"
-        raise UserError(located.fault(key, f"{wanted} a class, but {has}")) from None
+        hint = absent(names[few.label]) if not few.has and (absent := _of(source, "absent")) else ""
+        raise UserError(located.fault(key, f"{wanted} a class, but {has}{hint}")) from None
+
+
+def _of(source: Source, name: str) -> Any:
+    """Something that only some kinds of sources have."""
+    return getattr(getattr(source, "source", source), name, None)
 
 
 def _plan_zero_shot(
