@@ -6,11 +6,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from ..config.yaml_lines import shown
 from .split_names import role_of
 
 _PARTS = ("train", "validation", "test")
+# Columns of yes and no: what yes means. No means the training part, or the test where yes does.
+_FLAGS = {
+    "train": "istrain istraining istrainingimage intrain trainflag train training".split(),
+    "validation": "isvalid isval isvalidation valid".split(),  # fastai's tables
+    "test": "istest istesting intest testflag test testing".split(),
+}
+_YES, _NO = frozenset("1 true t yes y".split()), frozenset("0 false f no n".split())
 PATH, LABEL, SPLIT = "path", "label", "split"
 # Names in small letters without what is neither letter nor digit, those that are surer in front: a column of
 # a later row is asked only where none of an earlier one is there.
@@ -34,6 +42,7 @@ _USUAL: dict[str, tuple[frozenset[str], ...]] = {
     SPLIT: (
         frozenset({"split"}),
         frozenset("set subset partition datasplit splitname splitset traintest".split()),
+        frozenset(name for names in _FLAGS.values() for name in names),
         frozenset({"fold"}),
     ),
 }
@@ -66,6 +75,17 @@ class Meaning:
     label: str
     split: str | None
     guessed: tuple[str, ...] = ()
+
+    def part(self, cell: Any) -> Any:
+        """The cell of the split column, where it says yes or no (``is_valid``) as the name of a part."""
+        plain = _plain(self.split) if self.split is not None else ""
+        role = next((role for role, names in _FLAGS.items() if plain in names), None)
+        if role is None or cell is None:
+            return cell
+        said = str(cell).strip().casefold().removesuffix(".0")
+        if said in _NO:
+            return "test" if role == "train" else "train"
+        return role if said in _YES else cell
 
     def told(self) -> str | None:
         """What was taken for what; None where every column has its own name or was named in the source."""

@@ -138,7 +138,7 @@ class Folder(Files):
         if parent not in self._listed:
             names, stray = [], []
             for entry in sorted(os.scandir(parent), key=lambda entry: entry.name):
-                if not entry.is_dir():
+                if not os.path.isdir(entry.path):  # a link to itself is none, and the entry would raise
                     stray += [entry.name] if Path(entry.name).suffix.lower() in image_suffixes() else []
                 elif entry.is_symlink() and leads_back(Path(entry.path), self.root):
                     self._told.append(f"{entry.path}: a link to a folder that it lies in, and passed over")
@@ -153,9 +153,8 @@ class Folder(Files):
                 if not (is_rubbish(n) or is_excluded(parent / n, self.root, self.config.exclude))
             ]
             if stray and names:
-                self._told.append(
-                    f"{parent}: {len(stray)} pictures lie in no class folder and are not used, such as {stray[0]}"
-                )
+                such = f"{len(stray)} pictures lie in no class folder and are not used, such as {stray[0]}"
+                self._told.append(f"{parent}: {such}")
             self._listed[parent] = names
         return self._listed[parent]
 

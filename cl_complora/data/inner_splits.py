@@ -85,15 +85,21 @@ def _told_of_sets(root: Path, folders: Sequence[str]) -> list[str]:
         return []
     both, below = (" and ".join(map(repr, sorted(names)[:2])) for names in (folders, inside[0]))
     return [
-        f"{root}: {both} are taken for classes, and each holds {below}; if those are the classes, give one as "
-        "root, or two as splits: {train: …, test: …}"
+        f"{root}: {both} are taken for classes, and each holds {below}; if those are the classes, give one "
+        "as root, or two as splits: {train: …, test: …}"
     ]
 
 
 def subfolders(folder: Path) -> list[str]:
     """Names of the folders in a folder, but for those of systems and servers."""
     with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not is_rubbish(entry.name))
+        # A link to itself is asked by the path, for which it is no folder; the entry raises.
+        return sorted(
+            entry.name
+            for entry in entries
+            if not is_rubbish(entry.name)
+            and (os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir())
+        )
 
 
 def leads_back(link: Path, root: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator, Sequence
@@ -85,7 +86,7 @@ class Listed(Files):
             if stat.S_ISLNK(found.st_mode):
                 found, place = os.stat(path), path
         except OSError as error:
-            hint = _meant(path) if error.errno == errno.ENOENT else ""
+            hint = _meant(str(self.root), key) if error.errno == errno.ENOENT else ""
             raise Malformed(f"{error.strerror or error}{hint}") from None
         if not self._is_inside(place):
             raise Malformed(f"leads out of the root {self.root}, to {os.path.realpath(path)}")
@@ -100,13 +101,25 @@ class Listed(Files):
         return self._inside[place]
 
 
-def _meant(path: str) -> str:
-    """What to say where a table lists names without the end that their files have."""
-    if PurePosixPath(path).suffix.lower() in image_suffixes():
-        return ""
-    ends = [end for known in sorted(image_suffixes()) for end in (known, known.upper())]
-    there = next((end for end in ends if os.path.exists(path + end)), None)
-    return f"; there is one that ends in {there}: suffix: {there} in the source" if there else ""
+def _meant(root: str, key: str) -> str:
+    """What to say where a table lists other names than its files have: without their end, in other letters,
+    with spaces around them, or from a folder above."""
+    path = os.path.join(root, key)
+    if PurePosixPath(path).suffix.lower() not in image_suffixes():
+        ends = [end for known in sorted(image_suffixes()) for end in (known, known.upper())]
+        there = next((end for end in ends if os.path.exists(path + end)), None)
+        if there:
+            return f"; there is one that ends in {there}: suffix: {there} in the source"
+    parts = [part.strip() for part in key.split("/")]
+    if "/".join(parts) != key and os.path.exists(os.path.join(root, *parts)):
+        return "; there is one without the spaces around its name"
+    above = os.path.dirname(os.path.abspath(root))
+    if os.path.exists(os.path.join(above, key)):
+        return f"; there is one from the folder above: root: {above}"
+    place = os.path.dirname(path)
+    others = os.listdir(place) if os.path.isdir(place) else []
+    same = next((name for name in others if name.casefold() == os.path.basename(key).casefold()), None)
+    return f"; there is {same}" if same else ""
 
 
 def open_manifest(config: ManifestSource, folder: Path) -> Listed:
@@ -269,6 +282,12 @@ def _inside(path: str, roots: Sequence[str]) -> str:
         Malformed: for one that leaves it, or that no file can have.
     """
     whole, path = path, path.replace("\\", "/")
+    if re.match(r"[A-Za-z]{2,}://", path):
+        raise Malformed(
+            f"path must be a file, not an address, got {shown(whole)}; download the pictures first"
+        )
+    if re.match(r"[A-Za-z]:/", path):
+        raise Malformed(f"path must lie below the root, got {shown(whole)}, a path of Windows")
     if path.startswith("/"):
         path = next((path[len(root) :] for root in roots if path.startswith(root)), path)
     parts = [part for part in path.split("/") if part not in ("", ".")]

@@ -128,7 +128,7 @@ def _objects(
         elif found.path not in entry or found.label not in entry:
             yield number, f"{_OBJECT} (here {found.path} and {found.label}), {_keys(entry)}"
         else:
-            yield number, (entry[found.path], entry[found.label], entry.get(found.split or SPLIT))
+            yield number, (entry[found.path], entry[found.label], found.part(entry.get(found.split or SPLIT)))
 
 
 def _first(table: Table, said: dict[str, str | None], number: int, entry: dict) -> Meaning | None:
@@ -149,6 +149,7 @@ def _keys(entry: dict) -> str:
 
 def _settled(table: Table, found: Meaning, split: Any) -> Meaning:
     """The meaning after a look at the first row: a ``fold`` of numbers is no part that we know."""
+    split = found.part(split)
     if SPLIT in found.guessed and split not in (None, ""):
         part = split_of(split) if isinstance(split, str) else None
         if part is None:
@@ -213,7 +214,7 @@ def _below(
             place = table.columns.index(found.split) if found.split is not None else None
             found = _settled(table, found, row[place] if place is not None else None)
             split = place if found.split is not None else None
-        yield number, (row[path], row[label], row[split] if split is not None else None)
+        yield number, (row[path], row[label], found.part(row[split]) if split is not None else None)
 
 
 def _separator(head: str, said: dict[str, str | None], tabs: bool) -> str:

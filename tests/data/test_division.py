@@ -119,3 +119,47 @@ def test_json_lines_without_splits_are_divided_too(tmp_path):
     (tmp_path / "t.jsonl").write_text("\n".join(rows))
     source = open_source(ManifestSource(kind="manifest", file="t.jsonl"), tmp_path)
     assert len(keys(source, "test")) == 4 and len(keys(source, "train")) == 2
+
+
+@pytest.mark.parametrize(
+    ("column", "cells"),
+    [
+        ("is_train", ("1", "0")),
+        ("is_valid", ("False", "True")),
+        ("Is Test", ("0.0", "1.0")),
+        ("training", ("yes", "no")),
+    ],
+)
+def test_columns_of_yes_and_no_say_which_part(tmp_path, column, cells):
+    pictures(tmp_path, "a", "b", each=4)
+    rows = [f"{name}/{number}.png,{name},{cells[number > 2]}" for name in "ab" for number in range(4)]
+    source = table(tmp_path, rows, f"path,label,{column}")
+    assert len(keys(source, "train")) == 6 and keys(source, "test") == ["a/3.png", "b/3.png"]
+    assert f"split is read from the column '{column}'" in source.notes[0]
+
+
+def test_flags_of_json_lines_and_what_is_no_flag(tmp_path):
+    pictures(tmp_path, "a", each=4)
+    lines = [json.dumps({"path": f"a/{n}.png", "label": "a", "is_valid": n == 3}) for n in range(4)]
+    (tmp_path / "t.jsonl").write_text("\n".join(lines))
+    source = open_source(ManifestSource(kind="manifest", file="t.jsonl"), tmp_path)
+    assert keys(source, "test") == ["a/3.png"]
+    source = table(tmp_path, [f"a/{n}.png,a,{n}" for n in range(2, 4)], "path,label,valid")
+    assert "is not read as split, which '2' is none of" in source.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("a/0.PNG", "there is 0.png"),
+        ("a/0.png ", "without the spaces around its name"),
+        ("d/a/0.png", "from the folder above: root: "),
+        ("a/0", "suffix: .png"),
+        (r"C:\d\a\0.png", "a path of Windows"),
+        ("https://x.org/a/0.png", "not an address"),
+    ],
+)
+def test_paths_that_lead_nowhere_are_refused_with_what_may_be_meant(tmp_path, path, said):
+    pictures(tmp_path / "d", "a")
+    with pytest.raises(UserError, match=said):
+        keys(table(tmp_path / "d", [f"{path},a,train"], "path,label,split"), "train")

@@ -1,4 +1,4 @@
-"""More layouts of class folders that people have: wrapped, linked, with pictures where none are looked for."""
+"""More layouts of class folders that people have: wrapped, linked, with pictures where none belong."""
 
 from __future__ import annotations
 
