@@ -104,6 +104,17 @@ def read_lines(path: Path, most: int) -> Iterator[str]:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
+def stand_in(head: bytes) -> str:
+    """What stands where a file should, by its first bytes: ``a git-lfs pointer …``, ``a web page …``; empty
+    where it is neither."""
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith(b"version https://git-lfs"):
+        return "a git-lfs pointer and not the file itself; run 'git lfs pull' where it came from"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "a web page (HTML), which a server answered instead of the file"
+    return ""
+
+
 def parse_json(text: str | bytes) -> Any:
     """As ``json.loads``, with one kind of error for everything that is no JSON.
 

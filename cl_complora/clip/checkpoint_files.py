@@ -109,6 +109,15 @@ def read_weights(path: Path, kind: Kind) -> Weights:
     strange = next((key for key, value in renamed.items() if not isinstance(value, Tensor)), None)
     if strange is not None:
         raise NoWeights(f"{printable(strange)} is no tensor; save the tensors of the state_dict alone")
+    hollow = next((key for key, value in renamed.items() if value.is_meta), None)
+    if hollow is not None:
+        raise NoWeights(f"{printable(hollow)} has a shape and no numbers (a tensor on the device meta)")
+    whole = next((key for key, value in renamed.items() if _is_quantised(key, value)), None)
+    if whole is not None:
+        raise NoWeights(
+            f"{printable(whole)} holds whole numbers ({renamed[whole].dtype}), as quantised weights do; give"
+            " the weights in float32, float16 or bfloat16"
+        )
     adapter = next((key for key in renamed if "lora_" in key), None)
     if adapter is not None:
         raise NoWeights(
@@ -125,6 +134,11 @@ def read_weights(path: Path, kind: Kind) -> Weights:
     if _ANCHOR not in renamed:
         raise NoWeights(_part(renamed))
     return Weights(renamed, _is_stored_so(path, kind, content, renamed), tuple(notes))
+
+
+def _is_quantised(name: str, value: Tensor) -> bool:
+    """Whether a matrix is stored without fractions: positions and counters are, and no weights."""
+    return value.ndim > 1 and not value.is_floating_point() and not name.endswith("position_ids")
 
 
 def _is_stored_so(path: Path, kind: Kind, content: Any, state: Mapping[str, Tensor]) -> bool:
@@ -232,12 +246,15 @@ def _without_prefix(state: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _part(state: Mapping[str, Tensor]) -> str:
-    """What a state without a logit scale is."""
+    """What a state without a logit scale is, whatever stands before its names."""
+    names = [f".{name}" for name in state]
     towers = {
-        "image": any(name.startswith(("visual.", "vision_model.")) for name in state),
-        "text": any(
-            name.startswith(("token_embedding", "text_model.", "text.", "ln_final")) for name in state
-        ),
+        "image": any(re.search(r"\.(visual|vision_model)\.", name) for name in names),
+        "text": any(re.search(r"\.(token_embedding|text_model\.|text\.|ln_final)", name) for name in names),
+    }
+    # A ViT as open_clip has it, saved from model.visual.
+    towers["image"] |= {"conv1.weight", "class_embedding"} <= {
+        name.rpartition("module.")[2] for name in state
     }
     there = [name for name, found in towers.items() if found]
     shown = printable(", ".join(list(state)[:3]), 200)

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import UserError
-from ..files import read_bytes
+from ..files import read_bytes, stand_in
 from .deep import eight_bits, is_deep
 from .picture_files import reads_heif
 from .transparency import WHITE, on_ground
@@ -144,7 +144,8 @@ class Pixels:
             with open_picture(content) as image:
                 return self.fit(self.conversion.rgb(image, content))
         except UnidentifiedImageError:
-            raise _unreadable(name, f"it is empty, damaged or none of {', '.join(formats())}") from None
+            other = stand_in(content[:512]) or f"empty, damaged or none of {', '.join(formats())}"
+            raise _unreadable(name, f"it is {other}") from None
         except MemoryError:
             raise _unreadable(name, "there is not enough memory for it") from None
         except Exception as error:  # decoders raise whatever a hostile file leads them to

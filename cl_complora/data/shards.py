@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from ..config.sources import ShardsSource
 from ..config.yaml_lines import shown
 from ..errors import UserError
-from ..files import open_file, parse_json
+from ..files import open_file, parse_json, stand_in
 from .class_list import ClassList
 from .items import Item
 from .packed import how_to_unpack
@@ -87,12 +87,16 @@ class Shards(Pictures):
 
     def _index(self, path: Path, called: str) -> list[tuple[str, str, int]]:
         """(key of the image, label, bytes) of one shard's samples, in the order of their images."""
-        rows, bare = [], []
+        rows, bare, beside_them = [], [], Counter()
         try:
             with open_file(path) as file:
                 advice = how_to_unpack(path, file)
                 if advice:
                     raise UserError(f"{path}: {advice}")
+                file.seek(0)
+                head = file.read(512)
+                if not head or stand_in(head):
+                    raise Damaged(f"it is {stand_in(head) or 'empty'}")
                 for sample in samples(file):
                     picture = sample.picture(self._image)
                     if picture is None:
@@ -101,6 +105,7 @@ class Shards(Pictures):
                     label = self._label_of(file, sample, path)
                     if label is None:
                         bare.append(sample.members[picture].name)
+                        beside_them.update(end for end in sample.members if end != picture)
                     else:
                         rows.append((sample.members[picture], label))
         except OSError as error:
@@ -112,7 +117,13 @@ class Shards(Pictures):
         if bare:
             beside = " or ".join(f".{end}" for end in self._label or ("cls", "json", "txt"))
             more = f", nor has any of {len(bare) - 1} other pictures" if len(bare) > 1 else ""
-            raise UserError(f"{path}: {bare[0]} has no label beside it ({beside}){more}")
+            hint = ""
+            if beside_them and not self._label:
+                other = beside_them.most_common(1)[0][0]
+                hint = f"; beside them are .{other}, which label: {other} in the source reads as text"
+            elif not rows and all("/" in name for name in bare):
+                hint = "; if their folders are the classes, unpack it and name the folder (kind: folder)"
+            raise UserError(f"{path}: {bare[0]} has no label beside it ({beside}){more}{hint}")
         rows.sort(key=lambda row: row[0].start)
         for member, _ in rows:
             self._members[f"{called}/{member.name}"] = (path, member)

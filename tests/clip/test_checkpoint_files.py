@@ -249,3 +249,17 @@ def test_a_cut_safetensors_file(folder):
     save_file(STATE, folder / "file.safetensors")
     (folder / "file.safetensors").write_bytes((folder / "file.safetensors").read_bytes()[:30_000])
     assert "damaged or cut off" in told(folder, "file.safetensors")
+
+
+@pytest.mark.parametrize("prefix", ["module.visual.", "model.visual.", "visual.", "module.", ""])
+def test_one_tower_is_told_whatever_stands_before_its_names(folder, prefix):
+    tower = {name.removeprefix("visual."): v for name, v in STATE.items() if name.startswith("visual.")}
+    torch.save({prefix + name: value for name, value in tower.items()}, folder / "tower.pt")
+    assert "it holds the image tower alone" in told(folder, "tower.pt")
+
+
+def test_quantised_and_hollow_weights_are_refused(folder):
+    torch.save({n: v.to(torch.int8) if v.ndim > 1 else v for n, v in STATE.items()}, folder / "int8.pt")
+    assert "holds whole numbers (torch.int8), as quantised weights do" in told(folder, "int8.pt")
+    torch.save({n: v.to("meta") for n, v in STATE.items()}, folder / "hollow.pt")
+    assert "has a shape and no numbers" in told(folder, "hollow.pt")

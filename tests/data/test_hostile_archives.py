@@ -74,8 +74,8 @@ def archives() -> dict[str, tuple[bytes, str]]:
             f"no header of a tar archive at byte {second:,}",
         ),
         "compressed": (bomb, "is packed with gzip"),
-        "text": (b"<html>404</html>" * 100, "no header of a tar archive"),
-        "nothing": (b"", "cut off at byte 0"),
+        "text": (b"<html>404</html>" * 100, "is a web page (HTML)"),
+        "nothing": (b"", "it is empty"),
         "latin-1": (header("caf\udce9.png", 0) + END, "that is not UTF-8"),
         "zeros": (END, "hold no images"),
     }  # fmt: skip

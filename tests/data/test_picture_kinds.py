@@ -99,3 +99,16 @@ def test_what_is_no_picture_starts_no_program(content, monkeypatch, tmp_path):
     (line,) = told(PIXELS.read, tmp_path / "x.jpg")
     assert line.startswith(f"{tmp_path}/x.jpg: cannot be read as an image: ")
     assert "EPS" not in FORMATS
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 9\n", "it is a git-lfs pointer"),
+        (b"<!DOCTYPE html><html>404</html>", "it is a web page (HTML)"),
+        (b"", "it is empty"),
+    ],
+)
+def test_what_stands_in_for_a_picture_is_named(tmp_path, content, what):
+    (tmp_path / "x.jpg").write_bytes(content)
+    assert what in told(PIXELS.read, tmp_path / "x.jpg")[0]

@@ -198,3 +198,26 @@ def test_pictures_of_the_training_shards_in_the_test_are_told(tmp_path):
     located = load_scenario(str(tmp_path / "s.yaml"))
     (line,) = [line for line in notes(located, plan(located, 0)) if "is no test" in line]
     assert "'t': 1 of 2 test pictures are used in its own training too: test.tar/8.png is train.tar/1" in line
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "it is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 10240\n", "is a git-lfs pointer"),
+        (b"<!DOCTYPE html><html>Not found</html>" * 50, "is a web page"),
+    ],
+)
+def test_what_stands_in_for_a_shard_is_named(tmp_path, content, what):
+    (tmp_path / "a.tar").write_bytes(content)
+    assert what in told(lambda: opened(tmp_path))[0]
+
+
+def test_pictures_without_labels_are_refused_with_what_lies_beside_them(tmp_path):
+    packed(tmp_path / "a.tar", ("x.png", PNG), ("x.label", "cat"), ("y.png", PNG), ("y.label", "dog"))
+    assert (
+        "beside them are .label, which label: label in the source reads" in told(lambda: opened(tmp_path))[0]
+    )
+    assert sorted(labels(opened(tmp_path, label="label")).values()) == ["cat", "dog"]
+    packed(tmp_path / "b.tar", ("cat/x.png", PNG), ("dog/y.png", PNG))
+    assert "unpack it and name the folder" in told(lambda: opened(tmp_path, "b.tar", "b.tar"))[0]
