@@ -110,6 +110,11 @@ class Folder(Files):
         """What to say of a class without training pictures: where it lies instead, and what may be it."""
         place = self.class_names.index(name)
         parents = self._classes[self.folders[place]]
+        if not any(self._class_items(split, place) for split in SPLITS):
+            where = next(parent / folders[0] for parent, folders in parents.items())
+            passed = find_pictures(where, self.config.exclude, self.root)
+            why = f" ({'; '.join(passed.notes(str(where)))})" if passed.others else ""
+            return f"; {where} holds no pictures{why}, and exclude: [{where.name}] leaves it out"
         if not self.divided or self.inner or self.parts["train"] in parents:
             return ""
         train = self.parts["train"].name

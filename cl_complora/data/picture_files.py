@@ -36,6 +36,8 @@ _RUBBISH = frozenset(
 _CHKDSK = re.compile(r"found\.\d{3}", re.IGNORECASE)
 # The same inside a class, where a class of that name cannot be meant.
 _THUMBNAILS = frozenset("thumbnails _thumbnails thumbnail thumbs _thumbs thumb _thumb".split())
+# What names of masks and annotations end in, behind that of their picture.
+_MASK = re.compile(r"[ _.-](?:mask|seg|segmentation|gt|groundtruth|annotation|heatmap)$", re.IGNORECASE)
 _THUMBNAIL_FILES = ("synophoto_thumb_*", "synoindex_media_info*", "ehthumbs*.db")
 
 
@@ -98,10 +100,25 @@ class Found:
             )
         if HEIF & set(self.others):
             lines.append(f"{where}: pip install 'cl_complora[heif]' to read its .heic and .heif pictures")
+        if masks := _masks(self.pictures):
+            lines.append(
+                f"{where}: {len(masks)} pictures are called like masks of others, such as {masks[0].name}; "
+                f'if they show no class, exclude: ["*{_MASK.search(masks[0].stem)[0]}.*"] leaves them out'
+            )
         if self.rubbish.total():
             told = [f"{name} ({count})" for name, count in self.rubbish.most_common() if count]
             lines.append(f"{where}: of servers and systems, and passed over: {', '.join(told[:5])}")
         return lines
+
+
+def _masks(pictures: Sequence[Path]) -> list[Path]:
+    """Pictures whose name is that of another one in the same folder and says that they are its mask."""
+    known = {(path.parent, path.stem) for path in pictures}
+    return [
+        path
+        for path in pictures
+        if (said := _MASK.search(path.stem)) and (path.parent, path.stem[: said.start()]) in known
+    ]
 
 
 def find_pictures(folder: Path, exclude: Sequence[str] = (), root: Path | None = None) -> Found:

@@ -29,7 +29,27 @@ def doubts(located: Located[Scenario], plans: Plans) -> list[str]:
                 f"'{plan.name}': its classes are called {_some(names)}: numbers tell a CLIP nothing of "
                 "what is in the pictures; call the classes by words"
             )
-    return [*lines, *_untested(plans.tasks)]
+    return [*lines, *_untested(plans.tasks), *_shared(plans)]
+
+
+def _shared(plans: Plans) -> list[str]:
+    """Sets that are tested on the same pictures, told once a set: what one measures the other does too."""
+    lines = []
+    tested = [*plans.tasks, *plans.zero_shot]
+    held = [
+        {(plan.source.origin, item.key) for item in plan.test if item.size is not None} for plan in tested
+    ]
+    for place, plan in enumerate(tested):
+        for other, earlier in zip(tested[:place], held, strict=False):
+            common = len(held[place] & earlier)
+            # Classes of one data set that tasks share, or styles of the same pictures, are few or meant.
+            if common and 2 * common > len(plan.test):
+                share = f"{common} of {len(plan.test)} test pictures"
+                what = f"'{plan.name}': {share} are those of '{other.name}' too"
+                kept = "; what a task learns is no zero-shot knowledge that it might lose"
+                lines.append(what + (kept if plan in plans.zero_shot else ""))
+                break
+    return lines
 
 
 def _untested(tasks: Sequence[Plan]) -> list[str]:

@@ -12,6 +12,7 @@ from cl_complora.config import load_scenario
 from cl_complora.config.sources import FolderSource
 from cl_complora.data.discover import describe
 from cl_complora.data.folders import open_folder
+from cl_complora.data.notes import notes
 from cl_complora.data.picture_files import is_rubbish
 from cl_complora.data.planning import plan
 from cl_complora.errors import UserError
@@ -121,3 +122,49 @@ def test_more_rubbish(name):
 @pytest.mark.parametrize("name", ["found", "found.jpg", "docker", "@alice", "backup", "recycling"])
 def test_no_rubbish(name):
     assert not is_rubbish(name)
+
+
+def test_masks_beside_their_pictures_are_told(tmp_path):
+    pictures(tmp_path, "ant", "bee")
+    for name in ("0_mask.png", "1_mask.png", "zebra_mask.png"):  # of the last there is no picture
+        paint(tmp_path / "ant" / name, COLOURS["red"], 7)
+    source = opened(tmp_path)
+    source.items("train")
+    (told,) = source.notes
+    assert "2 pictures are called like masks of others, such as 0_mask.png" in told
+    assert 'exclude: ["*_mask.*"]' in told
+    source = opened(tmp_path, exclude=["*_mask.*"])
+    assert len(source.items("train")) + len(source.items("test")) == 6 and source.notes == []
+
+
+def test_a_class_folder_without_pictures_is_named_with_what_it_holds(tmp_path):
+    pictures(tmp_path / "d", "ant", "bee")
+    (tmp_path / "d/logs").mkdir()
+    (tmp_path / "d/logs/a.txt").write_text("x")
+    (tmp_path / "s.yaml").write_text(TASK)
+    with pytest.raises(
+        UserError, match=r"d/logs holds no pictures .*1 \.txt.* exclude: \[logs\] leaves it out"
+    ):
+        plan(load_scenario(str(tmp_path / "s.yaml")), 0)
+
+
+SAME = """name: m
+model: {name: embedded}
+shots: 1
+tasks:
+  - {name: a, source: {kind: folder, root: d}}
+  - {name: b, source: {kind: folder, root: d}}
+  - {name: c, source: {kind: folder, root: other}}
+zero_shot:
+  - {name: z, source: {kind: folder, root: other}}
+"""
+
+
+def test_sets_that_are_tested_on_the_same_pictures_are_told(tmp_path):
+    pictures(tmp_path / "d", "ant", "bee")
+    pictures(tmp_path / "other", "cat", "dog")
+    (tmp_path / "s.yaml").write_text(SAME)
+    located = load_scenario(str(tmp_path / "s.yaml"))
+    told = [line for line in notes(located, plan(located, 0)) if "are those of" in line]
+    assert [line.split(":")[0] for line in told] == ["'b'", "'z'"]
+    assert "4 of 4 test pictures are those of 'c' too; what a task learns is no zero-shot" in told[1]
