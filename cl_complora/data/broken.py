@@ -40,7 +40,9 @@ class Readable:
     def items(self, split: str) -> list[Item]:
         """The readable images of a split."""
         if split not in self._splits:
-            items = self.source.items(split)
+            present = getattr(self.source, "present", None)
+            items, absent = present(split) if present else (self.source.items(split), [])
+            self.skipped += absent
             faults = _faults(self.source, items)
             self.skipped += faults.values()
             self._splits[split] = [item for item in items if item.key not in faults]

@@ -64,20 +64,34 @@ class Listed(Files):
         self._items: dict[str, list[Item]] = {}
 
     def items(self, split: str) -> list[Item]:
-        """Images of a split by class, each class in the file's order."""
+        """Images of a split by class, each class in the file's order.
+
+        Raises:
+            UserError: naming files that are not there, up to twenty.
+        """
         if split not in self._items:
-            found, faults = [], []
-            for order, (where, key, label) in enumerate(self._rows):
-                if where == split:
-                    try:
-                        found.append(Item(label, key, self._size(key), order))
-                    except Malformed as fault:
-                        faults.append(f"{self.root / key}: {fault}")
-                        if len(faults) == MOST_FAULTS:
-                            break
+            found, faults = self.present(split, MOST_FAULTS)
             raise_all(faults)
-            self._items[split] = sorted(found, key=lambda item: item.label)
+            self._items[split] = found
         return self._items[split]
+
+    def present(self, split: str, most: int | None = None) -> tuple[list[Item], list[str]]:
+        """As :meth:`items` without the files that are not there, and a line for each of those.
+
+        Args:
+            split: which.
+            most: faults after which no more are looked for.
+        """
+        found, faults = [], []
+        for order, (where, key, label) in enumerate(self._rows):
+            if where == split:
+                try:
+                    found.append(Item(label, key, self._size(key), order))
+                except Malformed as fault:
+                    faults.append(f"{self.root / key}: {fault}")
+                    if len(faults) == most:
+                        break
+        return sorted(found, key=lambda item: item.label), faults
 
     def _size(self, key: str) -> int:
         path = os.path.join(self.root, key)
@@ -131,6 +145,7 @@ def open_manifest(config: ManifestSource, folder: Path) -> Listed:
     file = folder / Path(config.file).expanduser()
     root = folder / Path(config.root).expanduser() if config.root is not None else file.parent
     table = read_table(config, file)
+    _refuse_no_folder(root)
     check = _Check(config, root)
     rows, seen, faults = [], set(), []
     for number, cells in table.rows:
@@ -179,6 +194,12 @@ def _undivided(
         "apart, the same for every seed (test_fraction; or a column split of train and test)"
     )
     return _listed(file, root, names, listed, [*notes, share])
+
+
+def _refuse_no_folder(root: Path) -> None:
+    if not root.is_dir():
+        problem = "is a file, and" if root.exists() else "there is no such folder, though"
+        raise UserError(f"{root}: {problem} the paths of the pictures start from it (root in the source)")
 
 
 def _listed(

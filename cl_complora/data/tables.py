@@ -124,7 +124,7 @@ def _objects(
         if found is None:
             found = _first(table, said, number, entry)
         if found is None:
-            yield number, f"{_OBJECT}, {_keys(entry)}"
+            yield number, f"{_OBJECT}, {_keys(entry)}; columns: in the source names others"
         elif found.path not in entry or found.label not in entry:
             yield number, f"{_OBJECT} (here {found.path} and {found.label}), {_keys(entry)}"
         else:
@@ -144,7 +144,8 @@ def _first(table: Table, said: dict[str, str | None], number: int, entry: dict) 
 
 
 def _keys(entry: dict) -> str:
-    return f"found {', '.join(shown(key) for key in list(entry)[:8]) or 'nothing'}"
+    found = ", ".join(shown(key) for key in list(entry)[:8])
+    return f"found {found or 'nothing'}"
 
 
 def _settled(table: Table, found: Meaning, split: Any) -> Meaning:

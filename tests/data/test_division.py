@@ -163,3 +163,33 @@ def test_paths_that_lead_nowhere_are_refused_with_what_may_be_meant(tmp_path, pa
     pictures(tmp_path / "d", "a")
     with pytest.raises(UserError, match=said):
         keys(table(tmp_path / "d", [f"{path},a,train"], "path,label,split"), "train")
+
+
+SKIP = """
+name: mine
+model: {name: embedded}
+shots: 1
+broken: skip
+tasks:
+  - {name: t, source: {kind: manifest, file: t.csv}}
+"""
+
+
+def test_rows_of_missing_files_are_left_out_by_name_where_broken_pictures_are(tmp_path):
+    pictures(tmp_path, "a", "b")
+    rows = [f"{name}/{n}.png,{name},{'train' if n < 2 else 'test'}" for name in "ab" for n in range(3)]
+    table(tmp_path, [*rows, "a/98.png,a,train", "b/99.png,b,test"], "path,label,split")
+    (tmp_path / "s.yaml").write_text(SKIP)
+    plans = plan(load_scenario(str(tmp_path / "s.yaml")), 0)
+    assert len(plans.tasks[0].test) == 2
+    assert [line.split(":")[0][-8:] for line in plans.skipped] == ["a/98.png", "b/99.png"]
+    (tmp_path / "s.yaml").write_text(SKIP.replace("broken: skip\n", ""))
+    with pytest.raises(UserError, match=r"a/98.png: No such file"):
+        plan(load_scenario(str(tmp_path / "s.yaml")), 0)
+
+
+def test_a_root_that_is_not_there_is_one_fault_and_not_one_a_row(tmp_path):
+    pictures(tmp_path, "a")
+    with pytest.raises(UserError, match="nowhere: there is no such folder, though the paths") as caught:
+        table(tmp_path, [f"a/{n}.png,a" for n in range(3)], root="nowhere")
+    assert len(caught.value.messages) == 1
