@@ -23,7 +23,7 @@ def compare(
     scenario: Annotated[str, typer.Argument(help="Name of a shipped scenario, or a YAML file.")],
     strategies: Annotated[
         str, typer.Option("--strategies", "-s", help="Names or YAML files, separated by commas.")
-    ] = "zeroshot,finetune,lora,complora",
+    ] = "zeroshot,linear-probe,nearest-mean,text-head,finetune,lora,complora-plain,complora",
     seeds: Annotated[
         str, typer.Option(help="Seeds of the tests, separated by commas; the scenario's by default.")
     ] = "",
