@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -100,8 +100,28 @@ class VarianceStart(Section):
     """Training images at most whose features are looked at."""
 
 
+class GradientComponentsStart(Section):
+    """LoRA-GA's: A and B start as singular vectors of the task's gradient, and their product is taken off
+    again."""
+
+    kind: Literal["gradient-components"]
+    leading: Literal["input", "output"] = "input"
+    """Whose vectors are the first r; the other factor gets those of the next r. ``input`` as in the authors'
+    program (there ``ArB2r``), ``output`` as in the paper (``A2rBr``)."""
+    gamma: Annotated[float, Field(gt=0)] = 16.0
+    """γ; both factors have vectors of length out^¼ / √γ."""
+    batch_size: Count = 64
+    """Images that are looked at together."""
+
+
 Start = Annotated[
-    KaimingStart | CoreStart | ComponentsStart | InputsStart | GradientStart | VarianceStart,
+    KaimingStart
+    | CoreStart
+    | ComponentsStart
+    | InputsStart
+    | GradientStart
+    | VarianceStart
+    | GradientComponentsStart,
     Field(discriminator="kind"),
 ]
 
@@ -110,6 +130,7 @@ class Gates(Section):
     """CoDyRA's: B (g ⊙ A x) with trained g from N(0, 1), of which what is small is set to zero on the way."""
 
     kind: Literal["gates"]
+    starts: ClassVar = ("kaiming",)
     threshold: Annotated[float, Field(ge=0)] = 0.005
     """Largest threshold κ; all below 2κ ends at zero."""
     levels: Annotated[int, Field(ge=2, le=10_000)] = 50
@@ -125,6 +146,7 @@ class Directions(Section):
     """
 
     kind: Literal["directions"]
+    starts: ClassVar = ("kaiming",)
     initial: Annotated[float, Field(gt=0)] = 0.8
     """α before training."""
     per: Literal["model", "matrix"] = "model"

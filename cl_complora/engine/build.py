@@ -8,8 +8,9 @@ from pathlib import Path
 from avalanche.training.plugins import SupervisedPlugin
 
 from ..clip.blocks import blocks_of
+from ..config.adapter import Adapter, Merge
 from ..config.heads import Head
-from ..config.strategy import Adapter, Merge, Strategy
+from ..config.strategy import Strategy
 from ..errors import UserError, raise_all
 from ..subspace import Keep
 from .adapter import AdapterPlugin, FrozenPlugin, FullPlugin, Merging
@@ -30,6 +31,7 @@ from .fitting.ridge import RidgeFitting
 from .fitting.tip_adapter import TipAdapterFitting
 from .full_gradient import FullGradientPlugin
 from .full_parameters import KINDS
+from .gradient_components import GradientComponentsStarting
 from .gradient_start import GradientStarting
 from .initialisation import ComponentsStarting, CoreStarting, Starting
 from .inputs_start import InputsStarting
@@ -48,6 +50,7 @@ _STARTS = {
     "inputs": InputsStarting,
     "gradient": GradientStarting,
     "variance": VarianceStarting,
+    "gradient-components": GradientComponentsStarting,
 }
 
 _BETWEEN: dict[str, Callable[..., Between]] = {

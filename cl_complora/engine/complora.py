@@ -179,7 +179,7 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
                 input,
                 self.dropout,
                 generator,
-                self.start.of(slot, self.rank, scaling, input),
+                self.start.of(slot, self.rank, scaling, input, output),
                 self.own_masks,
                 self.between.of(slot, self.rank),
                 slot.weight if self.row_scale else None,

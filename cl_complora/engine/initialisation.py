@@ -36,7 +36,9 @@ class Starting(CarryingPlugin, supports_distributed=False):
     def look_ahead(self, slots: Sequence[Slot], model: nn.Module, experience) -> None:
         """Look at the coming experience, before factors are attached."""
 
-    def of(self, slot: Slot, rank: int, scaling: float, input: Side) -> Start | None:
+    def of(
+        self, slot: Slot, rank: int, scaling: float, input: Side, output: Side | None = None
+    ) -> Start | None:
         """Start of one slot's factors; None for LoRA's."""
 
     def look_back(self, slots: Sequence[Slot], model: nn.Module, experience) -> None:
@@ -47,7 +49,7 @@ class CoreStarting(Starting, supports_distributed=False):
     """NuSA-CL (arXiv 2510.21175): A is the input basis itself and fixed, so that ΔW = s·U M Vᵀ with M = B
     trained."""
 
-    def of(self, slot: Slot, rank: int, scaling: float, input: Side) -> Start:
+    def of(self, slot: Slot, rank: int, scaling: float, input: Side, output: Side | None = None) -> Start:
         """The identity in the coordinates of the input side."""
         return Start(a=torch.eye(input.basis.shape[1]), train_a=False)
 
@@ -64,7 +66,7 @@ class ComponentsStarting(Starting, supports_distributed=False):
         super().__init__()
         self.largest = largest
 
-    def of(self, slot: Slot, rank: int, scaling: float, input: Side) -> Start:
+    def of(self, slot: Slot, rank: int, scaling: float, input: Side, output: Side | None = None) -> Start:
         """The last or first min(rank, min(out, in)) singular components."""
         split = principal(slot.weight, Keep("number", 0))
         full = len(split.sigma)
