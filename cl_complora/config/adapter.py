@@ -142,6 +142,9 @@ class Adapter(Section):
         if self.start.kind in ("components", "inputs", "gradient", "variance") and confined:
             message = f"{self.start.kind} works with subspace.select: none, not {self.subspace.select}"
             raise refused(message, "start", "kind", because=[("subspace", "select")])
+        if self.start.kind == "normal" and self.start.b > 0 and self.between is None:
+            message = "must be 0, or the update would not start at zero, without between.kind: budget"
+            raise refused(message, "start", "b", because=[("between",)])
         if self.start.kind == "gradient-components" and confined and self.subspace.form == "projector":
             message = "gradient-components needs coordinates of its own, not subspace.form: projector"
             raise refused(message, "start", "kind", because=[("subspace", "form")])
@@ -166,6 +169,15 @@ class Adapter(Section):
                 "directions does not go with merge, after which the weights hold something else than learned"
             )
             raise refused(message, "between", "kind", because=[("merge",)])
+        if self.between.kind == "heads" and not set(self.matrices) <= {"q", "k", "v"}:
+            message = "heads works with matrices: q, k and v, whose rows are those of heads"
+            raise refused(message, "between", "kind", because=[("matrices",)])
+        if self.between.kind == "heads" and self.subspace.select != "none" and self.subspace.sides != "in":
+            message = (
+                f"heads works with subspace.sides: in, not {self.subspace.sides}: rows that are left out"
+                " take an update out of a subspace of the outputs"
+            )
+            raise refused(message, "between", "kind", because=[("subspace", "sides")])
         return self
 
     @model_validator(mode="after")

@@ -18,6 +18,16 @@ class KaimingStart(Section):
     kind: Literal["kaiming"]
 
 
+class NormalStart(Section):
+    """A from N(0, a²) and B from N(0, b²), both trained."""
+
+    kind: Literal["normal"]
+    a: Annotated[float, Field(gt=0)] | None = None
+    """1/rank by default."""
+    b: Annotated[float, Field(ge=0)] = 0.0
+    """Other than zero only with what starts at zero between the factors (``between.kind: budget``)."""
+
+
 class CoreStart(Section):
     """NuSA-CL's: A is fixed to the input basis and B holds coordinates in the output basis, ΔW = U M Vᵀ."""
 
@@ -116,6 +126,7 @@ class GradientComponentsStart(Section):
 
 Start = Annotated[
     KaimingStart
+    | NormalStart
     | CoreStart
     | ComponentsStart
     | InputsStart
@@ -165,7 +176,26 @@ class Directions(Section):
         return self
 
 
-Between = Annotated[Gates | Directions, Field(discriminator="kind")]
+class Heads(Section):
+    """Image-LoRA's: only the rows of some heads are updated, those whose gates have the largest gradients,
+    and one trained number γ scales what a matrix gets.
+
+    ΔW = γ·s/√H · B A on the rows of the H chosen heads of a matrix, zero on the others.
+    """
+
+    kind: Literal["heads"]
+    starts: ClassVar = ("kaiming", "normal")
+    share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Of all heads of the adapted matrices."""
+    power: Annotated[float, Field(ge=0)] = 0.5
+    """τ: a matrix gets heads in proportion to (Σ of its scores)^τ; 0 gives all the same."""
+    gain: Annotated[float, Field(gt=0)] = 0.01
+    """γ before training."""
+    batch_size: Count = 64
+    """Images whose gradients are taken together before the task."""
+
+
+Between = Annotated[Gates | Directions | Heads, Field(discriminator="kind")]
 
 
 class FullGradient(Section):

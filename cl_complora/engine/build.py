@@ -33,7 +33,8 @@ from .full_gradient import FullGradientPlugin
 from .full_parameters import KINDS
 from .gradient_components import GradientComponentsStarting
 from .gradient_start import GradientStarting
-from .initialisation import ComponentsStarting, CoreStarting, Starting
+from .head_choice import HeadsPlugin
+from .initialisation import ComponentsStarting, CoreStarting, NormalStarting, Starting
 from .inputs_start import InputsStarting
 from .merging import Interpolate, MatchNorm
 from .regularisers import L2InitPlugin, OrthogonalPlugin, RegulariserPlugin
@@ -45,6 +46,7 @@ from .weight_noise import WeightNoisePlugin
 
 _STARTS = {
     "kaiming": lambda settings: Starting(),
+    "normal": NormalStarting,
     "core": lambda settings: CoreStarting(),
     "components": lambda settings: ComponentsStarting(settings.which == "largest"),
     "inputs": InputsStarting,
@@ -56,6 +58,7 @@ _STARTS = {
 _BETWEEN: dict[str, Callable[..., Between]] = {
     "gates": GatesPlugin,
     "directions": lambda settings, seed: DirectionsPlugin(settings),
+    "heads": lambda settings, seed: HeadsPlugin(settings),
 }
 
 # Of what a learning-rate-free optimiser finds: rates of others are a hundred times smaller.

@@ -107,6 +107,7 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
             there = open_slots(clip_of(model))
             self.slots = select_slots(there, self.matrices, self.towers, self.layers)
             self.start.check(self.slots)
+            self.between.check(self.slots)
             self._depth = {
                 tower: max(s.layer for s in there if s.tower == tower) for tower in {s.tower for s in there}
             }
@@ -136,7 +137,8 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         """As in the base class; the factors' start may depend on the experience."""
         check_data(self._neighbours, strategy.experience)
         self.prepare(strategy.model)
-        self.start.look_ahead(self.slots, strategy.model, strategy.experience)
+        for part in (self.start, self.between):
+            part.look_ahead(self.slots, strategy.model, strategy.experience)
         super().before_train_dataset_adaptation(strategy, **kwargs)
 
     def after_training_exp(self, strategy, **kwargs) -> None:
@@ -186,6 +188,7 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
             ).to(slot.weight.device)
             slot.adapters.attach(slot.matrix, slot.rows, block)
             self.blocks[slot.name] = block
+        self.between.begun(self.blocks)
         model.train(model.training)
 
     def scaling_of(self, slot: Slot) -> float:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..clip.slots import Slot
+from ..config.factors import NormalStart
 from ..lowrank import Side, Start
 from ..subspace import Keep, principal
 from .task_state import CarryingPlugin
@@ -43,6 +44,18 @@ class Starting(CarryingPlugin, supports_distributed=False):
 
     def look_back(self, slots: Sequence[Slot], model: nn.Module, experience) -> None:
         """Look back on the experience, after its update was merged."""
+
+
+class NormalStarting(Starting, supports_distributed=False):
+    """A and B from normal distributions."""
+
+    def __init__(self, settings: NormalStart) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def of(self, slot: Slot, rank: int, scaling: float, input: Side, output: Side | None = None) -> Start:
+        """The deviations; the block draws."""
+        return Start(a_deviation=self.settings.a or 1.0 / rank, b_deviation=self.settings.b)
 
 
 class CoreStarting(Starting, supports_distributed=False):
