@@ -195,7 +195,19 @@ class Heads(Section):
     """Images whose gradients are taken together before the task."""
 
 
-Between = Annotated[Gates | Directions | Heads, Field(discriminator="kind")]
+class Boosters(Section):
+    """XGBLoRA's: after every so many steps the factors are merged and others begin, each time of some blocks
+    alone. ΔW is the sum of all."""
+
+    kind: Literal["boosters"]
+    starts: ClassVar = ("kaiming",)
+    steps: Count = 10
+    """κ, of one booster."""
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Of the towers' blocks that a booster adapts, drawn anew for each (one at least)."""
+
+
+Between = Annotated[Gates | Directions | Heads | Boosters, Field(discriminator="kind")]
 
 
 class FullGradient(Section):

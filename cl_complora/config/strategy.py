@@ -83,6 +83,18 @@ class Strategy(Section):
         return {**data, "schedule": {"name": "constant", **schedule}} if isinstance(schedule, dict) else data
 
     @model_validator(mode="after")
+    def _nothing_lasts_longer_than_a_booster(self) -> Strategy:
+        if self.adapter.between is None or self.adapter.between.kind != "boosters":
+            return self
+        why = "does not go with adapter.between.kind: boosters, whose factors begin anew within a task"
+        if self.training.average_every is not None:
+            raise refused(why, "training", "average_every", because=[("adapter", "between")])
+        if self.optimiser is not None and self.optimiser.name in ("schedule-free", "prodigy"):
+            message = f"{self.optimiser.name} {why}"
+            raise refused(message, "optimiser", "name", because=[("adapter", "between")])
+        return self
+
+    @model_validator(mode="after")
     def _averages_once(self) -> Strategy:
         if self.optimiser is None or self.optimiser.name != "schedule-free":
             return self

@@ -15,6 +15,7 @@ from ..errors import UserError, raise_all
 from ..subspace import Keep
 from .adapter import AdapterPlugin, FrozenPlugin, FullPlugin, Merging
 from .between import Between, GatesPlugin
+from .boosters import BoostersPlugin
 from .complora import CompLoRAPlugin
 from .constraints import Constraint
 from .directions import DirectionsPlugin
@@ -59,6 +60,7 @@ _BETWEEN: dict[str, Callable[..., Between]] = {
     "gates": GatesPlugin,
     "directions": lambda settings, seed: DirectionsPlugin(settings),
     "heads": lambda settings, seed: HeadsPlugin(settings),
+    "boosters": BoostersPlugin,
 }
 
 # Of what a learning-rate-free optimiser finds: rates of others are a hundred times smaller.

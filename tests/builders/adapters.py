@@ -1,0 +1,11 @@
+"""Settings with which the parts of an adapter show what they do within a few steps."""
+
+from __future__ import annotations
+
+from cl_complora.config.adapter import Adapter
+
+
+def quick_adapter(adapter: Adapter) -> list[str]:
+    """Overrides for a run of three or four steps a task."""
+    between = adapter.between.kind if adapter.between is not None else None
+    return ["adapter.between.steps=1"] if between == "boosters" else []
