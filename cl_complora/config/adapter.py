@@ -169,6 +169,14 @@ class Adapter(Section):
                 "directions does not go with merge, after which the weights hold something else than learned"
             )
             raise refused(message, "between", "kind", because=[("merge",)])
+        if self.between.kind == "budget" and self.start.b == 0:
+            message = "must be greater than 0 with between.kind: budget, or nothing has a gradient"
+            raise refused(message, "start", "b", because=[("between", "kind")])
+        if self.between.kind != "budget" and self.start.kind == "normal" and self.start.b > 0:
+            message = (
+                f"must be 0 with between.kind: {self.between.kind}, or the update would not start at zero"
+            )
+            raise refused(message, "start", "b", because=[("between", "kind")])
         if self.between.kind == "heads" and not set(self.matrices) <= {"q", "k", "v"}:
             message = "heads works with matrices: q, k and v, whose rows are those of heads"
             raise refused(message, "between", "kind", because=[("matrices",)])

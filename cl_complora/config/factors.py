@@ -207,7 +207,35 @@ class Boosters(Section):
     """Of the towers' blocks that a booster adapts, drawn anew for each (one at least)."""
 
 
-Between = Annotated[Gates | Directions | Heads | Boosters, Field(discriminator="kind")]
+class Budget(Section):
+    """AdaLoRA's: B diag(e) A with a trained e from zero, of which over the steps of a task ever more of small
+    importance are set to zero."""
+
+    kind: Literal["budget"]
+    starts: ClassVar = ("normal",)
+    kept: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of all matrices' ranks together that is left at the end."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the steps before the first is set to zero."""
+    final: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """Share of the steps at the end over which the same stay zero."""
+    every: Count = 5
+    """Steps from one choice to the next in between."""
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [
+        0.85,
+        0.85,
+    ]
+    """Memory of an entry's importance, and of how much that varies."""
+
+    @model_validator(mode="after")
+    def _time_to_choose(self) -> Budget:
+        if self.warmup + self.final >= 1:
+            message = f"must be less than 1 − warmup ({1 - self.warmup:g}), got {self.final:g}"
+            raise refused(message, "final", because=[("warmup",)])
+        return self
+
+
+Between = Annotated[Gates | Directions | Heads | Boosters | Budget, Field(discriminator="kind")]
 
 
 class FullGradient(Section):

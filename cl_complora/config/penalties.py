@@ -92,6 +92,14 @@ class Orthogonal(Section):
     """λ₂ of norm · Σ (‖A‖ + ‖B‖), norms not squared, from the first task on."""
 
 
+class Orthonormal(Section):
+    """AdaLoRA's: strength · mean over all A and B of ‖A Aᵀ − I‖ and ‖Bᵀ B − I‖, norms not squared."""
+
+    kind: Literal["orthonormal"]
+    strength: Annotated[float, Field(ge=0)] = 0.1
+
+
 Regulariser = Annotated[
-    Similarities | TextToImage | Ewc | Lwf | L2Init | Reference | Orthogonal, Field(discriminator="kind")
+    Similarities | TextToImage | Ewc | Lwf | L2Init | Reference | Orthogonal | Orthonormal,
+    Field(discriminator="kind"),
 ]

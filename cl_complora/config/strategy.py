@@ -135,9 +135,15 @@ class Strategy(Section):
             raise refused("has no effect without plugin", "settings", because=[("plugin",)])
         kinds = [part.kind for part in self.regularisers]
         orthogonal = kinds.index("orthogonal") if "orthogonal" in kinds else None
-        if orthogonal is not None and kind != "lowrank":
-            message = f"orthogonal works with adapter kind lowrank, not {kind}"
-            raise refused(message, "regularisers", orthogonal, "kind", because=[("adapter", "kind")])
+        for place, part in enumerate(kinds):
+            if part in ("orthogonal", "orthonormal") and kind != "lowrank":
+                message = f"{part} works with adapter kind lowrank, not {kind}"
+                raise refused(message, "regularisers", place, "kind", because=[("adapter", "kind")])
+            if part == "orthonormal" and self.adapter.start.kind in ("core", "inputs", "gradient"):
+                message = (
+                    f"orthonormal does not go with start.kind: {self.adapter.start.kind}, whose A is fixed"
+                )
+                raise refused(message, "regularisers", place, "kind", because=[("adapter", "start")])
         if self.head is not None and self.training.stream != "sequential":
             message = f"works with training.stream: sequential, not {self.training.stream}"
             raise refused(message, "head", because=[("training", "stream")])

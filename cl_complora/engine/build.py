@@ -16,6 +16,7 @@ from ..subspace import Keep
 from .adapter import AdapterPlugin, FrozenPlugin, FullPlugin, Merging
 from .between import Between, GatesPlugin
 from .boosters import BoostersPlugin
+from .budget import BudgetPlugin, OrthonormalPlugin
 from .complora import CompLoRAPlugin
 from .constraints import Constraint
 from .directions import DirectionsPlugin
@@ -61,6 +62,7 @@ _BETWEEN: dict[str, Callable[..., Between]] = {
     "directions": lambda settings, seed: DirectionsPlugin(settings),
     "heads": lambda settings, seed: HeadsPlugin(settings),
     "boosters": BoostersPlugin,
+    "budget": lambda settings, seed: BudgetPlugin(settings),
 }
 
 # Of what a learning-rate-free optimiser finds: rates of others are a hundred times smaller.
@@ -76,6 +78,7 @@ _REGULARISERS: dict[str, type[RegulariserPlugin]] = {
     "l2-init": L2InitPlugin,
     "reference": ReferencePlugin,
     "orthogonal": OrthogonalPlugin,
+    "orthonormal": OrthonormalPlugin,
 }
 
 _HEADS: dict[str, type[HeadFitting]] = {

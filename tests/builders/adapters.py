@@ -8,4 +8,4 @@ from cl_complora.config.adapter import Adapter
 def quick_adapter(adapter: Adapter) -> list[str]:
     """Overrides for a run of three or four steps a task."""
     between = adapter.between.kind if adapter.between is not None else None
-    return ["adapter.between.steps=1"] if between == "boosters" else []
+    return {"boosters": ["adapter.between.steps=1"], "budget": ["adapter.between.every=1"]}.get(between, [])

@@ -11,9 +11,14 @@ from torch.nn import functional as F
 
 from builders.golden import FORMS, agrees, golden, tensor
 from builders.steps import step_of
-from cl_complora.config.factors import Boosters
+from cl_complora.config.factors import Boosters, Budget
+from cl_complora.config.penalties import Orthonormal
+from cl_complora.engine import budget
 from cl_complora.engine.boosters import Boosted, BoostersPlugin
+from cl_complora.engine.budget import BudgetPlugin, budget_at, from_orthonormal, smoothed
 from cl_complora.lowrank import LowRankBlock
+
+importance = BudgetPlugin.importance
 
 
 def two_layers(
@@ -128,3 +133,91 @@ def test_a_booster_begins_with_nothing_but_the_sum_of_those_before_it():
         block.load_state_dict(blocks[name].state_dict())
         assert torch.equal(block.update(), blocks[name].update())
         assert block.between.active == blocks[name].between.active
+
+
+def check_adalora(file: dict) -> None:
+    given, out = file["inputs"], file["outputs"]
+    start = {key: tensor(value) for key, value in given["parameters"].items()}
+    weights = {name: start[f"{name}.weight"] for name in "pq"}
+    rank, steps = given["r"], given["total_step"]
+    shares = {"warmup": given["init_warmup"] / steps, "final": given["final_warmup"] / steps}
+    settings = Budget(
+        kind="budget",
+        kept=given["target_rank"] / rank,
+        every=given["mask_interval"],
+        betas=[given["beta1"], given["beta2"]],
+        **shares,
+    )
+    planned = [list(budget.budget_at(settings, 2 * rank, step, steps)[:2]) for step in range(1, steps + 1)]
+    assert planned == out["schedule_step_1_to_12"]
+
+    plugin = BudgetPlugin(settings)
+    blocks = two_layers(plugin, weights, rank, given["alpha"] / (rank + 1e-5))
+    biases = {name: start[f"{name}.bias"].requires_grad_() for name in "pq"}
+    for name, block in blocks.items():
+        block.A.data, block.B.data = start[f"{name}.lora_A"], start[f"{name}.lora_B"]
+        block.between.g.data = start[f"{name}.lora_E"].squeeze(1)
+    plugin.begun(blocks)
+    factors = [factor for block in blocks.values() for factor in (block.A, block.B)]
+    adapter = SimpleNamespace(trained_factors=lambda: factors)
+    how = Orthonormal(kind="orthonormal", strength=given["orth_weight"])
+    penalty = budget.OrthonormalPlugin(how, adapter, 0)
+    agrees(file, penalty.penalty(None), out["orth_regu_at_start"], "penalty")
+
+    def forward() -> torch.Tensor:
+        p, q = (weights[name] + block.update() for name, block in blocks.items())
+        return torch.tanh(tensor(given["x"]) @ p.mT + biases["p"]) @ q.mT + biases["q"]
+
+    agrees(file, forward(), out["forward_at_start"], "output")
+    trained = [p for block in blocks.values() for p in block.parameters()] + list(biases.values())
+    optimiser = torch.optim.SGD(trained, lr=given["lr"])
+    for step, expected in enumerate(out["steps"], 1):
+        loss = F.mse_loss(forward(), tensor(given["target"])) + penalty.penalty(None)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        plugin.after_update(step_of(steps, step))
+        if expected["threshold"] is not None:
+            assert plugin.bar.item() == pytest.approx(expected["threshold"], rel=1e-6), step
+        for name, block in blocks.items():
+            agrees(file, block.between.g, expected[f"E_{name}"], f"e of {name} after step {step}")
+            assert int(block.between.g.count_nonzero()) == expected["nonzero"]["pq".index(name)]
+    for name, block in blocks.items():
+        agrees(file, block.update(), out[f"delta_W_{name}"], f"update of {name}")
+    agrees(file, forward(), out["forward_at_end"], "output at the end")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_adalora(form):
+    check_adalora(golden("adalora", form))
+
+
+def _no_cube(settings, ranks, step, steps):
+    kept, chosen, looked = budget_at(settings, ranks, step, steps)
+    return kept, chosen and step > 8, looked
+
+
+def _looks_to_the_end(settings, ranks, step, steps):
+    return *budget_at(settings, ranks, step, steps)[:2], True
+
+
+@pytest.mark.parametrize(
+    "name, wrong",
+    [
+        ("budget_at", _no_cube),
+        ("budget_at", _looks_to_the_end),
+        ("smoothed", lambda mean, var, found, beta1, beta2: smoothed(mean, var, -found, beta1, beta2)),
+        (
+            "smoothed",
+            lambda mean, var, found, beta1, beta2: (found, smoothed(mean, var, found, beta1, beta2)[1]),
+        ),
+        ("from_orthonormal", lambda rows: from_orthonormal(rows).square()),
+        ("from_orthonormal", lambda rows: from_orthonormal(rows.mT)),
+        ("BudgetPlugin.importance", lambda self, name: torch.mul(*self.scores[f"e/{name}"])),
+        ("BudgetPlugin.importance", lambda self, name: -importance(self, name)),
+    ],
+)
+def test_another_adalora_is_noticed(monkeypatch, name, wrong):
+    monkeypatch.setattr(f"cl_complora.engine.budget.{name}", wrong)
+    with pytest.raises(AssertionError):
+        check_adalora(golden("adalora"))
