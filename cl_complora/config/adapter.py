@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from .base import MOST, Count, CountOrZero, EachOnce, Fraction, Section, idle_keys, refused
-from .factors import Between, FullGradient, KaimingStart, Start
+from .factors import Between, FullGradient, KaimingStart, Pruning, Start
 from .training import Tower, Whole
 
 
@@ -91,6 +91,9 @@ class Adapter(Section):
 
     kind: Literal["lowrank", "full", "none"]
     rank: Count = 4
+    rank_last: Count | None = None
+    """Rank in a tower's last block; it grows evenly from ``rank`` in the first (halves are rounded up). The
+    scaling is that of ``rank`` everywhere."""
     alpha: Annotated[float, Field(gt=0)] | None = None
     """Numerator of the scaling s; the rank by default, so that s = 1."""
     scaling: Literal["alpha/rank", "alpha/sqrt(rank)"] = "alpha/rank"
@@ -108,6 +111,8 @@ class Adapter(Section):
     start: Start = KaimingStart(kind="kaiming")
     between: Between | None = None
     """What stands between the factors; nothing by default."""
+    pruning: Pruning | None = None
+    """Entries of A that are set to zero on the way; none by default."""
     full_gradient: FullGradient | None = None
     """LoRA-Pro's steps of both factors, as near to Adam's of the whole matrix as the rank allows."""
     row_scale: bool = False
@@ -198,6 +203,29 @@ class Adapter(Section):
             raise refused(message, "row_scale", because=[("subspace", "select")])
         if self.row_scale and self.between is not None:
             raise refused("true does not go with between", "row_scale", because=[("between",)])
+        return self
+
+    @model_validator(mode="after")
+    def _ranks_are_free(self) -> Adapter:
+        given = {"core": "takes its rank from a subspace", "variance": "shares ranks out by data"}
+        if self.rank_last is not None and self.start.kind in given:
+            message = f"does not go with start.kind: {self.start.kind}, which {given[self.start.kind]}"
+            raise refused(message, "rank_last", because=[("start", "kind")])
+        if self.rank_last is not None and self.subspace.select == "bottom":
+            message = "does not go with subspace.select: bottom, which has as many directions as the rank"
+            raise refused(message, "rank_last", because=[("subspace", "select")])
+        return self
+
+    @model_validator(mode="after")
+    def _entries_can_be_pruned(self) -> Adapter:
+        if self.pruning is None:
+            return self
+        if self.start.kind in ("core", "inputs", "gradient"):
+            message = f"does not go with start.kind: {self.start.kind}, whose A is fixed"
+            raise refused(message, "pruning", because=[("start", "kind")])
+        if self.subspace.select != "none" and self.subspace.form == "projector":
+            message = "needs entries of A that are inputs of its own, not subspace.form: projector"
+            raise refused(message, "pruning", because=[("subspace", "form")])
         return self
 
     @model_validator(mode="after")

@@ -238,6 +238,22 @@ class Budget(Section):
 Between = Annotated[Gates | Directions | Heads | Boosters | Budget, Field(discriminator="kind")]
 
 
+class Pruning(Section):
+    """PRILoRA's: after every so many steps the least important entries of each row of A are set to zero.
+
+    Importance is |A_ij| times a running mean of the length of input j over a batch's tokens.
+    """
+
+    every: Count = 10
+    """Steps from one pruning to the next."""
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Of a row's entries, rounded down."""
+    memory: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Weight of what was in the running mean, which begins with the first batch."""
+    grow_back: bool = True
+    """Whether what was set to zero is trained on until the next pruning."""
+
+
 class FullGradient(Section):
     """LoRA-Pro's steps (see :class:`~cl_complora.engine.full_gradient.FullGradientPlugin`)."""
 

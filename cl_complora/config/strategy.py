@@ -95,6 +95,15 @@ class Strategy(Section):
         return self
 
     @model_validator(mode="after")
+    def _inputs_are_seen(self) -> Strategy:
+        part = "pruning" if self.adapter.pruning is not None else None
+        other = next((key for key in ("compile", "chunk") if getattr(self.training, key)), None)
+        if part is not None and other is not None:
+            message = f"does not go with adapter.{part}, which looks at the inputs of a batch's matrices"
+            raise refused(message, "training", other, because=[("adapter", part)])
+        return self
+
+    @model_validator(mode="after")
     def _averages_once(self) -> Strategy:
         if self.optimiser is None or self.optimiser.name != "schedule-free":
             return self

@@ -39,6 +39,7 @@ from .head_choice import HeadsPlugin
 from .initialisation import ComponentsStarting, CoreStarting, NormalStarting, Starting
 from .inputs_start import InputsStarting
 from .merging import Interpolate, MatchNorm
+from .pruning import PruningPlugin
 from .regularisers import L2InitPlugin, OrthogonalPlugin, RegulariserPlugin
 from .replay import ReplayPlugin
 from .schedule import AveragePlugin
@@ -125,6 +126,7 @@ def _low_rank(settings: Adapter, seed: int) -> CompLoRAPlugin:
         own_masks=settings.dropout_masks == "separate",
         between=None if settings.between is None else _BETWEEN[settings.between.kind](settings.between, seed),
         row_scale=settings.row_scale,
+        rank_last=settings.rank_last,
         constraint=Constraint(
             select=subspace.select,
             keep=Keep(*subspace.keep.rule),
@@ -174,6 +176,8 @@ def build_plugins(
         plugins.append(head)
     if strategy.training.weight_noise is not None:
         plugins.append(WeightNoisePlugin(strategy.training.weight_noise, adapter, seed))
+    if strategy.adapter.pruning is not None:
+        plugins.append(PruningPlugin(strategy.adapter.pruning, adapter))
     if strategy.adapter.full_gradient is not None:
         plugins.append(FullGradientPlugin(tuple(strategy.adapter.full_gradient.betas), adapter))
     if strategy.plugin is not None:
