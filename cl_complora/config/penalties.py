@@ -99,7 +99,43 @@ class Orthonormal(Section):
     strength: Annotated[float, Field(ge=0)] = 0.1
 
 
+class Consistency(Section):
+    """BA-LoRA's first term: strength · mean of (z/‖z‖ − z⁰/‖z⁰‖)², rows z the cosines of an image with the
+    class texts and z⁰ those of the state before the task."""
+
+    kind: Literal["consistency"]
+    strength: Annotated[float, Field(ge=0)] = 1e-4
+
+
+class Diversity(Section):
+    """BA-LoRA's second term: strength · Σ of the squared covariances between the cosines of different classes
+    over the batch, divided by the number of classes."""
+
+    kind: Literal["diversity"]
+    strength: Annotated[float, Field(ge=0)] = 3e-4
+
+
+class Spectrum(Section):
+    """BA-LoRA's third term: −strength · share of the largest singular values in the sum of all, of the
+    batch's cosines."""
+
+    kind: Literal["spectrum"]
+    strength: Annotated[float, Field(ge=0)] = 1e-4
+    largest: Count = 3
+    """How many; all where a batch has fewer images or classes."""
+
+
 Regulariser = Annotated[
-    Similarities | TextToImage | Ewc | Lwf | L2Init | Reference | Orthogonal | Orthonormal,
+    Similarities
+    | TextToImage
+    | Ewc
+    | Lwf
+    | L2Init
+    | Reference
+    | Orthogonal
+    | Orthonormal
+    | Consistency
+    | Diversity
+    | Spectrum,
     Field(discriminator="kind"),
 ]

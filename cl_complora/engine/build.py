@@ -38,6 +38,7 @@ from .gradient_start import GradientStarting
 from .head_choice import HeadsPlugin
 from .initialisation import ComponentsStarting, CoreStarting, NormalStarting, Starting
 from .inputs_start import InputsStarting
+from .logit_terms import ConsistencyPlugin, DiversityPlugin, SpectrumPlugin
 from .merging import Interpolate, MatchNorm
 from .pruning import PruningPlugin
 from .regularisers import L2InitPlugin, OrthogonalPlugin, RegulariserPlugin
@@ -80,6 +81,9 @@ _REGULARISERS: dict[str, type[RegulariserPlugin]] = {
     "reference": ReferencePlugin,
     "orthogonal": OrthogonalPlugin,
     "orthonormal": OrthonormalPlugin,
+    "consistency": ConsistencyPlugin,
+    "diversity": DiversityPlugin,
+    "spectrum": SpectrumPlugin,
 }
 
 _HEADS: dict[str, type[HeadFitting]] = {
