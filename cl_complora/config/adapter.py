@@ -174,6 +174,13 @@ class Adapter(Section):
                 "directions does not go with merge, after which the weights hold something else than learned"
             )
             raise refused(message, "between", "kind", because=[("merge",)])
+        if self.between.kind == "experts":
+            for key in ("active", "merged"):
+                if getattr(self.between, key) > min(self.rank, self.rank_last or self.rank):
+                    message = (
+                        f"must be at most adapter.rank, which is how many experts there are ({self.rank})"
+                    )
+                    raise refused(message, "between", key, because=[("rank",)])
         if self.between.kind == "budget" and self.start.b == 0:
             message = "must be greater than 0 with between.kind: budget, or nothing has a gradient"
             raise refused(message, "start", "b", because=[("between", "kind")])

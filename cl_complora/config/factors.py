@@ -235,7 +235,22 @@ class Budget(Section):
         return self
 
 
-Between = Annotated[Gates | Directions | Heads | Boosters | Budget, Field(discriminator="kind")]
+class Experts(Section):
+    """DAC's: the rank is a pool of experts of rank 1, of which every batch picks some; those that were picked
+    most often make the task's update.
+
+    ΔW = s·Σ_{i picked} b_i a_iᵀ.
+    """
+
+    kind: Literal["experts"]
+    starts: ClassVar = ("kaiming",)
+    active: Count = 8
+    """Experts of a batch, and marks that each of its samples gives."""
+    merged: Count = 4
+    """Experts that make the update, of each matrix."""
+
+
+Between = Annotated[Gates | Directions | Heads | Boosters | Budget | Experts, Field(discriminator="kind")]
 
 
 class Pruning(Section):

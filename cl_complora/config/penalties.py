@@ -125,6 +125,16 @@ class Spectrum(Section):
     """How many; all where a batch has fewer images or classes."""
 
 
+class Apart(Section):
+    """DAC's: strength · mean over matrices of Σ |B_topᵀ B_past|, from the second task on; B_top are the
+    experts that have been picked most often by now (``adapter.between.kind: experts``)."""
+
+    kind: Literal["apart"]
+    strength: Annotated[float, Field(ge=0)] = 0.1
+    past: Literal["all", "merged"] = "all"
+    """Earlier tasks' experts: all of them, as published (by a fault), or those that were merged."""
+
+
 Regulariser = Annotated[
     Similarities
     | TextToImage
@@ -136,6 +146,7 @@ Regulariser = Annotated[
     | Orthonormal
     | Consistency
     | Diversity
-    | Spectrum,
+    | Spectrum
+    | Apart,
     Field(discriminator="kind"),
 ]

@@ -96,8 +96,11 @@ class Strategy(Section):
 
     @model_validator(mode="after")
     def _inputs_are_seen(self) -> Strategy:
-        part = "pruning" if self.adapter.pruning is not None else None
-        other = next((key for key in ("compile", "chunk") if getattr(self.training, key)), None)
+        experts = self.adapter.between is not None and self.adapter.between.kind == "experts"
+        part = "between" if experts else "pruning" if self.adapter.pruning is not None else None
+        # Experts are picked once a step, and a block that is computed again would pick anew.
+        ways = ("compile", "chunk", "checkpointing") if experts else ("compile", "chunk")
+        other = next((key for key in ways if getattr(self.training, key)), None)
         if part is not None and other is not None:
             message = f"does not go with adapter.{part}, which looks at the inputs of a batch's matrices"
             raise refused(message, "training", other, because=[("adapter", part)])
@@ -148,6 +151,10 @@ class Strategy(Section):
             if part in ("orthogonal", "orthonormal") and kind != "lowrank":
                 message = f"{part} works with adapter kind lowrank, not {kind}"
                 raise refused(message, "regularisers", place, "kind", because=[("adapter", "kind")])
+            experts = self.adapter.between is not None and self.adapter.between.kind == "experts"
+            if part == "apart" and not experts:
+                message = "apart works with adapter.between.kind: experts alone"
+                raise refused(message, "regularisers", place, "kind", because=[("adapter", "between")])
             if part == "orthonormal" and self.adapter.start.kind in ("core", "inputs", "gradient"):
                 message = (
                     f"orthonormal does not go with start.kind: {self.adapter.start.kind}, whose A is fixed"

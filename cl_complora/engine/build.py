@@ -22,6 +22,7 @@ from .constraints import Constraint
 from .directions import DirectionsPlugin
 from .distillation import LwfPlugin, ReferencePlugin, SimilaritiesPlugin
 from .ewc import EwcPlugin
+from .experts import ApartPlugin, ExpertsPlugin
 from .external_plugin import build_external
 from .fitting.fitting import HeadFitting
 from .fitting.lfa import LfaFitting
@@ -65,6 +66,7 @@ _BETWEEN: dict[str, Callable[..., Between]] = {
     "heads": lambda settings, seed: HeadsPlugin(settings),
     "boosters": BoostersPlugin,
     "budget": lambda settings, seed: BudgetPlugin(settings),
+    "experts": ExpertsPlugin,
 }
 
 # Of what a learning-rate-free optimiser finds: rates of others are a hundred times smaller.
@@ -84,6 +86,7 @@ _REGULARISERS: dict[str, type[RegulariserPlugin]] = {
     "consistency": ConsistencyPlugin,
     "diversity": DiversityPlugin,
     "spectrum": SpectrumPlugin,
+    "apart": ApartPlugin,
 }
 
 _HEADS: dict[str, type[HeadFitting]] = {
