@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from .adapter import Adapter
+from .adaptation import Adapter
 from .base import Count, EachOnce, Name, Section, Text, idle_keys, refused
 from .heads import IN_WEIGHTS, Head
 from .penalties import Regulariser

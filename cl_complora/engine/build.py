@@ -8,7 +8,7 @@ from pathlib import Path
 from avalanche.training.plugins import SupervisedPlugin
 
 from ..clip.blocks import blocks_of
-from ..config.adapter import Adapter, Merge
+from ..config.adaptation import Adapter, Merge
 from ..config.heads import Head
 from ..config.strategy import Strategy
 from ..errors import UserError, raise_all

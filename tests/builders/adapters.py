@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cl_complora.config.adapter import Adapter
+from cl_complora.config.adaptation import Adapter
 
 
 def quick_adapter(adapter: Adapter) -> list[str]:
