@@ -48,11 +48,21 @@ class Start:
         b: ``height × r`` instead of zero. What B A is at the start is taken off again, so ΔW starts at zero
             (and has twice the rank where A is trained as well).
         train_a: False fixes A.
+        a_deviation: A from a normal distribution of this deviation instead of Kaiming-uniform.
+        b_deviation: B likewise, and not taken off again: for factors between which something starts at zero.
     """
 
     a: Tensor | None = None
     b: Tensor | None = None
     train_a: bool = True
+    a_deviation: float | None = None
+    b_deviation: float = 0.0
+
+
+def kaiming(rank: int, width: int, generator: torch.Generator | None = None) -> Tensor:
+    """``rank × width`` from the Kaiming-uniform distribution with a = √5."""
+    bound = 1.0 / math.sqrt(width) if width else 0.0
+    return (torch.rand(rank, width, generator=generator) * 2 - 1) * bound
 
 
 class LowRankBlock(nn.Module):
@@ -101,10 +111,16 @@ class LowRankBlock(nn.Module):
         self.output_coordinates, self.input_coordinates = output.coordinates, input.coordinates
         self.register_buffer("output_basis", output.basis, persistent=False)
         self.register_buffer("input_basis", input.basis, persistent=False)
-        width = input.size(in_features)
-        bound = 1.0 / math.sqrt(width) if width else 0.0  # Kaiming-uniform with a = √5
-        a = start.a if start.a is not None else (torch.rand(rank, width, generator=generator) * 2 - 1) * bound
-        b = start.b if start.b is not None else torch.zeros(output.size(out_features), self.rank)
+        shapes = (rank, input.size(in_features)), (output.size(out_features), self.rank)
+        if start.a is not None:
+            a = start.a
+        elif start.a_deviation is not None:
+            a = torch.randn(shapes[0], generator=generator) * start.a_deviation
+        else:
+            a = kaiming(*shapes[0], generator)
+        b = start.b if start.b is not None else torch.zeros(shapes[1])
+        if start.b_deviation > 0:
+            b = torch.randn(shapes[1], generator=generator) * start.b_deviation
         if start.train_a:
             self.A = nn.Parameter(a.clone())
         else:

@@ -114,7 +114,8 @@ class SplitAttention(nn.Module):
             projected.append(y)
         return tuple(projected)
 
-    def _arguments(self, args: tuple, kwargs: dict) -> tuple[Tensor, Tensor, Tensor, Tensor | None, bool]:
+    def arguments(self, args: tuple, kwargs: dict) -> tuple[Tensor, Tensor, Tensor, Tensor | None, bool]:
+        """(query, key, value, mask, causal) of a call, under whichever names they are given."""
         given = {}
         for name, argument in {**dict(zip(self.argument_names, args, strict=False)), **kwargs}.items():
             if argument is not None:
@@ -140,7 +141,7 @@ class SplitAttention(nn.Module):
         Raises:
             ValueError: for arguments that this module does not compute (padding masks, attention weights).
         """
-        query, key, value, mask, causal = self._arguments(args, kwargs)
+        query, key, value, mask, causal = self.arguments(args, kwargs)
         q, k, v = self._project(query, key, value)
         if not self.batch_first:
             q, k, v = (t.transpose(0, 1) for t in (q, k, v))

@@ -68,3 +68,9 @@ PathText = Annotated[Text, AfterValidator(_a_path)]
 Count = Annotated[int, Field(ge=1, le=MOST)]
 CountOrZero = Annotated[int, Field(ge=0, le=MOST)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+def idle_keys(keys: list[str]) -> str:
+    """``a has no effect (nor have b, c)``."""
+    also = f" (nor {'has' if len(keys) == 2 else 'have'} {', '.join(keys[1:])})" if len(keys) > 1 else ""
+    return f"has no effect{also}"

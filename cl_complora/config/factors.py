@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,16 @@ class KaimingStart(Section):
     """LoRA's own start: A random, B zero, both trained."""
 
     kind: Literal["kaiming"]
+
+
+class NormalStart(Section):
+    """A from N(0, a²) and B from N(0, b²), both trained."""
+
+    kind: Literal["normal"]
+    a: Annotated[float, Field(gt=0)] | None = None
+    """1/rank by default."""
+    b: Annotated[float, Field(ge=0)] = 0.0
+    """Other than zero only with what starts at zero between the factors (``between.kind: budget``)."""
 
 
 class CoreStart(Section):
@@ -100,8 +110,29 @@ class VarianceStart(Section):
     """Training images at most whose features are looked at."""
 
 
+class GradientComponentsStart(Section):
+    """LoRA-GA's: A and B start as singular vectors of the task's gradient, and their product is taken off
+    again."""
+
+    kind: Literal["gradient-components"]
+    leading: Literal["input", "output"] = "input"
+    """Whose vectors are the first r; the other factor gets those of the next r. ``input`` as in the authors'
+    program (there ``ArB2r``), ``output`` as in the paper (``A2rBr``)."""
+    gamma: Annotated[float, Field(gt=0)] = 16.0
+    """γ; both factors have vectors of length out^¼ / √γ."""
+    batch_size: Count = 64
+    """Images that are looked at together."""
+
+
 Start = Annotated[
-    KaimingStart | CoreStart | ComponentsStart | InputsStart | GradientStart | VarianceStart,
+    KaimingStart
+    | NormalStart
+    | CoreStart
+    | ComponentsStart
+    | InputsStart
+    | GradientStart
+    | VarianceStart
+    | GradientComponentsStart,
     Field(discriminator="kind"),
 ]
 
@@ -110,6 +141,7 @@ class Gates(Section):
     """CoDyRA's: B (g ⊙ A x) with trained g from N(0, 1), of which what is small is set to zero on the way."""
 
     kind: Literal["gates"]
+    starts: ClassVar = ("kaiming",)
     threshold: Annotated[float, Field(ge=0)] = 0.005
     """Largest threshold κ; all below 2κ ends at zero."""
     levels: Annotated[int, Field(ge=2, le=10_000)] = 50
@@ -125,6 +157,7 @@ class Directions(Section):
     """
 
     kind: Literal["directions"]
+    starts: ClassVar = ("kaiming",)
     initial: Annotated[float, Field(gt=0)] = 0.8
     """α before training."""
     per: Literal["model", "matrix"] = "model"
@@ -143,7 +176,97 @@ class Directions(Section):
         return self
 
 
-Between = Annotated[Gates | Directions, Field(discriminator="kind")]
+class Heads(Section):
+    """Image-LoRA's: only the rows of some heads are updated, those whose gates have the largest gradients,
+    and one trained number γ scales what a matrix gets.
+
+    ΔW = γ·s/√H · B A on the rows of the H chosen heads of a matrix, zero on the others.
+    """
+
+    kind: Literal["heads"]
+    starts: ClassVar = ("kaiming", "normal")
+    share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Of all heads of the adapted matrices."""
+    power: Annotated[float, Field(ge=0)] = 0.5
+    """τ: a matrix gets heads in proportion to (Σ of its scores)^τ; 0 gives all the same."""
+    gain: Annotated[float, Field(gt=0)] = 0.01
+    """γ before training."""
+    batch_size: Count = 64
+    """Images whose gradients are taken together before the task."""
+
+
+class Boosters(Section):
+    """XGBLoRA's: after every so many steps the factors are merged and others begin, each time of some blocks
+    alone. ΔW is the sum of all."""
+
+    kind: Literal["boosters"]
+    starts: ClassVar = ("kaiming",)
+    steps: Count = 10
+    """κ, of one booster."""
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Of the towers' blocks that a booster adapts, drawn anew for each (one at least)."""
+
+
+class Budget(Section):
+    """AdaLoRA's: B diag(e) A with a trained e from zero, of which over the steps of a task ever more of small
+    importance are set to zero."""
+
+    kind: Literal["budget"]
+    starts: ClassVar = ("normal",)
+    kept: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of all matrices' ranks together that is left at the end."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the steps before the first is set to zero."""
+    final: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """Share of the steps at the end over which the same stay zero."""
+    every: Count = 5
+    """Steps from one choice to the next in between."""
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [
+        0.85,
+        0.85,
+    ]
+    """Memory of an entry's importance, and of how much that varies."""
+
+    @model_validator(mode="after")
+    def _time_to_choose(self) -> Budget:
+        if self.warmup + self.final >= 1:
+            message = f"must be less than 1 − warmup ({1 - self.warmup:g}), got {self.final:g}"
+            raise refused(message, "final", because=[("warmup",)])
+        return self
+
+
+class Experts(Section):
+    """DAC's: the rank is a pool of experts of rank 1, of which every batch picks some; those that were picked
+    most often make the task's update.
+
+    ΔW = s·Σ_{i picked} b_i a_iᵀ.
+    """
+
+    kind: Literal["experts"]
+    starts: ClassVar = ("kaiming",)
+    active: Count = 8
+    """Experts of a batch, and marks that each of its samples gives."""
+    merged: Count = 4
+    """Experts that make the update, of each matrix."""
+
+
+Between = Annotated[Gates | Directions | Heads | Boosters | Budget | Experts, Field(discriminator="kind")]
+
+
+class Pruning(Section):
+    """PRILoRA's: after every so many steps the least important entries of each row of A are set to zero.
+
+    Importance is |A_ij| times a running mean of the length of input j over a batch's tokens.
+    """
+
+    every: Count = 10
+    """Steps from one pruning to the next."""
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Of a row's entries, rounded down."""
+    memory: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Weight of what was in the running mean, which begins with the first batch."""
+    grow_back: bool = True
+    """Whether what was set to zero is trained on until the next pruning."""
 
 
 class FullGradient(Section):

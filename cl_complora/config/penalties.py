@@ -92,6 +92,61 @@ class Orthogonal(Section):
     """λ₂ of norm · Σ (‖A‖ + ‖B‖), norms not squared, from the first task on."""
 
 
+class Orthonormal(Section):
+    """AdaLoRA's: strength · mean over all A and B of ‖A Aᵀ − I‖ and ‖Bᵀ B − I‖, norms not squared."""
+
+    kind: Literal["orthonormal"]
+    strength: Annotated[float, Field(ge=0)] = 0.1
+
+
+class Consistency(Section):
+    """BA-LoRA's first term: strength · mean of (z/‖z‖ − z⁰/‖z⁰‖)², rows z the cosines of an image with the
+    class texts and z⁰ those of the state before the task."""
+
+    kind: Literal["consistency"]
+    strength: Annotated[float, Field(ge=0)] = 1e-4
+
+
+class Diversity(Section):
+    """BA-LoRA's second term: strength · Σ of the squared covariances between the cosines of different classes
+    over the batch, divided by the number of classes."""
+
+    kind: Literal["diversity"]
+    strength: Annotated[float, Field(ge=0)] = 3e-4
+
+
+class Spectrum(Section):
+    """BA-LoRA's third term: −strength · share of the largest singular values in the sum of all, of the
+    batch's cosines."""
+
+    kind: Literal["spectrum"]
+    strength: Annotated[float, Field(ge=0)] = 1e-4
+    largest: Count = 3
+    """How many; all where a batch has fewer images or classes."""
+
+
+class Apart(Section):
+    """DAC's: strength · mean over matrices of Σ |B_topᵀ B_past|, from the second task on; B_top are the
+    experts that have been picked most often by now (``adapter.between.kind: experts``)."""
+
+    kind: Literal["apart"]
+    strength: Annotated[float, Field(ge=0)] = 0.1
+    past: Literal["all", "merged"] = "all"
+    """Earlier tasks' experts: all of them, as published (by a fault), or those that were merged."""
+
+
 Regulariser = Annotated[
-    Similarities | TextToImage | Ewc | Lwf | L2Init | Reference | Orthogonal, Field(discriminator="kind")
+    Similarities
+    | TextToImage
+    | Ewc
+    | Lwf
+    | L2Init
+    | Reference
+    | Orthogonal
+    | Orthonormal
+    | Consistency
+    | Diversity
+    | Spectrum
+    | Apart,
+    Field(discriminator="kind"),
 ]

@@ -8,222 +8,11 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from .base import MOST, Count, CountOrZero, EachOnce, Fraction, Name, Section, Text, refused
-from .factors import Between, FullGradient, KaimingStart, Start
+from .adaptation import Adapter
+from .base import Count, EachOnce, Name, Section, Text, idle_keys, refused
 from .heads import IN_WEIGHTS, Head
 from .penalties import Regulariser
-from .training import Optimiser, Schedule, Tower, Training, Whole
-
-
-class KeepRule(Section):
-    """How many singular triples are protected: exactly one of the three."""
-
-    energy: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Smallest k with Σ_{i≤k} σᵢ² ≥ energy · ‖W‖²_F."""
-    fraction: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """This share of min(out, in)."""
-    number: CountOrZero | None = None
-    """k itself (a matrix with fewer keeps room for the rank)."""
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> KeepRule:
-        given = [key for key in ("energy", "fraction", "number") if getattr(self, key) is not None]
-        if len(given) != 1:
-            got = " and ".join(given) or "none of them"
-            others = [(key,) for key in given[:-1]]
-            raise refused(
-                f"needs exactly one of energy, fraction, number, got {got}", *given[-1:], because=others
-            )
-        return self
-
-    @property
-    def rule(self) -> tuple[str, float]:
-        """(kind, value) of the one that is given."""
-        kind = next(k for k in ("energy", "fraction", "number") if getattr(self, k) is not None)
-        return kind, getattr(self, kind)
-
-
-class Subspace(Section):
-    """Where the low-rank updates may point."""
-
-    select: Literal["complement", "top", "bottom", "random", "none"] = "complement"
-    """``bottom``: the ``rank`` directions of smallest singular value outside the principal ones."""
-    keep: KeepRule = KeepRule(energy=0.5)
-    sides: Literal["both", "in", "out"] = "both"
-    of: Literal["merged", "pretrained"] = "merged"
-    protect: Annotated[list[Literal["principal", "updates"]], Field(min_length=1), EachOnce] = ["principal"]
-    form: Literal["reduced", "projector"] = "reduced"
-
-    @model_validator(mode="after")
-    def _compatible(self) -> Subspace:
-        if self.form == "projector" and self.select in ("top", "bottom", "random"):
-            message = f"projector works with select: complement or none, not {self.select}"
-            raise refused(message, "form", because=[("select",)])
-        if "updates" in self.protect and self.select not in ("complement", "random"):
-            message = f"updates works with select: complement or random, not {self.select}"
-            raise refused(message, "protect", because=[("select",)])
-        return self
-
-
-class Interpolation(Section):
-    """WiSE-FT: after a task keep this share of the way from where it started (or from the pretrained
-    weights)."""
-
-    kind: Literal["interpolate"]
-    weight: Fraction = 0.5
-    towards: Literal["previous", "pretrained"] = "previous"
-    """What the trained weights are interpolated with."""
-
-
-class NormMatch(Section):
-    """Rescale every task's update to one Frobenius norm over all matrices, so that methods move equally
-    far."""
-
-    kind: Literal["norm"]
-    norm: Annotated[float, Field(gt=0)]
-
-
-Merge = Annotated[Interpolation | NormMatch, Field(discriminator="kind")]
-
-
-Matrix = Literal["q", "k", "v", "o", "fc", "proj", "other"]
-Layer = Annotated[int, Field(ge=-MOST, le=MOST)]
-
-
-class Adapter(Section):
-    """Which weights move, and in which shape."""
-
-    kind: Literal["lowrank", "full", "none"]
-    rank: Count = 4
-    alpha: Annotated[float, Field(gt=0)] | None = None
-    """Numerator of the scaling s; the rank by default, so that s = 1."""
-    scaling: Literal["alpha/rank", "alpha/sqrt(rank)"] = "alpha/rank"
-    depth_scale: Fraction | None = None
-    """γ of a scaling that grows from γ·s in a tower's first block to s in its last; s everywhere by
-    default."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    dropout_masks: Literal["shared", "separate"] = "shared"
-    """Matrices that read the same input (q, k, v) drop the same entries of it, or each its own."""
-    towers: Annotated[list[Tower], Field(min_length=1), EachOnce] = ["vision", "text"]
-    matrices: Annotated[list[Matrix], Field(min_length=1), EachOnce] = ["q", "k", "v"]
-    layers: Annotated[list[Layer], Field(min_length=1, max_length=1000), EachOnce] | None = None
-    """Blocks to adapt; negative numbers count from the last; all by default."""
-    subspace: Subspace = Subspace(select="none")
-    start: Start = KaimingStart(kind="kaiming")
-    between: Between | None = None
-    """What stands between the factors; nothing by default."""
-    full_gradient: FullGradient | None = None
-    """LoRA-Pro's steps of both factors, as near to Adam's of the whole matrix as the rank allows."""
-    row_scale: bool = False
-    """DoRA's: the lengths of the weights' rows are trained beside the factors, whose update is of full rank
-    then."""
-    whole: Annotated[list[Whole], Field(min_length=1), EachOnce] | None = None
-    """Parameters trained as they are: all of them with kind full, none beside the factors with kind lowrank.
-    """
-    merge: Merge | None = None
-    """What is done to a task's update before it enters the weights; nothing by default."""
-
-    @field_validator("whole")
-    @classmethod
-    def _in_order(cls, value: list | None) -> list | None:
-        return sorted(value) if value else value
-
-    @model_validator(mode="after")
-    def _matrices_have_factors(self) -> Adapter:
-        if self.kind == "lowrank" and "weights" in (self.whole or ()):
-            message = "weights works with kind: full, not with kind: lowrank, whose factors adapt the weights"
-            raise refused(message, "whole", because=[("kind",)])
-        return self
-
-    @model_validator(mode="after")
-    def _start_has_its_subspace(self) -> Adapter:
-        confined = self.subspace.select != "none"
-        if self.start.kind == "core" and not (confined and self.subspace.form == "reduced"):
-            message = (
-                "core needs a subspace to have coordinates in: subspace.select other than none, form: reduced"
-            )
-            raise refused(message, "start", "kind", because=[("subspace",)])
-        if self.start.kind in ("components", "inputs", "gradient", "variance") and confined:
-            message = f"{self.start.kind} works with subspace.select: none, not {self.subspace.select}"
-            raise refused(message, "start", "kind", because=[("subspace", "select")])
-        return self
-
-    @model_validator(mode="after")
-    def _between_has_its_factors(self) -> Adapter:
-        if self.between is None:
-            return self
-        if self.start.kind != "kaiming":
-            message = f"{self.between.kind} works with start.kind: kaiming, not {self.start.kind}"
-            raise refused(message, "between", "kind", because=[("start", "kind")])
-        if self.between.kind == "directions" and self.subspace.select != "none":
-            message = (
-                f"directions works with subspace.select: none, not {self.subspace.select}: what earlier "
-                "tasks learned lies outside the complement of the weights that hold it"
-            )
-            raise refused(message, "between", "kind", because=[("subspace", "select")])
-        if self.between.kind == "directions" and self.merge is not None:
-            message = (
-                "directions does not go with merge, after which the weights hold something else than learned"
-            )
-            raise refused(message, "between", "kind", because=[("merge",)])
-        return self
-
-    @model_validator(mode="after")
-    def _rows_are_free(self) -> Adapter:
-        if self.row_scale and self.subspace.select != "none":
-            message = (
-                f"true works with subspace.select: none, not {self.subspace.select}: rescaled rows change "
-                "what a weight does on the directions that it should leave alone"
-            )
-            raise refused(message, "row_scale", because=[("subspace", "select")])
-        if self.row_scale and self.between is not None:
-            raise refused("true does not go with between", "row_scale", because=[("between",)])
-        return self
-
-    @model_validator(mode="after")
-    def _both_factors_follow(self) -> Adapter:
-        if self.full_gradient is None:
-            return self
-        if self.start.kind not in ("kaiming", "variance"):
-            message = (
-                f"needs factors of which both are trained as they are, not start.kind: {self.start.kind}"
-            )
-            raise refused(message, "full_gradient", because=[("start", "kind")])
-        if self.subspace.select != "none" and self.subspace.form == "projector":
-            message = "needs factors with coordinates of their own, not subspace.form: projector"
-            raise refused(message, "full_gradient", because=[("subspace", "form")])
-        other = "between" if self.between is not None else "row_scale" if self.row_scale else None
-        if other is not None:
-            raise refused(f"does not go with {other}", "full_gradient", because=[(other,)])
-        return self
-
-    @model_validator(mode="after")
-    def _masks_need_dropout(self) -> Adapter:
-        if self.dropout_masks == "separate" and self.dropout == 0:
-            raise refused("separate has no effect with dropout: 0", "dropout_masks", because=[("dropout",)])
-        return self
-
-    @model_validator(mode="after")
-    def _no_idle_settings(self) -> Adapter:
-        some = {"none": {"kind"}, "full": {"kind", "towers", "whole", "merge"}}
-        used = some.get(self.kind, set(type(self).model_fields))
-        idle = [key for key in type(self).model_fields if key in self.model_fields_set - used]
-        if idle:
-            kinds = "lowrank or full" if set(idle) <= {"towers", "whole", "merge"} else "lowrank"
-            message = f"{_idle(idle)} with kind: {self.kind}, only with kind: {kinds}"
-            raise refused(message, idle[0], because=[("kind",)])
-        return self
-
-    @property
-    def trained_whole(self) -> tuple[str, ...]:
-        """Kinds of parameters that are trained as they are."""
-        return tuple(self.whole or (get_args(Whole) if self.kind == "full" else ()))
-
-    @property
-    def scale(self) -> float:
-        """s in y = W x + s·B′A′x."""
-        alpha = self.alpha if self.alpha is not None else float(self.rank)
-        return alpha / (self.rank if self.scaling == "alpha/rank" else self.rank**0.5)
+from .training import Optimiser, Schedule, Tower, Training
 
 
 class Memory(Section):
@@ -294,6 +83,30 @@ class Strategy(Section):
         return {**data, "schedule": {"name": "constant", **schedule}} if isinstance(schedule, dict) else data
 
     @model_validator(mode="after")
+    def _nothing_lasts_longer_than_a_booster(self) -> Strategy:
+        if self.adapter.between is None or self.adapter.between.kind != "boosters":
+            return self
+        why = "does not go with adapter.between.kind: boosters, whose factors begin anew within a task"
+        if self.training.average_every is not None:
+            raise refused(why, "training", "average_every", because=[("adapter", "between")])
+        if self.optimiser is not None and self.optimiser.name in ("schedule-free", "prodigy"):
+            message = f"{self.optimiser.name} {why}"
+            raise refused(message, "optimiser", "name", because=[("adapter", "between")])
+        return self
+
+    @model_validator(mode="after")
+    def _inputs_are_seen(self) -> Strategy:
+        experts = self.adapter.between is not None and self.adapter.between.kind == "experts"
+        part = "between" if experts else "pruning" if self.adapter.pruning is not None else None
+        # Experts are picked once a step, and a block that is computed again would pick anew.
+        ways = ("compile", "chunk", "checkpointing") if experts else ("compile", "chunk")
+        other = next((key for key in ways if getattr(self.training, key)), None)
+        if part is not None and other is not None:
+            message = f"does not go with adapter.{part}, which looks at the inputs of a batch's matrices"
+            raise refused(message, "training", other, because=[("adapter", part)])
+        return self
+
+    @model_validator(mode="after")
     def _averages_once(self) -> Strategy:
         if self.optimiser is None or self.optimiser.name != "schedule-free":
             return self
@@ -334,9 +147,19 @@ class Strategy(Section):
             raise refused("has no effect without plugin", "settings", because=[("plugin",)])
         kinds = [part.kind for part in self.regularisers]
         orthogonal = kinds.index("orthogonal") if "orthogonal" in kinds else None
-        if orthogonal is not None and kind != "lowrank":
-            message = f"orthogonal works with adapter kind lowrank, not {kind}"
-            raise refused(message, "regularisers", orthogonal, "kind", because=[("adapter", "kind")])
+        for place, part in enumerate(kinds):
+            if part in ("orthogonal", "orthonormal") and kind != "lowrank":
+                message = f"{part} works with adapter kind lowrank, not {kind}"
+                raise refused(message, "regularisers", place, "kind", because=[("adapter", "kind")])
+            experts = self.adapter.between is not None and self.adapter.between.kind == "experts"
+            if part == "apart" and not experts:
+                message = "apart works with adapter.between.kind: experts alone"
+                raise refused(message, "regularisers", place, "kind", because=[("adapter", "between")])
+            if part == "orthonormal" and self.adapter.start.kind in ("core", "inputs", "gradient"):
+                message = (
+                    f"orthonormal does not go with start.kind: {self.adapter.start.kind}, whose A is fixed"
+                )
+                raise refused(message, "regularisers", place, "kind", because=[("adapter", "start")])
         if self.head is not None and self.training.stream != "sequential":
             message = f"works with training.stream: sequential, not {self.training.stream}"
             raise refused(message, "head", because=[("training", "stream")])
@@ -352,7 +175,7 @@ class Strategy(Section):
             raise refused(message, "regularisers", orthogonal, "kind", because=[("adapter", "row_scale")])
         idle = [part for part in ("optimiser", "regularisers", "memory", "plugin") if getattr(self, part)]
         if kind == "none" and idle:
-            message = f"{_idle(idle)} with adapter kind none, which trains nothing"
+            message = f"{idle_keys(idle)} with adapter kind none, which trains nothing"
             raise refused(message, idle[0], because=[("adapter", "kind")])
         return self
 
@@ -391,8 +214,3 @@ def _numbers(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tup
     )
     for key, entry in entries:
         yield from _numbers(entry, (*path, key))
-
-
-def _idle(keys: list[str]) -> str:
-    also = f" (nor {'has' if len(keys) == 2 else 'have'} {', '.join(keys[1:])})" if len(keys) > 1 else ""
-    return f"has no effect{also}"

@@ -101,6 +101,9 @@ class Training(Section):
     bounds: Annotated[list[Count], Field(min_length=2, max_length=2)] = [40, 400]
     """Fewest and most steps of a task with ``steps: auto``."""
     batch_size: Count = 32
+    loss: Literal["classes", "batch"] = "classes"
+    """Images find their classes among those of a task; or, as when CLIP was trained, images and texts of a
+    batch find each other in both directions, where images of one class share a text."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     prompts: Literal["sample", "first", "ensemble"] = "sample"
     """Per step one random template, always the first, or all of them; evaluation always uses all."""
@@ -136,6 +139,13 @@ class Training(Section):
     average_every: Count | None = None
     """Take the mean of the trained weights at every so many steps as the result of a task (ZSCL's weight
     ensemble)."""
+
+    @model_validator(mode="after")
+    def _classes_to_smooth(self) -> Training:
+        if self.loss == "batch" and self.label_smoothing > 0:
+            message = "has no effect with loss: batch, only with loss: classes"
+            raise refused(message, "label_smoothing", because=[("loss",)])
+        return self
 
     @model_validator(mode="after")
     def _one_way_to_compute(self) -> Training:

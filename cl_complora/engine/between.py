@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,21 @@ class Between(CarryingPlugin, supports_distributed=False):
     It stands among the plugins so that what it carries over is stored with the run.
     """
 
+    def check(self, slots: Sequence[Slot]) -> None:
+        """Find out before any work whether the matrices can be adapted so.
+
+        Raises:
+            ValueError: naming one that cannot.
+        """
+
+    def look_ahead(self, slots: Sequence[Slot], model: nn.Module, experience) -> None:
+        """Look at the coming experience, before factors are attached."""
+
     def begin(self, slots: Sequence[Slot], task: int) -> None:
         """Before the factors of an experience are made."""
+
+    def begun(self, blocks: Mapping[str, LowRankBlock]) -> None:
+        """After they were made; slot name → block."""
 
     def of(self, slot: Slot, rank: int) -> nn.Module | None:
         """What one slot's block composes its factors with, (s·B′, A′) → (s·B′, A′)."""

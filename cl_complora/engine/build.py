@@ -8,17 +8,21 @@ from pathlib import Path
 from avalanche.training.plugins import SupervisedPlugin
 
 from ..clip.blocks import blocks_of
+from ..config.adaptation import Adapter, Merge
 from ..config.heads import Head
-from ..config.strategy import Adapter, Merge, Strategy
+from ..config.strategy import Strategy
 from ..errors import UserError, raise_all
 from ..subspace import Keep
 from .adapter import AdapterPlugin, FrozenPlugin, FullPlugin, Merging
 from .between import Between, GatesPlugin
+from .boosters import BoostersPlugin
+from .budget import BudgetPlugin, OrthonormalPlugin
 from .complora import CompLoRAPlugin
 from .constraints import Constraint
 from .directions import DirectionsPlugin
 from .distillation import LwfPlugin, ReferencePlugin, SimilaritiesPlugin
 from .ewc import EwcPlugin
+from .experts import ApartPlugin, ExpertsPlugin
 from .external_plugin import build_external
 from .fitting.fitting import HeadFitting
 from .fitting.lfa import LfaFitting
@@ -30,10 +34,14 @@ from .fitting.ridge import RidgeFitting
 from .fitting.tip_adapter import TipAdapterFitting
 from .full_gradient import FullGradientPlugin
 from .full_parameters import KINDS
+from .gradient_components import GradientComponentsStarting
 from .gradient_start import GradientStarting
-from .initialisation import ComponentsStarting, CoreStarting, Starting
+from .head_choice import HeadsPlugin
+from .initialisation import ComponentsStarting, CoreStarting, NormalStarting, Starting
 from .inputs_start import InputsStarting
+from .logit_terms import ConsistencyPlugin, DiversityPlugin, SpectrumPlugin
 from .merging import Interpolate, MatchNorm
+from .pruning import PruningPlugin
 from .regularisers import L2InitPlugin, OrthogonalPlugin, RegulariserPlugin
 from .replay import ReplayPlugin
 from .schedule import AveragePlugin
@@ -43,16 +51,22 @@ from .weight_noise import WeightNoisePlugin
 
 _STARTS = {
     "kaiming": lambda settings: Starting(),
+    "normal": NormalStarting,
     "core": lambda settings: CoreStarting(),
     "components": lambda settings: ComponentsStarting(settings.which == "largest"),
     "inputs": InputsStarting,
     "gradient": GradientStarting,
     "variance": VarianceStarting,
+    "gradient-components": GradientComponentsStarting,
 }
 
 _BETWEEN: dict[str, Callable[..., Between]] = {
     "gates": GatesPlugin,
     "directions": lambda settings, seed: DirectionsPlugin(settings),
+    "heads": lambda settings, seed: HeadsPlugin(settings),
+    "boosters": BoostersPlugin,
+    "budget": lambda settings, seed: BudgetPlugin(settings),
+    "experts": ExpertsPlugin,
 }
 
 # Of what a learning-rate-free optimiser finds: rates of others are a hundred times smaller.
@@ -68,6 +82,11 @@ _REGULARISERS: dict[str, type[RegulariserPlugin]] = {
     "l2-init": L2InitPlugin,
     "reference": ReferencePlugin,
     "orthogonal": OrthogonalPlugin,
+    "orthonormal": OrthonormalPlugin,
+    "consistency": ConsistencyPlugin,
+    "diversity": DiversityPlugin,
+    "spectrum": SpectrumPlugin,
+    "apart": ApartPlugin,
 }
 
 _HEADS: dict[str, type[HeadFitting]] = {
@@ -114,6 +133,7 @@ def _low_rank(settings: Adapter, seed: int) -> CompLoRAPlugin:
         own_masks=settings.dropout_masks == "separate",
         between=None if settings.between is None else _BETWEEN[settings.between.kind](settings.between, seed),
         row_scale=settings.row_scale,
+        rank_last=settings.rank_last,
         constraint=Constraint(
             select=subspace.select,
             keep=Keep(*subspace.keep.rule),
@@ -163,6 +183,8 @@ def build_plugins(
         plugins.append(head)
     if strategy.training.weight_noise is not None:
         plugins.append(WeightNoisePlugin(strategy.training.weight_noise, adapter, seed))
+    if strategy.adapter.pruning is not None:
+        plugins.append(PruningPlugin(strategy.adapter.pruning, adapter))
     if strategy.adapter.full_gradient is not None:
         plugins.append(FullGradientPlugin(tuple(strategy.adapter.full_gradient.betas), adapter))
     if strategy.plugin is not None:

@@ -28,6 +28,7 @@ from ..clip.classifier import ClipClassifier
 from ..config.training import Training
 from ..data.labels import LabelSpace
 from .constraints import stable_seed
+from .contrastive import contrastive_loss
 from .experience import ClipExperience, TrainingBatches, one_template
 from .frozen_features import FrozenBeginning
 
@@ -185,8 +186,10 @@ class ClipStrategy(SupervisedTemplate):
             return self.model(self.mb_x, spaces, self.mbatch[2] if len(spaces) > 1 else None)
 
     def criterion(self) -> Tensor:
-        """Cross-entropy; where label spaces differ in size, smoothing spreads over each image's own classes
-        only."""
+        """Cross-entropy over classes, or within the batch; where label spaces differ in size, smoothing
+        spreads over each image's own classes only."""
+        if self.is_training and self.training_settings.loss == "batch":
+            return contrastive_loss(self)
         smoothing = self.training_settings.label_smoothing if self.is_training else 0.0
         if smoothing == 0.0:
             return F.cross_entropy(self.mb_output, self.mb_y)

@@ -10,6 +10,7 @@ read, and no code of it is public.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -43,6 +44,7 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
 
     Args:
         rank: r of the factors.
+        rank_last: r in a tower's last block, to which it grows evenly from ``rank`` in the first.
         energy, keep: how many singular triples are protected, as a ratio or a
             :class:`~cl_complora.subspace.Keep`.
         scaling: s in y = W x + s·B′A′x.
@@ -83,6 +85,7 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         own_masks: bool = False,
         between: Between | None = None,
         row_scale: bool = False,
+        rank_last: int | None = None,
     ) -> None:
         super().__init__(merging)
         if sum(setting is not None for setting in (energy, keep, constraint)) > 1:
@@ -90,6 +93,7 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         if constraint is None:
             constraint = Constraint(keep=keep or Keep("energy", 0.5 if energy is None else energy))
         self.rank, self.scaling, self.dropout, self.seed = rank, scaling, dropout, seed
+        self.rank_last = rank if rank_last is None else rank_last
         self.matrices, self.towers, self.layers, self.constraint = matrices, towers, layers, constraint
         self.depth_scale, self.own_masks, self.row_scale = depth_scale, own_masks, row_scale
         self.start, self.between = start or Starting(), between or Between()
@@ -107,10 +111,11 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
             there = open_slots(clip_of(model))
             self.slots = select_slots(there, self.matrices, self.towers, self.layers)
             self.start.check(self.slots)
+            self.between.check(self.slots)
             self._depth = {
                 tower: max(s.layer for s in there if s.tower == tower) for tower in {s.tower for s in there}
             }
-            self.subspaces = Subspaces(self.slots, self.constraint, self.rank, self.seed)
+            self.subspaces = Subspaces(self.slots, self.constraint, max(self.rank, self.rank_last), self.seed)
 
     def idle_towers(self, model: nn.Module) -> list[str]:
         """As in the base class."""
@@ -136,7 +141,8 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         """As in the base class; the factors' start may depend on the experience."""
         check_data(self._neighbours, strategy.experience)
         self.prepare(strategy.model)
-        self.start.look_ahead(self.slots, strategy.model, strategy.experience)
+        for part in (self.start, self.between):
+            part.look_ahead(self.slots, strategy.model, strategy.experience)
         super().before_train_dataset_adaptation(strategy, **kwargs)
 
     def after_training_exp(self, strategy, **kwargs) -> None:
@@ -170,23 +176,31 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         for slot in self.slots:
             output, input = self.subspaces.sides(slot, self.task)
             generator = torch.Generator().manual_seed(stable_seed(self.seed, self.task, slot.name))
-            scaling = self.scaling_of(slot)
+            scaling, rank = self.scaling_of(slot), self.rank_of(slot)
             block = LowRankBlock(
                 *slot.weight.shape,
-                self.rank,
+                rank,
                 scaling,
                 output,
                 input,
                 self.dropout,
                 generator,
-                self.start.of(slot, self.rank, scaling, input),
+                self.start.of(slot, rank, scaling, input, output),
                 self.own_masks,
-                self.between.of(slot, self.rank),
+                self.between.of(slot, rank),
                 slot.weight if self.row_scale else None,
             ).to(slot.weight.device)
             slot.adapters.attach(slot.matrix, slot.rows, block)
             self.blocks[slot.name] = block
+        self.between.begun(self.blocks)
         model.train(model.training)
+
+    def rank_of(self, slot: Slot) -> int:
+        """r of a slot: r + (r_last − r)·l/(L − 1) in block l of L, halves rounded up; r outside blocks."""
+        deepest = self._depth[slot.tower]
+        if slot.layer < 0 or deepest < 1:
+            return self.rank
+        return rank_at(self.rank, self.rank_last, slot.layer, deepest)
 
     def scaling_of(self, slot: Slot) -> float:
         """s of a slot: s·(γ + (1 − γ)·l/(L − 1)) in block l of L where the scaling grows with depth, else
@@ -321,3 +335,8 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
                 slot.weight.add_(b @ a)
                 self.subspaces.remember(slot, b, a)
             self.deltas.append(delta)
+
+
+def rank_at(first: int, last: int, layer: int, deepest: int) -> int:
+    """Rank in block ``layer`` of those from 0 to ``deepest``, where it goes evenly from one to the other."""
+    return math.floor(first + (last - first) * layer / deepest + 0.5)

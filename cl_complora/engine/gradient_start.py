@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..clip.slots import Slot
-from ..clip.text import evaluating
 from ..config.factors import GradientStart
 from ..lowrank import Side, Start
 from ..subspace import Keep, principal
-from .adapter import clip_of
+from .gradients import mean_gradients
 from .initialisation import Starting
 from .input_directions import grown, input_covariances, outside, summed_inputs
 
@@ -57,7 +55,7 @@ class GradientStarting(Starting, supports_distributed=False):
         self._gradients = mean_gradients(slots, model, experience, self.settings.batch_size)
         self.notes = []
 
-    def of(self, slot: Slot, rank: int, scaling: float, input: Side) -> Start:
+    def of(self, slot: Slot, rank: int, scaling: float, input: Side, output: Side | None = None) -> Start:
         """The leading directions; fewer than the rank where no more are free."""
         basis = self.kept[slot.name]
         free = slot.weight.shape[1] - basis.shape[1]
@@ -123,44 +121,3 @@ def root(square: Tensor) -> Tensor:
     """A matrix Y with Y Yᵀ = X Xᵀ."""
     values, vectors = torch.linalg.eigh(square)
     return vectors.flip(1) * values.flip(0).clamp_min(0).sqrt()
-
-
-def mean_gradients(slots: Sequence[Slot], model: nn.Module, experience, batch_size: int) -> dict[str, Tensor]:
-    """Slot name → ∂L/∂W with L the mean cross-entropy of an experience's images, plain and with each class's
-    first prompt.
-
-    Args:
-        slots: whose weights; without factors on them.
-        model: the classifier.
-        experience: its images.
-        batch_size: images that are computed together.
-    """
-    clip = clip_of(model)
-    names = list(dict.fromkeys(slot.parameter for slot in slots))
-    parameters = [clip.get_parameter(name) for name in names]
-    required = {p: p.requires_grad for p in model.parameters()}
-    device = parameters[0].device
-    total = [torch.zeros_like(p) for p in parameters]
-    model.requires_grad_(False)
-    for p in parameters:
-        p.requires_grad_(True)
-    try:
-        with torch.enable_grad(), evaluating(model):
-            for part, space in zip(experience.parts, experience.spaces, strict=True):
-                batches = zip(
-                    part.train.pixels.split(batch_size), part.train.labels.split(batch_size), strict=True
-                )
-                for images, labels in batches:
-                    logits = model(images.to(device), space.with_template(0))
-                    loss = (
-                        F.cross_entropy(logits, labels.to(device), reduction="sum") / experience.train_images
-                    )
-                    found = torch.autograd.grad(loss, parameters, allow_unused=True)
-                    for sum_, gradient in zip(total, found, strict=True):
-                        if gradient is not None:
-                            sum_ += gradient
-    finally:
-        for p, needed in required.items():
-            p.requires_grad_(needed)
-    by_name = dict(zip(names, total, strict=True))
-    return {slot.name: by_name[slot.parameter][slot.rows] for slot in slots}

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..clip.slots import Slot
+from ..config.factors import NormalStart
 from ..lowrank import Side, Start
 from ..subspace import Keep, principal
 from .task_state import CarryingPlugin
@@ -36,18 +37,32 @@ class Starting(CarryingPlugin, supports_distributed=False):
     def look_ahead(self, slots: Sequence[Slot], model: nn.Module, experience) -> None:
         """Look at the coming experience, before factors are attached."""
 
-    def of(self, slot: Slot, rank: int, scaling: float, input: Side) -> Start | None:
+    def of(
+        self, slot: Slot, rank: int, scaling: float, input: Side, output: Side | None = None
+    ) -> Start | None:
         """Start of one slot's factors; None for LoRA's."""
 
     def look_back(self, slots: Sequence[Slot], model: nn.Module, experience) -> None:
         """Look back on the experience, after its update was merged."""
 
 
+class NormalStarting(Starting, supports_distributed=False):
+    """A and B from normal distributions."""
+
+    def __init__(self, settings: NormalStart) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def of(self, slot: Slot, rank: int, scaling: float, input: Side, output: Side | None = None) -> Start:
+        """The deviations; the block draws."""
+        return Start(a_deviation=self.settings.a or 1.0 / rank, b_deviation=self.settings.b)
+
+
 class CoreStarting(Starting, supports_distributed=False):
     """NuSA-CL (arXiv 2510.21175): A is the input basis itself and fixed, so that ΔW = s·U M Vᵀ with M = B
     trained."""
 
-    def of(self, slot: Slot, rank: int, scaling: float, input: Side) -> Start:
+    def of(self, slot: Slot, rank: int, scaling: float, input: Side, output: Side | None = None) -> Start:
         """The identity in the coordinates of the input side."""
         return Start(a=torch.eye(input.basis.shape[1]), train_a=False)
 
@@ -64,7 +79,7 @@ class ComponentsStarting(Starting, supports_distributed=False):
         super().__init__()
         self.largest = largest
 
-    def of(self, slot: Slot, rank: int, scaling: float, input: Side) -> Start:
+    def of(self, slot: Slot, rank: int, scaling: float, input: Side, output: Side | None = None) -> Start:
         """The last or first min(rank, min(out, in)) singular components."""
         split = principal(slot.weight, Keep("number", 0))
         full = len(split.sigma)

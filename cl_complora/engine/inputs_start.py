@@ -57,7 +57,7 @@ class InputsStarting(Starting, supports_distributed=False):
     def _free_directions(self, slot: Slot) -> int:
         return slot.weight.shape[1] - (self.used[slot.name].shape[1] if slot.name in self.used else 0)
 
-    def of(self, slot: Slot, rank: int, scaling: float, input: Side) -> Start:
+    def of(self, slot: Slot, rank: int, scaling: float, input: Side, output: Side | None = None) -> Start:
         """The leading free input directions; fewer than the rank where no more are free."""
         covariance, basis = self._seen[slot.name], self.used.get(slot.name)
         free = self._free_directions(slot)

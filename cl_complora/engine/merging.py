@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..config.strategy import Interpolation, NormMatch
+from ..config.adaptation import Interpolation, NormMatch
 from ..delta import TaskDelta
 
 

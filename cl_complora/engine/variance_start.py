@@ -34,7 +34,7 @@ class VarianceStarting(Starting, supports_distributed=False):
         self._components = {name: components(*found) for name, found in moments.items()}
         self._ranks = {}
 
-    def of(self, slot: Slot, rank: int, scaling: float, input: Side) -> Start:
+    def of(self, slot: Slot, rank: int, scaling: float, input: Side, output: Side | None = None) -> Start:
         """As many components as the matrix has won; one that has won none is not trained."""
         if not self._ranks:
             shares = {name: ratios for name, (ratios, _) in self._components.items()}

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from cl_complora.config.factors import GradientStart, InputsStart
 from cl_complora.engine.complora import CompLoRAPlugin
 from cl_complora.engine.constraints import Constraint
-from cl_complora.engine.gradient_start import GradientStarting, mean_gradients
+from cl_complora.engine.gradient_start import GradientStarting
+from cl_complora.engine.gradients import mean_gradients
 from cl_complora.engine.input_directions import input_covariances, summed_inputs
 from cl_complora.engine.inputs_start import InputsStarting
 

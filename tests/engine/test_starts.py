@@ -7,8 +7,8 @@ import pytest
 import torch
 from test_regularisers import SPACE, Step, experience
 
+from cl_complora.config.adaptation import Interpolation, NormMatch
 from cl_complora.config.factors import InputsStart
-from cl_complora.config.strategy import Interpolation, NormMatch
 from cl_complora.delta import TaskDelta
 from cl_complora.engine.adapter import FullPlugin
 from cl_complora.engine.complora import CompLoRAPlugin

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from builders.adapters import quick_adapter
 from builders.heads import quick_head
 from builders.places import LONG
 from builders.processes import ended, start
@@ -35,7 +36,8 @@ class Said(Quiet):
 
 def go(tiny_scenario, class_folders, out, strategy, settings=(), **options):
     needed = [f"reference={{source: {{kind: folder, root: {class_folders}}}}}"] if strategy == "zscl" else []
-    settings = [*settings, *quick_head(load_strategy(strategy).value.head)]
+    value = load_strategy(strategy).value
+    settings = [*settings, *quick_head(value.head), *quick_adapter(value.adapter)]
     quick = load_strategy(strategy, ["training.steps=6", "training.batch_size=4", *settings])
     return run(load_scenario(str(tiny_scenario), needed), quick, out=out, analysis=False, **options)
 

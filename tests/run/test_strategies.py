@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from builders.adapters import quick_adapter
 from builders.heads import quick_head
 from builders.images import COLOURS
 from cl_complora.clip.classifier import ClipClassifier
@@ -41,7 +42,7 @@ def strategy(name: str):
     ]
     if located.value.training.average_every is not None:
         overrides.append("training.average_every=1")
-    overrides += quick_head(located.value.head)
+    overrides += quick_head(located.value.head) + quick_adapter(located.value.adapter)
     return load_strategy(name, overrides)
 
 

@@ -1,0 +1,281 @@
+"""Schema of ``adapter``: which weights move, in which shape, and where they may point."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, field_validator, model_validator
+
+from .base import MOST, Count, CountOrZero, EachOnce, Fraction, Section, idle_keys, refused
+from .factors import Between, FullGradient, KaimingStart, Pruning, Start
+from .training import Tower, Whole
+
+
+class KeepRule(Section):
+    """How many singular triples are protected: exactly one of the three."""
+
+    energy: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Smallest k with Σ_{i≤k} σᵢ² ≥ energy · ‖W‖²_F."""
+    fraction: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """This share of min(out, in)."""
+    number: CountOrZero | None = None
+    """k itself (a matrix with fewer keeps room for the rank)."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> KeepRule:
+        given = [key for key in ("energy", "fraction", "number") if getattr(self, key) is not None]
+        if len(given) != 1:
+            got = " and ".join(given) or "none of them"
+            others = [(key,) for key in given[:-1]]
+            raise refused(
+                f"needs exactly one of energy, fraction, number, got {got}", *given[-1:], because=others
+            )
+        return self
+
+    @property
+    def rule(self) -> tuple[str, float]:
+        """(kind, value) of the one that is given."""
+        kind = next(k for k in ("energy", "fraction", "number") if getattr(self, k) is not None)
+        return kind, getattr(self, kind)
+
+
+class Subspace(Section):
+    """Where the low-rank updates may point."""
+
+    select: Literal["complement", "top", "bottom", "random", "none"] = "complement"
+    """``bottom``: the ``rank`` directions of smallest singular value outside the principal ones."""
+    keep: KeepRule = KeepRule(energy=0.5)
+    sides: Literal["both", "in", "out"] = "both"
+    of: Literal["merged", "pretrained"] = "merged"
+    protect: Annotated[list[Literal["principal", "updates"]], Field(min_length=1), EachOnce] = ["principal"]
+    form: Literal["reduced", "projector"] = "reduced"
+
+    @model_validator(mode="after")
+    def _compatible(self) -> Subspace:
+        if self.form == "projector" and self.select in ("top", "bottom", "random"):
+            message = f"projector works with select: complement or none, not {self.select}"
+            raise refused(message, "form", because=[("select",)])
+        if "updates" in self.protect and self.select not in ("complement", "random"):
+            message = f"updates works with select: complement or random, not {self.select}"
+            raise refused(message, "protect", because=[("select",)])
+        return self
+
+
+class Interpolation(Section):
+    """WiSE-FT: after a task keep this share of the way from where it started (or from the pretrained
+    weights)."""
+
+    kind: Literal["interpolate"]
+    weight: Fraction = 0.5
+    towards: Literal["previous", "pretrained"] = "previous"
+    """What the trained weights are interpolated with."""
+
+
+class NormMatch(Section):
+    """Rescale every task's update to one Frobenius norm over all matrices, so that methods move equally
+    far."""
+
+    kind: Literal["norm"]
+    norm: Annotated[float, Field(gt=0)]
+
+
+Merge = Annotated[Interpolation | NormMatch, Field(discriminator="kind")]
+
+
+Matrix = Literal["q", "k", "v", "o", "fc", "proj", "other"]
+Layer = Annotated[int, Field(ge=-MOST, le=MOST)]
+
+
+class Adapter(Section):
+    """Which weights move, and in which shape."""
+
+    kind: Literal["lowrank", "full", "none"]
+    rank: Count = 4
+    rank_last: Count | None = None
+    """Rank in a tower's last block; it grows evenly from ``rank`` in the first (halves are rounded up). The
+    scaling is that of ``rank`` everywhere."""
+    alpha: Annotated[float, Field(gt=0)] | None = None
+    """Numerator of the scaling s; the rank by default, so that s = 1."""
+    scaling: Literal["alpha/rank", "alpha/sqrt(rank)"] = "alpha/rank"
+    depth_scale: Fraction | None = None
+    """γ of a scaling that grows from γ·s in a tower's first block to s in its last; s everywhere by
+    default."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout_masks: Literal["shared", "separate"] = "shared"
+    """Matrices that read the same input (q, k, v) drop the same entries of it, or each its own."""
+    towers: Annotated[list[Tower], Field(min_length=1), EachOnce] = ["vision", "text"]
+    matrices: Annotated[list[Matrix], Field(min_length=1), EachOnce] = ["q", "k", "v"]
+    layers: Annotated[list[Layer], Field(min_length=1, max_length=1000), EachOnce] | None = None
+    """Blocks to adapt; negative numbers count from the last; all by default."""
+    subspace: Subspace = Subspace(select="none")
+    start: Start = KaimingStart(kind="kaiming")
+    between: Between | None = None
+    """What stands between the factors; nothing by default."""
+    pruning: Pruning | None = None
+    """Entries of A that are set to zero on the way; none by default."""
+    full_gradient: FullGradient | None = None
+    """LoRA-Pro's steps of both factors, as near to Adam's of the whole matrix as the rank allows."""
+    row_scale: bool = False
+    """DoRA's: the lengths of the weights' rows are trained beside the factors, whose update is of full rank
+    then."""
+    whole: Annotated[list[Whole], Field(min_length=1), EachOnce] | None = None
+    """Parameters trained as they are: all of them with kind full, none beside the factors with kind lowrank.
+    """
+    merge: Merge | None = None
+    """What is done to a task's update before it enters the weights; nothing by default."""
+
+    @field_validator("whole")
+    @classmethod
+    def _in_order(cls, value: list | None) -> list | None:
+        return sorted(value) if value else value
+
+    @model_validator(mode="after")
+    def _matrices_have_factors(self) -> Adapter:
+        if self.kind == "lowrank" and "weights" in (self.whole or ()):
+            message = "weights works with kind: full, not with kind: lowrank, whose factors adapt the weights"
+            raise refused(message, "whole", because=[("kind",)])
+        return self
+
+    @model_validator(mode="after")
+    def _start_has_its_subspace(self) -> Adapter:
+        confined = self.subspace.select != "none"
+        if self.start.kind == "core" and not (confined and self.subspace.form == "reduced"):
+            message = (
+                "core needs a subspace to have coordinates in: subspace.select other than none, form: reduced"
+            )
+            raise refused(message, "start", "kind", because=[("subspace",)])
+        if self.start.kind in ("components", "inputs", "gradient", "variance") and confined:
+            message = f"{self.start.kind} works with subspace.select: none, not {self.subspace.select}"
+            raise refused(message, "start", "kind", because=[("subspace", "select")])
+        if self.start.kind == "normal" and self.start.b > 0 and self.between is None:
+            message = "must be 0, or the update would not start at zero, without between.kind: budget"
+            raise refused(message, "start", "b", because=[("between",)])
+        if self.start.kind == "gradient-components" and confined and self.subspace.form == "projector":
+            message = "gradient-components needs coordinates of its own, not subspace.form: projector"
+            raise refused(message, "start", "kind", because=[("subspace", "form")])
+        return self
+
+    @model_validator(mode="after")
+    def _between_has_its_factors(self) -> Adapter:
+        if self.between is None:
+            return self
+        if self.start.kind not in self.between.starts:
+            allowed = " or ".join(self.between.starts)
+            message = f"{self.between.kind} works with start.kind: {allowed}, not {self.start.kind}"
+            raise refused(message, "between", "kind", because=[("start", "kind")])
+        if self.between.kind == "directions" and self.subspace.select != "none":
+            message = (
+                f"directions works with subspace.select: none, not {self.subspace.select}: what earlier "
+                "tasks learned lies outside the complement of the weights that hold it"
+            )
+            raise refused(message, "between", "kind", because=[("subspace", "select")])
+        if self.between.kind == "directions" and self.merge is not None:
+            message = (
+                "directions does not go with merge, after which the weights hold something else than learned"
+            )
+            raise refused(message, "between", "kind", because=[("merge",)])
+        if self.between.kind == "experts":
+            for key in ("active", "merged"):
+                if getattr(self.between, key) > min(self.rank, self.rank_last or self.rank):
+                    message = (
+                        f"must be at most adapter.rank, which is how many experts there are ({self.rank})"
+                    )
+                    raise refused(message, "between", key, because=[("rank",)])
+        if self.between.kind == "budget" and self.start.b == 0:
+            message = "must be greater than 0 with between.kind: budget, or nothing has a gradient"
+            raise refused(message, "start", "b", because=[("between", "kind")])
+        if self.between.kind != "budget" and self.start.kind == "normal" and self.start.b > 0:
+            message = (
+                f"must be 0 with between.kind: {self.between.kind}, or the update would not start at zero"
+            )
+            raise refused(message, "start", "b", because=[("between", "kind")])
+        if self.between.kind == "heads" and not set(self.matrices) <= {"q", "k", "v"}:
+            message = "heads works with matrices: q, k and v, whose rows are those of heads"
+            raise refused(message, "between", "kind", because=[("matrices",)])
+        if self.between.kind == "heads" and self.subspace.select != "none" and self.subspace.sides != "in":
+            message = (
+                f"heads works with subspace.sides: in, not {self.subspace.sides}: rows that are left out"
+                " take an update out of a subspace of the outputs"
+            )
+            raise refused(message, "between", "kind", because=[("subspace", "sides")])
+        return self
+
+    @model_validator(mode="after")
+    def _rows_are_free(self) -> Adapter:
+        if self.row_scale and self.subspace.select != "none":
+            message = (
+                f"true works with subspace.select: none, not {self.subspace.select}: rescaled rows change "
+                "what a weight does on the directions that it should leave alone"
+            )
+            raise refused(message, "row_scale", because=[("subspace", "select")])
+        if self.row_scale and self.between is not None:
+            raise refused("true does not go with between", "row_scale", because=[("between",)])
+        return self
+
+    @model_validator(mode="after")
+    def _ranks_are_free(self) -> Adapter:
+        given = {"core": "takes its rank from a subspace", "variance": "shares ranks out by data"}
+        if self.rank_last is not None and self.start.kind in given:
+            message = f"does not go with start.kind: {self.start.kind}, which {given[self.start.kind]}"
+            raise refused(message, "rank_last", because=[("start", "kind")])
+        if self.rank_last is not None and self.subspace.select == "bottom":
+            message = "does not go with subspace.select: bottom, which has as many directions as the rank"
+            raise refused(message, "rank_last", because=[("subspace", "select")])
+        return self
+
+    @model_validator(mode="after")
+    def _entries_can_be_pruned(self) -> Adapter:
+        if self.pruning is None:
+            return self
+        if self.start.kind in ("core", "inputs", "gradient"):
+            message = f"does not go with start.kind: {self.start.kind}, whose A is fixed"
+            raise refused(message, "pruning", because=[("start", "kind")])
+        if self.subspace.select != "none" and self.subspace.form == "projector":
+            message = "needs entries of A that are inputs of its own, not subspace.form: projector"
+            raise refused(message, "pruning", because=[("subspace", "form")])
+        return self
+
+    @model_validator(mode="after")
+    def _both_factors_follow(self) -> Adapter:
+        if self.full_gradient is None:
+            return self
+        if self.start.kind not in ("kaiming", "variance"):
+            message = (
+                f"needs factors of which both are trained as they are, not start.kind: {self.start.kind}"
+            )
+            raise refused(message, "full_gradient", because=[("start", "kind")])
+        if self.subspace.select != "none" and self.subspace.form == "projector":
+            message = "needs factors with coordinates of their own, not subspace.form: projector"
+            raise refused(message, "full_gradient", because=[("subspace", "form")])
+        other = "between" if self.between is not None else "row_scale" if self.row_scale else None
+        if other is not None:
+            raise refused(f"does not go with {other}", "full_gradient", because=[(other,)])
+        return self
+
+    @model_validator(mode="after")
+    def _masks_need_dropout(self) -> Adapter:
+        if self.dropout_masks == "separate" and self.dropout == 0:
+            raise refused("separate has no effect with dropout: 0", "dropout_masks", because=[("dropout",)])
+        return self
+
+    @model_validator(mode="after")
+    def _no_idle_settings(self) -> Adapter:
+        some = {"none": {"kind"}, "full": {"kind", "towers", "whole", "merge"}}
+        used = some.get(self.kind, set(type(self).model_fields))
+        idle = [key for key in type(self).model_fields if key in self.model_fields_set - used]
+        if idle:
+            kinds = "lowrank or full" if set(idle) <= {"towers", "whole", "merge"} else "lowrank"
+            message = f"{idle_keys(idle)} with kind: {self.kind}, only with kind: {kinds}"
+            raise refused(message, idle[0], because=[("kind",)])
+        return self
+
+    @property
+    def trained_whole(self) -> tuple[str, ...]:
+        """Kinds of parameters that are trained as they are."""
+        return tuple(self.whole or (get_args(Whole) if self.kind == "full" else ()))
+
+    @property
+    def scale(self) -> float:
+        """s in y = W x + s·B′A′x."""
+        alpha = self.alpha if self.alpha is not None else float(self.rank)
+        return alpha / (self.rank if self.scaling == "alpha/rank" else self.rank**0.5)
