@@ -246,7 +246,7 @@ VALUES = [
     ),
     changed(
         T, "regulariser", "kind: ewc", "kind: ewcc",
-        (11, "regularisers[0].kind", "'ewc', 'lwf', 'l2-init', 'reference' or 'orthogonal'", "mean"),
+        (11, "regularisers[0].kind", "'ewc', 'lwf', 'l2-init', 'reference'", "mean"),
     ),
     changed(
         T, "regulariser-twice", "memory:", "  - kind: ewc\n    strength: 5\nmemory:",
