@@ -75,7 +75,7 @@ class Workers:
         self._before = os.environ.get("OMP_NUM_THREADS")
         os.environ["OMP_NUM_THREADS"] = str(self.threads)
         self._pool = ProcessPoolExecutor(
-            jobs, get_context("spawn"), initializer=_settle, initargs=(self.threads,)
+            jobs, get_context("spawn"), initializer=_settle, initargs=(self.threads, self._before is not None)
         )
 
     def __enter__(self) -> Workers:
@@ -106,7 +106,7 @@ class Workers:
         done: dict[int, Outcome] = {}
         try:
             waiting = {
-                self._pool.submit(_run, t, self.out, self.device, self.allow_plugins, self.threads): index
+                self._pool.submit(_run, t, self.out, self.device, self.allow_plugins): index
                 for index, t in enumerate(trials)
             }
             for future in as_completed(waiting):
@@ -121,7 +121,7 @@ class Workers:
         return [done[index] for index in range(len(trials))]
 
 
-def _settle(threads: int) -> None:
+def _settle(threads: int, as_told: bool) -> None:
     """A worker dies with its parent, however that dies: an orphan would hold the locks of its runs."""
     parent = parent_process()
     threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
@@ -131,17 +131,15 @@ def _settle(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
+    if not as_told:  # the share is ours: a run of a small model may take less of it
+        del os.environ["OMP_NUM_THREADS"]
 
 
-def _run(t: Trial, out: Path, device: str, allow_plugins: bool, threads: int) -> Outcome:
-    import torch
-
+def _run(t: Trial, out: Path, device: str, allow_plugins: bool) -> Outcome:
     from ..run.stream import run
     from .updates import measure_updates
 
     folder = RunDir.of(out, t.scenario.value.name, t.strategy.value.name, t.seed, t.variant)
-    # Bits depend on the number of threads: a run that was cut off goes on with the number that it began with.
-    torch.set_num_threads(_begun_with(folder) or threads)
     try:
         options = {"allow_plugins": allow_plugins, "variant": t.variant, "analysis": not t.validation}
         finished = run(t.scenario, t.strategy, t.seed, out, device, **options)
@@ -151,11 +149,3 @@ def _run(t: Trial, out: Path, device: str, allow_plugins: bool, threads: int) ->
     reused = finished.reused == len(finished.results["tasks"])
     kept = {} if t.validation else kept_by(folder, finished.results)
     return Outcome(finished.results, updates, kept, None, finished.seconds, reused)
-
-
-def _begun_with(folder: RunDir) -> int | None:
-    try:
-        config = folder.read_config()
-    except UserError:  # told by the run itself
-        return None
-    return None if config is None else config.get("threads")

@@ -108,9 +108,9 @@ def share_imports(put: Callable[[object, str, object], None]) -> None:
     put(workers, "cores", lambda: 1)
 
 
-def _settle_undrawn(threads: int) -> None:
+def _settle_undrawn(threads: int, as_told: bool) -> None:
     undraw(setattr)
-    _settle(threads)
+    _settle(threads, as_told)
 
 
 def _begin(
