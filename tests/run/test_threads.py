@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-import yaml
 
 from cl_complora.run import threads
 from cl_complora.store.folder import RunDir
@@ -38,7 +37,7 @@ def test_the_environment_decides_for_a_run_that_begins(folder, monkeypatch):
 
 def test_a_run_goes_on_with_what_it_began_with(folder, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    folder.config.write_text(yaml.safe_dump({"threads": 2}))
+    monkeypatch.setattr(folder, "read_config", lambda: {"threads": 2})
     assert count(folder) == 2 and torch.get_num_threads() == 3
 
 
