@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..config.sources import CAPTIONS
 from ..data.items import Item
 from ..data.pictures import Pictures
 from ..errors import UserError
@@ -15,7 +16,7 @@ from ..errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..config.sources import WorldSource
+    from ..config.sources import WorldCaptionsSource, WorldSource
     from ..data.pixels import Pixels
 
 GENERAL = "general"
@@ -103,12 +104,16 @@ def drawing_code() -> str:
     return digest.hexdigest()[:16]
 
 
-def open_world(config: WorldSource, folder: Path) -> World:
-    """The domain that a configuration names; ``folder`` has no part in it.
+def open_world(config: WorldSource | WorldCaptionsSource, folder: Path) -> Pictures:
+    """The domain that a configuration names, or the captions set; ``folder`` has no part in it.
 
     Raises:
         UserError: for a domain that there is not.
     """
+    if config.domain == CAPTIONS:
+        from .captioned_set import WorldCaptions
+
+        return WorldCaptions()
     return World(config.domain)
 
 
@@ -117,5 +122,8 @@ def domain_rows() -> list[tuple[str, str]]:
     from .domains import DOMAINS
     from .general import GENERAL_CLASSES
 
-    rows = [(GENERAL, f"world: zero-shot set over all {len(GENERAL_CLASSES)} pretraining concepts")]
+    rows = [
+        (GENERAL, f"world: zero-shot set over all {len(GENERAL_CLASSES)} pretraining concepts"),
+        (CAPTIONS, "world: pictures with captions of the same concepts, for retrieval:"),
+    ]
     return rows + [(name, f"world: {d.title} ({len(d.class_names)} classes)") for name, d in DOMAINS.items()]
