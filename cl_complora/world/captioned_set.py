@@ -18,6 +18,7 @@ from ..data.captioned import TEST
 from ..data.items import Item
 from ..data.pictures import Pictures
 from .concepts import CONCEPTS, Concept
+from .drawing_code import drawing_code
 from .generator import FONTS_TEST, Picture, Stock, draw_concept, pair, photograph, several, single, whole
 from .generator import _size as sprite_size
 from .patterns import pattern
@@ -34,8 +35,9 @@ TEXTS = 5
 
 # No pretraining seed is this large, and the general set's is another.
 _SEED = 1_000_033
-# Captions that are written of a picture, of which the longest are taken.
+# Captions that are written of a picture, of which the longest are taken that the context has room for.
 _WRITTEN = 24
+_MOST_WORDS = 20
 # Of objects and shapes, how often they come as a pair and as a group.
 _PAIRS, _GROUPS = 0.3, 0.15
 
@@ -57,8 +59,6 @@ class WorldCaptions(Pictures):
 
     def stamp(self, item: Item) -> str:
         """The drawing code, so that no cache outlives a change of it."""
-        from .source import drawing_code
-
         return drawing_code()
 
     def texts(self, item: Item) -> tuple[str, ...]:
@@ -82,8 +82,9 @@ def render_captioned(number: int) -> tuple[np.ndarray, tuple[str, ...]]:
     rng = np.random.default_rng([_SEED, number])
     picture = _compose(rng, CONCEPTS[number % len(CONCEPTS)])
     image = (photograph(rng, picture.image) * 255).astype(np.uint8)
-    written = dict.fromkeys(picture.write(rng) for _ in range(_WRITTEN))
-    return image, tuple(sorted(written, key=lambda text: -len(text.split()))[:TEXTS])
+    words = {text: len(text.split()) for text in (picture.write(rng) for _ in range(_WRITTEN))}
+    written = [text for text, count in words.items() if count <= _MOST_WORDS]
+    return image, tuple(sorted(written, key=lambda text: -words[text])[:TEXTS])
 
 
 def _compose(rng: np.random.Generator, concept: Concept) -> Picture:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +10,7 @@ from ..config.sources import CAPTIONS
 from ..data.items import Item
 from ..data.pictures import Pictures
 from ..errors import UserError
+from .drawing_code import drawing_code
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,16 +91,6 @@ class World(Pictures):
         from .domains import DOMAINS
 
         return DOMAINS[self.domain].render(label, number, split)
-
-
-@cache
-def drawing_code() -> str:
-    """Digest of every module that draws."""
-    digest = hashlib.sha256()
-    for module in sorted(Path(__file__).parent.rglob("*.py")):
-        if "making" not in module.parts:
-            digest.update(module.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def open_world(config: WorldSource | WorldCaptionsSource, folder: Path) -> Pictures:
