@@ -145,17 +145,16 @@ def _checked(one: Entry) -> list[str]:
 def _repeated(texts: dict[str, tuple[str, ...]]) -> list[str]:
     """What to say of texts that stand in the file more than once."""
     twice = [text for own in texts.values() for text, count in Counter(own).items() if count > 1]
-    shared = [
-        text for text, count in Counter(t for own in texts.values() for t in set(own)).items() if count > 1
-    ]
+    images = Counter(text for own in texts.values() for text in set(own))
+    shared = [text for own in texts.values() for text in own if images[text] > 1]
     lines = []
     if twice:
         lines.append(
-            f"{len(twice)} texts stand twice under one image, such as {shown(twice[0])}; each is asked"
+            f"texts that stand twice under one image: {len(twice)} (such as {shown(twice[0])}); each is asked"
         )
     if shared:
         lines.append(
-            f"{len(shared)} texts stand under several images, such as {shown(shared[0])}: nothing tells them "
-            "apart, and those of the other images count as wrong"
+            f"texts that stand under several images: {len(set(shared))} (such as {shown(shared[0])}); nothing"
+            " tells them apart, and those of the other images count as wrong"
         )
     return lines

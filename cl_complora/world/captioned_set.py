@@ -2,8 +2,8 @@
 
 The embedded stand-in for COCO captions. Things alone, in pairs and in groups, patterns and scenes are drawn
 from a seed that no pretraining block and no picture of the general set uses, letters and digits in the fonts
-that are held out of the pretraining. Of the captions that the world writes of a picture, those are taken that
-say most, so that they tell it from others of the same thing.
+that are held out of the pretraining. The captions are the first five different ones that the world writes of
+a picture: some say much, some would fit another one as well, as people's do.
 """
 
 from __future__ import annotations
@@ -35,9 +35,8 @@ TEXTS = 5
 
 # No pretraining seed is this large, and the general set's is another.
 _SEED = 1_000_033
-# Captions that are written of a picture, of which the longest are taken that the context has room for.
-_WRITTEN = 24
-_MOST_WORDS = 20
+# Captions that are written of a picture, and the words that the model's context has room for.
+_WRITTEN, _MOST_WORDS = 24, 20
 # Of objects and shapes, how often they come as a pair and as a group.
 _PAIRS, _GROUPS = 0.3, 0.15
 
@@ -62,7 +61,7 @@ class WorldCaptions(Pictures):
         return drawing_code()
 
     def texts(self, item: Item) -> tuple[str, ...]:
-        """The captions of an image, the one that says most first."""
+        """The captions of an image."""
         return render_captioned(int(item.key))[1]
 
     def picture(self, item: Item, pixels: Pixels) -> Tensor:
@@ -78,13 +77,12 @@ class WorldCaptions(Pictures):
 
 @lru_cache(maxsize=2048)
 def render_captioned(number: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Picture ``number`` (``48 × 48 × 3`` uint8) and its captions, no two alike."""
+    """Picture ``number`` (``48 × 48 × 3`` uint8) and its captions, no two of them alike."""
     rng = np.random.default_rng([_SEED, number])
     picture = _compose(rng, CONCEPTS[number % len(CONCEPTS)])
     image = (photograph(rng, picture.image) * 255).astype(np.uint8)
-    words = {text: len(text.split()) for text in (picture.write(rng) for _ in range(_WRITTEN))}
-    written = [text for text, count in words.items() if count <= _MOST_WORDS]
-    return image, tuple(sorted(written, key=lambda text: -words[text])[:TEXTS])
+    written = dict.fromkeys(picture.write(rng) for _ in range(_WRITTEN))
+    return image, tuple([text for text in written if len(text.split()) <= _MOST_WORDS][:TEXTS])
 
 
 def _compose(rng: np.random.Generator, concept: Concept) -> Picture:
