@@ -49,8 +49,9 @@ class Entry:
 def read_entries(file: Path) -> Iterable[Entry]:
     """Rows of a file of captions, whatever its layout.
 
-    JSON lines and JSON lists of objects with an image and its texts (``{"image": …, "texts": […]}``), COCO's
-    annotations, Karpathy's ``dataset_*.json``, Flickr30k's ``results_*.token``, and tables with a header.
+    JSON lines and JSON lists of objects with an image and its texts (``{"image": …, "texts": […]}``), a JSON
+    object of image → texts, COCO's annotations, Karpathy's ``dataset_*.json``, Flickr30k's
+    ``results_*.token``, and tables with a header.
 
     Raises:
         UserError: for a file that cannot be read, or is none of these.
@@ -89,10 +90,17 @@ def _json(file: Path) -> Iterable[Entry]:
         return _rows(file, ((f"{file}: images[{place}]", row) for place, row in enumerate(images)))
     if isinstance(content, dict) and _key(content, IMAGE) and _key(content, TEXT):
         return _rows(file, [(str(file), content)])
+    if isinstance(content, dict) and content and all(map(_are_texts, content.values())):
+        rows = ({"image": name, "texts": texts} for name, texts in content.items())
+        return _rows(file, ((f"{file}: {shown(row['image'])}", row) for row in rows))
     raise UserError(
         f'{file}: must be a list of {{"image": …, "texts": […]}}, COCO\'s annotations (images and '
         f"annotations) or Karpathy's splits (images with sentences), got {shown(content)}"
     )
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value))
 
 
 def _json_lines(file: Path) -> Iterator[tuple[str, Any]]:

@@ -57,6 +57,7 @@ def test_other_forms_of_the_same(tmp_path):
     painted(tmp_path)
     rows = [{"image": name, "caption": list(own)} for name, own in TEXTS.items()]
     assert held(opened(write(tmp_path / "list.json", json.dumps(rows)))) == TEXTS
+    assert held(opened(write(tmp_path / "object.json", json.dumps(TEXTS)))) == TEXTS
     single = [{"file_name": name, "text": text} for name, own in TEXTS.items() for text in own]
     lines = "".join(json.dumps(row) + "\n" for row in single)
     assert held(opened(write(tmp_path / "metadata.jsonl", lines))) == TEXTS

@@ -21,6 +21,7 @@ from cl_complora.errors import UserError
 from cl_complora.finished.export import export
 from cl_complora.finished.states import open_run
 from cl_complora.report.run.page import run_page
+from cl_complora.report.run.recall import cards, headlines
 from cl_complora.run.stream import run
 from cl_complora.store.answers import ranks_of
 from cl_complora.store.folder import RunDir
@@ -176,3 +177,21 @@ def test_other_captions_are_another_run(finished, captioned, tiny_strategy, tmp_
     scenario = load_scenario(str(folder / "scenario.yaml"))
     with pytest.raises(UserError, match="this run was made with splits.told"):
         run(scenario, load_strategy(str(tiny_strategy)), out=finished.folder.parents[2])
+
+
+def test_independent_tasks_and_runs_without_measuring(captioned, tiny_strategy, tmp_path):
+    strategy = load_strategy(str(tiny_strategy))
+    apart = run(load_scenario(str(captioned), ["independent=true"]), strategy, out=tmp_path / "apart")
+    values = apart.results["retrieval"]["told"]["text_to_image"]["R@1"]
+    mean = 100 * (np.mean(values[1:]) - values[0])
+    assert apart.results["retrieval_retention"]["told"]["text_to_image"] == pytest.approx(mean)
+    blind = run(load_scenario(str(captioned)), strategy, out=tmp_path / "blind", evaluate=False)
+    assert blind.results["retrieval"]["told"]["text_to_image"]["R@1"] == [None] * 3
+    assert blind.results["retrieval_retention"]["told"]["image_to_text"] is None
+    for one in (apart, blind):
+        folder = RunDir(one.folder)
+        paired = paired_changes(folder, one.results)
+        assert not paired.retrieval
+        assert "Retention told, image to text" in {card.name for card in cards(load_run(folder), paired)}
+        assert len(list(headlines(one.results, paired))) == 2
+        run_page(load_run(folder))
