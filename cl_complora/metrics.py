@@ -99,6 +99,16 @@ def mean_retention(values: Sequence[float]) -> float:
     return 100.0 * (_mean(values[1:]) - float(values[0]))
 
 
+def recall_at(ranks: ArrayLike, k: int) -> float:
+    """R@k: share of queries whose right answer is among the first k.
+
+    Args:
+        ranks: place of the right answer to every query, from 1.
+        k: how many answers are looked at.
+    """
+    return float((np.asarray(ranks) <= k).mean())
+
+
 def interval(accuracy: float, images: int) -> tuple[float, float]:
     """95 % Wilson score interval of an accuracy.
 

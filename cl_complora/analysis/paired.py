@@ -13,6 +13,7 @@ from ..errors import UserError
 from ..metrics import PairedChange
 from ..store.folder import RunDir
 from .mistakes import changes
+from .retrieved import retrieval_changes
 
 
 @dataclass
@@ -22,10 +23,12 @@ class PairedChanges:
     Attributes:
         tasks: task → since it was just trained (all but the task trained last).
         sets: zero-shot set → since the untouched model.
+        retrieval: retrieval set → direction → R@1 since the untouched model, by query.
     """
 
     tasks: dict[str, PairedChange] = field(default_factory=dict)
     sets: dict[str, PairedChange] = field(default_factory=dict)
+    retrieval: dict[str, dict[str, PairedChange]] = field(default_factory=dict)
 
     def bwt(self, tasks: int) -> tuple[float, float, float] | None:
         """Mean over the tasks with its 95 % interval; None unless all of so many are known."""
@@ -52,7 +55,8 @@ def paired_changes(folder: RunDir, results: dict[str, Any]) -> PairedChanges:
         name: _change(folder, results, name, results["zero_shot"][name], 0, trained)
         for name in results["zero_shot_sets"]
     }
-    return PairedChanges(*({name: c for name, c in part.items() if c is not None} for part in (tasks, sets)))
+    known = ({name: c for name, c in part.items() if c is not None} for part in (tasks, sets))
+    return PairedChanges(*known, retrieval_changes(folder, results))
 
 
 def set_curve(folder: RunDir, results: dict[str, Any], name: str) -> list[PairedChange] | None:

@@ -120,8 +120,13 @@ class TextEncoder:
     def cut_prompts(self, space: LabelSpace) -> list[str]:
         """Prompts that are longer than the model's context, so that the tokeniser cut their end, and often
         the name."""
-        texts, tokens = _texts(space), self.tokens(space).cpu()
-        # Where a prompt fits, the tokens are the same in a context with room for one more.
+        return self.cut_texts(_texts(space), self.tokens(space))
+
+    def cut_texts(self, texts: list[str], tokens: Tensor | None = None) -> list[str]:
+        """Those of some texts that the context has no room for, each once; ``tokens`` are theirs, where they
+        are known."""
+        tokens = (self.tokenizer(texts) if tokens is None else tokens).cpu()
+        # Where a text fits, the tokens are the same in a context with room for one more.
         longer = self.tokenizer(texts, context_length=tokens.shape[1] + 1)[:, :-1].cpu()
         cut = (longer != tokens).any(1).tolist()
         return list(dict.fromkeys(text for text, was_cut in zip(texts, cut, strict=True) if was_cut))

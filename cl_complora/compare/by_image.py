@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from ..analysis.mistakes import right_answers
+from ..analysis.retrieved import found_first
 from ..errors import UserError
 from ..metrics import paired_change
 from ..store.folder import RunDir
+from ..store.forms import DIRECTIONS
 from .statistics import RESAMPLES, Difference, verdict
 
 # Zero-shot set → keys of its images, and which of them are answered rightly.
@@ -39,6 +41,24 @@ def kept_by(folder: RunDir, results: dict[str, Any]) -> Kept:
             found[name] = right_answers(folder, config, name, len(results["tasks"]))
         except UserError:  # none are kept, or they are damaged: then runs are compared by their figures
             continue
+    return found
+
+
+def found_by(folder: RunDir, results: dict[str, Any]) -> dict[str, Kept]:
+    """Direction of retrieval → what :func:`kept_by` is of zero-shot sets, for the queries of retrieval sets
+    whose right answer the last state finds in the first place."""
+    try:
+        config = folder.read_config()
+    except UserError:
+        return {}
+    found: dict[str, Kept] = {}
+    for name in results.get("retrieval", {}) if config else ():
+        for direction in DIRECTIONS:
+            try:
+                seen = found_first(folder, config, name, direction, len(results["tasks"]))
+            except UserError:
+                continue
+            found.setdefault(direction, {})[name] = seen
     return found
 
 

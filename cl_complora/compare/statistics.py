@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import metrics
+from ..store.forms import DIRECTIONS
 
 RESAMPLES = 10_000
 LEVEL = 0.05
@@ -95,13 +97,13 @@ def per_unit(results: Sequence[dict], metric: str) -> np.ndarray:
     Args:
         results: results.json of every seed.
         metric: ``transfer``, ``average``, ``last``, ``forgetting``, ``learned`` (per task) or ``retention``
-            (per zero-shot set).
+            (per zero-shot set), ``image_to_text`` or ``text_to_image`` (retention of R@1, per retrieval set).
     """
     return np.array([_of(r, metric) for r in results], dtype=float)
 
 
 def _of(results: dict, metric: str) -> list[float]:
-    if results.get("independent") and metric not in ("learned", "retention"):
+    if results.get("independent") and metric not in ("learned", "retention", *DIRECTIONS):
         own = _VALUES["learned"](results)
         return own if metric == "last" else [float("nan")] * len(own)
     return _VALUES[metric](results)
@@ -117,6 +119,10 @@ def _transfer(results: dict) -> list[float]:
     return metrics.transfer(_matrix(results))
 
 
+def _of_retrieval(direction: str, results: dict) -> list[float]:
+    return [both[direction] for both in results.get("retrieval_retention", {}).values()]
+
+
 _VALUES = {
     "transfer": _transfer,
     "average": lambda r: _matrix(r)[1:].mean(0).tolist(),
@@ -124,4 +130,5 @@ _VALUES = {
     "forgetting": lambda r: metrics.forgetting(_matrix(r))[:-1],
     "learned": lambda r: np.diagonal(_matrix(r)[1:]).tolist(),
     "retention": lambda r: list(r["retention"].values()),
+    **{direction: partial(_of_retrieval, direction) for direction in DIRECTIONS},
 }

@@ -15,6 +15,7 @@ from ..config import Scenario, load_scenario, load_strategy
 from ..config.loading import Located
 from ..data.planning import plan
 from ..errors import UserError
+from ..store.forms import DIRECTIONS
 from .by_image import difference_by_image
 from .choosing import choose, for_validation, point
 from .statistics import Difference, difference, per_unit
@@ -219,6 +220,10 @@ def _describe(entry: Method, outcomes: Sequence[Outcome]) -> None:
     for metric in METRICS:
         values = per_unit(results, metric)
         entry.figures[metric] = values.mean(1).tolist() if values.size else [float("nan")] * len(results)
+    for direction in DIRECTIONS:
+        values = per_unit(results, direction)
+        if values.size:  # a scenario with captions
+            entry.figures[direction] = values.mean(1).tolist()
     details = [d for r in results for d in r["tasks_detail"]]
     entry.budget = {
         "steps": float(np.mean([sum(d["steps"] for d in r["tasks_detail"]) for r in results])),
@@ -244,13 +249,15 @@ def _describe(entry: Method, outcomes: Sequence[Outcome]) -> None:
 
 def _against(ours: Sequence[Outcome], reference: Sequence[Outcome]) -> dict[str, Difference]:
     found = {}
-    for metric in METRICS:
+    for metric in (*METRICS, *DIRECTIONS):
         one, other = (per_unit([o.results for o in part], metric) for part in (ours, reference))
         if one.size and np.isfinite(one).all() and np.isfinite(other).all():
             found[metric] = difference(one, other, metric not in LOWER_IS_BETTER)
-    if "retention" in found:
-        pairs = difference_by_image([o.kept for o in ours], [o.kept for o in reference])
+    kept = {"retention": [[o.kept for o in part] for part in (ours, reference)]}
+    kept |= {d: [[o.found.get(d, {}) for o in part] for part in (ours, reference)] for d in DIRECTIONS}
+    for metric, both in kept.items():
+        pairs = difference_by_image(*both) if metric in found else None
         # Answers that do not tell what the results tell are of other runs, or damaged.
-        if pairs is not None and abs(pairs.mean - found["retention"].mean) < 1e-4:
-            found["retention"] = pairs
+        if pairs is not None and abs(pairs.mean - found[metric].mean) < 1e-4:
+            found[metric] = pairs
     return found

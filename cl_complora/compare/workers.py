@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..store.folder import RunDir
-from .by_image import Kept, kept_by
+from .by_image import Kept, found_by, kept_by
 from .trials import Trial
 
 
@@ -30,6 +30,7 @@ class Outcome:
         updates: size and overlaps of every task's update (of test runs only).
         kept: zero-shot set → keys of its images, and which of them the last state got right; without those
             of which no answers are recorded (of test runs only).
+        found: direction of retrieval → the same of the queries of retrieval sets.
         error: what went wrong.
         seconds: time that it took now; next to none where it was there already.
         reused: whether it was there already.
@@ -43,6 +44,7 @@ class Outcome:
     seconds: float = 0.0
     reused: bool = False
     refused: bool = False
+    found: dict[str, Kept] = field(default_factory=dict)
 
     def told(self) -> str:
         """For people: ``Last 61.2, general -1.4 · 12 s``."""
@@ -148,4 +150,5 @@ def _run(t: Trial, out: Path, device: str, allow_plugins: bool) -> Outcome:
         return Outcome(None, error="; ".join(error.messages), refused=not folder.config.exists())
     reused = finished.reused == len(finished.results["tasks"])
     kept = {} if t.validation else kept_by(folder, finished.results)
-    return Outcome(finished.results, updates, kept, None, finished.seconds, reused)
+    found = {} if t.validation else found_by(folder, finished.results)
+    return Outcome(finished.results, updates, kept, None, finished.seconds, reused, found=found)

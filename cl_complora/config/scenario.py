@@ -1,4 +1,4 @@
-"""Schema of a scenario: the stream of few-shot tasks and the held-out zero-shot sets."""
+"""Schema of a scenario: the stream of few-shot tasks and the held-out sets, of classes or of captions."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from .base import Count, CountOrZero, EachOnce, Name, PathText, Section, Template, Text, refused
-from .sources import SourceConfig
+from .base import MOST, Count, CountOrZero, EachOnce, Name, PathText, Section, Template, Text, refused
+from .sources import RetrievalSource, SourceConfig
 
 DEFAULT_PROMPTS = ["a photo of a {}."]
 
@@ -137,6 +137,16 @@ class ZeroShotSet(Section):
     """How many images, spread evenly over the classes and fixed for all runs; all by default."""
 
 
+class RetrievalSet(Section):
+    """Images with captions, of no task, whose R@1 before and after the stream is the retention of
+    retrieval."""
+
+    name: Name
+    source: RetrievalSource
+    images: Annotated[int, Field(ge=2, le=MOST)] | None = None
+    """How many images, with all of their texts, fixed for all runs; all by default."""
+
+
 class ReferenceSet(Section):
     """Images and texts of no task, for methods that hold the model to what it knew (their training images are
     used)."""
@@ -173,6 +183,8 @@ class Scenario(Section):
     """A picture that cannot be read ends the run, or is named and left out before shots are drawn."""
     tasks: Annotated[list[Task], Field(min_length=1)]
     zero_shot: list[ZeroShotSet] = []
+    retrieval: list[RetrievalSet] = []
+    """Not measured on validation shots: settings are chosen without it."""
     reference: ReferenceSet | None = None
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1), EachOnce] = [0, 1, 2]
 
@@ -214,11 +226,10 @@ class Scenario(Section):
 
     @model_validator(mode="after")
     def _names_once(self) -> Scenario:
-        # Tasks and zero-shot sets name files in one folder: there a space is a hyphen, and case may not
-        # count.
+        # Tasks and sets name files in one folder: there a space is a hyphen, and case may not count.
         first: dict[str, tuple[str, int]] = {}
-        for section, entries in (("tasks", self.tasks), ("zero_shot", self.zero_shot)):
-            for index, entry in enumerate(entries):
+        for section in ("tasks", "zero_shot", "retrieval"):
+            for index, entry in enumerate(getattr(self, section)):
                 file = re.sub(" +", "-", entry.name).casefold()
                 if file in first:
                     other, position = first[file]

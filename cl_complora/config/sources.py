@@ -10,12 +10,21 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from .base import EachOnce, PathText, Section, Text, refused
 from .yaml_lines import shown
 
+# The world's pictures with captions, which are no classes.
+CAPTIONS = "captions"
+
+
+def _with_classes(domain: str) -> str:
+    if domain == CAPTIONS:
+        raise refused("'captions' has texts and no classes; it is for retrieval: [{name: …, source: …}]")
+    return domain
+
 
 class WorldSource(Section):
     """The embedded, procedurally drawn world: ``general`` or one of its few-shot domains."""
 
     kind: Literal["world"]
-    domain: Text
+    domain: Annotated[Text, AfterValidator(_with_classes)]
 
 
 class Splits(Section):
@@ -185,3 +194,26 @@ SourceConfig = Annotated[
     WorldSource | FolderSource | ManifestSource | CoopSource | ShardsSource | DatasetSource,
     Field(discriminator="kind"),
 ]
+
+
+class CaptionsSource(PictureSource):
+    """Pictures with captions: JSON lines of ``image`` and ``texts``, COCO's annotations, Karpathy's splits,
+    Flickr30k's token file, or a table with a column for either."""
+
+    kind: Literal["captions"]
+    file: PathText
+    root: PathText | None = None
+    """Folder that the names of pictures start from; by default the file's own, or the one beside it where
+    COCO and Flickr30k keep theirs."""
+    split: Text | None = None
+    """Which rows, where the file says of each what split it belongs to; ``test`` by default."""
+
+
+class WorldCaptionsSource(Section):
+    """Pictures of the embedded world that its pretraining never drew, with the captions that it writes."""
+
+    kind: Literal["world"]
+    domain: Literal["captions"]
+
+
+RetrievalSource = Annotated[CaptionsSource | WorldCaptionsSource, Field(discriminator="kind")]

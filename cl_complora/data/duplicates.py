@@ -13,8 +13,8 @@ _CHUNK = 2**20
 
 
 def copies(plans: Plans) -> list[str]:
-    """A line for every task or zero-shot set that tests on pictures that a task trains on, and for training
-    pictures that stand in two classes of a task.
+    """A line for every task, zero-shot set or retrieval set that tests on pictures that a task trains on, and
+    for training pictures that stand in two classes of a task.
 
     Files and members of shards are the same where their bytes are; only those of equal size are read. Sources
     that are no files (drawn pictures, arrays) are not looked at, nor are the same pictures saved in another
@@ -24,12 +24,13 @@ def copies(plans: Plans) -> list[str]:
         plans: of a scenario, for one seed.
     """
     trained = [(task, item) for task in plans.tasks for item in (*task.train, *task.validation)]
-    tested = [(plan, item) for plan in (*plans.tasks, *plans.zero_shot) for item in plan.test]
+    measured = (*plans.tasks, *plans.zero_shot, *plans.retrieval)
+    tested = [(plan, item) for plan in measured for item in plan.test]
     sizes = {item.size for _, item in trained} - {None}
     of_training = _by_content(trained, sizes)
     of_testing = _by_content(tested, sizes)
     lines = []
-    for plan in (*plans.tasks, *plans.zero_shot):
+    for plan in measured:
         found = [
             (item, of_training[content][0])
             for content, held in of_testing.items()

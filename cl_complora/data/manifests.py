@@ -242,7 +242,7 @@ class _Check:
     """
 
     def __init__(self, config: ManifestSource, root: Path) -> None:
-        self._roots = _roots(root)
+        self._roots = roots_of(root)
         self._suffix = config.suffix
         self._classes = ClassList(config.classes) if config.classes is not None else None
         self.by_number = False
@@ -268,7 +268,7 @@ class _Check:
             raise Malformed(f"split must be train, validation or test, got {shown(split)}")
         if self._classes is not None:
             label = self._named(label)
-        key = _inside(path, self._roots)
+        key = inside(path, self._roots)
         if self._suffix and PurePosixPath(key).suffix.lower() not in image_suffixes():
             key += self._suffix
         return Row(part, key, sys.intern(label))
@@ -289,14 +289,14 @@ def _number_as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _roots(root: Path) -> tuple[str, ...]:
+def roots_of(root: Path) -> tuple[str, ...]:
     """What absolute paths below the root begin with."""
     return tuple(
         dict.fromkeys(f"{place.rstrip('/')}/" for place in (os.path.abspath(root), os.path.realpath(root)))
     )
 
 
-def _inside(path: str, roots: Sequence[str]) -> str:
+def inside(path: str, roots: Sequence[str]) -> str:
     """A path that stays below the root, from there.
 
     Raises:
@@ -335,7 +335,7 @@ def open_coop(config: CoopSource, folder: Path) -> Listed:
     names: dict[int, str] = {}
     faults: list[str] = []
     root = folder / Path(config.root).expanduser()
-    roots = _roots(root)
+    roots = roots_of(root)
     for split, place, entry in _entries(content, file):
         try:
             path, label, name = _triple(entry, roots)
@@ -373,4 +373,4 @@ def _triple(entry: Any, roots: Sequence[str]) -> tuple[str, int, str]:
     if not whole or not 0 <= entry[1] < 10**9:
         raise Malformed(f"must be [path, label, class name] with a label of at least 0, got {shown(entry)}")
     path, label, name = entry
-    return _inside(path, roots), label, sys.intern(name)
+    return inside(path, roots), label, sys.intern(name)

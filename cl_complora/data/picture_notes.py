@@ -11,6 +11,7 @@ from .items import Item, files
 from .pictures import Pictures
 from .pixels import MAX_BYTES, open_picture
 from .planning import Plan, Plans
+from .retrieval_sets import CaptionPlan
 from .survey import Taken, header, spread
 from .transparency import on_ground, opacity
 
@@ -29,16 +30,19 @@ def picture_notes(plans: Plans, every: bool = False) -> list[str]:
     lines = []
     for source, used in _by_source(plans):
         names = ", ".join(f"'{plan.name}'" for plan in used[:3]) + (" …" if len(used) > 3 else "")
-        items = {
-            item.key: item for plan in used for item in (*plan.train, *plan.validation, *plan.test)
-        }.values()
+        items = {item.key: item for plan in used for item in chosen_items(plan)}.values()
         lines += [f"{names}: {line}" for line in source_notes(source, list(items), every)]
     return lines
 
 
-def _by_source(plans: Plans) -> Iterator[tuple[Pictures, list[Plan]]]:
-    used: dict[int, tuple[Pictures, list[Plan]]] = {}
-    for plan in plans:
+def chosen_items(plan: Plan | CaptionPlan) -> tuple[Item, ...]:
+    """Every picture that a plan uses."""
+    return plan.test if isinstance(plan, CaptionPlan) else (*plan.train, *plan.validation, *plan.test)
+
+
+def _by_source(plans: Plans) -> Iterator[tuple[Pictures, list[Plan | CaptionPlan]]]:
+    used: dict[int, tuple[Pictures, list[Plan | CaptionPlan]]] = {}
+    for plan in (*plans, *plans.retrieval):
         source = getattr(
             plan.source, "source", plan.source
         )  # all pictures, also where broken ones are left out

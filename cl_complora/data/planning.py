@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from ..config.loading import Located
-from ..config.scenario import DEFAULT_PROMPTS, Augmentation, ReferenceSet, Scenario, Task, ZeroShotSet
+from ..config.scenario import (
+    DEFAULT_PROMPTS,
+    Augmentation,
+    ReferenceSet,
+    RetrievalSet,
+    Scenario,
+    Task,
+    ZeroShotSet,
+)
 from ..errors import UserError, raise_all
 from ..files import write_text
 from .broken import Readable
@@ -19,8 +27,9 @@ from .division import UNDIVIDED
 from .items import Item, Source
 from .kinds import open_source
 from .pictures import Pictures
+from .retrieval_sets import CaptionPlan, plan_retrieval
 from .sampling import SAMPLERS, Draw, TooFew, listed
-from .tied_names import tied
+from .tied_names import refuse_ties
 
 # No task can have this name: names begin with a letter or digit.
 REFERENCE = "_reference"
@@ -74,6 +83,7 @@ class Plans:
         tasks, zero_shot, reference: the plans.
         skipped: a line for every picture that was left out because it cannot be read (``broken: skip``).
         notes: what the sources tell: what was passed over, or taken for something.
+        retrieval: images with captions, which are of no class.
     """
 
     tasks: tuple[Plan, ...]
@@ -81,9 +91,10 @@ class Plans:
     reference: Plan | None = None
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    retrieval: tuple[CaptionPlan, ...] = ()
 
     def __iter__(self) -> Iterator[Plan]:
-        """All plans, tasks first."""
+        """All plans of classes, tasks first."""
         yield from (*self.tasks, *self.zero_shot, *([self.reference] if self.reference else []))
 
     def opened(self, measure: str) -> Plans:
@@ -105,9 +116,9 @@ def plan(located: Located[Scenario], seed: int) -> Plans:
         UserError: for a missing folder, an unknown class, more shots than images, differing domain classes…
     """
     scenario, opened, faults = located.value, {}, []
-    plans: dict[str, list[Plan]] = {"tasks": [], "zero_shot": [], "reference": []}
-    entries = [(("tasks", index), entry) for index, entry in enumerate(scenario.tasks)]
-    entries += [(("zero_shot", index), entry) for index, entry in enumerate(scenario.zero_shot)]
+    plans: dict[str, list] = {"tasks": [], "zero_shot": [], "retrieval": [], "reference": []}
+    sections = ("tasks", "zero_shot", "retrieval")
+    entries = [((name, i), entry) for name in sections for i, entry in enumerate(getattr(scenario, name))]
     entries += [(("reference",), scenario.reference)] if scenario.reference else []
     for path, entry in entries:
         try:
@@ -124,7 +135,8 @@ def plan(located: Located[Scenario], seed: int) -> Plans:
                 located.fault((*path, "source"), f"{where}cannot be read: {error.strerror or error}")
             )
     raise_all(faults)
-    _refuse_ties(located, plans)
+    retrieval = tuple(plans.pop("retrieval"))
+    refuse_ties(located, {kind: [one.class_names for one in made] for kind, made in plans.items()})
     if scenario.protocol == "domain-incremental":
         _check_same_classes(located, plans["tasks"])
     skipped = [line for source in opened.values() for line in getattr(source, "skipped", ())]
@@ -135,32 +147,13 @@ def plan(located: Located[Scenario], seed: int) -> Plans:
         *(plans["reference"] or [None]),
         tuple(skipped),
         tuple(dict.fromkeys(notes)),
+        retrieval,
     )
 
 
-def _refuse_ties(located: Located[Scenario], plans: dict[str, list[Plan]]) -> None:
-    """Refuse two class names of one label space that CLIP cannot tell apart.
-
-    Raises:
-        UserError: naming both.
-    """
-    spaces = {(kind, index): plan.class_names for kind in plans for index, plan in enumerate(plans[kind])}
-    if located.value.protocol == "class-incremental":
-        together = [name for plan in plans["tasks"] for name in plan.class_names]
-        spaces[("tasks",)] = tuple(dict.fromkeys(together))
-    faults = []
-    for (kind, *index), names in spaces.items():
-        pair = tied(names)
-        if pair is not None:
-            path = (kind,) if kind == "reference" else (kind, *index)
-            problem = f"classes {pair[0]!r} and {pair[1]!r} are the same words to CLIP"
-            faults.append(
-                located.fault(path, f"{problem}, which can never tell them apart; merge or rename one")
-            )
-    raise_all(list(dict.fromkeys(faults)))
-
-
-def _open(located: Located[Scenario], entry: Task | ZeroShotSet | ReferenceSet, path: tuple) -> Source:
+def _open(
+    located: Located[Scenario], entry: Task | ZeroShotSet | RetrievalSet | ReferenceSet, path: tuple
+) -> Source:
     try:
         source = open_source(entry.source, located.folder)
     except UserError as error:
@@ -322,7 +315,12 @@ def _only_test(
     )
 
 
-_MAKERS = {Task: _plan_task, ZeroShotSet: _plan_zero_shot, ReferenceSet: _plan_reference}
+_MAKERS = {
+    Task: _plan_task,
+    ZeroShotSet: _plan_zero_shot,
+    RetrievalSet: plan_retrieval,
+    ReferenceSet: _plan_reference,
+}
 
 
 def _ensemble(prompts: Sequence[str] | str | None) -> Sequence[str] | None:
@@ -389,5 +387,6 @@ def only_task(scenario: Located[Scenario], name: str) -> Located[Scenario]:
     tasks = [task for task in scenario.value.tasks if task.name == name]
     if not tasks:
         raise UserError(f"{scenario.file}: has no task '{name}'")
-    alone = scenario.value.model_copy(update={"tasks": tasks, "zero_shot": [], "reference": None})
+    nothing = {"zero_shot": [], "retrieval": [], "reference": None}
+    alone = scenario.value.model_copy(update={"tasks": tasks, **nothing})
     return Located(alone, scenario.file, {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..config.scenario import Augmentation
@@ -11,6 +11,7 @@ from .cache import load_cached, size
 from .items import Item, Source
 from .labels import LabelSpace
 from .planning import Plan, Plans
+from .retrieval_sets import CaptionPlan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,13 +60,22 @@ class TaskData:
 
 
 @dataclass
+class CaptionData:
+    """A retrieval set: ``N × 3 × H × W`` uint8, and what is written under every image."""
+
+    pixels: Tensor
+    plan: CaptionPlan
+
+
+@dataclass
 class StreamData:
-    """All tasks, the zero-shot sets (name → images and label space) and the reference set, where there is
-    one."""
+    """All tasks, the zero-shot sets (name → images and label space), the reference set, where there is one,
+    and the retrieval sets."""
 
     tasks: list[TaskData]
     zero_shot: dict[str, tuple[Images, LabelSpace]]
     reference: tuple[Images, LabelSpace] | None = None
+    retrieval: dict[str, CaptionData] = field(default_factory=dict)
 
 
 def load(
@@ -113,7 +123,13 @@ def load(
             )
         )
     zero_shot = {p.name: _held_out(p, pixels) for p in plans.zero_shot}
-    return StreamData(tasks, zero_shot, _held_out(plans.reference, pixels) if plans.reference else None)
+    reference = _held_out(plans.reference, pixels) if plans.reference else None
+    return StreamData(tasks, zero_shot, reference, load_captions(plans.retrieval, pixels))
+
+
+def load_captions(plans: Sequence[CaptionPlan], pixels: Pixels) -> dict[str, CaptionData]:
+    """The images of retrieval sets, by name."""
+    return {one.name: CaptionData(load_cached(one.source, one.test, pixels), one) for one in plans}
 
 
 def _held_out(chosen: Plan, pixels: Pixels) -> tuple[Images, LabelSpace]:

@@ -12,6 +12,7 @@ from ..errors import UserError, raise_all
 from .cache import size
 from .notes import notes
 from .planning import Plan, plan
+from .retrieval_sets import CaptionPlan
 
 
 @dataclass
@@ -62,6 +63,15 @@ def verify(scenario: str, seed: int = 0) -> Report:
             f"{chosen.name}: {len(chosen.class_names)} classes, {', '.join(parts)} images, {state}; "
             f"split {chosen.sha256()[:12]}"
         )
+    for captioned in plans.retrieval:
+        broken = [fault for item in captioned.test if (fault := _fault(captioned, item, pixels))]
+        report.faults += broken
+        total += size(captioned.test, Pixels(decoded))
+        state = f"{len(broken)} of them cannot be read" if broken else "all can be read"
+        report.lines.append(
+            f"{captioned.name}: {len(captioned.test)} images with {len(captioned.captions)} texts, {state}; "
+            f"split {captioned.sha256()[:12]}"
+        )
     assumed = "" if known else " (the model's own size is not known here)"
     size_told = f"{total / 1e6:.0f} MB decoded at {decoded[1]} × {decoded[0]}"
     report.lines.append(f"{scenario}: the test images take {size_told}{assumed}")
@@ -90,7 +100,7 @@ def _parts(chosen: Plan) -> tuple[tuple[str, tuple], ...]:
     return ("training", chosen.train), ("validation", chosen.validation), ("test", chosen.test)
 
 
-def _fault(chosen: Plan, item, pixels) -> str | None:
+def _fault(chosen: Plan | CaptionPlan, item, pixels) -> str | None:
     try:
         chosen.source.load([item], pixels)
     except UserError as error:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..clip.evaluate import accuracy
+from ..clip.evaluate import accuracy, image_features
 from ..clip.heads.head import Head
 from ..clip.model import LoadedClip
+from ..clip.retrieval import ranks, text_features
 from ..config import load_scenario
 from ..config.catalog import shipped
 from ..config.scenario import DEFAULT_PROMPTS, Augmentation
@@ -19,8 +20,11 @@ from ..data.kinds import open_source
 from ..data.labels import LabelSpace
 from ..data.planning import Plan, Plans, plan
 from ..data.registry import DATASETS
-from ..data.tasks import Images, load
+from ..data.retrieval_sets import CaptionPlan
+from ..data.tasks import Images, load, load_captions
 from ..errors import UserError
+from ..metrics import recall_at
+from ..store.forms import DIRECTIONS, RECALLS
 from ..world.source import domain_names
 from .model_files import classifier_of
 from .states import State
@@ -45,10 +49,10 @@ class MeasuredSet:
 
 @dataclass(frozen=True)
 class Measured:
-    """Accuracy on one data set.
+    """Accuracy on one data set, or R@k of a retrieval set.
 
     Attributes:
-        name: of the task, zero-shot set or folder.
+        name: of the task, set or folder.
         accuracy: fraction.
         images: how many.
         recorded: what the run itself measured in the same state; None where it did not.
@@ -61,7 +65,7 @@ class Measured:
 
 
 def measure_stream(state: State, as_recorded: bool) -> list[Measured]:
-    """Every task and zero-shot set of the run's own scenario.
+    """Every task, zero-shot set and retrieval set of the run's own scenario.
 
     Args:
         state: the state.
@@ -70,12 +74,19 @@ def measure_stream(state: State, as_recorded: bool) -> list[Measured]:
     Raises:
         UserError: if the pictures are not those of the run any more.
     """
-    found = measure(state.loaded, sets_of(state))
+    plans = plans_of(state)
+    found = measure(state.loaded, _sets_of(state, plans)) + measure_captions(state.loaded, plans.retrieval)
     if not as_recorded:
         return found
     results, row = state.results, state.row
     recorded = dict(zip(results["tasks"], results["accuracy"][row], strict=True))
     recorded |= {name: curve[row] for name, curve in results["zero_shot"].items()}
+    recorded |= {
+        retrieval_name(name, direction, told): values[row]
+        for name, both in results.get("retrieval", {}).items()
+        for direction, shares in both.items()
+        for told, values in shares.items()
+    }
     return [replace(one, recorded=recorded[one.name]) for one in found]
 
 
@@ -85,6 +96,15 @@ def sets_of(state: State) -> list[MeasuredSet]:
 
     Raises:
         UserError: if the pictures are not those of the run any more.
+    """
+    return _sets_of(state, plans_of(state))
+
+
+def plans_of(state: State) -> Plans:
+    """The images of the run's own scenario, as they were when it was made.
+
+    Raises:
+        UserError: if they are others now, or gone.
     """
     try:
         plans = plan(state.scenario, state.results["seed"])
@@ -98,9 +118,13 @@ def sets_of(state: State) -> list[MeasuredSet]:
             " with --data",
             error.messages,
         ) from None
-    for chosen in plans:
+    for chosen in (*plans, *plans.retrieval):
         if chosen.sha256() != state.config["splits"].get(chosen.name):
             raise UserError(f"'{chosen.name}' has other pictures now than when {state.folder.root} was made")
+    return plans
+
+
+def _sets_of(state: State, plans: Plans) -> list[MeasuredSet]:
     scenario = state.scenario.value
     sets, heads = _load_sets(state.loaded, plans, scenario.protocol, scenario.measure), state.heads()
     return [replace(one, head=heads.get(one.name)) for one in sets]
@@ -149,12 +173,14 @@ def find_data(data: str, prompts: Sequence[str] = (), default: Sequence[str] = D
     tasks, zero_shot = (
         tuple(replace(one, **own) for one in chosen) for chosen in (plans.tasks, plans.zero_shot)
     )
-    return Data(Plans(tasks, zero_shot), scenario.protocol, scenario.measure, f"{scenario.name}/")
+    held = Plans(tasks, zero_shot, retrieval=plans.retrieval)
+    return Data(held, scenario.protocol, scenario.measure, f"{scenario.name}/")
 
 
 def measure_data(loaded: LoadedClip, data: Data) -> list[Measured]:
     """A model on data that no run of it needs to know."""
     found = measure(loaded, _load_sets(loaded, data.plans, data.protocol, data.part))
+    found += measure_captions(loaded, data.plans.retrieval)
     return [replace(one, name=f"{data.prefix}{one.name}") for one in found]
 
 
@@ -169,6 +195,26 @@ def measure(loaded: LoadedClip, sets: Sequence[MeasuredSet]) -> list[Measured]:
         )
         for one in sets
     ]
+
+
+def measure_captions(loaded: LoadedClip, plans: Sequence[CaptionPlan]) -> list[Measured]:
+    """R@1, R@5 and R@10 of the model as it is on every retrieval set, both ways; ``images`` are queries."""
+    classifier, found = classifier_of(loaded), []
+    for one in load_captions(plans, loaded.pixels).values():
+        tokens = classifier.text.tokenizer(list(one.plan.captions))
+        both = ranks(
+            image_features(classifier, one.pixels), text_features(classifier, tokens), one.plan.owners
+        )
+        for direction, placed in zip(DIRECTIONS, both, strict=True):
+            for told, k in RECALLS.items():
+                name = retrieval_name(one.plan.name, direction, told)
+                found.append(Measured(name, recall_at(placed, k), len(placed)))
+    return found
+
+
+def retrieval_name(name: str, direction: str, told: str) -> str:
+    """``captions, image to text R@1``."""
+    return f"{name}, {direction.replace('_', ' ')} {told}"
 
 
 def _load_sets(loaded: LoadedClip, plans: Plans, protocol: str, part: str) -> list[MeasuredSet]:

@@ -1,21 +1,25 @@
-"""What a state of the model answers to every task and zero-shot set: kept image by image, told as
-accuracies."""
+"""What a state of the model answers to every task, zero-shot set and retrieval set: kept image by image, told
+as accuracies and as R@k."""
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from ..clip.classifier import ClipClassifier
 from ..clip.evaluate import answers, image_features, share_right
-from ..data.tasks import Images, StreamData, TaskData
+from ..clip.retrieval import ranks, text_features
+from ..data.tasks import CaptionData, Images, StreamData, TaskData
 from ..engine.fitting.fitting import HeadFitting
 from ..files import write_bytes
-from ..store.answers import load_answers, save_answers
+from ..metrics import recall_at
+from ..store.answers import load_answers, load_ranks, save_answers
 from ..store.folder import RunDir
+from ..store.forms import DIRECTIONS, RECALLS
+from ..store.records import Retrieval
 from .inputs import RunInputs
 
 
@@ -27,11 +31,13 @@ class Measured:
         row: on every task, as fractions; NaN where nothing was measured.
         zero_shot: on every zero-shot set.
         seconds: that it took.
+        retrieval: R@k on every retrieval set.
     """
 
     row: list[float]
     zero_shot: dict[str, float]
     seconds: float
+    retrieval: Retrieval = field(default_factory=dict)
 
 
 class Measuring:
@@ -50,6 +56,7 @@ class Measuring:
     ) -> None:
         self.run, self.model, self.data, self.folder, self.evaluate = run, model, data, folder, evaluate
         self._features: dict[str, torch.Tensor] = {}
+        self._tokens: dict[str, torch.Tensor] = {}
 
     def untouched(self) -> Measured:
         """The model before the first task."""
@@ -70,7 +77,10 @@ class Measuring:
         began = time.perf_counter()
         data, independent = self.data, self.run.scenario.independent
         if not self.evaluate:
-            return Measured([math.nan] * len(data.tasks), dict.fromkeys(data.zero_shot, math.nan), 0.0)
+            nothing = {name: recalls((None, None)) for name in data.retrieval}
+            return Measured(
+                [math.nan] * len(data.tasks), dict.fromkeys(data.zero_shot, math.nan), 0.0, nothing
+            )
         sets = {one.name: (measured_images(self.run, one), one.space) for one in data.tasks}
         if independent and task is not None:
             sets = {task.name: sets[task.name]}
@@ -92,16 +102,42 @@ class Measuring:
                 continue
             seen = self._seen(name, images) if self.run.strategy.head is not None else None
             found[name] = answers(self.model, images.pixels, space, head=heads.get(name), features=seen)
-        write_bytes(self.folder.predictions(*self.run.state_name(learned)), save_answers(found))
+        placed = {} if changed else load_ranks(self.folder.predictions(*self.run.state_name(before)))
+        # Heads answer for classes; captions are always met by the two towers.
+        placed = {
+            name: placed[name] if name in placed else self._ranks(name, one)
+            for name, one in data.retrieval.items()
+        }
+        write_bytes(self.folder.predictions(*self.run.state_name(learned)), save_answers(found, placed))
         right = {name: share_right(found[name][0], images.labels) for name, (images, _) in sets.items()}
         row = [right.get(one.name, math.nan) for one in data.tasks]
-        return Measured(row, {name: right[name] for name in data.zero_shot}, time.perf_counter() - began)
+        zero_shot = {name: right[name] for name in data.zero_shot}
+        retrieval = {name: recalls(both) for name, both in placed.items()}
+        return Measured(row, zero_shot, time.perf_counter() - began, retrieval)
+
+    def _ranks(self, name: str, captioned: CaptionData) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ranks of the right answers to the images and to the texts of a retrieval set."""
+        if name not in self._tokens:
+            self._tokens[name] = self.model.text.tokenizer(list(captioned.plan.captions))
+        return ranks(
+            image_features(self.model, captioned.pixels),
+            text_features(self.model, self._tokens[name]),
+            captioned.plan.owners,
+        )
 
     def _seen(self, name: str, images: Images) -> torch.Tensor:
         """Features of a set, which a head of weights that stay as they are asks for after every task."""
         if name not in self._features:
             self._features[name] = image_features(self.model, images.pixels)
         return self._features[name]
+
+
+def recalls(both: tuple[torch.Tensor | None, torch.Tensor | None]) -> dict[str, dict[str, float]]:
+    """R@1, R@5 and R@10 of both directions from the ranks of each; NaN where there are none."""
+    return {
+        direction: {told: math.nan if placed is None else recall_at(placed, k) for told, k in RECALLS.items()}
+        for direction, placed in zip(DIRECTIONS, both, strict=True)
+    }
 
 
 def measured_images(run: RunInputs, task: TaskData) -> Images:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import metrics
+from ..store.forms import DIRECTIONS, RECALLS
 from ..store.provenance import software
 from ..store.records import Record
 from .inputs import RunInputs
@@ -19,6 +20,7 @@ UNITS = {
     ),
     "retention": "points",
 }
+RETRIEVAL_UNITS = {"retrieval": "fraction", "retrieval_retention": "points"}
 
 
 def results_of(run: RunInputs, records: Sequence[Record]) -> dict[str, Any]:
@@ -32,6 +34,17 @@ def results_of(run: RunInputs, records: Sequence[Record]) -> dict[str, Any]:
     rows = [record.row for record in records]
     zero_shot = {p.name: [record.zero_shot[p.name] for record in records] for p in plans.zero_shot}
     kept = metrics.mean_retention if scenario.independent else metrics.retention
+    retrieval = {p.name: _curves(records, p.name) for p in plans.retrieval}
+    captioned = {
+        "retrieval_queries": {
+            p.name: {"images": len(p.test), "texts": len(p.captions)} for p in plans.retrieval
+        },
+        "retrieval": retrieval,
+        "retrieval_retention": {
+            name: {direction: kept(shares["R@1"]) for direction, shares in both.items()}
+            for name, both in retrieval.items()
+        },
+    }
     return {
         "schema": SCHEMA,
         "scenario": scenario.name,
@@ -48,12 +61,21 @@ def results_of(run: RunInputs, records: Sequence[Record]) -> dict[str, Any]:
         # Where all tasks are trained at once none is unseen.
         **({} if run.strategy.training.stream != "joint" else {"transfer": math.nan}),
         "retention": {name: kept(values) for name, values in zero_shot.items()},
-        "units": UNITS,
+        **(captioned if retrieval else {}),
+        "units": UNITS | (RETRIEVAL_UNITS if retrieval else {}),
         "skipped": list(plans.skipped),
         "tasks_detail": [record.detail for record in records[1:]],
         "status": "done" if len(records) == len(plans.tasks) + 1 else "running",
         "software": software(),
         "device": _device_name(run.device),
+    }
+
+
+def _curves(records: Sequence[Record], name: str) -> dict[str, dict[str, list[float]]]:
+    """Direction → R@k → its value in every state."""
+    return {
+        direction: {told: [record.retrieval[name][direction][told] for record in records] for told in RECALLS}
+        for direction in DIRECTIONS
     }
 
 

@@ -161,6 +161,8 @@ def _write_beginning(
     write_json(folder.classes, {p.name: {"classes": p.class_names, "prompts": p.prompts} for p in plans})
     for task_plan in plans:
         planning.write_manifest(folder.split(task_plan.name), task_plan)
+    for captioned in plans.retrieval:
+        planning.write_manifest(folder.split(captioned.name), captioned)
 
 
 def _load_stream(
@@ -173,10 +175,13 @@ def _load_stream(
     loss_classes = inputs.strategy.training.classes
     data = load(plans, inputs.scenario.protocol, inputs.loaded.pixels, loss_classes, tests)
     spaces = [task.space for task in data.tasks] + [space for _, space in data.zero_shot.values()]
-    cut = dict.fromkeys(prompt for space in spaces for prompt in learner.model.text.cut_prompts(space))
-    if cut:
-        shown = "; ".join(repr(prompt[:60]) for prompt in list(cut)[:3])
-        tell(f"{len(cut)} prompts are longer than the model's context and are cut: {shown}")
+    text = learner.model.text
+    prompts = dict.fromkeys(prompt for space in spaces for prompt in text.cut_prompts(space))
+    captions = [cut for one in plans.retrieval for cut in text.cut_texts(list(one.captions))]
+    for what, cut in (("prompts", list(prompts)), ("captions", captions)):
+        if cut:
+            shown = "; ".join(repr(one[:60]) for one in cut[:3])
+            tell(f"{len(cut)} {what} are longer than the model's context and are cut: {shown}")
     return data
 
 

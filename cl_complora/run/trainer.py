@@ -98,7 +98,8 @@ class Trainer:
             told = beside(name, loaded.name, loaded.pretrained, accuracy)
             if told is not None:
                 self.progress.message(told)
-        return Record(found.row, found.zero_shot, {"eval_seconds": found.seconds})
+        detail = {"eval_seconds": found.seconds}
+        return Record(found.row, found.zero_shot, detail, retrieval=found.retrieval)
 
     def _learned(self, task: TaskData) -> Record:
         """Attach, train and merge; store the update and what is carried on; measure."""
@@ -145,13 +146,14 @@ class Trainer:
         if learned.fitted is not None:
             detail["head"] = {"kind": self.run.strategy.head.kind, **learned.fitted.told}
         state = self.learner.adapter.state()
-        return Record(found.row, found.zero_shot, detail, geometry, state, list(learned.curve))
+        curve = list(learned.curve)
+        return Record(found.row, found.zero_shot, detail, geometry, state, curve, found.retrieval)
 
     def _keep(self, record: Record, records: list[Record]) -> None:
         """Put a record on the disk, let go of what it makes needless, and tell."""
         index, name = self.run.state_name(len(records))
         records.append(record)
-        write_json(self.folder.record(index, name), sealed(vars(record)))
+        write_json(self.folder.record(index, name), sealed(record.content()))
         if index >= 0:
             self.checkpoints.forget(index, name)
         if index > 1:

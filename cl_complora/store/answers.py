@@ -1,10 +1,12 @@
-"""What every state of a run answered to every test image: labels and their probabilities, one file a
-state."""
+"""What every state of a run answered to every test image, label and probability, and where it found what a
+retrieval set asks for: one file a state."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from .folder import RunDir
+from .forms import DIRECTIONS
 from .tensors import read_tensors, with_checksum
 
 
@@ -32,10 +35,23 @@ class Answers:
         return int(self.labels.max(initial=-1))
 
 
-def save_answers(found: dict[str, tuple[Tensor, Tensor]]) -> bytes:
-    """Predicted labels and their probabilities by set, as the content of a safetensors file."""
+# What the queries of a direction of retrieval are called in the file.
+_QUERIES = dict(zip(DIRECTIONS, ("image", "text"), strict=True))
+
+
+def save_answers(
+    found: dict[str, tuple[Tensor, Tensor]], ranks: Mapping[str, tuple[Tensor, Tensor]] = MappingProxyType({})
+) -> bytes:
+    """The content of a safetensors file.
+
+    Args:
+        found: set → predicted labels and their probabilities.
+        ranks: retrieval set → place of the right answer to every image, and to every text.
+    """
     tensors = {f"{name}/label": label.int() for name, (label, _) in found.items()}
     tensors |= {f"{name}/share": share.float() for name, (_, share) in found.items()}
+    for name, both in ranks.items():
+        tensors |= {f"{name}/{query}_rank": r.int() for query, r in zip(_QUERIES.values(), both, strict=True)}
     return with_checksum(tensors, "answers")
 
 
@@ -50,6 +66,35 @@ def load_answers(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
     return {name: (tensors[f"{name}/label"], tensors[f"{name}/share"]) for name in names}
 
 
+def load_ranks(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
+    """As :func:`load_answers`, the ranks of retrieval sets."""
+    try:
+        tensors = read_tensors(path)
+    except UserError:
+        return {}
+    names = [key.removesuffix("/image_rank") for key in tensors if key.endswith("/image_rank")]
+    keys = {name: [f"{name}/{query}_rank" for query in _QUERIES.values()] for name in names}
+    return {name: (tensors[one], tensors[other]) for name, (one, other) in keys.items() if other in tensors}
+
+
+def ranks_of(folder: RunDir, config: dict[str, Any], name: str, direction: str, state: int) -> np.ndarray:
+    """Where a state found the right answer to every query of a retrieval set, counted from 1.
+
+    Args:
+        folder, config, state: as for :func:`answers_of`.
+        name: a retrieval set.
+        direction: ``image_to_text`` or ``text_to_image``.
+
+    Raises:
+        UserError: as :func:`answers_of`.
+    """
+    path, tensors = _recorded(folder, config, state)
+    found = tensors.get(f"{name}/{_QUERIES[direction]}_rank")
+    if found is None or found.ndim != 1 or not len(found) or found.is_floating_point() or found.min() < 1:
+        raise UserError(f"{path}: damaged, or without the ranks on '{name}'")
+    return found.numpy()
+
+
 def answers_of(folder: RunDir, config: dict[str, Any], name: str, state: int) -> Answers:
     """The recorded answers of a state.
 
@@ -61,11 +106,7 @@ def answers_of(folder: RunDir, config: dict[str, Any], name: str, state: int) ->
     Raises:
         UserError: if there are none, or the file is damaged.
     """
-    task = config["scenario"]["tasks"][state - 1]["name"] if state else "zero-shot"
-    path = folder.predictions(state - 1, task)
-    if not path.exists():
-        raise UserError(f"{folder.root}: this run kept no answers ({path.name} is missing)")
-    tensors = read_tensors(path)
+    path, tensors = _recorded(folder, config, state)
     try:
         found = Answers(tensors[f"{name}/label"].numpy(), tensors[f"{name}/share"].numpy())
     except KeyError:
@@ -76,3 +117,11 @@ def answers_of(folder: RunDir, config: dict[str, Any], name: str, state: int) ->
     ):
         raise UserError(f"{path}: the answers on '{name}' are damaged")
     return found
+
+
+def _recorded(folder: RunDir, config: dict[str, Any], state: int) -> tuple[Path, dict[str, Tensor]]:
+    task = config["scenario"]["tasks"][state - 1]["name"] if state else "zero-shot"
+    path = folder.predictions(state - 1, task)
+    if not path.exists():
+        raise UserError(f"{folder.root}: this run kept no answers ({path.name} is missing)")
+    return path, read_tensors(path)

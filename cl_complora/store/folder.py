@@ -150,8 +150,12 @@ class RunDir:
             raise forms.damaged(self.classes, "must be an object")
         return {name: forms.checked(self.classes, forms.Labels, part) for name, part in content.items()}
 
-    def read_split(self, name: str) -> list[dict[str, Any]]:
-        """Rows of a task's or zero-shot set's split manifest.
+    def read_split(self, name: str, told: str = "class") -> list[dict[str, Any]]:
+        """Rows of a split manifest.
+
+        Args:
+            name: of a task, zero-shot set or retrieval set.
+            told: what every row says of its image: ``class``, or ``texts`` in a retrieval set.
 
         Raises:
             UserError: if the manifest is missing or damaged.
@@ -161,7 +165,7 @@ class RunDir:
             # Not str.splitlines, which also splits at characters that names of files may hold as they are.
             lines = path.read_text(encoding="utf-8").split("\n")
             rows = [json.loads(line) for line in lines if line]
-            return [row for row in rows if row["split"] and row["class"] and row["key"]]
+            return [row for row in rows if row["split"] and row[told] and row["key"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: missing or damaged ({error})") from None
 

@@ -23,6 +23,10 @@ MAX_VALUES = 200_000
 
 Number = float | None
 
+# Of retrieval: of every image the texts, and of every text the images; shares found among the first k.
+DIRECTIONS = ("image_to_text", "text_to_image")
+RECALLS = {"R@1": 1, "R@5": 5, "R@10": 10}
+
 
 class Form(BaseModel):
     """Keys that are read somewhere and what they must be; others may stand beside them."""
@@ -67,6 +71,9 @@ class Results(Form):
     forgetting: Number
     bwt: Number
     retention: dict[str, Number]
+    retrieval: dict[str, dict[str, dict[str, list[Number]]]] = {}
+    retrieval_retention: dict[str, dict[str, Number]] = {}
+    retrieval_queries: dict[str, dict[str, int]] = {}
     tasks_detail: list[dict[str, Any]]
     status: str
     independent: bool = False
@@ -85,6 +92,7 @@ class StoredRecord(Form):
     geometry: dict[str, dict[str, Any]] = {}
     adapter_state: dict[str, Any] = {}
     curve: list[Number] = []
+    retrieval: dict[str, dict[str, dict[str, Number]]] = {}
     sha256: str | None = None  # absent where something else wrote the record
 
 
@@ -207,6 +215,15 @@ def checked_results(path: Path, content: Any) -> dict[str, Any]:
             raise damaged(path, f"zero_shot.{name}: has not one number for every row of accuracy")
     if set(results["retention"]) - set(results["zero_shot_sets"]):
         raise damaged(path, "retention: names no zero-shot set")
+    retrieval = results.get("retrieval", {})
+    for name, both in retrieval.items():
+        if set(both) != set(DIRECTIONS) or any(set(shares) != set(RECALLS) for shares in both.values()):
+            raise damaged(path, f"retrieval.{name}: must hold {', '.join(RECALLS)} of both directions")
+        if any(len(values) != len(rows) for shares in both.values() for values in shares.values()):
+            raise damaged(path, f"retrieval.{name}: has not one number for every row of accuracy")
+    kept = results.get("retrieval_retention", {})
+    if set(kept) != set(retrieval) or any(set(both) != set(DIRECTIONS) for both in kept.values()):
+        raise damaged(path, "retrieval_retention: has not both directions of every set of retrieval")
     return results
 
 
@@ -221,8 +238,14 @@ def _digest(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def checked_record(path: Path, content: Any, tasks: Sequence[str], sets: Sequence[str]) -> dict[str, Any]:
+def checked_record(
+    path: Path, content: Any, tasks: Sequence[str], sets: Sequence[str], captioned: Sequence[str] = ()
+) -> dict[str, Any]:
     """A record that has its checksum and a number for every task and set.
+
+    Args:
+        path, content: the file and what it holds.
+        tasks, sets, captioned: names of the tasks, the zero-shot sets and the retrieval sets.
 
     Raises:
         UserError: as :func:`checked`.
@@ -233,4 +256,9 @@ def checked_record(path: Path, content: Any, tasks: Sequence[str], sets: Sequenc
         raise damaged(path, "its checksum is another")
     if len(record["row"]) != len(tasks) or set(record["zero_shot"]) != set(sets):
         raise damaged(path, "row or zero_shot: has not one number for every task and zero-shot set")
+    shares = [
+        both.get(direction, {}) for both in record.get("retrieval", {}).values() for direction in DIRECTIONS
+    ]
+    if set(record.get("retrieval", {})) != set(captioned) or any(set(one) != set(RECALLS) for one in shares):
+        raise damaged(path, "retrieval: has not both directions of every retrieval set")
     return record

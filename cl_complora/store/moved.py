@@ -67,7 +67,7 @@ def rebased(scenario: dict[str, Any], recorded: Path, found: Path) -> dict[str, 
     if recorded == found or old.exists():
         return scenario
     return {
-        key: _moved(part, old, new) if key in ("tasks", "zero_shot", "reference") else part
+        key: _moved(part, old, new) if key in ("tasks", "zero_shot", "retrieval", "reference") else part
         for key, part in scenario.items()
     }
 

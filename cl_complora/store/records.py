@@ -12,6 +12,9 @@ from ..errors import UserError
 from .folder import RunDir
 from .forms import checked_record
 
+# Retrieval set → direction → "R@1", "R@5", "R@10" → share of the queries.
+Retrieval = dict[str, dict[str, dict[str, float]]]
+
 
 @dataclass
 class Record:
@@ -23,6 +26,11 @@ class Record:
     geometry: dict[str, dict[str, float]] = field(default_factory=dict)
     adapter_state: dict[str, Any] = field(default_factory=dict)
     curve: list[float] = field(default_factory=list)
+    retrieval: Retrieval = field(default_factory=dict)
+
+    def content(self) -> dict[str, Any]:
+        """What is written of it; retrieval only where it was measured, as earlier versions wrote none."""
+        return {key: value for key, value in vars(self).items() if key != "retrieval" or value}
 
 
 def finished_records(
@@ -39,14 +47,16 @@ def finished_records(
     from .head_files import load_head
 
     records = []
-    tasks, sets = [p.name for p in plans.tasks], [p.name for p in plans.zero_shot]
+    tasks, sets, captioned = (
+        [p.name for p in part] for part in (plans.tasks, plans.zero_shot, plans.retrieval)
+    )
     for index in range(len(plans.tasks) + 1):
         name = plans.tasks[index - 1].name if index else "zero-shot"
         record, delta = folder.record(index - 1, name), folder.delta(index - 1, name)
         if not record.exists() or (index and not delta.exists()):
             break
         try:
-            data = checked_record(record, folder.read_json(record), tasks, sets)
+            data = checked_record(record, folder.read_json(record), tasks, sets, captioned)
             if index:
                 load_delta(delta)
             if index and heads:
@@ -57,6 +67,13 @@ def finished_records(
         for name in ("row", "curve"):
             data[name] = [_number(value) for value in data.get(name, [])]
         data["zero_shot"] = {name: _number(value) for name, value in data["zero_shot"].items()}
+        data["retrieval"] = {
+            name: {
+                direction: {k: _number(value) for k, value in shares.items()}
+                for direction, shares in both.items()
+            }
+            for name, both in data.get("retrieval", {}).items()
+        }
         records.append(Record(**data))
     return records
 

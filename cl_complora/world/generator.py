@@ -3,7 +3,9 @@ noise."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -103,11 +105,19 @@ def _other_colour(rng: np.random.Generator, avoid: tuple[str, ...]) -> str:
 
 @dataclass
 class Picture:
-    """One sample: float image in 0..1, its caption, and its one main concept (−1 for several)."""
+    """One sample: float image in 0..1, its caption, its one main concept (−1 for several), and what writes
+    another caption of it."""
 
     image: np.ndarray
     caption: str
     concept: int
+    write: Callable[[np.random.Generator], str]
+
+
+def _captioned(
+    rng: np.random.Generator, image: np.ndarray, concept: int, write: Callable[[np.random.Generator], str]
+) -> Picture:
+    return Picture(image, write(rng), concept, write)
 
 
 def background(rng: np.random.Generator, stock: Stock, busy: float) -> tuple[np.ndarray, str, str]:
@@ -211,16 +221,15 @@ def single(rng: np.random.Generator, stock: Stock, key: str, busy: float) -> Pic
     """One object, shape or glyph on a background."""
     image, phrase, behind = background(rng, stock, busy)
     thing = put(rng, image, stock, key, behind)
-    return Picture(image, caption_single(rng, thing, phrase), INDEX[key])
+    return _captioned(rng, image, INDEX[key], partial(caption_single, thing=thing, background=phrase))
 
 
 def whole(rng: np.random.Generator, stock: Stock, key: str) -> Picture:
     """A pattern or a scene that fills the picture."""
     if key in SCENES:
         image = _pick(rng, stock.scenes[key]).astype(np.float32) / 255
-        return Picture(
-            image[:, ::-1] if rng.random() < 0.5 else image, caption_whole(rng, key, ()), INDEX[key]
-        )
+        image = image[:, ::-1] if rng.random() < 0.5 else image
+        return _captioned(rng, image, INDEX[key], partial(caption_whole, name=key, colours=()))
     first = _other_colour(rng, ())
     second = _other_colour(rng, (first,))
     a, b = colour(rng, first), colour(rng, second)
@@ -228,12 +237,12 @@ def whole(rng: np.random.Generator, stock: Stock, key: str) -> Picture:
         second = _other_colour(rng, (first,))
         b = colour(rng, second)
     field = _pick(rng, stock.patterns[key])[..., None]
-    return Picture(
-        a + (b - a) * field, caption_whole(rng, CONCEPTS[INDEX[key]].name, (first, second)), INDEX[key]
-    )
+    write = partial(caption_whole, name=CONCEPTS[INDEX[key]].name, colours=(first, second))
+    return _captioned(rng, a + (b - a) * field, INDEX[key], write)
 
 
-def _pair(rng: np.random.Generator, stock: Stock, busy: float) -> Picture:
+def pair(rng: np.random.Generator, stock: Stock, busy: float) -> Picture:
+    """Two objects or shapes beside or above each other."""
     image, phrase, behind = background(rng, stock, busy)
     first, second = (_DRAWABLE[i] for i in rng.choice(len(_DRAWABLE), 2, replace=False))
     side = rng.random() < 0.6
@@ -242,17 +251,20 @@ def _pair(rng: np.random.Generator, stock: Stock, busy: float) -> Picture:
         put(rng, image, stock, key, behind, cell, 24)
         for key, cell in zip((first, second), cells, strict=True)
     ]
-    return Picture(image, caption_pair(rng, *things, side, phrase), -1)
+    write = partial(caption_pair, first=things[0], second=things[1], side=side, background=phrase)
+    return _captioned(rng, image, -1, write)
 
 
-def _several(rng: np.random.Generator, stock: Stock, busy: float) -> Picture:
+def several(rng: np.random.Generator, stock: Stock, busy: float) -> Picture:
+    """One object or shape, two to five times."""
     image, phrase, behind = background(rng, stock, busy * 0.5)
     key, count = _pick(rng, _DRAWABLE), int(rng.integers(2, 6))
     shade = _other_colour(rng, (behind,))
     grid = [(x, y) for x in (0.2, 0.5, 0.8) for y in (0.2, 0.5, 0.8)]
     for place in rng.choice(len(grid), count, replace=False):
         thing = put(rng, image, stock, key, behind, grid[place], 16, shade)
-    return Picture(image, caption_several(rng, thing, count, phrase), INDEX[key])
+    write = partial(caption_several, thing=thing, count=count, background=phrase)
+    return _captioned(rng, image, INDEX[key], write)
 
 
 def sample(rng: np.random.Generator, stock: Stock, busy: float = 1.0) -> Picture:
@@ -270,9 +282,9 @@ def sample(rng: np.random.Generator, stock: Stock, busy: float = 1.0) -> Picture
     elif kind == "glyph":
         picture = single(rng, stock, _pick(rng, _GLYPHS), busy)
     elif kind == "pair":
-        picture = _pair(rng, stock, busy)
+        picture = pair(rng, stock, busy)
     elif kind == "several":
-        picture = _several(rng, stock, busy)
+        picture = several(rng, stock, busy)
     else:
         picture = whole(rng, stock, _pick(rng, PATTERNS if kind == "pattern" else SCENES))
     picture.image = photograph(rng, picture.image)

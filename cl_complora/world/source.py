@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..config.sources import CAPTIONS
 from ..data.items import Item
 from ..data.pictures import Pictures
 from ..errors import UserError
+from .drawing_code import drawing_code
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..config.sources import WorldSource
+    from ..config.sources import WorldCaptionsSource, WorldSource
     from ..data.pixels import Pixels
 
 GENERAL = "general"
@@ -93,22 +93,16 @@ class World(Pictures):
         return DOMAINS[self.domain].render(label, number, split)
 
 
-@cache
-def drawing_code() -> str:
-    """Digest of every module that draws."""
-    digest = hashlib.sha256()
-    for module in sorted(Path(__file__).parent.rglob("*.py")):
-        if "making" not in module.parts:
-            digest.update(module.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def open_world(config: WorldSource, folder: Path) -> World:
-    """The domain that a configuration names; ``folder`` has no part in it.
+def open_world(config: WorldSource | WorldCaptionsSource, folder: Path) -> Pictures:
+    """The domain that a configuration names, or the captions set; ``folder`` has no part in it.
 
     Raises:
         UserError: for a domain that there is not.
     """
+    if config.domain == CAPTIONS:
+        from .captioned_set import WorldCaptions
+
+        return WorldCaptions()
     return World(config.domain)
 
 
@@ -117,5 +111,8 @@ def domain_rows() -> list[tuple[str, str]]:
     from .domains import DOMAINS
     from .general import GENERAL_CLASSES
 
-    rows = [(GENERAL, f"world: zero-shot set over all {len(GENERAL_CLASSES)} pretraining concepts")]
+    rows = [
+        (GENERAL, f"world: zero-shot set over all {len(GENERAL_CLASSES)} pretraining concepts"),
+        (CAPTIONS, "world: pictures with captions of the same concepts, for retrieval:"),
+    ]
     return rows + [(name, f"world: {d.title} ({len(d.class_names)} classes)") for name, d in DOMAINS.items()]

@@ -13,7 +13,7 @@ import numpy as np
 from ...files import write_json, write_text
 from ..elements import NOTHING
 from .pareto import pareto
-from .tables import METRICS, Content, chosen, failures, how_chosen, methods_of, spread, tables, texts
+from .tables import Content, chosen, failures, how_chosen, methods_of, metrics_of, spread, tables, texts
 
 
 def save(found: Content, folder: Path) -> list[Path]:
@@ -104,7 +104,7 @@ def _wide(found: Content) -> list[dict[str, Any]]:
     rows = []
     for m in methods_of(found):
         row: dict[str, Any] = {"method": m["name"], "chosen": chosen(m) or NOTHING}
-        for metric in METRICS:
+        for metric in metrics_of(found):
             values = m["figures"].get(metric)
             if values:
                 row |= {f"{metric}_mean": np.mean(values)}

@@ -23,6 +23,13 @@ METRICS = {
     "transfer": "Transfer",
     "retention": "retention",
 }
+# Of scenarios with captions.
+RETRIEVAL = {
+    "image_to_text": "retention R@1 image→text",
+    "text_to_image": "retention R@1 text→image",
+}
+# What is a level or a loss; the others are changes, told with their sign.
+_LEVELS = ("learned", "last", "forgetting", "average", "transfer")
 # Retention that a method may lose at most, in points: the rows of the view at equal retention.
 FLOORS = (-1, -2, -5, -10, -20)
 MARKS = {"better": " ▲", "worse": " ▼", "too few pairs": " ?", "not shown": ""}
@@ -53,19 +60,27 @@ def accuracy_table(found: Content) -> tuple[list[str], Rows]:
     points."""
     rows = []
     for m in methods_of(found):
-        cells = [_spread(m["figures"].get(metric), sign=metric == "retention") for metric in METRICS]
+        cells = [
+            _spread(m["figures"].get(metric), sign=metric not in _LEVELS) for metric in metrics_of(found)
+        ]
         rows.append([Cell(m["name"]), Cell(chosen(m) or NOTHING), *cells])
-    return ["method", "chosen", *METRICS.values()], rows
+    return ["method", "chosen", *metrics_of(found).values()], rows
 
 
 def difference_table(found: Content) -> tuple[list[str], Rows]:
     """Each method minus the reference."""
     rows = [
-        [Cell(m["name"]), *(_difference(m["differences"].get(metric)) for metric in METRICS)]
+        [Cell(m["name"]), *(_difference(m["differences"].get(metric)) for metric in metrics_of(found))]
         for m in methods_of(found)
         if m["differences"]
     ]
-    return [f"minus {found['reference']}", *METRICS.values()], rows
+    return [f"minus {found['reference']}", *metrics_of(found).values()], rows
+
+
+def metrics_of(found: Content) -> dict[str, str]:
+    """Metric → what its column is called; those of retrieval only where the scenario has captions."""
+    known = {metric for m in methods_of(found) for metric in m["figures"]}
+    return METRICS | {metric: name for metric, name in RETRIEVAL.items() if metric in known}
 
 
 def update_table(found: Content) -> tuple[list[str], Rows]:

@@ -181,9 +181,15 @@ def fates(tasks: Sequence[Fate], prefix: str) -> Markup:
 
 
 def band(
-    values: Sequence[float], lows: Sequence[float], highs: Sequence[float], last: int, name: str, prefix: str
+    values: Sequence[float],
+    lows: Sequence[float],
+    highs: Sequence[float],
+    last: int,
+    name: str,
+    prefix: str,
+    what: str = "Zero-shot accuracy",
 ) -> Markup:
-    """Accuracy on a zero-shot set over the stream, with 95 % intervals, against where it began."""
+    """What is measured on a set over the stream, with 95 % intervals, against where it began."""
     with drawing(430, 210) as figure:
         axes = figure.add_axes((0.09, 0.19, 0.88, 0.76))
         steps = np.arange(len(values))
@@ -197,7 +203,7 @@ def band(
             f"{100 * values[0]:.1f} % before the stream, {100 * values[-1]:.1f} % after task"
             f" {len(values) - 1}"
         )
-        return inline(figure, prefix, f"Zero-shot accuracy on {name} over the stream", told)
+        return inline(figure, prefix, f"{what} on {name} over the stream", told)
 
 
 def loss_curve(losses: Sequence[float], highest: float, task: str, prefix: str) -> Markup:

@@ -35,6 +35,7 @@ from ..reproduce import changed_settings, run_command
 from . import figures
 from .causes import changed_answers, explanation
 from .paired_changes import change_table
+from .recall import retrieval
 from .summary import interval_of, summary
 from .weights import moved_weights
 
@@ -58,6 +59,7 @@ def run_page(run: LoadedRun) -> Page:
         Section("answers", "What is mistaken now", changed_answers(run)),
         Section("why", "Why it was forgotten", explanation(run)),
         Section("zero-shot", "Zero-shot accuracy", _zero_shot(run, paired)),
+        Section("retrieval", "Retrieval", retrieval(run, paired)),
         Section("geometry", "Where the weights moved", moved_weights(run)),
         Section("training", "Training", _training(run)),
         Section("cost", "Tasks and what they cost", _costs(run)),

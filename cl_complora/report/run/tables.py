@@ -9,7 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ...analysis.paired import PairedChanges
-from ...metrics import PairedChange, interval
+from ...metrics import interval
+from .paired_changes import points_between, told_change
+from .recall import headlines as retrieval_headlines
 
 MEANING = {
     "transfer": "accuracy on a task after the earlier ones, before its own training",
@@ -58,7 +60,7 @@ def headlines(results: dict[str, Any], paired: PairedChanges) -> Table:
         name = "BWT" if key == "bwt" else key.capitalize()
         moved = paired.bwt(len(results["tasks"]) - 1) if key == "bwt" else None
         if moved is not None:
-            meaning += f" (95 % interval {_range(*moved[1:])})"
+            meaning += f" (95 % interval {points_between(*moved[1:])})"
         table.add_row(name, _percent(results[key], signed=key == "bwt"), unit, Text(meaning, style="dim"))
     for name, points in results["retention"].items():
         before, after = results["zero_shot"][name][0], results["zero_shot"][name][-1]
@@ -74,17 +76,10 @@ def headlines(results: dict[str, Any], paired: PairedChanges) -> Table:
             meaning += f" ({_percent(low)}–{_percent(high)} with 95 % confidence)"
         shown = "–" if points is None or points != points else f"{points:+.1f}"
         table.add_row(f"Retention {name}", shown, "points", Text(meaning, style="dim"))
+    for name, points, meaning in retrieval_headlines(results, paired):
+        shown = "–" if points is None or points != points else f"{points:+.1f}"
+        table.add_row(name, shown, "points", Text(meaning, style="dim"))
     return table
-
-
-def told_change(change: PairedChange) -> str:
-    """``32 lost, 11 won, 95 % interval -3.8 to -0.9 points, p = 0.002``."""
-    p = "p < 0.001" if change.p < 0.001 else f"p = {change.p:.3f}"
-    return f"{change.lost} lost, {change.won} won, 95 % interval {_range(change.low, change.high)}, {p}"
-
-
-def _range(low: float, high: float) -> str:
-    return f"{100 * low:+.1f} to {100 * high:+.1f} points"
 
 
 def show(console: Console, results: dict[str, Any], paired: PairedChanges) -> None:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ...store.forms import DIRECTIONS
+
 if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.custom_scalar.layout_pb2 import Chart
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 Prefix = str
 
 
-def custom_scalars(tasks: Sequence[str], zero_shot: Sequence[str]) -> Summary:
+def custom_scalars(tasks: Sequence[str], zero_shot: Sequence[str], captioned: Sequence[str] = ()) -> Summary:
     """The layout as the summary that TensorBoard reads it from.
 
     TensorBoard smooths with a weight of 0.6 unless told otherwise, which turns a curve of seven tasks that
@@ -24,6 +26,7 @@ def custom_scalars(tasks: Sequence[str], zero_shot: Sequence[str]) -> Summary:
     Args:
         tasks: tags of the tasks, in order.
         zero_shot: tags of the zero-shot sets.
+        captioned: tags of the retrieval sets.
     """
     from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
     from tensorboard.compat.proto.tensor_pb2 import TensorProto
@@ -32,7 +35,7 @@ def custom_scalars(tasks: Sequence[str], zero_shot: Sequence[str]) -> Summary:
 
     categories = [
         Category(title=title, chart=[_chart(name, tags) for name, tags in charts.items()])
-        for title, charts in _charts(tasks, zero_shot).items()
+        for title, charts in _charts(tasks, zero_shot, captioned).items()
     ]
     content = Layout(category=categories).SerializeToString()
     plugin = SummaryMetadata.PluginData(plugin_name="custom_scalars")
@@ -50,10 +53,13 @@ def _chart(title: str, tags: list[str] | Prefix) -> Chart:
     return Chart(title=title, margin=MarginChartContent(series=series))
 
 
-def _charts(tasks: Sequence[str], zero_shot: Sequence[str]) -> dict[str, dict[str, list[str] | Prefix]]:
+def _charts(
+    tasks: Sequence[str], zero_shot: Sequence[str], captioned: Sequence[str]
+) -> dict[str, dict[str, list[str] | Prefix]]:
     def of(group: str, names: Sequence[str]) -> list[str]:
         return [f"{group}/{name}" for name in names]
 
+    ways = [f"{name}/{direction}" for name in captioned for direction in DIRECTIONS]
     found: dict[str, dict[str, list[str] | Prefix]] = {
         "Forgetting": {
             "accuracy on every task": of("accuracy", tasks),
@@ -64,6 +70,12 @@ def _charts(tasks: Sequence[str], zero_shot: Sequence[str]) -> dict[str, dict[st
         "Zero-shot": {
             "accuracy": of("zero_shot", zero_shot),
             "retention in points": of("retention", zero_shot),
+        },
+        "Retrieval": {
+            "R@1": of("retrieval", [f"{way}/R1" for way in ways]),
+            "R@5": of("retrieval", [f"{way}/R5" for way in ways]),
+            "R@10": of("retrieval", [f"{way}/R10" for way in ways]),
+            "retention of R@1 in points": of("retrieval_retention", ways),
         },
         "Training": {"loss": f"^{re.escape('train/loss')}$"},
         "Geometry": {
@@ -77,4 +89,5 @@ def _charts(tasks: Sequence[str], zero_shot: Sequence[str]) -> dict[str, dict[st
             "effective rank by layer": "^effective_rank/",
         },
     }
-    return found if zero_shot else {name: charts for name, charts in found.items() if name != "Zero-shot"}
+    absent = {"Zero-shot": not zero_shot, "Retrieval": not captioned}
+    return {name: charts for name, charts in found.items() if not absent.get(name)}

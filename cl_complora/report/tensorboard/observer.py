@@ -10,7 +10,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -21,7 +21,7 @@ from ...clip.matrix_names import place_of
 from ...engine.observer import Observer
 from ...errors import UserError
 from ...store.folder import RunDir
-from ...store.records import Record
+from ...store.records import Record, Retrieval
 from .figures import LEGIBLE, curves_image, layers_image, matrix_image, mistakes_image, spectra_image
 from .hparams import COLUMNS, table_row
 from .layout import custom_scalars
@@ -73,13 +73,27 @@ class BoardObserver(Observer):
         """Empty the folder and open it."""
         tasks = [task.name for task in data.tasks]
         self.board = BoardWriter(
-            self.folder, tasks, list(data.zero_shot), self.independent, self.pictures, self.tell
+            self.folder,
+            tasks,
+            list(data.zero_shot),
+            self.independent,
+            self.pictures,
+            self.tell,
+            list(data.retrieval),
         )
         self.board.__enter__()
 
     def recorded(self, learned: int, record: Record, before: bool = False) -> None:
         """A row of the matrix and what came with it."""
-        self.board.add(learned, record.row, record.zero_shot, record.detail, record.curve, record.geometry)
+        self.board.add(
+            learned,
+            record.row,
+            record.zero_shot,
+            record.detail,
+            record.curve,
+            record.geometry,
+            record.retrieval,
+        )
 
     def stream_ends(self) -> None:
         """The row of the HParams table."""
@@ -106,6 +120,7 @@ class BoardWriter:
         independent: whether every task started from the pretrained weights.
         tell: told where the events cannot be written.
         pictures: (task, places among its test images) → those images, ``N × 3 × H × W`` uint8.
+        captioned: names of the retrieval sets.
     """
 
     def __init__(
@@ -116,6 +131,7 @@ class BoardWriter:
         independent: bool,
         pictures: Callable[[str, Sequence[int]], Tensor],
         tell: Callable[[str], None] = lambda line: None,
+        captioned: Sequence[str] = (),
     ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
@@ -125,12 +141,15 @@ class BoardWriter:
         self._hook = threading.excepthook
         self.folder, self.tasks, self.independent, self.pictures = folder, list(tasks), independent, pictures
         self.config = folder.read_config()
-        self.tags = _tags([*tasks, *zero_shot])
+        self.tags = _tags([*tasks, *zero_shot, *captioned])
         self.rows: list[Sequence[float]] = []
         self.zero_shot: list[dict[str, float]] = []
+        self.retrieval: Retrieval = {}  # of the untouched model
         self.steps = 0
         self.last: dict[str, float] = {}
-        layout = custom_scalars([self.tags[t] for t in tasks], [self.tags[z] for z in zero_shot])
+        layout = custom_scalars(
+            *([self.tags[name] for name in part] for part in (tasks, zero_shot, captioned))
+        )
         self.writer.file_writer.add_summary(layout)
         text = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
         self.writer.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()))
@@ -153,10 +172,12 @@ class BoardWriter:
         detail: dict,
         curve: Sequence[float],
         geometry: Mapping[str, dict[str, Any]],
+        retrieval: Retrieval = MappingProxyType({}),
     ) -> None:
         """One row of the matrix (index 0: the untouched model) and what came with it."""
         with self._bearing_a_full_disk():
             self._norms(geometry, index)
+            self._recalls(retrieval, index)
             self._add(index, row, zero_shot, detail, curve)
 
     def finish(self) -> None:
@@ -217,7 +238,9 @@ class BoardWriter:
         from torch.utils.tensorboard.summary import hparams
 
         metrics_of = {f"stream/{name}": 0.0 for name in _HEADLINES}
-        metrics_of |= {tag: 0.0 for tag in self.last if tag.startswith("retention/")}
+        metrics_of |= {
+            tag: 0.0 for tag in self.last if tag.startswith(("retention/", "retrieval_retention/"))
+        }
         # TensorBoard takes the columns of the table from any one run: they must be the same in all.
         columns, _, _ = hparams({name: kind() for name, kind in COLUMNS.items()}, metrics_of)
         _, begun, ended = hparams(table_row(self.config), {})
@@ -242,6 +265,21 @@ class BoardWriter:
                 found[f"{at.tower}.{at.layer if at.blocks else at.kind}"].append(norm)
         for part, norms in found.items():
             self.writer.add_scalar(f"norm/{part}", math.hypot(*norms), index)
+
+    def _recalls(self, retrieval: Retrieval, index: int) -> None:
+        """R@k of every retrieval set and direction, and the points of R@1 that are kept."""
+        if not index:
+            self.retrieval = retrieval
+        for name, both in retrieval.items():
+            for direction, shares in both.items():
+                tag = f"{self.tags[name]}/{direction}"
+                scalars = {f"retrieval/{tag}/{k.replace('@', '')}": value for k, value in shares.items()}
+                began = self.retrieval[name][direction]["R@1"]
+                scalars[f"retrieval_retention/{tag}"] = metrics.retention([began, shares["R@1"]])
+                for scalar, value in scalars.items():
+                    if math.isfinite(value):
+                        self.writer.add_scalar(scalar, value, index)
+                        self.last[scalar] = value
 
     def _stream(self, index: int) -> Iterator[tuple[str, float]]:
         """Numbers of the tasks learned so far."""

@@ -1,0 +1,76 @@
+"""Which images and texts a retrieval set holds; no pixel is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from ..config.loading import Located
+from ..config.scenario import RetrievalSet, Scenario
+from ..errors import UserError
+from .captioned import TEST
+from .items import Item, Source
+
+
+@dataclass(frozen=True)
+class CaptionPlan:
+    """The images of a retrieval set and what is written under them.
+
+    Attributes:
+        name: of the set.
+        test: its images.
+        texts: of every image, one at least.
+        source: where to load from.
+    """
+
+    name: str
+    test: tuple[Item, ...]
+    texts: tuple[tuple[str, ...], ...]
+    source: Source
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """All texts, image by image."""
+        return tuple(text for own in self.texts for text in own)
+
+    @property
+    def owners(self) -> tuple[int, ...]:
+        """Of every text, the place of its image."""
+        return tuple(place for place, own in enumerate(self.texts) for _ in own)
+
+    def manifest(self) -> list[dict[str, Any]]:
+        """Every image as ``{"split", "texts", "key"}``, with ``"bytes"`` where it is a file."""
+        return [
+            {"split": TEST, "texts": list(own), "key": item.key}
+            | ({} if item.size is None else {"bytes": item.size})
+            for item, own in zip(self.test, self.texts, strict=True)
+        ]
+
+    def sha256(self) -> str:
+        """Fingerprint of the images and their texts."""
+        return hashlib.sha256(json.dumps(self.manifest(), ensure_ascii=False).encode()).hexdigest()
+
+
+def plan_retrieval(
+    located: Located[Scenario], entry: RetrievalSet, source: Source, seed: int, path: tuple
+) -> CaptionPlan | None:
+    """Choose the images: the same for every seed, in the source's order. None where the scenario measures
+    validation images, so that settings are never chosen by what is reported.
+
+    Raises:
+        UserError: for fewer than two images.
+    """
+    if located.value.measure == "validation":
+        return None
+    items = source.items(TEST)
+    if entry.images is not None and entry.images < len(items):
+        drawn = random.Random(f"retrieval/{len(items)}").sample(range(len(items)), entry.images)
+        items = [items[place] for place in sorted(drawn)]
+    if len(items) < 2:
+        problem = f"retrieval set '{entry.name}' has {len(items)} images; it needs two at least"
+        raise UserError(located.fault((*path, "source"), problem))
+    written = getattr(source, "source", source)  # also where broken pictures are left out
+    return CaptionPlan(entry.name, tuple(items), tuple(written.texts(item) for item in items), source)

@@ -1,0 +1,119 @@
+"""The captions set: pictures that the pretraining never drew, with the captions that the world writes.
+
+The embedded stand-in for COCO captions. Things alone, in pairs and in groups, patterns and scenes are drawn
+from a seed that no pretraining block and no picture of the general set uses, letters and digits in the fonts
+that are held out of the pretraining. The captions are the first five different ones that the world writes of
+a picture: some say much, some would fit another one as well, as people's do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..data.captioned import TEST
+from ..data.items import Item
+from ..data.pictures import Pictures
+from .concepts import CONCEPTS, Concept
+from .drawing_code import drawing_code
+from .generator import FONTS_TEST, Picture, Stock, draw_concept, pair, photograph, several, single, whole
+from .generator import _size as sprite_size
+from .patterns import pattern
+from .scenes import scene
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..data.pixels import Pixels
+
+IMAGES = 5 * len(CONCEPTS)
+TEXTS = 5
+"""Captions of a picture, as of COCO's; a scene or a pattern without colours may have fewer."""
+
+# No pretraining seed is this large, and the general set's is another.
+_SEED = 1_000_033
+# Captions that are written of a picture, and the words that the model's context has room for.
+_WRITTEN, _MOST_WORDS = 24, 20
+# Of objects and shapes, how often they come as a pair and as a group.
+_PAIRS, _GROUPS = 0.3, 0.15
+
+
+class WorldCaptions(Pictures):
+    """Pictures drawn on demand; every one, with its captions, is a function of its number alone."""
+
+    class_names: Sequence[str] = ()
+    prompts: list[str] | None = None
+
+    @property
+    def origin(self) -> str:
+        """The set."""
+        return "World captions"
+
+    def items(self, split: str) -> list[Item]:
+        """Every image; all are for testing."""
+        return [Item(0, str(number)) for number in range(IMAGES)] if split == TEST else []
+
+    def stamp(self, item: Item) -> str:
+        """The drawing code, so that no cache outlives a change of it."""
+        return drawing_code()
+
+    def texts(self, item: Item) -> tuple[str, ...]:
+        """The captions of an image."""
+        return render_captioned(int(item.key))[1]
+
+    def picture(self, item: Item, pixels: Pixels) -> Tensor:
+        """Draw one image; a model of another input size gets it resized like any file."""
+        import torch
+        from PIL import Image
+
+        image = render_captioned(int(item.key))[0]
+        if image.shape[:2] == pixels.size:
+            return torch.from_numpy(image.copy()).permute(2, 0, 1)
+        return pixels.fit(Image.fromarray(image))
+
+
+@lru_cache(maxsize=2048)
+def render_captioned(number: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Picture ``number`` (``48 × 48 × 3`` uint8) and its captions, no two of them alike."""
+    rng = np.random.default_rng([_SEED, number])
+    picture = _compose(rng, CONCEPTS[number % len(CONCEPTS)])
+    image = (photograph(rng, picture.image) * 255).astype(np.uint8)
+    written = dict.fromkeys(picture.write(rng) for _ in range(_WRITTEN))
+    return image, tuple([text for text in written if len(text.split()) <= _MOST_WORDS][:TEXTS])
+
+
+def _compose(rng: np.random.Generator, concept: Concept) -> Picture:
+    stock = _fresh_stock(rng)
+    if concept.kind in ("pattern", "scene"):
+        return whole(rng, stock, concept.key)
+    if concept.kind != "glyph":
+        share = rng.random()
+        if share < _PAIRS:
+            return pair(rng, stock, 1.0)
+        if share < _PAIRS + _GROUPS:
+            return several(rng, stock, 1.0)
+    return single(rng, stock, concept.key, busy=1.0)
+
+
+class _Drawn(dict):
+    """Sprites, patterns or scenes that are drawn when they are asked for."""
+
+    def __init__(self, draw) -> None:
+        super().__init__()
+        self.draw = draw
+
+    def __missing__(self, key: str) -> list[np.ndarray]:
+        self[key] = [self.draw(key)]
+        return self[key]
+
+
+def _fresh_stock(rng: np.random.Generator) -> Stock:
+    """A stock of which nothing is drawn that the picture does not need."""
+    stock = Stock.__new__(Stock)
+    stock.sprites = _Drawn(lambda key: draw_concept(key, rng, sprite_size(rng, key), FONTS_TEST))
+    stock.patterns = _Drawn(lambda key: pattern(key, rng))
+    stock.scenes = _Drawn(lambda key: scene(key, rng))
+    return stock
