@@ -144,8 +144,8 @@ class Learner:
         alone = training.stream == "sequential" and training.classes == "seen"
         if scenario.protocol == "class-incremental" and alone:
             raise UserError(
-                f"{told} asks how many training images every class has, and with training.classes: seen a task "
-                f"of scenario '{scenario.name}' (class-incremental) has none of earlier tasks' classes; set "
+                f"{told} asks how many training images every class has, and with training.classes: seen a "
+                f"task of scenario '{scenario.name}' (class-incremental) has none of earlier tasks' classes; set "
                 "training.classes: task"
             )
         for plan in self.run.plans.tasks:

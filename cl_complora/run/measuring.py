@@ -16,6 +16,7 @@ from ..engine.fitting.fitting import HeadFitting
 from ..files import write_bytes
 from ..store.answers import load_answers, save_answers
 from ..store.folder import RunDir
+from .by_shots import bounds_of, by_shots, groups_of
 from .inputs import RunInputs
 
 
@@ -27,11 +28,13 @@ class Measured:
         row: on every task, as fractions; NaN where nothing was measured.
         zero_shot: on every zero-shot set.
         seconds: that it took.
+        by_shots: on every task, the means of the classes' accuracies by shots; nothing where shots are even.
     """
 
     row: list[float]
     zero_shot: dict[str, float]
     seconds: float
+    by_shots: dict[str, dict[str, float]]
 
 
 class Measuring:
@@ -49,6 +52,7 @@ class Measuring:
         self, run: RunInputs, model: ClipClassifier, data: StreamData, folder: RunDir, evaluate: bool
     ) -> None:
         self.run, self.model, self.data, self.folder, self.evaluate = run, model, data, folder, evaluate
+        self.bounds = bounds_of(run.scenario, run.plans)
         self._features: dict[str, torch.Tensor] = {}
 
     def untouched(self) -> Measured:
@@ -70,7 +74,7 @@ class Measuring:
         began = time.perf_counter()
         data, independent = self.data, self.run.scenario.independent
         if not self.evaluate:
-            return Measured([math.nan] * len(data.tasks), dict.fromkeys(data.zero_shot, math.nan), 0.0)
+            return Measured([math.nan] * len(data.tasks), dict.fromkeys(data.zero_shot, math.nan), 0.0, {})
         sets = {one.name: (measured_images(self.run, one), one.space) for one in data.tasks}
         if independent and task is not None:
             sets = {task.name: sets[task.name]}
@@ -95,7 +99,17 @@ class Measuring:
         write_bytes(self.folder.predictions(*self.run.state_name(learned)), save_answers(found))
         right = {name: share_right(found[name][0], images.labels) for name, (images, _) in sets.items()}
         row = [right.get(one.name, math.nan) for one in data.tasks]
-        return Measured(row, {name: right[name] for name in data.zero_shot}, time.perf_counter() - began)
+        shots = {
+            one.name: self._by_shots(one, found[one.name][0], sets[one.name][0])
+            for one in data.tasks
+            if self.bounds is not None and one.name in found
+        }
+        zero_shot = {name: right[name] for name in data.zero_shot}
+        return Measured(row, zero_shot, time.perf_counter() - began, shots)
+
+    def _by_shots(self, task: TaskData, answered: torch.Tensor, images: Images) -> dict[str, float]:
+        places = [task.space.class_names.index(name) for name in task.plan.class_names]
+        return by_shots(answered.numpy(), images.labels.numpy(), places, groups_of(task.plan, self.bounds))
 
     def _seen(self, name: str, images: Images) -> torch.Tensor:
         """Features of a set, which a head of weights that stay as they are asks for after every task."""

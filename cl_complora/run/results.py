@@ -9,6 +9,7 @@ from typing import Any
 from .. import metrics
 from ..store.provenance import software
 from ..store.records import Record
+from .by_shots import results_by_shots
 from .inputs import RunInputs
 
 SCHEMA = 1
@@ -32,6 +33,7 @@ def results_of(run: RunInputs, records: Sequence[Record]) -> dict[str, Any]:
     rows = [record.row for record in records]
     zero_shot = {p.name: [record.zero_shot[p.name] for record in records] for p in plans.zero_shot}
     kept = metrics.mean_retention if scenario.independent else metrics.retention
+    shots = results_by_shots(scenario, plans, records)
     return {
         "schema": SCHEMA,
         "scenario": scenario.name,
@@ -48,9 +50,13 @@ def results_of(run: RunInputs, records: Sequence[Record]) -> dict[str, Any]:
         # Where all tasks are trained at once none is unseen.
         **({} if run.strategy.training.stream != "joint" else {"transfer": math.nan}),
         "retention": {name: kept(values) for name, values in zero_shot.items()},
+        **({} if shots is None else {"by_shots": shots}),
         "units": UNITS,
         "skipped": list(plans.skipped),
-        "tasks_detail": [record.detail for record in records[1:]],
+        "tasks_detail": [
+            {key: value for key, value in record.detail.items() if key != "by_shots"}
+            for record in records[1:]
+        ],
         "status": "done" if len(records) == len(plans.tasks) + 1 else "running",
         "software": software(),
         "device": _device_name(run.device),

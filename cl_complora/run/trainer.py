@@ -98,7 +98,8 @@ class Trainer:
             told = beside(name, loaded.name, loaded.pretrained, accuracy)
             if told is not None:
                 self.progress.message(told)
-        return Record(found.row, found.zero_shot, {"eval_seconds": found.seconds})
+        shots = {"by_shots": found.by_shots} if found.by_shots else {}
+        return Record(found.row, found.zero_shot, {"eval_seconds": found.seconds, **shots})
 
     def _learned(self, task: TaskData) -> Record:
         """Attach, train and merge; store the update and what is carried on; measure."""
@@ -142,6 +143,8 @@ class Trainer:
             "carried_bytes": carried,
             "peak_memory_bytes": memory.bytes(),
         }
+        if found.by_shots:
+            detail["by_shots"] = found.by_shots
         if learned.fitted is not None:
             detail["head"] = {"kind": self.run.strategy.head.kind, **learned.fitted.told}
         state = self.learner.adapter.state()

@@ -23,6 +23,7 @@ METRICS = {
     "transfer": "Transfer",
     "retention": "retention",
 }
+BY_SHOTS = ("macro", "many", "medium", "few")
 # Retention that a method may lose at most, in points: the rows of the view at equal retention.
 FLOORS = (-1, -2, -5, -10, -20)
 MARKS = {"better": " ▲", "worse": " ▼", "too few pairs": " ?", "not shown": ""}
@@ -56,6 +57,16 @@ def accuracy_table(found: Content) -> tuple[list[str], Rows]:
         cells = [_spread(m["figures"].get(metric), sign=metric == "retention") for metric in METRICS]
         rows.append([Cell(m["name"]), Cell(chosen(m) or NOTHING), *cells])
     return ["method", "chosen", *METRICS.values()], rows
+
+
+def shots_table(found: Content) -> tuple[list[str], Rows]:
+    """Means of the classes' accuracies after the stream, by their training images."""
+    rows = []
+    for m in methods_of(found):
+        cells = [_spread(m["figures"].get(figure)) for figure in BY_SHOTS]
+        if any(cell.value is not None for cell in cells):
+            rows.append([Cell(m["name"]), *cells])
+    return ["method", *BY_SHOTS], rows
 
 
 def difference_table(found: Content) -> tuple[list[str], Rows]:
@@ -129,6 +140,13 @@ _TABLES: dict[str, tuple[Callable[[Content], tuple[list[str], Rows]], str]] = {
     "Accuracy": (
         accuracy_table,
         "Test images, mean ± standard deviation over seeds; percent, forgetting and retention in points.",
+    ),
+    "By shots": (
+        shots_table,
+        (
+            "Last as a mean over classes (macro), and over those with many, medium and few training images;"
+            " the scenario's shot_groups are the bounds (by default more than 16 and fewer than 5); percent."
+        ),
     ),
     "Paired differences": (
         difference_table,

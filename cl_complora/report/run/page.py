@@ -33,6 +33,7 @@ from ..elements import (
 from ..heat_map import shaded
 from ..reproduce import changed_settings, run_command
 from . import figures
+from .by_shots import by_shots_table
 from .causes import changed_answers, explanation
 from .paired_changes import change_table
 from .summary import interval_of, summary
@@ -91,7 +92,7 @@ def _protocol(run: LoadedRun) -> str:
 def _accuracy(run: LoadedRun) -> list:
     if not run.results["accuracy"]:
         return []
-    blocks: list = [_matrix(run)]
+    blocks: list = [_matrix(run), *by_shots_table(run)]
     if run.measured and run.trained and not run.independent:
         blocks.append(_task_curves(run))
         if run.trained > 1:
