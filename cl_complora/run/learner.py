@@ -145,8 +145,8 @@ class Learner:
         if scenario.protocol == "class-incremental" and alone:
             raise UserError(
                 f"{told} asks how many training images every class has, and with training.classes: seen a "
-                f"task of scenario '{scenario.name}' (class-incremental) has none of earlier tasks' classes; set "
-                "training.classes: task"
+                f"task of scenario '{scenario.name}' (class-incremental) has none of earlier tasks' classes; "
+                "set training.classes: task"
             )
         for plan in self.run.plans.tasks:
             there = {item.label for item in plan.train}
