@@ -33,9 +33,9 @@ from ..elements import (
 from ..heat_map import shaded
 from ..reproduce import changed_settings, run_command
 from . import figures
-from .by_shots import by_shots_table
 from .causes import changed_answers, explanation
 from .paired_changes import change_table
+from .shots_table import by_shots_table
 from .summary import interval_of, summary
 from .weights import moved_weights
 
