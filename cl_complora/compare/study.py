@@ -24,6 +24,7 @@ from .trials import Settings, Trial, grid, trial
 from .workers import Outcome, Workers
 
 METRICS = ("transfer", "average", "last", "forgetting", "learned", "retention")
+BY_SHOTS = ("macro", "many", "medium", "few")
 LOWER_IS_BETTER = ("forgetting",)
 
 
@@ -224,6 +225,11 @@ def _describe(entry: Method, outcomes: Sequence[Outcome]) -> None:
         values = per_unit(results, direction)
         if values.size:  # a scenario with captions
             entry.figures[direction] = values.mean(1).tolist()
+    told = [r["by_shots"]["last"] for r in results if r.get("by_shots")]
+    if len(told) == len(results):
+        for figure in BY_SHOTS:
+            values = [last.get(figure) for last in told]
+            entry.figures[figure] = [float("nan") if v is None else 100.0 * v for v in values]
     details = [d for r in results for d in r["tasks_detail"]]
     entry.budget = {
         "steps": float(np.mean([sum(d["steps"] for d in r["tasks_detail"]) for r in results])),

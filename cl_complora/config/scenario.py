@@ -73,6 +73,23 @@ def _falling(shots: Any) -> Any:
     return shots
 
 
+class ShotGroups(Section):
+    """Which classes have many training images and which have few, where accuracy is told by shots."""
+
+    many: Count = 16
+    """More are many (in the literature 100, of streams of more than a few shots)."""
+    few: Count = 5
+    """Fewer are few (20 there)."""
+
+    @model_validator(mode="after")
+    def _apart(self) -> ShotGroups:
+        if self.few > self.many + 1:
+            raise refused(
+                f"must be at most many + 1 ({self.many + 1}), got {self.few}", "few", because=[("many",)]
+            )
+        return self
+
+
 Shots = Count | Literal["all"] | LongTail
 Sampler = Literal["uniform", "coop", "clip_lora"]
 
@@ -166,6 +183,9 @@ class Scenario(Section):
     model: Model = Model()
     shots: Annotated[Shots, AfterValidator(_falling)] = 8
     """Training images per class: a number, ``all``, or ``{most: 16, least: 1}`` for a long tail."""
+    shot_groups: ShotGroups | None = None
+    """Bounds of many and few shots, by which accuracies are told; by default those of few-shot streams, where
+    a task has uneven shots."""
     sampler: Sampler = "uniform"
     """``coop`` and ``clip_lora`` draw exactly as those projects do for the same seed and split file."""
     validation_shots: CountOrZero = 0

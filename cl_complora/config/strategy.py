@@ -173,6 +173,9 @@ class Strategy(Section):
                 "orthogonal does not go with adapter.row_scale: true, whose updates leave no factors behind"
             )
             raise refused(message, "regularisers", orthogonal, "kind", because=[("adapter", "row_scale")])
+        if kind == "none" and self.training.loss.kind != "classes":
+            message = f"{self.training.loss.kind} has no effect with adapter kind none, which trains nothing"
+            raise refused(message, "training", "loss", because=[("adapter", "kind")])
         idle = [part for part in ("optimiser", "regularisers", "memory", "plugin") if getattr(self, part)]
         if kind == "none" and idle:
             message = f"{idle_keys(idle)} with adapter kind none, which trains nothing"

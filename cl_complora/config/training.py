@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from .base import MOST, Count, Fraction, Section, refused
+from .losses import CrossEntropy, Loss
 
 Whole = Literal["weights", "biases", "norms", "positions", "tokens"]
 Tower = Literal["vision", "text"]
@@ -101,9 +102,9 @@ class Training(Section):
     bounds: Annotated[list[Count], Field(min_length=2, max_length=2)] = [40, 400]
     """Fewest and most steps of a task with ``steps: auto``."""
     batch_size: Count = 32
-    loss: Literal["classes", "batch"] = "classes"
-    """Images find their classes among those of a task; or, as when CLIP was trained, images and texts of a
-    batch find each other in both directions, where images of one class share a text."""
+    loss: Loss = CrossEntropy(kind="classes")
+    """``classes`` (cross-entropy), ``batch`` (CLIP's own), or one of those for uneven shots; a name, or a
+    section with ``kind`` and the settings of that loss."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     prompts: Literal["sample", "first", "ensemble"] = "sample"
     """Per step one random template, always the first, or all of them; evaluation always uses all."""
@@ -142,8 +143,8 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _classes_to_smooth(self) -> Training:
-        if self.loss == "batch" and self.label_smoothing > 0:
-            message = "has no effect with loss: batch, only with loss: classes"
+        if self.loss.kind != "classes" and self.label_smoothing > 0:
+            message = f"has no effect with loss: {self.loss.kind}, only with loss: classes"
             raise refused(message, "label_smoothing", because=[("loss",)])
         return self
 

@@ -28,9 +28,9 @@ from ..clip.classifier import ClipClassifier
 from ..config.training import Training
 from ..data.labels import LabelSpace
 from .constraints import stable_seed
-from .contrastive import contrastive_loss
 from .experience import ClipExperience, TrainingBatches, one_template
 from .frozen_features import FrozenBeginning
+from .training_loss import Answered, training_loss
 
 
 def _no_metrics() -> EvaluationPlugin:
@@ -185,16 +185,25 @@ class ClipStrategy(SupervisedTemplate):
         with remembered.of_images(self.dataloader.chosen) if remembered else nullcontext():
             return self.model(self.mb_x, spaces, self.mbatch[2] if len(spaces) > 1 else None)
 
+    @property
+    def class_counts(self) -> list[Tensor]:
+        """Training images of every class, for each of :attr:`spaces`."""
+        if isinstance(self.experience, ClipExperience):
+            return self.experience.class_counts
+        labels = torch.as_tensor(list(self.experience.dataset.targets))
+        return [torch.bincount(labels, minlength=len(self.model.label_space))]
+
     def criterion(self) -> Tensor:
-        """Cross-entropy over classes, or within the batch; where label spaces differ in size, smoothing
-        spreads over each image's own classes only."""
-        if self.is_training and self.training_settings.loss == "batch":
-            return contrastive_loss(self)
-        smoothing = self.training_settings.label_smoothing if self.is_training else 0.0
-        if smoothing == 0.0:
+        """The training loss of the settings; cross-entropy in an evaluation."""
+        if not self.is_training:
             return F.cross_entropy(self.mb_output, self.mb_y)
-        logp = F.log_softmax(self.mb_output, dim=1)
-        real = self.mb_output > torch.finfo(self.mb_output.dtype).min
-        uniform = torch.where(real, logp, 0.0).sum(1) / real.sum(1)
-        picked = logp.gather(1, self.mb_y[:, None]).squeeze(1)
-        return -((1 - smoothing) * picked + smoothing * uniform).mean()
+        several = len(self.spaces) > 1
+        batch = Answered(
+            self.mb_output,
+            self.mb_y,
+            self.mbatch[2] if several else torch.zeros_like(self.mb_y),
+            self.class_counts,
+            self.model.clip.logit_scale.detach().float().exp(),
+            self.training_settings.label_smoothing,
+        )
+        return training_loss(self.training_settings.loss, batch)

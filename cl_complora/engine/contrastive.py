@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from .distillation import members_of
 
 
 def contrastive(logits: Tensor, labels: Tensor) -> Tensor:
@@ -21,14 +18,3 @@ def contrastive(logits: Tensor, labels: Tensor) -> Tensor:
     same = (labels[:, None] == labels).to(pairs)
     targets = same / same.sum(1, keepdim=True)
     return (F.cross_entropy(pairs, targets) + F.cross_entropy(pairs.mT, targets.mT)) / 2
-
-
-def contrastive_loss(strategy) -> Tensor:
-    """Of a mini-batch; the mean over its images where these have several label spaces."""
-    output, labels = strategy.mb_output, strategy.mb_y
-    losses = []
-    for space, members in zip(strategy.spaces, members_of(strategy), strict=True):
-        if bool(members.any()):
-            loss = contrastive(output[members, : len(space)], labels[members])
-            losses.append(members.sum() / len(labels) * loss)
-    return torch.stack(losses).sum()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 
 import torch
 from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
@@ -52,6 +53,21 @@ class ClipExperience(DatasetExperience):
         self.name = " + ".join(part.name for part in parts)
         self.spaces = [contrasted_with(part, parts[-1]) for part in parts]
         self.test_space = parts[0].space
+
+    @cached_property
+    def class_counts(self) -> list[Tensor]:
+        """Training images of every class of each of :attr:`spaces`; those of all parts that share one add up.
+
+        They come from the training split alone, in the order of the labels that it is trained with.
+        """
+        own = [
+            torch.bincount(part.train.labels, minlength=len(space))
+            for part, space in zip(self.parts, self.spaces, strict=True)
+        ]
+        return [
+            torch.stack([n for n, other in zip(own, self.spaces, strict=True) if other == space]).sum(0)
+            for space in self.spaces
+        ]
 
     @property
     def train_images(self) -> int:

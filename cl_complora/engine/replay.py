@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import torch
 from avalanche.training.storage_policy import ClassBalancedBuffer, ReservoirSamplingBuffer
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..config.strategy import Memory
 from ..data.pixels import augment
@@ -17,6 +16,7 @@ from .checkpoint import StepState
 from .constraints import stable_seed
 from .experience import as_avalanche, contrasted_with, one_template
 from .task_state import CarryingPlugin
+from .training_loss import Answered, training_loss
 
 _POLICIES = {
     "class-balanced": lambda size: ClassBalancedBuffer(size, adaptive_size=True),
@@ -47,14 +47,14 @@ class ReplayPlugin(CarryingPlugin, StepState, supports_distributed=False):
         self._generator.manual_seed(stable_seed(self.seed, strategy.experience.current_experience, "replay"))
 
     def before_backward(self, strategy, **kwargs) -> None:
-        """loss += weight · cross-entropy of a memory batch."""
+        """loss += weight · the training loss of a memory batch; what is counted are the images kept."""
         if not self.kept:
             return
         owner = torch.cat([torch.full((len(indices),), i) for i, (_, indices) in enumerate(self.kept)])
         place = torch.cat([indices for _, indices in self.kept])
         drawn = torch.randint(len(place), (self.settings.batch_size,), generator=self._generator)
         owner, place = owner[drawn], place[drawn]
-        images, labels, spaces, ids = [], [], [], []
+        images, labels, spaces, ids, counts = [], [], [], [], []
         for position, index in enumerate(owner.unique().tolist()):
             task, members = self.kept[index][0], place[owner == index]
             how = task.augment
@@ -62,12 +62,20 @@ class ReplayPlugin(CarryingPlugin, StepState, supports_distributed=False):
             labels.append(task.train.labels[members])
             space = contrasted_with(task, strategy.experience.parts[0])
             spaces.append(one_template(space, strategy.dataloader.template))
+            kept = task.train.labels[self.kept[index][1]]
+            counts.append(torch.bincount(kept, minlength=len(space)))
             ids.append(torch.full((len(members),), position))
         device = strategy.device
         logits = strategy.model(torch.cat(images).to(device), spaces, torch.cat(ids).to(device))
-        strategy.loss = strategy.loss + self.settings.weight * F.cross_entropy(
-            logits, torch.cat(labels).to(device)
+        batch = Answered(
+            logits,
+            torch.cat(labels).to(device),
+            torch.cat(ids).to(device),
+            counts,
+            strategy.model.clip.logit_scale.detach().float().exp(),
         )
+        loss = training_loss(strategy.training_settings.loss.of_memory, batch)
+        strategy.loss = strategy.loss + self.settings.weight * loss
 
     def step_state(self) -> dict[str, Tensor]:
         """Place in the stream of random numbers."""

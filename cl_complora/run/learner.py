@@ -127,12 +127,35 @@ class Learner:
                 f"strategy '{strategy.name}': training.stream: {strategy.training.stream} trains tasks "
                 f"together, which scenario '{scenario.name}' (independent: true) keeps apart"
             )
+        self._check_counts()
         needs = any(getattr(plugin, "needs_reference", False) for plugin in self.plugins)
         if self.run.plans.reference is None and needs:
             raise UserError(
                 f"scenario '{scenario.name}' has no reference set, which strategy '{strategy.name}' needs; "
                 "add reference: {source: …, images: …} to the scenario"
             )
+
+    def _check_counts(self) -> None:
+        """Where a loss asks how many training images a class has, every contrasted class needs one."""
+        scenario, training = self.run.scenario, self.run.strategy.training
+        if not training.loss.counts:
+            return
+        told = f"strategy '{self.run.strategy.name}': training.loss: {training.loss.kind}"
+        alone = training.stream == "sequential" and training.classes == "seen"
+        if scenario.protocol == "class-incremental" and alone:
+            raise UserError(
+                f"{told} asks how many training images every class has, and with training.classes: seen a "
+                f"task of scenario '{scenario.name}' (class-incremental) has none of earlier tasks' classes; "
+                "set training.classes: task"
+            )
+        for plan in self.run.plans.tasks:
+            there = {item.label for item in plan.train}
+            missing = [name for label, name in enumerate(plan.class_names) if label not in there]
+            if missing:
+                raise UserError(
+                    f"{told} needs a training image of every class; task '{plan.name}' has none of "
+                    f"{missing[0]}"
+                )
 
     def meet(self, data: StreamData) -> None:
         """See the whole stream before anything is trained or restored."""

@@ -20,6 +20,7 @@ from ..store.answers import load_answers, load_ranks, save_answers
 from ..store.folder import RunDir
 from ..store.forms import DIRECTIONS, RECALLS
 from ..store.records import Retrieval
+from .by_shots import bounds_of, by_shots, groups_of
 from .inputs import RunInputs
 
 
@@ -32,12 +33,14 @@ class Measured:
         zero_shot: on every zero-shot set.
         seconds: that it took.
         retrieval: R@k on every retrieval set.
+        by_shots: on every task, the means of the classes' accuracies by shots; nothing where shots are even.
     """
 
     row: list[float]
     zero_shot: dict[str, float]
     seconds: float
     retrieval: Retrieval = field(default_factory=dict)
+    by_shots: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 class Measuring:
@@ -55,6 +58,7 @@ class Measuring:
         self, run: RunInputs, model: ClipClassifier, data: StreamData, folder: RunDir, evaluate: bool
     ) -> None:
         self.run, self.model, self.data, self.folder, self.evaluate = run, model, data, folder, evaluate
+        self.bounds = bounds_of(run.scenario, run.plans)
         self._features: dict[str, torch.Tensor] = {}
         self._tokens: dict[str, torch.Tensor] = {}
 
@@ -111,9 +115,18 @@ class Measuring:
         write_bytes(self.folder.predictions(*self.run.state_name(learned)), save_answers(found, placed))
         right = {name: share_right(found[name][0], images.labels) for name, (images, _) in sets.items()}
         row = [right.get(one.name, math.nan) for one in data.tasks]
+        shots = {
+            one.name: self._by_shots(one, found[one.name][0], sets[one.name][0])
+            for one in data.tasks
+            if self.bounds is not None and one.name in found
+        }
         zero_shot = {name: right[name] for name in data.zero_shot}
         retrieval = {name: recalls(both) for name, both in placed.items()}
-        return Measured(row, zero_shot, time.perf_counter() - began, retrieval)
+        return Measured(row, zero_shot, time.perf_counter() - began, retrieval, shots)
+
+    def _by_shots(self, task: TaskData, answered: torch.Tensor, images: Images) -> dict[str, float]:
+        places = [task.space.class_names.index(name) for name in task.plan.class_names]
+        return by_shots(answered.numpy(), images.labels.numpy(), places, groups_of(task.plan, self.bounds))
 
     def _ranks(self, name: str, captioned: CaptionData) -> tuple[torch.Tensor, torch.Tensor]:
         """Ranks of the right answers to the images and to the texts of a retrieval set."""

@@ -10,6 +10,7 @@ from .. import metrics
 from ..store.forms import DIRECTIONS, RECALLS
 from ..store.provenance import software
 from ..store.records import Record
+from .by_shots import results_by_shots
 from .inputs import RunInputs
 
 SCHEMA = 1
@@ -45,6 +46,7 @@ def results_of(run: RunInputs, records: Sequence[Record]) -> dict[str, Any]:
             for name, both in retrieval.items()
         },
     }
+    shots = results_by_shots(scenario, plans, records)
     return {
         "schema": SCHEMA,
         "scenario": scenario.name,
@@ -62,9 +64,13 @@ def results_of(run: RunInputs, records: Sequence[Record]) -> dict[str, Any]:
         **({} if run.strategy.training.stream != "joint" else {"transfer": math.nan}),
         "retention": {name: kept(values) for name, values in zero_shot.items()},
         **(captioned if retrieval else {}),
+        **({} if shots is None else {"by_shots": shots}),
         "units": UNITS | (RETRIEVAL_UNITS if retrieval else {}),
         "skipped": list(plans.skipped),
-        "tasks_detail": [record.detail for record in records[1:]],
+        "tasks_detail": [
+            {key: value for key, value in record.detail.items() if key != "by_shots"}
+            for record in records[1:]
+        ],
         "status": "done" if len(records) == len(plans.tasks) + 1 else "running",
         "software": software(),
         "device": _device_name(run.device),

@@ -99,6 +99,8 @@ class Trainer:
             if told is not None:
                 self.progress.message(told)
         detail = {"eval_seconds": found.seconds}
+        if found.by_shots:
+            detail["by_shots"] = found.by_shots
         return Record(found.row, found.zero_shot, detail, retrieval=found.retrieval)
 
     def _learned(self, task: TaskData) -> Record:
@@ -143,6 +145,8 @@ class Trainer:
             "carried_bytes": carried,
             "peak_memory_bytes": memory.bytes(),
         }
+        if found.by_shots:
+            detail["by_shots"] = found.by_shots
         if learned.fitted is not None:
             detail["head"] = {"kind": self.run.strategy.head.kind, **learned.fitted.told}
         state = self.learner.adapter.state()

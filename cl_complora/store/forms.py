@@ -53,6 +53,16 @@ class Config(Form):
     threads: int = 1
 
 
+class ByShots(Form):
+    """Accuracy by shots, in results.json where shots are uneven."""
+
+    many_above: int
+    few_below: int
+    classes: dict[str, dict[str, int]]
+    accuracy: dict[str, list[list[Number]]]
+    last: dict[str, Number]
+
+
 class Results(Form):
     """results.json."""
 
@@ -77,6 +87,7 @@ class Results(Form):
     tasks_detail: list[dict[str, Any]]
     status: str
     independent: bool = False
+    by_shots: ByShots | None = None
     software: dict[str, str]
     device: str
 

@@ -3,6 +3,7 @@ that must not pass."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,10 +13,11 @@ from torch.nn import functional as F
 
 from builders.golden import FORMS, agrees, golden, tensor
 from cl_complora.config.factors import Experts
+from cl_complora.config.losses import Batch
 from cl_complora.config.penalties import Apart
 from cl_complora.engine import contrastive, experts
-from cl_complora.engine.contrastive import contrastive_loss
 from cl_complora.engine.experts import ApartPlugin, ExpertsPlugin, Pool, first_tokens, marked, most
+from cl_complora.engine.training_loss import Answered, training_loss
 from cl_complora.lowrank import AdaptedLinear, LowRankBlock, Start
 
 
@@ -172,23 +174,18 @@ def test_a_process_goes_on_with_marks_and_what_was_picked(monkeypatch):
 def test_loss_of_a_batch_with_label_spaces_of_its_own():
     torch.manual_seed(0)
     output, labels = torch.randn(5, 3), torch.tensor([0, 1, 1, 2, 0])
-    whole = SimpleNamespace(mb_output=output, mb_y=labels, spaces=["abc"], mb_x=output)
+    three, two = torch.ones(3), torch.ones(2)
+    whole = Answered(output, labels, torch.zeros(5, dtype=torch.long), [three], torch.tensor(1.0))
     pairs = output[:, labels]
     targets = torch.tensor([[float(a == b) for a in labels] for b in labels])
     targets = targets / targets.sum(1, keepdim=True)
     expected = (F.cross_entropy(pairs, targets) + F.cross_entropy(pairs.mT, targets)) / 2
-    assert torch.allclose(contrastive_loss(whole), expected)
+    assert torch.allclose(training_loss(Batch(kind="batch"), whole), expected)
     # The first two images have a space of two classes, the others one of three.
     output[:2, 2] = torch.finfo(torch.float32).min
-    apart = SimpleNamespace(
-        mb_output=output,
-        mb_y=labels,
-        spaces=["ab", "abc"],
-        mb_x=output,
-        mbatch=(None, None, torch.tensor([0, 0, 1, 1, 1])),
-    )
+    apart = replace(whole, of=torch.tensor([0, 0, 1, 1, 1]), counts=[two, three])
     parts = [
         contrastive.contrastive(output[:2, :2], labels[:2]),
         contrastive.contrastive(output[2:], labels[2:]),
     ]
-    assert torch.allclose(contrastive_loss(apart), 0.4 * parts[0] + 0.6 * parts[1])
+    assert torch.allclose(training_loss(Batch(kind="batch"), apart), 0.4 * parts[0] + 0.6 * parts[1])

@@ -30,6 +30,7 @@ RETRIEVAL = {
 }
 # What is a level or a loss; the others are changes, told with their sign.
 _LEVELS = ("learned", "last", "forgetting", "average", "transfer")
+BY_SHOTS = ("macro", "many", "medium", "few")
 # Retention that a method may lose at most, in points: the rows of the view at equal retention.
 FLOORS = (-1, -2, -5, -10, -20)
 MARKS = {"better": " ▲", "worse": " ▼", "too few pairs": " ?", "not shown": ""}
@@ -65,6 +66,16 @@ def accuracy_table(found: Content) -> tuple[list[str], Rows]:
         ]
         rows.append([Cell(m["name"]), Cell(chosen(m) or NOTHING), *cells])
     return ["method", "chosen", *metrics_of(found).values()], rows
+
+
+def shots_table(found: Content) -> tuple[list[str], Rows]:
+    """Means of the classes' accuracies after the stream, by their training images."""
+    rows = []
+    for m in methods_of(found):
+        cells = [_spread(m["figures"].get(figure)) for figure in BY_SHOTS]
+        if any(cell.value is not None for cell in cells):
+            rows.append([Cell(m["name"]), *cells])
+    return ["method", *BY_SHOTS], rows
 
 
 def difference_table(found: Content) -> tuple[list[str], Rows]:
@@ -144,6 +155,13 @@ _TABLES: dict[str, tuple[Callable[[Content], tuple[list[str], Rows]], str]] = {
     "Accuracy": (
         accuracy_table,
         "Test images, mean ± standard deviation over seeds; percent, forgetting and retention in points.",
+    ),
+    "By shots": (
+        shots_table,
+        (
+            "Last as a mean over classes (macro), and over those with many, medium and few training images;"
+            " the scenario's shot_groups are the bounds (by default more than 16 and fewer than 5); percent."
+        ),
     ),
     "Paired differences": (
         difference_table,

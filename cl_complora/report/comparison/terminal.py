@@ -8,7 +8,7 @@ from rich.table import Table
 from .tables import Content, failures, how_chosen, texts
 
 # Those that a terminal has room for; the files hold all of them.
-SHOWN = ("Accuracy", "Paired differences", "Updates", "Budget")
+SHOWN = ("Accuracy", "By shots", "Paired differences", "Updates", "Budget")
 
 
 def show(console: Console, found: Content) -> None:

@@ -36,6 +36,7 @@ from . import figures
 from .causes import changed_answers, explanation
 from .paired_changes import change_table
 from .recall import retrieval
+from .shots_table import by_shots_table
 from .summary import interval_of, summary
 from .weights import moved_weights
 
@@ -93,7 +94,7 @@ def _protocol(run: LoadedRun) -> str:
 def _accuracy(run: LoadedRun) -> list:
     if not run.results["accuracy"]:
         return []
-    blocks: list = [_matrix(run)]
+    blocks: list = [_matrix(run), *by_shots_table(run)]
     if run.measured and run.trained and not run.independent:
         blocks.append(_task_curves(run))
         if run.trained > 1:

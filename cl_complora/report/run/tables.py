@@ -62,6 +62,13 @@ def headlines(results: dict[str, Any], paired: PairedChanges) -> Table:
         if moved is not None:
             meaning += f" (95 % interval {points_between(*moved[1:])})"
         table.add_row(name, _percent(results[key], signed=key == "bwt"), unit, Text(meaning, style="dim"))
+    if shots := results.get("by_shots"):
+        last = shots["last"]
+        told = ", ".join(f"{name} {_percent(last.get(name))}" for name in ("many", "medium", "few"))
+        meaning = (
+            f"{told} (many: more than {shots['many_above']} shots, few: fewer than {shots['few_below']})"
+        )
+        table.add_row("By class", _percent(last.get("macro")), "%", Text(meaning, style="dim"))
     for name, points in results["retention"].items():
         before, after = results["zero_shot"][name][0], results["zero_shot"][name][-1]
         images = results.get("zero_shot_images", {}).get(name)
