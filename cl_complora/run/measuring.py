@@ -17,6 +17,7 @@ from ..files import write_bytes
 from ..store.answers import load_answers, save_answers
 from ..store.folder import RunDir
 from .inputs import RunInputs
+from .untouched import Standing, standing_of
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,13 @@ class Measured:
         row: on every task, as fractions; NaN where nothing was measured.
         zero_shot: on every zero-shot set.
         seconds: that it took.
+        standings: how every set that was measured stands to chance.
     """
 
     row: list[float]
     zero_shot: dict[str, float]
     seconds: float
+    standings: tuple[Standing, ...] = ()
 
 
 class Measuring:
@@ -95,7 +98,11 @@ class Measuring:
         write_bytes(self.folder.predictions(*self.run.state_name(learned)), save_answers(found))
         right = {name: share_right(found[name][0], images.labels) for name, (images, _) in sets.items()}
         row = [right.get(one.name, math.nan) for one in data.tasks]
-        return Measured(row, {name: right[name] for name in data.zero_shot}, time.perf_counter() - began)
+        standings = tuple(
+            standing_of(name, found[name][0], images, space) for name, (images, space) in sets.items()
+        )
+        retained = {name: right[name] for name in data.zero_shot}
+        return Measured(row, retained, time.perf_counter() - began, standings)
 
     def _seen(self, name: str, images: Images) -> torch.Tensor:
         """Features of a set, which a head of weights that stay as they are asks for after every task."""
