@@ -15,8 +15,9 @@ from .check import check
 from .compare import compare
 from .data import data
 from .explain import explain
-from .finished import evaluate, export, init, predict
+from .finished import evaluate, export, predict
 from .home import any_home
+from .init import init
 from .model_options import Model, ModelConfig, Pretrained, model_settings
 from .odd_names import odd_name, refuse_odd_names
 from .options import AllowPlugins, Device, Out, Settings, known_device, log_console

@@ -85,7 +85,7 @@ def check_file(file: str, settings: list[str], measure: bool | None = None) -> I
     if measure or (measure is None and settings and here):
         yield from _measured(located, plans)
         return
-    if note := unstated(located):
+    if note := unstated(located.value.model, located.folder):
         yield f"  note: {note}"
     if measure is None and settings and not here:
         yield "  the model was not measured: --measure fetches its weights and does"

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .loading import Located
-from .scenario import Model, Scenario
+from .scenario import Model
 
 Triple = tuple[float, ...]
 
@@ -55,13 +54,18 @@ def assumed(spec: Model, preprocess: Mapping[str, Any], published: set[tuple[Tri
     )
 
 
-def unstated(located: Located[Scenario]) -> str:
-    """As :func:`assumed`, of a scenario whose model has a config file, read without torch; empty for other
-    models, and for a file that cannot be read (which is told when it is loaded)."""
-    model = located.value.model
+def unstated(model: Model, folder: Path) -> str:
+    """As :func:`assumed`, of a model that has a config file, read without torch.
+
+    Empty for other models, and for a file that cannot be read (which is told when it is loaded).
+
+    Args:
+        model: as the scenario describes it.
+        folder: where relative file names start from.
+    """
     if model.config is None:
         return ""
-    file = located.folder / Path(model.config).expanduser()
+    file = folder / Path(model.config).expanduser()
     try:
         if file.stat().st_size > _MOST_BYTES:
             return ""
