@@ -104,7 +104,7 @@ def test_a_held_out_folder_is_measured_whole(init, folder):
     located, out = init(
         "animals", "--model", "ViT-B-16", "--pretrained", "openai", "--zero-shot", "held/animals"
     )
-    assert located.value.zero_shot[0].name == "animals-1" and "2 classes, 6 pictures" in out
+    assert located.value.zero_shot[0].name == "animals-2" and "2 classes, 6 pictures" in out
     (held_out,) = plan(located, 0).zero_shot
     assert len(held_out.test) == 6 and held_out.prompts == ("a photo of a {}.",)
 
