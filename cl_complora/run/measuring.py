@@ -99,7 +99,9 @@ class Measuring:
         right = {name: share_right(found[name][0], images.labels) for name, (images, _) in sets.items()}
         row = [right.get(one.name, math.nan) for one in data.tasks]
         standings = tuple(
-            standing_of(name, found[name][0], images, space) for name, (images, space) in sets.items()
+            standing_of(name, found[name][0], images, space)
+            for name, (images, space) in sets.items()
+            if len(images)
         )
         retained = {name: right[name] for name in data.zero_shot}
         return Measured(row, retained, time.perf_counter() - began, standings)

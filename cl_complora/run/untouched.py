@@ -228,6 +228,7 @@ def look(located: Located[Scenario], plans: Plans) -> tuple[list[str], list[str]
     standings = [
         standing_of(name, predictions(model, images.pixels, space), images, space)
         for name, (images, space) in measured.items()
+        if len(images)
     ]
     told = [used(loaded), *loaded.notes]
     return told + [str(standing) for standing in standings], cautions(standings, loaded, model, data)
