@@ -133,7 +133,7 @@ def test_random_weights_are_the_same_every_time_and_disturb_nothing(folder):
     assert torch.equal(state, torch.get_rng_state())
     torch.manual_seed(2)
     assert load(folder).sha256 == first.sha256
-    assert first.pretrained == "" and "random weights" in first.notes[0]
+    assert first.pretrained == "" and "random weights" in first.notes[-1]
 
 
 def test_loading_disturbs_no_random_number(folder):
