@@ -74,8 +74,9 @@ class _Shared:
         self.began = time.perf_counter()
 
     def message(self, text: str) -> None:
-        """A line."""
-        self.console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+        """A line; one that begins with ``warning`` stands out."""
+        style = "bold yellow" if text.startswith("warning") else "dim"
+        self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     def evaluated(self, index: int, row: Sequence[float], zero_shot: dict[str, float]) -> None:
         """A row of the matrix in one line."""

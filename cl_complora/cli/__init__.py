@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,11 +11,14 @@ import typer
 from ..errors import MOST_CHARACTERS, UserError, printable, raise_all
 from ..files import is_utf8
 from ..version import __version__
+from .check import check
 from .compare import compare
 from .data import data
 from .explain import explain
-from .finished import evaluate, export, init, predict
+from .finished import evaluate, export, predict
 from .home import any_home
+from .init import init
+from .model_options import Model, ModelConfig, Pretrained, model_settings
 from .odd_names import odd_name, refuse_odd_names
 from .options import AllowPlugins, Device, Out, Settings, known_device, log_console
 from .output import end_when_unread, lasting_streams
@@ -61,9 +63,9 @@ def run(
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Seed of shots, order, initialisation and augmentation.")
     ] = 0,
-    model: Annotated[str | None, typer.Option(help="open_clip model instead of the scenario's.")] = None,
-    model_config: Annotated[str | None, typer.Option(help="open_clip model config (JSON file).")] = None,
-    pretrained: Annotated[str | None, typer.Option(help="open_clip tag or weight file.")] = None,
+    model: Model = None,
+    model_config: ModelConfig = None,
+    pretrained: Pretrained = None,
     device: Device = "auto",
     out: Out = Path("runs"),
     set_: Settings = None,
@@ -86,7 +88,7 @@ def run(
     from ..config.loading import split_overrides
 
     for_scenario, for_strategy = split_overrides(set_ or [])
-    for_scenario += _model_settings(model, model_config, pretrained)
+    for_scenario += model_settings(model, model_config, pretrained)
     located, chosen = load_scenario(scenario, for_scenario), load_strategy(strategy, for_strategy)
     known_device(device)
 
@@ -137,80 +139,6 @@ def run(
     say_report(console, finished.folder)
 
 
-def _model_settings(model: str | None, config: str | None, pretrained: str | None) -> list[str]:
-    import json
-
-    from ..config.loading import OfOption
-    from ..config.model_names import names_a_file
-
-    settings = []
-    for option, value in (("--model", model), ("--model-config", config), ("--pretrained", pretrained)):
-        if value == "":
-            raise UserError(f"{option}: must not be empty")
-
-    def add(key: str, value: str | None, option: str) -> None:
-        settings.append(OfOption(f"model.{key}={json.dumps(value)}", option))
-
-    if model is not None or config is not None:
-        # Another architecture does not go with the scenario's weights.
-        option = f"--model {model}" if model is not None else f"--model-config {config}"
-        add("name", model or Path(config).stem, option)
-        add("pretrained", None, option)
-        add("config", None, option)
-    if config is not None:
-        add("config", str(Path(config).resolve()), f"--model-config {config}")
-    if pretrained is not None:
-        path = Path(os.path.expanduser(pretrained))
-        is_file = path.is_file() or names_a_file(pretrained)
-        add("pretrained", str(path.resolve()) if is_file else pretrained, f"--pretrained {pretrained}")
-    return settings
-
-
-@app.command()
-def check(
-    files: Annotated[list[str], typer.Argument(help="Scenario or strategy files, or names.")],
-    model: Annotated[str | None, typer.Option(help="open_clip model instead of a scenario's.")] = None,
-    model_config: Annotated[str | None, typer.Option(help="open_clip model config (JSON file).")] = None,
-    pretrained: Annotated[str | None, typer.Option(help="open_clip tag or weight file.")] = None,
-) -> None:
-    """Check scenario and strategy files: keys, values, folders, classes, shots, the model's name. Writes
-    nothing."""
-    settings = _model_settings(model, model_config, pretrained)
-    faults: list[str] = []
-    for file in files:
-        try:
-            typer.echo(f"{file}: {_check(file, settings)}")
-        except UserError as error:
-            faults += error.messages
-    raise_all(faults)
-
-
-def _check(file: str, settings: list[str]) -> str:
-    from ..config import load_scenario, load_strategy
-    from ..config.catalog import shipped
-    from ..config.loading import kind_of, read_yaml
-
-    is_strategy = file in shipped("strategy") and file not in shipped("scenario")
-    path = Path(file)
-    if path.is_file():
-        data, _ = read_yaml(path, file)
-        is_strategy = kind_of(data) == "strategy"
-    if is_strategy:
-        if settings:
-            raise UserError(f"{file}: --model, --model-config and --pretrained are for scenarios")
-        found = load_strategy(file).value
-        return f"strategy '{found.name}' is fine ({found.adapter.kind} adapter)"
-    from ..config.model_names import check_model
-    from ..data.planning import plan
-
-    located = load_scenario(file, settings)
-    raise_all(check_model(located))
-    plans = plan(located, located.value.seeds[0])
-    images = sum(len(p.train) for p in plans.tasks)
-    told = f"scenario '{located.value.name}' is fine ({len(plans.tasks)} tasks, {images} training images)"
-    return "\n".join([told, *(f"  skipped: {line}" for line in plans.skipped)])
-
-
 @app.command("list")
 def list_(what: Annotated[str, typer.Argument(help="scenarios, strategies, models or datasets.")]) -> None:
     """List what there is to choose from."""
@@ -250,6 +178,7 @@ def list_(what: Annotated[str, typer.Argument(help="scenarios, strategies, model
         typer.echo(f"{name:{width}}  {text}")
 
 
+app.command("check")(check)
 app.command("compare")(compare)
 app.command("tune")(tune)
 app.command("eval")(evaluate)

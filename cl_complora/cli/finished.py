@@ -336,30 +336,3 @@ def _measured(found: list[Measured], title: str) -> Table:
         row = [one.name, f"{100 * one.accuracy:.1f}", f"{100 * low:.1f}–{100 * high:.1f}", str(one.images)]
         table.add_row(*row, *([f"{100 * one.recorded:.1f}"] if one.recorded is not None else []))
     return table
-
-
-def init(
-    folders: Annotated[
-        list[Path], typer.Argument(help="Folders of class folders; each is a task of the stream.")
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The scenario file to write.")] = Path(
-        "scenario.yaml"
-    ),
-    shots: Annotated[
-        int | None, typer.Option(min=1, help="Training images a class; what there is, at most 16.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
-) -> None:
-    """Look at class folders and write a commented scenario that runs."""
-    from ..data.discover import describe
-    from ..files import write_text
-
-    if output.suffix not in (".yaml", ".yml"):
-        raise UserError(f"-o {output}: must end in .yaml")
-    if output.exists() and not force:
-        raise UserError(f"{output}: is there already; --force overwrites it")
-    text, notes = describe(folders, output, shots)
-    write_text(output, text)
-    for note in notes:
-        typer.echo(note)
-    typer.echo(f"{output} written; cl-complora check {output}, then cl-complora run {output}")

@@ -70,6 +70,13 @@ def share_right(found: Tensor, labels: Tensor) -> float:
     return float((found == labels).double().mean())
 
 
+def share_right_by_chance(found: Tensor, labels: Tensor, classes: int) -> float:
+    """Share that would be right if predicted labels and labels had nothing to do with each other, in 0..1:
+    Σ_c (share of predictions c) · (share of labels c)."""
+    predicted, true = (torch.bincount(which, minlength=classes).double() for which in (found, labels))
+    return float(predicted @ true) / max(1, len(labels)) ** 2
+
+
 def accuracy(
     classifier: ClipClassifier,
     pixels: Tensor,

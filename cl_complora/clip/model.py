@@ -19,6 +19,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor, nn
 
 from ..config.model_names import names_a_file, unknown_model
+from ..config.normalisation import CLIP, USUAL, Triple, assumed
 from ..config.scenario import Model
 from ..data.pixels import Pixels
 from ..errors import UserError, raise_all
@@ -47,6 +48,7 @@ class LoadedClip:
         pixels: resize and crop of its preprocessing.
         mean, std: normalisation.
         notes: what the user should know about how the name was resolved.
+        assumed: whether the normalisation is a guess, since neither model nor scenario says.
     """
 
     model: nn.Module
@@ -58,6 +60,13 @@ class LoadedClip:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     notes: tuple[str, ...] = ()
+    assumed: bool = False
+
+    @property
+    def activation(self) -> str:
+        """Which of the two kinds of GELU the model computes: ``QuickGELU``, ``GELU``, both or none."""
+        kinds = {type(module).__name__ for module in self.model.modules()}
+        return " and ".join(sorted(kind for kind in kinds if kind in ("QuickGELU", "GELU"))) or "no GELU"
 
 
 def load_clip(spec: Model, folder: Path = Path(".")) -> LoadedClip:
@@ -83,11 +92,16 @@ def load_clip(spec: Model, folder: Path = Path(".")) -> LoadedClip:
         name, preprocess = _register_config(path, path.stem if name == EMBEDDED else name)
     elif name not in open_clip.list_models():
         raise UserError(f"model.name: {unknown_model(name, open_clip.list_models())}")
+    stated = dict(preprocess)
     preprocess |= {key: getattr(spec, key) for key in ("mean", "std") if getattr(spec, key) is not None}
     pretrained = spec.pretrained
     file = _weight_file(pretrained, folder) if pretrained else None
     if pretrained and file is None:
         name, pretrained = _resolve_tag(name, pretrained, notes)
+    guess = ""
+    if file or spec.config is not None:
+        guess = assumed(spec, stated, set() if spec.config else _published(name))
+        notes += [guess] if guess else []
     check_size(name, open_clip.get_model_config(name), spec.image_size)
     try:
         with plain_file(file) if file else contextlib.nullcontext((pretrained, ())) as (weights, told):
@@ -112,7 +126,9 @@ def load_clip(spec: Model, folder: Path = Path(".")) -> LoadedClip:
         )
     source = file.name if file else pretrained or ""
     pixels, mean, std = _preprocessing(model, name)
-    return LoadedClip(model, tokenizer, name, source, fingerprint(model), pixels, mean, std, tuple(notes))
+    return LoadedClip(
+        model, tokenizer, name, source, fingerprint(model), pixels, mean, std, tuple(notes), bool(guess)
+    )
 
 
 def _load_embedded() -> LoadedClip:
@@ -236,6 +252,19 @@ def _resolve_tag(name: str, tag: str, notes: list[str]) -> tuple[str, str]:
             f"model.pretrained: {name} has no weights {tag!r} (neither a file nor a tag); tags: {known}"
         )
     return name, tag
+
+
+def _published(name: str) -> set[tuple[Triple, Triple]]:
+    """Normalisations of the weights that open_clip knows for an architecture."""
+    found = set()
+    for other in (name, f"{name}-quickgelu"):
+        for tag in open_clip.list_pretrained_tags_by_model(other):
+            told = open_clip.get_pretrained_cfg(other, tag)
+            mean, std = (
+                told.get(key) or usual for key, usual in zip(("mean", "std"), USUAL[CLIP], strict=True)
+            )
+            found.add((tuple(mean), tuple(std)))
+    return found
 
 
 def _load_failure(name: str, pretrained: str | None, file: Path | None, error: Exception) -> str:

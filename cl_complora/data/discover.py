@@ -11,15 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from ..config.model_names import EMBEDDED, architectures
+from ..config.normalisation import unstated
+from ..config.scenario import DEFAULT_PROMPTS, Model
 from ..config.sources import FolderSource
 from ..errors import UserError
+from . import retention
 from .broken import Readable
 from .folders import open_folder
 from .items import Source
 from .kinds import open_source
 from .picture_files import is_rubbish, refuse_not_utf8
 from .picture_notes import source_notes
+from .plausibility import is_code
+from .retention import Retention
 from .split_names import roles_of
+from .suiting import Suiting, suiting
 
 MOST_SHOTS = 16
 TEST_LIMIT = 500
@@ -36,6 +43,7 @@ class _Found:
     train: int
     test: int
     broken: tuple[str, ...]
+    suiting: Suiting
 
     @property
     def smallest(self) -> int:
@@ -50,7 +58,13 @@ class _Found:
         return str(few[0]) if len(set(few)) == 1 else str(few)
 
 
-def describe(folders: Sequence[Path], output: Path, shots: int | None = None) -> tuple[str, list[str]]:
+def describe(
+    folders: Sequence[Path],
+    output: Path,
+    shots: int | None = None,
+    model: Model | None = None,
+    zero_shot: Path | None = None,
+) -> tuple[str, list[str]]:
     """A commented scenario file for class folders.
 
     Args:
@@ -58,6 +72,9 @@ def describe(folders: Sequence[Path], output: Path, shots: int | None = None) ->
             of them.
         output: the scenario file, whose folder relative paths start from.
         shots: training images a class; as many as the poorest class has, at most 16, by default.
+        model: what the stream starts from, its files by absolute paths; the embedded one by default.
+        zero_shot: class folders of no task that retention is measured on. By default, what the embedded
+            model knows; for others, ImageNet where it is found, or nothing.
 
     Returns:
         The text, and a line about every task.
@@ -65,16 +82,24 @@ def describe(folders: Sequence[Path], output: Path, shots: int | None = None) ->
     Raises:
         UserError: where no pictures are found.
     """
+    model = model or Model()
     found: list[_Found] = []
     roots = [root for folder in folders for root in _roots(folder)]
     _refuse_splits(roots)
     for root in roots:
         found.append(_look(root, _free(root.resolve().name, [f.name for f in found])))
+    base = output.resolve().parent
+    held_out = _held_out(found, model, zero_shot, base)
     least = min(f.smallest for f in found)
     # Half of the classes decide: one poor class must not leave all others with as few shots as it has.
     typical = min(int(median(f.counts)) for f in found)
     chosen = min(MOST_SHOTS, typical) if shots is None else shots
-    base = output.resolve().parent
+    why = "as asked for"
+    if shots is None:
+        most = f"more than {MOST_SHOTS} are not needed to begin with"
+        why = most if chosen == MOST_SHOTS else "what half of the classes of every task have"
+    suits = [f.suiting for f in found]
+    common = max(suits, key=lambda one: [other.augment for other in suits].count(one.augment))
     lines = [
         f"# {len(found)} tasks from class folders. Run: cl-complora run {output.name}",
         "#",
@@ -86,19 +111,11 @@ def describe(folders: Sequence[Path], output: Path, shots: int | None = None) ->
         f"name: {json.dumps(_name(output.stem, 'stream'))}",
         "protocol: task-incremental",
         "",
-        (
-            "# The small model that ships with the package, to try things out. For real pictures take a real"
-            " CLIP, such as"
-        ),
-        "# model: {name: ViT-B-16, pretrained: openai}     (open_clip fetches it once; or a checkpoint file)",
-        "model: {name: embedded}",
+        *_model_lines(model, base),
         "",
-        f"shots: {chosen}    # training images a class; the poorest class here has {least}",
-        'prompts: ["a photo of a {}."]    # what a class is called in; a task can have its own',
-        (
-            "augment: {crop: [0.7, 1.0], flip: false}    # flip: true where a mirrored picture is still the"
-            " same class"
-        ),
+        f"shots: {chosen}    # training images a class: {why}; the poorest class here has {least}",
+        f"prompts: {_listed(DEFAULT_PROMPTS)}    # of names of things, where a task says nothing else",
+        f"augment: {common.augment}    # {common.augment_why}",
         f"test_limit: {TEST_LIMIT}    # test images a task at most",
     ]
     notes = [f"cannot be read, and is left out: {line}" for f in found for line in f.broken]
@@ -117,25 +134,76 @@ def describe(folders: Sequence[Path], output: Path, shots: int | None = None) ->
             notes.append(
                 f"{f.name}: its poorest class has {f.smallest} training images, others more: {fewer}"
             )
+        if list(f.suiting.prompts) != DEFAULT_PROMPTS:
+            lines.append(f"    prompts: {_listed(f.suiting.prompts)}    # {f.suiting.prompts_why}")
+        if f.suiting.augment != common.augment:
+            lines.append(f"    augment: {f.suiting.augment}    # {f.suiting.augment_why}")
+        if all(map(is_code, f.source.class_names)):
+            notes.append(f"{f.name}: {f.suiting.prompts_why} ({f.source.class_names[0]!r} …)")
         notes += [f"{f.name}: {line}" for line in source_notes(f.source, f.source.items("train"))]
         notes.append(f"{f.name}: {size}")
         notes += getattr(f.source, "notes", ())
-    lines += [
-        "",
-        (
-            "# Knowledge that should not be lost: class folders of no task, measured before and after every"
-            " task."
-        ),
-        "zero_shot:",
-        "  - name: general",
-        (
-            "    source: {kind: world, domain: general}    # what that model knows; your own: {kind: folder,"
-            " root: …}"
-        ),
-        "    images: 300",
-        "seeds: [0, 1, 2]",
-    ]
+    lines += ["", *held_out.lines, "seeds: [0, 1, 2]"]
+    notes += [held_out.note] if held_out.note else []
     return "\n".join(lines) + "\n", notes
+
+
+def _held_out(found: Sequence[_Found], model: Model, folder: Path | None, base: Path) -> Retention:
+    if folder is not None:
+        taken = [f.name for f in found]
+        return retention.held_out(
+            folder,
+            [f.root for f in found],
+            lambda name: _free(name, taken),
+            lambda root: _quoted(os.path.relpath(root, base)),
+        )
+    # Another model need not know what the embedded one knows.
+    return retention.embedded() if _is_embedded(model) else retention.found_or_none()
+
+
+def _is_embedded(model: Model) -> bool:
+    return model.name == EMBEDDED and model.config is None
+
+
+def _model_lines(model: Model, base: Path) -> list[str]:
+    if _is_embedded(model):
+        return [
+            (
+                "# The small model that ships with the package, to try things out. For real pictures take a"
+                " real CLIP:"
+            ),
+            "# cl-complora init … --model ViT-B-16 --pretrained openai    (a tag, or a checkpoint file)",
+            "model: {name: embedded}",
+        ]
+    lines = ["model:", f"  name: {_quoted(model.name)}"]
+    if model.config is not None:
+        lines.append(f"  config: {_quoted(_beside(model.config, base))}")
+    if model.pretrained is None:
+        lines.append("  # pretrained: a tag or a file; without it, the weights are random")
+    elif Path(model.pretrained).is_absolute():
+        lines.append(f"  pretrained: {_quoted(_beside(model.pretrained, base))}")
+        if f"{model.name}-quickgelu" in architectures():
+            lines.append(f"  # weights that were trained with QuickGELU want the name {model.name}-quickgelu")
+    else:
+        lines.append(f"  pretrained: {_quoted(model.pretrained)}    # open_clip fetches these weights once")
+    if unstated(model, base):
+        lines += [
+            "  # The config does not say how pixels are normalised: CLIP's own way is taken. If these",
+            "  # weights were trained in another, say it here (0 and 1: pixels as they are, in 0..1):",
+            "  # mean: [0, 0, 0]",
+            "  # std: [1, 1, 1]",
+        ]
+    return lines
+
+
+def _beside(path: str, base: Path) -> str:
+    """Relative where the file lies below the scenario's folder, and may move with it."""
+    place = Path(path)
+    return str(place.relative_to(base)) if place.is_relative_to(base) else path
+
+
+def _listed(prompts: Sequence[str]) -> str:
+    return f"[{', '.join(map(_quoted, prompts))}]"
 
 
 def _roots(folder: Path) -> list[Path]:
@@ -193,7 +261,8 @@ def _look(root: Path, name: str) -> _Found:
         raise UserError(problem, tuple(broken))
     if not test:
         raise UserError(f"{root}: has no test images")
-    return _Found(name, root, source, tuple(counts), len(train), len(test), tuple(broken))
+    suits = suiting(root.resolve().name, source.class_names, source, train)
+    return _Found(name, root, source, tuple(counts), len(train), len(test), tuple(broken), suits)
 
 
 def _refuse_splits(roots: Sequence[Path]) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from ..config.loading import Located
 from ..config.scenario import Scenario
 from .planning import Plan, Plans
+
+# What stands before the number of a class, and says nothing more than the number.
+_NO_WORDS = re.compile(r"class|cls|label|category|categorie|type|group|target|folder", re.IGNORECASE)
 
 
 def doubts(located: Located[Scenario], plans: Plans) -> list[str]:
@@ -24,9 +28,10 @@ def doubts(located: Located[Scenario], plans: Plans) -> list[str]:
             lines.append(
                 f"'{plan.name}': has one class, {names[0]!r}: every answer is right, and 100 % mean nothing"
             )
-        if len(names) > 1 and all(name.strip().isdecimal() for name in names):
+        if len(names) > 1 and all(map(is_code, names)):
+            kind = "numbers" if all(name.strip().isdecimal() for name in names) else "codes"
             lines.append(
-                f"'{plan.name}': its classes are called {_some(names)}: numbers tell a CLIP nothing of "
+                f"'{plan.name}': its classes are called {_some(names)}: {kind} tell a CLIP nothing of "
                 "what is in the pictures; call the classes by words"
             )
     return [*lines, *_untested(plans.tasks), *_shared(plans)]
@@ -50,6 +55,12 @@ def _shared(plans: Plans) -> list[str]:
                 lines.append(what + (kept if plan in plans.zero_shot else ""))
                 break
     return lines
+
+
+def is_code(name: str) -> bool:
+    """Whether a class name holds no word: ``7``, ``n01440764``, ``class 3``, ``c-12``."""
+    words = re.findall(r"[^\W\d_]+", _NO_WORDS.sub(" ", name))
+    return any(map(str.isdigit, name)) and all(len(word) < 3 and word.isascii() for word in words)
 
 
 def _untested(tasks: Sequence[Plan]) -> list[str]:

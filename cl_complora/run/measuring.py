@@ -22,6 +22,7 @@ from ..store.forms import DIRECTIONS, RECALLS
 from ..store.records import Retrieval
 from .by_shots import bounds_of, by_shots, groups_of
 from .inputs import RunInputs
+from .untouched import Standing, standing_of
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Measured:
         seconds: that it took.
         retrieval: R@k on every retrieval set.
         by_shots: on every task, the means of the classes' accuracies by shots; nothing where shots are even.
+        standings: how every set that was measured stands to chance.
     """
 
     row: list[float]
@@ -41,6 +43,7 @@ class Measured:
     seconds: float
     retrieval: Retrieval = field(default_factory=dict)
     by_shots: dict[str, dict[str, float]] = field(default_factory=dict)
+    standings: tuple[Standing, ...] = ()
 
 
 class Measuring:
@@ -120,9 +123,14 @@ class Measuring:
             for one in data.tasks
             if self.bounds is not None and one.name in found
         }
+        standings = tuple(
+            standing_of(name, found[name][0], images, space)
+            for name, (images, space) in sets.items()
+            if len(images)
+        )
         zero_shot = {name: right[name] for name in data.zero_shot}
         retrieval = {name: recalls(both) for name, both in placed.items()}
-        return Measured(row, zero_shot, time.perf_counter() - began, retrieval, shots)
+        return Measured(row, zero_shot, time.perf_counter() - began, retrieval, shots, standings)
 
     def _by_shots(self, task: TaskData, answered: torch.Tensor, images: Images) -> dict[str, float]:
         places = [task.space.class_names.index(name) for name in task.plan.class_names]

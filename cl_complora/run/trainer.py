@@ -27,6 +27,7 @@ from .learner import Learner
 from .measuring import Measuring
 from .results import results_of
 from .signals import Stopping
+from .untouched import cautions
 
 
 class Trainer:
@@ -98,6 +99,8 @@ class Trainer:
             told = beside(name, loaded.name, loaded.pretrained, accuracy)
             if told is not None:
                 self.progress.message(told)
+        for line in cautions(found.standings, self.run.loaded, self.learner.model, self.data):
+            self.progress.message(line)
         detail = {"eval_seconds": found.seconds}
         if found.by_shots:
             detail["by_shots"] = found.by_shots

@@ -13,7 +13,7 @@ import pytest
 
 from builders.broken_yaml import BAD
 from builders.configs import SCENARIO, TEXTS, animals, write
-from cl_complora.cli import _check
+from cl_complora.cli.check import check_file
 from cl_complora.errors import UserError
 
 
@@ -26,7 +26,7 @@ def folder(tmp_path_factory) -> Path:
 def test_check_recognises_a_strategy_whose_sections_are_misspelt(folder):
     path = write(folder, "misspelt", "name: x\nadaptor: {kind: none}\noptimizer: {lr: 1e-3}\n")
     with pytest.raises(UserError) as caught:
-        _check(str(path), [])
+        list(check_file(str(path), []))
     assert "did you mean 'adapter'?" in caught.value.messages[0]
 
 

@@ -67,7 +67,9 @@ def test_own_config_and_file(folder, weights, file):
     assert all(torch.equal(state[name], value) for name, value in weights.items()) and set(state) == set(
         weights
     )
-    assert (loaded.name, loaded.pretrained, loaded.notes) == ("tiny", file, ())
+    assert (loaded.name, loaded.pretrained, loaded.assumed) == ("tiny", file, True)
+    (note,) = loaded.notes
+    assert "config does not say how pixels are normalised: CLIP's mean [0.481" in note
     assert not loaded.model.training and loaded.tokenizer(["hi"]).shape == (1, 16)
     assert loaded.pixels == Pixels((32, 32)) and len(loaded.sha256) == 64
     assert (loaded.mean, loaded.std) == (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
@@ -131,7 +133,7 @@ def test_random_weights_are_the_same_every_time_and_disturb_nothing(folder):
     assert torch.equal(state, torch.get_rng_state())
     torch.manual_seed(2)
     assert load(folder).sha256 == first.sha256
-    assert first.pretrained == "" and "random weights" in first.notes[0]
+    assert first.pretrained == "" and "random weights" in first.notes[-1]
 
 
 def test_loading_disturbs_no_random_number(folder):

@@ -1,0 +1,81 @@
+"""cl-complora init: a scenario for class folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import UserError, raise_all
+from .model_options import Model, ModelConfig, Pretrained, model_settings
+
+if TYPE_CHECKING:
+    from ..config import scenario
+
+
+def init(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders of class folders; each is a task of the stream.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The scenario file to write.")] = Path(
+        "scenario.yaml"
+    ),
+    shots: Annotated[
+        int | None, typer.Option(min=1, help="Training images a class; what there is, at most 16.")
+    ] = None,
+    model: Model = None,
+    model_config: ModelConfig = None,
+    pretrained: Pretrained = None,
+    zero_shot: Annotated[
+        Path | None,
+        typer.Option(
+            help="Class folders of no task, to measure what is retained; by default ImageNet, if it is"
+            " found ($CL_COMPLORA_DATA or ~/data)."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+) -> None:
+    """Look at class folders and write a commented scenario that runs."""
+    from ..data.discover import describe
+    from ..files import write_text
+
+    if output.suffix not in (".yaml", ".yml"):
+        raise UserError(f"-o {output}: must end in .yaml")
+    if output.exists() and not force:
+        raise UserError(f"{output}: is there already; --force overwrites it")
+    start, notes = _model(model, model_config, pretrained)
+    text, found = describe(folders, output, shots, start, zero_shot)
+    write_text(output, text)
+    for note in (*notes, *found):
+        typer.echo(note)
+    typer.echo(f"{output} written; cl-complora check {output}, then cl-complora run {output}")
+
+
+def _model(name: str | None, config: str | None, pretrained: str | None) -> tuple[scenario.Model, list[str]]:
+    """The model that the options name, and what was chosen for it.
+
+    Raises:
+        UserError: naming the option, for a name or tag that there is not and a file that is missing.
+    """
+    from ..config import load_scenario
+    from ..config.model_names import EMBEDDED, check_model, tags_of
+    from ..config.normalisation import unstated
+
+    # Any scenario does: its model is exchanged for the one that the options name.
+    located = load_scenario(EMBEDDED, model_settings(name, config, pretrained))
+    raise_all(check_model(located))
+    chosen, notes = located.value.model, []
+    if chosen.name == EMBEDDED and chosen.config is None:
+        return chosen, notes
+    if chosen.pretrained is None:
+        tags = () if chosen.config is not None else tags_of(chosen.name) or ()
+        told = f"{chosen.name}: no --pretrained is given, and "
+        if tags:
+            chosen = chosen.model_copy(update={"pretrained": tags[0]})
+            notes.append(f"{told}the tag {tags[0]} is taken; there are {', '.join(tags)}")
+        else:
+            notes.append(f"{told}the weights are random")
+    if note := unstated(located.value.model, located.folder):
+        notes.append(note)
+    return chosen, notes
