@@ -86,6 +86,17 @@ def sets_of(state: State) -> list[MeasuredSet]:
     Raises:
         UserError: if the pictures are not those of the run any more.
     """
+    plans, scenario = plans_of(state), state.scenario.value
+    sets, heads = _load_sets(state.loaded, plans, scenario.protocol, scenario.measure), state.heads()
+    return [replace(one, head=heads.get(one.name)) for one in sets]
+
+
+def plans_of(state: State) -> Plans:
+    """Which images every task and zero-shot set of the run used.
+
+    Raises:
+        UserError: if the pictures are not those of the run any more.
+    """
     try:
         plans = plan(state.scenario, state.results["seed"])
     except UserError as error:
@@ -101,9 +112,7 @@ def sets_of(state: State) -> list[MeasuredSet]:
     for chosen in plans:
         if chosen.sha256() != state.config["splits"].get(chosen.name):
             raise UserError(f"'{chosen.name}' has other pictures now than when {state.folder.root} was made")
-    scenario = state.scenario.value
-    sets, heads = _load_sets(state.loaded, plans, scenario.protocol, scenario.measure), state.heads()
-    return [replace(one, head=heads.get(one.name)) for one in sets]
+    return plans
 
 
 @dataclass(frozen=True)
