@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..analysis.representation import spread
 from ..clip.classifier import ClipClassifier
+from ..config.recorded import recorded_strategy
 from ..config.strategy import Strategy
 from ..data.labels import LabelSpace
 from ..data.planning import Plans
@@ -39,6 +41,7 @@ from ..run.inputs import RunInputs
 from ..run.learner import Learner
 from ..run.signals import Stopping
 from ..store.deltas import load_delta
+from ..store.forms import damaged
 from ..store.records import finished_records
 from .evaluation import plans_of
 from .lanczos import Extremes, extremes
@@ -211,7 +214,10 @@ def swept_rate(folder: Path, strategy: str) -> dict[str, Any] | None:
 
 
 def _strategy(state: State) -> Strategy:
-    strategy = Strategy.model_validate(state.config["strategy"])
+    try:
+        strategy = recorded_strategy(state.config["strategy"])
+    except ValidationError as error:
+        raise damaged(state.folder.config, error) from None
     if strategy.adapter.kind == "none":
         raise UserError(
             f"{state.folder.root}: strategy '{strategy.name}' trains no weights of the towers (adapter.kind:"
@@ -219,8 +225,8 @@ def _strategy(state: State) -> Strategy:
         )
     if strategy.plugin is not None:
         raise UserError(
-            f"{state.folder.root}: strategy '{strategy.name}' has a plugin of its own, whose part in the start"
-            " of a task is not known here"
+            f"{state.folder.root}: strategy '{strategy.name}' has a plugin of its own, whose part in the"
+            " start of a task is not known here"
         )
     return strategy
 
@@ -261,9 +267,7 @@ def _restore(learner: Learner, state: State, data: Any, position: int) -> None:
         raise UserError(f"{folder.root}: task '{absent[0]}' is not finished")
     records = finished_records(folder, learner.run.plans, lambda line: None)[1 : position + 1]
     if len(records) < position:
-        raise UserError(
-            f"{folder.root}: the records of the tasks before '{data.tasks[position].name}' are gone"
-        )
+        raise UserError(f"{folder.root}: records before '{data.tasks[position].name}' are gone")
     learner.restore(
         [load_delta(folder.delta(task.index, task.name)) for task in done],
         [record.adapter_state for record in records],

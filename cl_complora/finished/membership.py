@@ -202,8 +202,8 @@ def _groups(state: State, done: Sequence[str], most: int) -> list[Groups]:
         rest = _balanced(others["test"], most - len(taken))
         if not taken and not rest:
             raise UserError(
-                f"{state.folder.root}: of the classes of task '{one.name}' every image of its source was trained"
-                " on or chosen by; there is none left to compare with"
+                f"{state.folder.root}: of the classes of task '{one.name}' every image of its source was"
+                " trained on or chosen by; there is none left to compare with"
             )
         chosen.append(replace(one, validation=(), test=(*taken, *rest)))
         counts.append((len(taken), len(rest)))

@@ -129,7 +129,7 @@ def test_the_rate_that_a_sweep_chose_is_beside_it(tmp_path):
 
 
 def test_what_has_no_coordinates_is_refused(tmp_path, tiny_scenario, runs):
-    frozen = go(tiny_scenario, tmp_path, "zero-shot")
+    frozen = go(tiny_scenario, tmp_path, "zeroshot")
     with pytest.raises(UserError, match="trains no weights"):
         curvature(find_state(frozen, after="0"))
     with pytest.raises(UserError, match="--task lukewarm: .* has the tasks warm, cold"):

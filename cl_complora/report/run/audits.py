@@ -86,9 +86,9 @@ def _leaks(found: dict[str, Any]) -> list:
     head = ["task", "against", "score", "AUC", "95 % interval", f"TPR at {fpr:.0%} FPR", "95 % interval",
             "members", "non-members"]  # fmt: skip
     note = (
-        f"In the last state. With fewer than {round(1 / fpr)} non-members, an FPR of {fpr:.0%} allows no false"
-        " alarm. Null: the loss in the state before the task, which knows none of its images; what differs from"
-        " 0.5 there is a difference between the two groups of images themselves."
+        f"In the last state. With fewer than {round(1 / fpr)} non-members, an FPR of {fpr:.0%} allows no"
+        " false alarm. Null: the loss in the state before the task, which knows none of its images; what"
+        " differs from 0.5 there is a difference between the two groups of images themselves."
     )
     return [matrix, Fold("Every score, with intervals", [Table("Membership now", head, details, note)])]
 
@@ -117,9 +117,10 @@ def _curvatures(found: dict[str, Any]) -> list:
     rates = {"trained with": found["learning_rate"], "best of a sweep": (found["swept"] or {}).get("lr")}
     told = "; ".join(f"{name} optimiser.lr {rate:g}" for name, rate in rates.items() if rate is not None)
     note = (
-        f"Largest and smallest eigenvalue of the Hessian of the task's cross-entropy in {found['coordinates']},"
-        " before the first step. Plain gradient descent is stable below a rate of 2/λ_max; AdamW is not governed"
-        f" by it, so this is no rate to choose. {told[:1].upper()}{told[1:]}."
+        f"Largest and smallest eigenvalue of the Hessian of the task's cross-entropy in"
+        f" {found['coordinates']}, before the first step. Plain gradient descent is stable below a rate of"
+        " 2/λ_max; AdamW is not governed by it, so this is no rate to choose."
+        f" {told[:1].upper()}{told[1:]}."
     )
     head = ["task", "λ_max jointly", "λ_min jointly", "most curved module", "parameters", "images", "settled"]
     blocks: list = [Table("Curvature of the loss", head, rows, note)]
