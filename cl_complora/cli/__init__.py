@@ -11,8 +11,10 @@ import typer
 from ..errors import MOST_CHARACTERS, UserError, printable, raise_all
 from ..files import is_utf8
 from ..version import __version__
+from .audit import audit
 from .check import check
 from .compare import compare
+from .curvature import curvature
 from .data import data
 from .explain import explain
 from .finished import evaluate, export, predict
@@ -185,6 +187,8 @@ app.command("eval")(evaluate)
 app.command("export")(export)
 app.command("predict")(predict)
 app.command("explain")(explain)
+app.command("audit")(audit)
+app.command("curvature")(curvature)
 app.command("report")(report)
 app.command("init")(init)
 app.command("tensorboard")(tensorboard)

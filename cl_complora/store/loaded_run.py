@@ -25,7 +25,8 @@ class LoadedRun:
         config: its config.yaml, where there is one.
         records: what every finished task measured, the untouched model first; None where a record is missing.
         analyses: what analysis/ says after each finished task; empty where it says nothing.
-        explained: explain.json, where there is one.
+        explained, membership, curvature: explain.json, membership.json and curvature.json, where they are
+            there.
         missing: sentences about what the report cannot show.
     """
 
@@ -35,6 +36,8 @@ class LoadedRun:
     records: list[dict[str, Any] | None] = field(default_factory=list)
     analyses: list[dict[str, Any]] = field(default_factory=list)
     explained: dict[str, Any] | None = None
+    membership: dict[str, Any] | None = None
+    curvature: dict[str, Any] | None = None
     missing: list[str] = field(default_factory=list)
 
     @property
@@ -116,6 +119,8 @@ def load_run(folder: RunDir) -> LoadedRun:
     run = LoadedRun(folder, _complete(folder, results), config, missing=missing)
     _read_tasks(run)
     run.explained = _optional(run, folder.root / "explain.json")
+    run.membership = _optional(run, folder.root / "membership.json")
+    run.curvature = _optional(run, folder.root / "curvature.json")
     return run
 
 

@@ -33,6 +33,7 @@ from ..elements import (
 from ..heat_map import shaded
 from ..reproduce import changed_settings, run_command
 from . import figures
+from .audits import curvatures, leaks
 from .causes import changed_answers, explanation
 from .paired_changes import change_table
 from .recall import retrieval
@@ -63,6 +64,8 @@ def run_page(run: LoadedRun) -> Page:
         Section("retrieval", "Retrieval", retrieval(run, paired)),
         Section("geometry", "Where the weights moved", moved_weights(run)),
         Section("training", "Training", _training(run)),
+        Section("membership", "What it gives away", leaks(run)),
+        Section("curvature", "How curved the loss is", curvatures(run)),
         Section("cost", "Tasks and what they cost", _costs(run)),
         Section("origin", "How to repeat it", _origin(run)),
     ]

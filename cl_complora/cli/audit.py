@@ -1,0 +1,65 @@
+"""cl-complora audit: can one tell which images a task was trained on?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from .options import RunModelConfig, RunWeights, log_console
+from .output import say_json
+
+
+def audit(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, such as runs/embedded/complora/seed0.")],
+    images: Annotated[
+        int, typer.Option(min=1, help="Unused images of a task to compare with, at most.")
+    ] = 1000,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+    pretrained: RunWeights = None,
+    model_config: RunModelConfig = None,
+) -> None:
+    """Does the model give its training images away? Membership inference on every task after every task."""
+    from ..finished.membership import FILE
+    from ..finished.membership import audit as find
+    from ..finished.states import open_run
+
+    console = log_console()
+    tell = (lambda line: None) if as_json else lambda line: console.print(line, style="dim", markup=False)
+    found = find(open_run(run, after="0", pretrained=pretrained, model_config=model_config), images, tell)
+    if as_json:
+        say_json(found)
+        return
+    console.print(_table(found))
+    if any(task["non_members"] * found["fpr"] < 1 for task in found["tasks"]):
+        console.print(
+            f"with fewer than {round(1 / found['fpr'])} non-members, an FPR of {found['fpr']:.0%} allows no"
+            " false alarm at all",
+            markup=False,
+        )
+    console.print(f"{run / FILE} written; cl-complora report {run} shows it all", markup=False)
+
+
+def _table(found: dict[str, Any]) -> Table:
+    """Every task right after it and in the last state, by the loss difference to the untouched model."""
+    table = Table(title=Text("Membership by loss difference to the untouched model"), title_justify="left")
+    table.add_column("task")
+    for column in ("members", "non-members", "AUC before", "AUC just trained", "AUC now", "TPR now"):
+        table.add_column(Text(column), justify="right")
+    for task in found["tasks"]:
+        rows = task["untouched"]["loss-difference"]
+        trained = next(row for row in rows if row["state"] == task["trained_in_state"])
+        shown = [task["null"]["loss-difference"]["auc"], trained["auc"], rows[-1]["auc"], rows[-1]["tpr"]]
+        sizes = [str(task[key]) for key in ("members", "non_members")]
+        table.add_row(Text(task["name"]), *sizes, *map(_interval, shown))
+    table.caption = Text(f"95 % intervals; TPR at an FPR of at most {found['fpr']:.0%}")
+    return table
+
+
+def _interval(estimate: dict[str, float | None]) -> str:
+    if estimate["value"] is None:
+        return "–"
+    return f"{estimate['value']:.2f} ({estimate['low']:.2f}–{estimate['high']:.2f})"

@@ -1,0 +1,144 @@
+"""The parts of a run's report that audits add: what the model gives away of its training images, and how
+curved the loss was where training started."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...store.loaded_run import LoadedRun
+from ..elements import NOTHING, Cell, Fold, Notice, Table, number
+from ..heat_map import shaded
+
+_FAILURES = (KeyError, TypeError, AttributeError, IndexError, ValueError)
+
+
+def leaks(run: LoadedRun) -> list:
+    """What membership.json found: AUC of every task in every state, and the TPR at a small FPR."""
+    if run.membership is None:
+        return []
+    try:
+        return _leaks(run.membership)
+    except _FAILURES as error:
+        return [_other_form("membership.json", error)]
+
+
+def curvatures(run: LoadedRun) -> list:
+    """What curvature.json found: λ_max jointly and per module."""
+    if run.curvature is None:
+        return []
+    try:
+        return _curvatures(run.curvature)
+    except _FAILURES as error:
+        return [_other_form("curvature.json", error)]
+
+
+def _other_form(name: str, error: Exception) -> Notice:
+    return Notice([f"{name} is of another form and left out ({type(error).__name__}: {error})."])
+
+
+def _leaks(found: dict[str, Any]) -> list:
+    states, tasks, fpr = found["states"], found["tasks"], found["fpr"]
+    rows = []
+    for task in tasks:
+        by_state = {row["state"]: row["auc"]["value"] for row in task["untouched"]["loss-difference"]}
+        cells = [Cell(str(task["name"]))]
+        for state in range(len(states)):
+            own = state == task["trained_in_state"]
+            cell = number(by_state.get(state), 2)
+            cells.append(
+                shaded(cell, cell.value or 0.0, "trained" if own else "", "just trained" if own else "")
+            )
+        rows.append(cells)
+    note = (
+        "How well the loss difference to the untouched model tells a task's training images from unused ones"
+        " of the same classes, after every task: 0.5 is chance, 1 gives every one of them away. Framed: the"
+        " task was just trained. Left of the frame it was not trained yet: what differs from 0.5 there is"
+        " chance, or another mix of images."
+    )
+    matrix = Table("Membership AUC", ["task", *states], rows, note, sortable=False, heat=True)
+    details = []
+    for task in tasks:
+        for base in ("untouched", "before"):
+            for score, figures in task[base].items():
+                last = figures[-1]
+                details.append(
+                    [
+                        Cell(str(task["name"])),
+                        Cell("untouched model" if base == "untouched" else "before the task"),
+                        Cell(score.removeprefix("loss-")),
+                        *_with_interval(last["auc"]),
+                        *_with_interval(last["tpr"]),
+                        number(last["members"], 0),
+                        number(last["non_members"], 0),
+                    ]
+                )
+        details.append(
+            [
+                Cell(str(task["name"])),
+                Cell("null: none, before the task"),
+                Cell("loss alone"),
+                *_with_interval(task["null"]["loss"]["auc"]),
+                *_with_interval(task["null"]["loss"]["tpr"]),
+                number(task["members"], 0),
+                number(task["non_members"], 0),
+            ]
+        )
+    head = ["task", "against", "score", "AUC", "95 % interval", f"TPR at {fpr:.0%} FPR", "95 % interval",
+            "members", "non-members"]  # fmt: skip
+    note = (
+        f"In the last state. With fewer than {round(1 / fpr)} non-members, an FPR of {fpr:.0%} allows no"
+        " false alarm. Null: the loss in the state before the task, which knows none of its images; what"
+        " differs from 0.5 there is a difference between the two groups of images themselves."
+    )
+    return [matrix, Fold("Every score, with intervals", [Table("Membership now", head, details, note)])]
+
+
+def _with_interval(estimate: dict[str, Any]) -> list[Cell]:
+    if estimate["value"] is None:
+        return [Cell(NOTHING), Cell(NOTHING)]
+    return [number(estimate["value"], 2), Cell(f"{estimate['low']:.2f}–{estimate['high']:.2f}")]
+
+
+def _curvatures(found: dict[str, Any]) -> list:
+    rows = []
+    for task in found["tasks"]:
+        most = max(task["modules"].items(), key=lambda item: item[1]["largest"], default=None)
+        rows.append(
+            [
+                Cell(str(task["name"])),
+                Cell(_shown(task["joint"]["largest"]), task["joint"]["largest"]),
+                Cell(_shown(task["joint"]["smallest"]), task["joint"]["smallest"]),
+                Cell(NOTHING) if most is None else Cell(f"{most[0]} {_shown(most[1]['largest'])}"),
+                number(task["parameters"], 0),
+                number(task["images"], 0),
+                Cell("yes" if task["joint"]["converged"] else "no"),
+            ]
+        )
+    rates = {"trained with": found["learning_rate"], "best of a sweep": (found["swept"] or {}).get("lr")}
+    told = "; ".join(f"{name} optimiser.lr {rate:g}" for name, rate in rates.items() if rate is not None)
+    note = (
+        f"Largest and smallest eigenvalue of the Hessian of the task's cross-entropy in"
+        f" {found['coordinates']}, before the first step. Plain gradient descent is stable below a rate of"
+        " 2/λ_max; AdamW is not governed by it, so this is no rate to choose."
+        f" {told[:1].upper()}{told[1:]}."
+    )
+    head = ["task", "λ_max jointly", "λ_min jointly", "most curved module", "parameters", "images", "settled"]
+    blocks: list = [Table("Curvature of the loss", head, rows, note)]
+    for task in found["tasks"]:
+        if task["modules"]:
+            lines = [
+                [
+                    Cell(name, mark="code"),
+                    Cell(_shown(v["largest"]), v["largest"]),
+                    Cell(_shown(v["smallest"]), v["smallest"]),
+                    number(v["steps"], 0),
+                ]
+                for name, v in sorted(task["modules"].items(), key=lambda item: -item[1]["largest"])
+            ]
+            table = Table(f"Curvature of {task['name']}", ["module", "λ_max", "λ_min", "steps"], lines)
+            blocks.append(Fold(f"{task['name']}, module by module", [table]))
+    return blocks
+
+
+def _shown(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−")

@@ -1,0 +1,146 @@
+"""Curvature: the authors' figures, dense Hessians, and what a run's strategies are measured in."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from torch.nn import functional as F
+from typer.testing import CliRunner
+
+from builders.golden import FORMS, golden, tensor
+from cl_complora.cli import app
+from cl_complora.config import load_scenario, load_strategy
+from cl_complora.errors import UserError
+from cl_complora.finished.lanczos import extremes
+from cl_complora.finished.loss_curvature import TaskLoss, curvature, largest_of, swept_rate
+from cl_complora.finished.states import find_state
+from cl_complora.run.stream import run
+
+
+def go(tiny_scenario, out, strategy, *settings):
+    quick = load_strategy(strategy, ["training.steps=2", "training.batch_size=4", *settings])
+    return run(load_scenario(str(tiny_scenario)), quick, out=out, analysis=False).folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, tiny_scenario):
+    out = tmp_path_factory.mktemp("runs")
+    return {name: go(tiny_scenario, out, name) for name in ("complora", "finetune")}
+
+
+def loss_of(inputs, a, b):
+    """The authors' small model: logits_t = tanh((W0 + B A) e_t) readoutᵀ, next-token cross-entropy."""
+    ids, labels = torch.tensor(inputs["ids"]), torch.tensor(inputs["labels"])
+    embedded = tensor(inputs["embedding"])[ids[:, :-1]]
+    logits = torch.tanh(embedded @ (tensor(inputs["W0"]) + b @ a).mT) @ tensor(inputs["readout"]).mT
+    return F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_authors_figures(form):
+    for case in golden("lambda_max", form)["cases"]:
+        inputs, outputs, exact = case["inputs"], case["outputs"], case["exact"]
+        if "S" in inputs:
+            matrix, start = tensor(inputs["S"]), tensor(inputs["start_vector"])
+            found = extremes(lambda v, s=matrix: s @ v, start, 1e-9, inputs["max_iter"])
+            assert found.largest == pytest.approx(exact["eigenvalues"][-1], rel=1e-6)
+            # Power iteration would find −10 of this matrix, whose largest eigenvalue is 5.
+            shifted = matrix - 4 * torch.eye(len(matrix), dtype=matrix.dtype)
+            found = extremes(lambda v, s=shifted: s @ v, start, 1e-9, 12)
+            assert found.largest == pytest.approx(5.000093, abs=1e-5)
+            assert found.smallest == pytest.approx(-9.9999937, abs=1e-5)
+            continue
+        a, b = (tensor(inputs[key]).requires_grad_() for key in "AB")
+        loss = loss_of(inputs, a, b)
+        assert float(loss.detach()) == pytest.approx(exact["loss"], rel=1e-9)
+        found = largest_of(lambda i=inputs, a=a, b=b: loss_of(i, a, b), [a, b], 0, 1e-10, 40)
+        for key, value in (("lambda_max", found.largest), ("lambda_min", found.smallest)):
+            assert value == pytest.approx(exact[key], rel=1e-6)
+            assert value == pytest.approx(outputs[key], abs=1e-5, rel=1e-5)
+
+
+def test_small_eigenvalues_are_found_as_exactly_as_large_ones():
+    generator = torch.Generator().manual_seed(0)
+    square = torch.randn(20, 20, generator=generator, dtype=torch.float64)
+    symmetric = square + square.mT
+    start = torch.randn(20, generator=generator, dtype=torch.float64)
+    true = float(torch.linalg.eigvalsh(symmetric)[-1])
+    for scale in (1.0, 1e-9):
+        found = extremes(lambda v, scale=scale: scale * (symmetric @ v), start, 1e-6, 20)
+        assert found.largest / scale == pytest.approx(true, rel=1e-4)
+        assert found.steps > 5
+
+
+def test_what_the_loss_does_not_depend_on_is_flat():
+    free, other = torch.ones(3, requires_grad=True), torch.ones(2, requires_grad=True)
+    assert largest_of(lambda: (free**2).sum(), [other], 0, 1e-3, 10).largest == 0.0
+    assert largest_of(lambda: (free**2).sum(), [free, other], 0, 1e-3, 10).largest == pytest.approx(2.0)
+
+
+def test_a_product_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="not finite"):
+        extremes(lambda v: v * float("nan"), torch.ones(3))
+
+
+@pytest.mark.parametrize("strategy", ["complora", "finetune"])
+def test_jointly_is_at_least_as_curved_as_any_module(runs, strategy):
+    found = curvature(find_state(runs[strategy], after="0"), ["cold"], most_images=4, most_steps=30)
+    assert found == json.loads((runs[strategy] / "curvature.json").read_text())
+    (cold,) = found["tasks"]
+    most = max(module["largest"] for module in cold["modules"].values())
+    assert cold["joint"]["largest"] >= most * 0.99 > 0
+    assert cold["images"] == 4 and found["learning_rate"] > 0
+    if strategy == "complora":
+        # B = 0 at the start: the A–A block is zero, and H indefinite.
+        assert cold["joint"]["smallest"] < 0 and "free subspace" in found["coordinates"]
+
+
+def test_the_order_of_images_does_not_matter(runs):
+    from cl_complora.clip.classifier import ClipClassifier
+    from cl_complora.data.tasks import load
+    from cl_complora.engine.experience import experience_at
+    from cl_complora.finished.evaluation import plans_of
+
+    state = find_state(runs["complora"], after="0")
+    loaded = state.loaded
+    data = load(plans_of(state), "task-incremental", loaded.pixels)
+    model = ClipClassifier(loaded.model, loaded.tokenizer, mean=loaded.mean, std=loaded.std)
+    loss = TaskLoss(model, experience_at("sequential", data.tasks, 0), 100)
+    model.requires_grad_(False)
+    weight = model.clip.visual.proj.requires_grad_()
+    first = largest_of(loss, [weight], 0, 1e-5, 50).largest
+    images, space = loss.parts[0]
+    order = torch.arange(len(images)).flip(0)
+    loss.parts = [(type(images)(images.pixels[order], images.labels[order]), space)]
+    assert largest_of(loss, [weight], 0, 1e-5, 50).largest == pytest.approx(first, rel=1e-3)
+
+
+def test_the_rate_that_a_sweep_chose_is_beside_it(tmp_path):
+    folder = tmp_path / "embedded" / "lora" / "seed0"
+    folder.mkdir(parents=True)
+    assert swept_rate(folder, "lora") is None
+    found = {"methods": {"lora": {"chosen": {"optimiser.lr": 0.004}}, "er": {"chosen": {}}}}
+    (tmp_path / "comparison.json").write_text(json.dumps(found))
+    assert swept_rate(folder, "lora")["lr"] == 0.004
+    assert swept_rate(folder, "er") is None
+
+
+def test_what_has_no_coordinates_is_refused(tmp_path, tiny_scenario, runs):
+    frozen = go(tiny_scenario, tmp_path, "zeroshot")
+    with pytest.raises(UserError, match="trains no weights"):
+        curvature(find_state(frozen, after="0"))
+    with pytest.raises(UserError, match="--task lukewarm: .* has the tasks warm, cold"):
+        curvature(find_state(runs["complora"], after="0"), ["lukewarm"])
+
+
+def test_the_command_and_the_report(runs, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(runs["complora"], copy)
+    done = CliRunner().invoke(app, ["curvature", str(copy), "--images", "4", "--jointly", "--steps", "8"])
+    assert done.exit_code == 0, done.output
+    assert "all jointly" in done.output and "trained with optimiser.lr" in done.output
+    assert CliRunner().invoke(app, ["report", str(copy)]).exit_code == 0
+    assert "How curved the loss is" in (copy / "report.html").read_text(encoding="utf-8")
