@@ -1,8 +1,9 @@
-"""Writes strategies.md, the table of all shipped strategies, from their YAML. Run: python docs/write_strategies.py
-[FILE]"""
+"""Writes strategies.md, the table of all shipped strategies, from their YAML. Run: python
+docs/write_strategies.py [FILE]"""
 
 import sys
 from pathlib import Path
+from textwrap import fill
 
 from cl_complora.config.about import CHECKED, KINDS, About, Published
 from cl_complora.config.catalog import shipped
@@ -10,27 +11,38 @@ from cl_complora.config.overview import Entry, entries
 
 OUT = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "strategies.md"
 
-TOP = """\
+HEAD = "| strategy | kind | what it is | source | trains | checked | published |"
+# Paragraphs are wrapped below.
+PAGE = """\
 # Strategies
 
-Every strategy that ships with the package, kind by kind. `cl-complora list strategies` shows the same in a terminal. This
-page is written by `docs/write_strategies.py` from the files in [strategies/](../strategies): change those, not this. How a
-file says what stands here: the section `about`, in [config/about.py](../cl_complora/config/about.py), which
-changes no run and which files of your own may have or leave out.
+All {number} strategies that ship with the package: {kinds}. `cl-complora list strategies` shows the same in
+a terminal.
 
-**Trains** follows from the settings: factors of a rank in each of the named matrices (all matrices: q, k, v, o and both
-of the MLP), in both towers unless one is named, and what is trained beside them.
+This page is written by `docs/write_strategies.py` from the files in [strategies/](../strategies): change
+those, not this. What stands here is their section `about`
+([config/about.py](../cl_complora/config/about.py)), which no run depends on and which a file
+of your own may leave out.
 
-**Checked** says what a strategy was held against, with the test that does it; what the check covers, where that is not
-all, stands in brackets.
+**Trains** follows from the settings: factors of a rank in each of the named matrices (all matrices: q, k, v,
+o and both of the MLP) of both towers, unless one tower is named, and what is trained beside them.
+
+**Checked** says what a strategy was held against and links to the test; what the check covers, where that is
+not all of the method, stands in brackets.
+
+{meanings}
+
+**Published** are accuracies in % with CLIP ViT-B/16 from the tables of others: not ours, and often with
+another rank, rate or number of steps than in our file, whose comment says so. MTIL gives every test its own
+list of classes, X-TAIL has one list for all: figures of different benchmarks cannot be compared.
 
 """
-BETWEEN = """
-**Published** are accuracies in % from the tables of others, with CLIP ViT-B/16: not ours, and often with another rank,
-rate or number of steps than in our file, whose comment says so. MTIL gives every test its own list of classes, X-TAIL
-has one for all; figures of different protocols, orders or shots cannot be compared.
 
-"""
+
+def wrapped(paragraph: str) -> str:
+    indent = "  " if paragraph.startswith("* ") else ""
+    words = " ".join(paragraph.split())
+    return fill(words, 118, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
 
 
 def cell(text: str) -> str:
@@ -61,12 +73,16 @@ def row(entry: Entry) -> str:
 
 def page() -> str:
     listed = entries()
-    kept = [name for name in CHECKED if any(entry.checked == name for entry in listed)]
-    meanings = "".join(f"* **{name}**: {CHECKED[name]}\n" for name in kept)
-    kinds = [(title, sum(entry.kind == kind for entry in listed)) for kind, title in KINDS.items()]
-    counted = f"\n{len(listed)} strategies: {', '.join(f'{n} {title}' for title, n in kinds)}.\n\n"
-    head = "| strategy | kind | what it is | source | trains | checked | published |\n|---|---|---|---|---|---|---|\n"
-    return TOP + meanings + BETWEEN.rstrip("\n") + "\n" + counted + head + "\n".join(map(row, listed)) + "\n"
+    kinds = {title: sum(entry.kind == kind for entry in listed) for kind, title in KINDS.items()}
+    used = [name for name in CHECKED if any(entry.checked == name for entry in listed)]
+    text = PAGE.format(
+        number=len(listed),
+        kinds=", ".join(f"{title} ({number})" for title, number in kinds.items()),
+        meanings="\n\n".join(f"* **{name}**: {CHECKED[name]}" for name in used),
+    )
+    prose = "\n\n".join(map(wrapped, text.strip().split("\n\n")))
+    rule = "|---" * HEAD.count(" | ") + "|---|"
+    return "\n".join([prose, "", HEAD, rule, *map(row, listed), ""])
 
 
 OUT.write_text(page(), encoding="utf-8")

@@ -40,12 +40,11 @@ class Published(Section):
     """Figures of a method in somebody's table."""
 
     benchmark: Line
-    """Protocol, order and shots: figures of different ones cannot be compared."""
+    """Protocol, order and shots, and the model if it is not CLIP ViT-B/16."""
     figures: Annotated[dict[Line, Annotated[float, Field(ge=0, le=100)]], Field(min_length=1, max_length=10)]
     """Name → accuracy in %."""
     source: Line
     """Whose table it is."""
-    model: Line = "CLIP ViT-B/16"
 
 
 class About(Section):
