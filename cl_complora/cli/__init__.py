@@ -13,6 +13,7 @@ from ..files import is_utf8
 from ..version import __version__
 from .audit import audit
 from .check import check
+from .choices import list_
 from .compare import compare
 from .curvature import curvature
 from .data import data
@@ -23,7 +24,7 @@ from .init import init
 from .model_options import Model, ModelConfig, Pretrained, model_settings
 from .odd_names import odd_name, refuse_odd_names
 from .options import AllowPlugins, Device, Out, Settings, known_device, log_console
-from .output import end_when_unread, lasting_streams
+from .output import lasting_streams
 from .report import report, say_report
 from .tensorboard import tensorboard
 from .tune import tune
@@ -37,8 +38,6 @@ app = typer.Typer(
         " retention."
     ),
 )
-
-LISTS = ("scenarios", "strategies", "models", "datasets")
 
 
 def _version(wanted: bool) -> None:
@@ -141,46 +140,8 @@ def run(
     say_report(console, finished.folder)
 
 
-@app.command("list")
-def list_(what: Annotated[str, typer.Argument(help="scenarios, strategies, models or datasets.")]) -> None:
-    """List what there is to choose from."""
-    from ..config.catalog import description, shipped
-
-    if what not in LISTS:
-        raise UserError(f"list {what}: must be one of {', '.join(LISTS)}")
-    end_when_unread()
-    if what in ("scenarios", "strategies"):
-        rows = [
-            (name, description(path))
-            for name, path in shipped(what.replace("ies", "y").removesuffix("s")).items()
-        ]
-    elif what == "datasets":
-        from ..data.registry import DATASETS
-        from ..world.source import domain_rows
-
-        rows = [*domain_rows()]
-        rows += [
-            (name, f"dataset: {d.title}, {d.classes} classes; {d.layout}") for name, d in DATASETS.items()
-        ]
-        rows += [
-            ("folder", "class folders of your own: source: {kind: folder, root: …}"),
-            ("manifest", "a CSV or JSONL table of path, label, split: source: {kind: manifest, file: …}"),
-            ("coop", "CoOp's split files: source: {kind: coop, file: split_zhou_….json, root: …}"),
-            ("shards", "WebDataset tar files: source: {kind: shards, train: train-*.tar, test: test-*.tar}"),
-        ]
-    else:
-        import open_clip
-
-        rows = [("embedded", "the small CLIP that ships with the package")]
-        for name in open_clip.list_models():
-            tags = open_clip.list_pretrained_tags_by_model(name)
-            rows.append((name, f"tags: {', '.join(tags)}" if tags else "no published weights"))
-    width = max(len(name) for name, _ in rows)
-    for name, text in rows:
-        typer.echo(f"{name:{width}}  {text}")
-
-
 app.command("check")(check)
+app.command("list")(list_)
 app.command("compare")(compare)
 app.command("tune")(tune)
 app.command("eval")(evaluate)

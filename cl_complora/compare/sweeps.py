@@ -60,7 +60,7 @@ def _refusal(methods: Sequence[str], overrides: Sequence[str], key: str, values:
     strategies = [load_strategy(method, overrides).value for method in trained]
     if key == SHORT_KEYS["lr"] and strategies and not any(s.lr_is_used for s in strategies):
         return f"--sweep {key}: has no effect, since optimiser.rates names all that is trained"
-    plain = [strategy.model_dump() for strategy in strategies]
+    plain = [strategy.model_dump(exclude={"about"}) for strategy in strategies]
     known = sorted({name for settings in plain for name in _numbers(settings)})
     near = closest(key, [*known, *SHORT_KEYS])
     near = near or next((name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]), None)

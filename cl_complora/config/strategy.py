@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from .about import About
 from .adaptation import Adapter
 from .base import Count, EachOnce, Name, Section, Text, idle_keys, refused
 from .heads import IN_WEIGHTS, Head
@@ -36,6 +37,8 @@ class Strategy(Section):
 
     name: Name
     description: str = ""
+    about: About | None = None
+    """Kind, source and check of the method, for lists of strategies."""
     adapter: Adapter
     regularisers: list[Regulariser] = []
     memory: Memory | None = None

@@ -14,7 +14,7 @@ from ..config.loading import Located
 from ..errors import UserError
 
 # What does not change a run and is not recorded with it.
-_LEFT_OUT = {"scenario": {"seeds", "description"}, "strategy": {"description", "sweep"}}
+_LEFT_OUT = {"scenario": {"seeds", "description"}, "strategy": {"description", "about", "sweep"}}
 # More settings than this are no command that anyone would type: the file is another one now.
 MOST_SETTINGS = 12
 _LOADERS: dict[str, Callable[[str, Sequence[str]], Located]] = {

@@ -133,7 +133,7 @@ def _stream_of(scenario: Scenario) -> dict[str, Any]:
 
 
 def _settings_of(strategy: Strategy) -> dict[str, Any]:
-    return strategy.model_dump(mode="json", exclude={"description", "sweep"})
+    return strategy.model_dump(mode="json", exclude={"description", "about", "sweep"})
 
 
 def _with_newer(before: Any, now: Any, chosen: Any) -> Any:

@@ -1,0 +1,88 @@
+"""Writes strategies.md, the table of all shipped strategies, from their YAML. Run: python
+docs/write_strategies.py [FILE]"""
+
+import sys
+from pathlib import Path
+from textwrap import fill
+
+from cl_complora.config.about import CHECKED, KINDS, About, Published
+from cl_complora.config.catalog import shipped
+from cl_complora.config.overview import Entry, entries
+
+OUT = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "strategies.md"
+
+HEAD = "| strategy | kind | what it is | source | trains | checked | published |"
+# Paragraphs are wrapped below.
+PAGE = """\
+# Strategies
+
+All {number} strategies that ship with the package: {kinds}. `cl-complora list strategies` shows the same in
+a terminal.
+
+This page is written by `docs/write_strategies.py` from the files in [strategies/](../strategies): change
+those, not this. What stands here is their section `about`
+([config/about.py](../cl_complora/config/about.py)), which no run depends on and which a file
+of your own may leave out.
+
+**Trains** follows from the settings: factors of a rank in each of the named matrices (all matrices: q, k, v,
+o and both of the MLP) of both towers, unless one tower is named, and what is trained beside them.
+
+**Checked** says what a strategy was held against and links to the test; what the check covers, where that is
+not all of the method, stands in brackets.
+
+{meanings}
+
+**Published** are accuracies in % with CLIP ViT-B/16 from the tables of others: not ours, and often with
+another rank, rate or number of steps than in our file, whose comment says so. MTIL gives every test its own
+list of classes, X-TAIL has one list for all: figures of different benchmarks cannot be compared.
+
+"""
+
+
+def wrapped(paragraph: str) -> str:
+    indent = "  " if paragraph.startswith("* ") else ""
+    words = " ".join(paragraph.split())
+    return fill(words, 118, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
+
+
+def cell(text: str) -> str:
+    return text.replace("|", "\\|") or "–"
+
+
+def check(about: About) -> str:
+    scope = f" ({about.scope})" if about.scope else ""
+    if about.test is None:
+        return about.checked + scope
+    file, _, _ = about.test.partition("::")
+    return f"[{about.checked}](../{file}){scope}"
+
+
+def figures(published: Published) -> str:
+    named = ", ".join(f"{name} {value:g}" for name, value in published.figures.items())
+    return f"{published.benchmark}: {named} ({published.source})"
+
+
+def row(entry: Entry) -> str:
+    about = entry.about
+    link = f"[{entry.name}](../strategies/{shipped('strategy')[entry.name].name})"
+    published = "; ".join(map(figures, about.published))
+    source = (about.source or "").replace("; ", "<br>", 1)
+    cells = (link, entry.title, entry.summary, source, entry.trained, check(about), published)
+    return f"| {' | '.join(map(cell, cells))} |"
+
+
+def page() -> str:
+    listed = entries()
+    kinds = {title: sum(entry.kind == kind for entry in listed) for kind, title in KINDS.items()}
+    used = [name for name in CHECKED if any(entry.checked == name for entry in listed)]
+    text = PAGE.format(
+        number=len(listed),
+        kinds=", ".join(f"{title} ({number})" for title, number in kinds.items()),
+        meanings="\n\n".join(f"* **{name}**: {CHECKED[name]}" for name in used),
+    )
+    prose = "\n\n".join(map(wrapped, text.strip().split("\n\n")))
+    rule = "|---" * HEAD.count(" | ") + "|---|"
+    return "\n".join([prose, "", HEAD, rule, *map(row, listed), ""])
+
+
+OUT.write_text(page(), encoding="utf-8")
