@@ -274,7 +274,7 @@ def _restore(learner: Learner, state: State, data: Any, position: int) -> None:
     )
     if plugins_intact(learner.plugins, folder, last.index, last.name):
         restore_plugins(learner.plugins, folder, done, learner.run.device)
-    elif any(isinstance(part, CarryingPlugin) for part in learner.adapter.carriers()):
+    elif any(type(part).tensors is not CarryingPlugin.tensors for part in learner.adapter.carriers()):
         raise UserError(
             f"{folder.root}: where the factors of '{data.tasks[position].name}' start depends on what was"
             f" carried on after '{last.name}', which is not kept; ask about the first task"

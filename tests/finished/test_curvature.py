@@ -136,6 +136,21 @@ def test_what_has_no_coordinates_is_refused(tmp_path, tiny_scenario, runs):
         curvature(find_state(runs["complora"], after="0"), ["lukewarm"])
 
 
+def test_a_task_whose_state_is_not_kept(runs, tmp_path, tiny_scenario):
+    """Of most strategies the deltas say all; InfLoRA's factors start from what it saw of earlier tasks."""
+    inflora = go(tiny_scenario, tmp_path, "inflora")
+    for folder in (runs["complora"], inflora):
+        copy = tmp_path / "without" / folder.parent.name
+        shutil.copytree(folder, copy)
+        shutil.rmtree(copy / "state", ignore_errors=True)
+    settings = {"most_images": 2, "most_steps": 5, "jointly_only": True}
+    found = curvature(find_state(tmp_path / "without" / "complora", after="0"), ["cold"], **settings)
+    whole = curvature(find_state(runs["complora"], after="0"), ["cold"], **settings)
+    assert found["tasks"] == whole["tasks"]
+    with pytest.raises(UserError, match="carried on after 'warm', which is not kept"):
+        curvature(find_state(tmp_path / "without" / "inflora", after="0"), ["cold"], **settings)
+
+
 def test_the_command_and_the_report(runs, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(runs["complora"], copy)
