@@ -88,6 +88,7 @@ def command(tuning: Tuning, file: Path) -> str:
 
 def strategy_text(tuning: Tuning, file: Path) -> str:
     """The strategy with the chosen settings, and a comment on how they were chosen."""
+    # What was checked and published of the method was so with other settings.
     settings = tuning.strategy.value.model_dump(mode="json", exclude_unset=True, exclude={"about", "sweep"})
     settings["name"] = tuning.name
     for key, value in tuning.changed(tuning.chosen):

@@ -120,7 +120,7 @@ def test_the_file_is_the_strategy_with_what_was_chosen(name, monkeypatch, tmp_pa
     again = load_strategy(str(written)).value
     settings = [f"{key}={value}" for key, value in found.chosen]
     expected = load_strategy(name, [*request.strategy_settings, *settings]).value
-    same = {"name": f"{expected.name}-tuned", "sweep": {}}
+    same = {"name": f"{expected.name}-tuned", "sweep": {}, "about": None}
     assert again == expected.model_copy(update=same)
     assert f"#   {key}: {value:g} (was" in written.read_text()
 
