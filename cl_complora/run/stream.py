@@ -106,12 +106,14 @@ def run(
     from .learner import Learner
     from .measuring import Measuring
     from .results import results_of
-    from .threads import settled
+    from .threads import computing_with, threads_of
     from .trainer import Trainer
 
     loaded = load_clip(scenario.value.model, scenario.folder)
     for note in loaded.notes:
         progress.message(note)
+    threads = threads_of(folder, loaded.model, chosen)
+    made_with = describe(scenario.value, strategy.value, seed, loaded, plans, chosen, evaluate, threads)
     inputs = RunInputs(scenario.value, strategy.value, seed, loaded, plans, chosen)
     stopping = Stopping()
     checkpoints = Checkpoints(folder, save_every, progress.message)
@@ -121,13 +123,12 @@ def run(
     )
     for note in learner.notes:
         progress.message(note)
-    with settled(folder, loaded.model, chosen), folder.locked(), stopping.heard():
+    with computing_with(threads), folder.locked(), stopping.heard():
         if fresh:
             _set_aside(folder, progress)
         heads = learner.head is not None and learner.head.keeps_heads
         records = finished_records(folder, plans, progress.message, heads)
         done = len(records) > len(plans.tasks)
-        made_with = describe(scenario.value, strategy.value, seed, loaded, plans, chosen, evaluate)
         check_same(folder, made_with, strategy.value, complete=done)
         reused = max(0, len(records) - 1)
         if not done:

@@ -15,9 +15,8 @@ from ..store.folder import RunDir
 SMALL = 5_000_000
 
 
-@contextmanager
-def settled(folder: RunDir, model: nn.Module, device: str) -> Iterator[None]:
-    """Set the number of threads of a run, and what it was before afterwards.
+def threads_of(folder: RunDir, model: nn.Module, device: str) -> int:
+    """Number of threads of a run.
 
     An interrupted run goes on with the number it began with, wherever that is: results depend on it in their
     last bits. A small model on the CPU gets one thread: it loses nothing, and beside other work it gains
@@ -29,10 +28,16 @@ def settled(folder: RunDir, model: nn.Module, device: str) -> Iterator[None]:
         model: that is trained.
         device: it computes on.
     """
-    before = get_num_threads()
     small = device == "cpu" and sum(p.numel() for p in model.parameters()) <= SMALL
-    own = 1 if small and "OMP_NUM_THREADS" not in os.environ else before
-    set_num_threads(_begun_with(folder) or own)
+    own = 1 if small and "OMP_NUM_THREADS" not in os.environ else get_num_threads()
+    return _begun_with(folder) or own
+
+
+@contextmanager
+def computing_with(threads: int) -> Iterator[None]:
+    """So many threads, and as many as before afterwards."""
+    before = get_num_threads()
+    set_num_threads(threads)
     try:
         yield
     finally:

@@ -36,10 +36,9 @@ def describe(
     plans: planning.Plans,
     device: str,
     evaluate: bool,
+    threads: int,
 ) -> dict:
     """Everything that the numbers depend on; a run goes on only where all of it is the same."""
-    import torch
-
     return {
         "scenario": _stream_of(scenario),
         "strategy": _settings_of(strategy),
@@ -57,7 +56,7 @@ def describe(
         **_ranges(plans.opened(scenario.measure)),
         "software": {name: text for name, text in software().items() if name != "numpy"},
         "device": device.partition(":")[0],
-        "threads": torch.get_num_threads(),
+        "threads": threads,
     }
 
 

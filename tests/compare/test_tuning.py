@@ -43,21 +43,26 @@ def test_only_what_a_strategy_has_is_tuned():
     def keys(name: str, *settings: str) -> list[str]:
         return list(grid_of(name, settings, [64]))
 
-    assert keys("complora") == [LR, "optimiser.rates.text", STEPS, ENERGY]
+    assert keys("complora-protected") == [LR, "optimiser.rates.text", STEPS, ENERGY]
     assert keys("tokens") == [LR, STEPS] and keys("linear-probe") == keys("zeroshot") == []
-    assert keys("complora", "optimiser.rates={vision: 1e-3, text: 1e-3}")[0] == "optimiser.rates.vision"
-    assert ENERGY not in keys("complora", "adapter.subspace.keep={number: 3}")
+    assert (
+        keys("complora-protected", "optimiser.rates={vision: 1e-3, text: 1e-3}")[0]
+        == "optimiser.rates.vision"
+    )
+    assert ENERGY not in keys("complora-protected", "adapter.subspace.keep={number: 3}")
     assert keys("tokens", "training.steps=auto") == [LR, "training.epochs"]
     # All of it lies within the bounds: nothing would change.
     assert keys("tokens", "training.steps=auto", "training.epochs=1") == [LR]
 
 
 def test_the_grid_begins_at_the_values_of_the_strategy():
-    grid = grid_of("complora", ["optimiser.lr=1.23456e-3", "training.steps=5", f"{ENERGY}=0.6"], [64])
+    grid = grid_of(
+        "complora-protected", ["optimiser.lr=1.23456e-3", "training.steps=5", f"{ENERGY}=0.6"], [64]
+    )
     assert grid[LR][0] == 1.23456e-3 and grid[LR][4] == 0.0123 and min(grid[LR]) == -8
     assert grid[STEPS] == {-1: 3, 0: 5, 1: 10}
     assert grid[ENERGY] == {-1: 0.5, 0: 0.6, 1: 0.75, 2: 0.9}
-    assert grid_of("complora", ["training.average_every=40"], [64])[STEPS] == {0: 40, 1: 80}
+    assert grid_of("complora-protected", ["training.average_every=40"], [64])[STEPS] == {0: 40, 1: 80}
     assert [axis.moves for axis in axes_of(grid)] == [(0, 1), (2,), (3,), (0,), (1,)]
 
 

@@ -80,7 +80,7 @@ def test_the_embedded_model_is_exported_with_its_tokenizer(tmp_path):
     settings = [f"tasks=[{tasks}]", "test_limit=16", "zero_shot.0.images=154", "reference=null"]
     out = run(
         load_scenario("embedded", settings),
-        load_strategy("complora", ["training.steps=2"]),
+        load_strategy("complora-protected", ["training.steps=2"]),
         out=tmp_path / "runs",
         progress=Quiet(),
     )

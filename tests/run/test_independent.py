@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from builders.runs import deltas_of, without_timings
+from cl_complora.compare.choosing import SCORES
 from cl_complora.compare.statistics import per_unit
-from cl_complora.compare.study import SCORES
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.errors import UserError
 from cl_complora.progress import Quiet

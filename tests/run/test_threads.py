@@ -19,7 +19,7 @@ def folder(tmp_path, monkeypatch) -> RunDir:
 
 
 def count(folder: RunDir, width: int = 4, device: str = "cpu") -> int:
-    with threads.settled(folder, torch.nn.Linear(width, width), device):
+    with threads.computing_with(threads.threads_of(folder, torch.nn.Linear(width, width), device)):
         return torch.get_num_threads()
 
 
@@ -42,6 +42,6 @@ def test_a_run_goes_on_with_what_it_began_with(folder, monkeypatch):
 
 
 def test_after_a_failure_the_number_is_what_it_was(folder):
-    with pytest.raises(RuntimeError), threads.settled(folder, torch.nn.Linear(2, 2), "cpu"):
+    with pytest.raises(RuntimeError), threads.computing_with(1):
         raise RuntimeError
     assert torch.get_num_threads() == 3
