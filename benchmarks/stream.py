@@ -36,6 +36,7 @@ from cl_complora.engine.experience import ClipExperience, TrainingBatches, as_av
 from cl_complora.engine.optimisers import optimizer_factory
 from cl_complora.engine.schedule import rate
 from cl_complora.run.stream import run
+from cl_complora.run.threads import computing_with
 
 from .timing import Case, Check, Goal, Side, Size, compare, worst
 
@@ -72,7 +73,7 @@ class _Stream:
 
     def __init__(self, work: _Work, folder: Path) -> None:
         self.folder, self.work = folder, work
-        self.scenario, self.strategy = load_scenario("embedded"), load_strategy("complora")
+        self.scenario, self.strategy = load_scenario("embedded"), load_strategy("complora-protected")
         settings = self.scenario.value.model_copy(
             update={"tasks": self.scenario.value.tasks[: work.tasks], "test_limit": work.test_images}
         )
@@ -258,6 +259,7 @@ def measure(size: Size, device: str = "cpu") -> Iterator[Case]:
         tempfile.TemporaryDirectory() as name,
         patch.dict(os.environ, CL_COMPLORA_CACHE=str(Path(name) / "cache")),
         warnings.catch_warnings(),
+        computing_with(1),  # as many as a run takes for a model of this size
     ):
         warnings.simplefilter("ignore")
         of = _Stream(work, Path(name))
@@ -270,7 +272,7 @@ def measure(size: Size, device: str = "cpu") -> Iterator[Case]:
         same = Check("pictures", float(_differ(of.load(), of.data)), 0.5)
         peers.append(Side(LOADING, of.load, [same]))
         told = (
-            f"embedded, complora: {work.tasks} tasks of {work.steps} steps, {work.test_images} test images"
+            f"embedded, complora-protected: {work.tasks} tasks of {work.steps} steps, {work.test_images} test images"
             " each"
         )
         case = compare(
