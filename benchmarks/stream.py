@@ -36,7 +36,6 @@ from cl_complora.engine.experience import ClipExperience, TrainingBatches, as_av
 from cl_complora.engine.optimisers import optimizer_factory
 from cl_complora.engine.schedule import rate
 from cl_complora.run.stream import run
-from cl_complora.run.threads import computing_with
 
 from .timing import Case, Check, Goal, Side, Size, compare, worst
 
@@ -259,7 +258,6 @@ def measure(size: Size, device: str = "cpu") -> Iterator[Case]:
         tempfile.TemporaryDirectory() as name,
         patch.dict(os.environ, CL_COMPLORA_CACHE=str(Path(name) / "cache")),
         warnings.catch_warnings(),
-        computing_with(1),  # as many as a run takes for a model of this size
     ):
         warnings.simplefilter("ignore")
         of = _Stream(work, Path(name))
@@ -272,8 +270,8 @@ def measure(size: Size, device: str = "cpu") -> Iterator[Case]:
         same = Check("pictures", float(_differ(of.load(), of.data)), 0.5)
         peers.append(Side(LOADING, of.load, [same]))
         told = (
-            f"embedded, complora-protected: {work.tasks} tasks of {work.steps} steps, {work.test_images} test images"
-            " each"
+            f"embedded, complora-protected: {work.tasks} tasks of {work.steps} steps,"
+            f" {work.test_images} test images each"
         )
         case = compare(
             "stream", told, Side("cl_complora.run (ours)", of.ours), peers, work.repeats, warmups=0

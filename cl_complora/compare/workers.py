@@ -77,7 +77,7 @@ class Workers:
         self._before = os.environ.get("OMP_NUM_THREADS")
         os.environ["OMP_NUM_THREADS"] = str(self.threads)
         self._pool = ProcessPoolExecutor(
-            jobs, get_context("spawn"), initializer=_settle, initargs=(self.threads, self._before is not None)
+            jobs, get_context("spawn"), initializer=_settle, initargs=(self.threads,)
         )
 
     def __enter__(self) -> Workers:
@@ -123,7 +123,7 @@ class Workers:
         return [done[index] for index in range(len(trials))]
 
 
-def _settle(threads: int, as_told: bool) -> None:
+def _settle(threads: int) -> None:
     """A worker dies with its parent, however that dies: an orphan would hold the locks of its runs."""
     parent = parent_process()
     threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
@@ -133,8 +133,6 @@ def _settle(threads: int, as_told: bool) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    if not as_told:  # the share is ours: a run of a small model may take less of it
-        del os.environ["OMP_NUM_THREADS"]
 
 
 def _run(t: Trial, out: Path, device: str, allow_plugins: bool) -> Outcome:

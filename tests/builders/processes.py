@@ -108,9 +108,9 @@ def share_imports(put: Callable[[object, str, object], None]) -> None:
     put(workers, "cores", lambda: 1)
 
 
-def _settle_undrawn(threads: int, as_told: bool) -> None:
+def _settle_undrawn(threads: int) -> None:
     undraw(setattr)
-    _settle(threads, as_told)
+    _settle(threads)
 
 
 def _begin(
