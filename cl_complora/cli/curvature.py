@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from .options import RunModelConfig, RunWeights, log_console
+from .options import RunModelConfig, RunWeights, log_console, telling
 from .output import say_json
 
 # Modules that are worth a line in a terminal; all of them are in curvature.json and in the report.
@@ -35,7 +35,7 @@ def curvature(
     from ..finished.states import find_state
 
     console = log_console()
-    tell = (lambda line: None) if as_json else lambda line: console.print(line, style="dim", markup=False)
+    tell = telling(console, as_json)
     state = find_state(run, after="0", pretrained=pretrained, model_config=model_config)
     found = find(state, task or (), images, tolerance, steps, jointly, tell)
     if as_json:

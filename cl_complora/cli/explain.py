@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from .options import RunModelConfig, RunWeights, log_console
+from .options import RunModelConfig, RunWeights, log_console, telling
 from .output import say_json
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def explain(
     from ..finished.states import open_run
 
     console = log_console()
-    tell = (lambda line: None) if as_json else lambda line: console.print(line, style="dim", markup=False)
+    tell = telling(console, as_json)
     found = find(
         open_run(run, after="0", pretrained=pretrained, model_config=model_config), pairs, images, tell
     )

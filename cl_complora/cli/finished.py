@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ..errors import UserError
 from .class_names import class_names
-from .options import RunModelConfig, RunWeights, log_console
+from .options import RunModelConfig, RunWeights, log_console, telling
 from .output import end_when_unread, say_json
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ def _draw_curves(
     if not file.parent.is_dir() or file.is_dir():
         raise UserError(f"--plot {file}: must be a file in a folder that exists")
     console = log_console()
-    tell = (lambda line: None) if as_json else lambda line: console.print(line, style="dim", markup=False)
+    tell = telling(console, as_json)
     state = find_state(run, after, scale, pretrained, model_config)
     if not state.after:
         raise UserError("--curve: this state holds no task's update")

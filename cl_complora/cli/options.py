@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +40,11 @@ def log_console() -> Console:
     console = Console()
     # A log has no edge to wrap at, and tables must not be cut.
     return console if console.is_terminal else Console(width=140)
+
+
+def telling(console: Console, as_json: bool) -> Callable[[str], None]:
+    """What tells what is being done: on the console, and nothing beside JSON."""
+    return (lambda line: None) if as_json else lambda line: console.print(line, style="dim", markup=False)
 
 
 def known_device(device: str) -> None:

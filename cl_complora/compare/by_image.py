@@ -8,6 +8,7 @@ reference alone is) or 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,13 @@ from ..store.folder import RunDir
 from ..store.forms import DIRECTIONS
 from .statistics import RESAMPLES, Difference, verdict
 
-# Zero-shot set → keys of its images, and which of them are answered rightly.
+# Set → keys of its images or queries, and which of them are answered rightly.
 Kept = dict[str, tuple[list[str], np.ndarray]]
 
 
-def kept_by(folder: RunDir, results: dict[str, Any]) -> Kept:
-    """What the last state of a run gets right of every zero-shot set whose answers are recorded.
+def kept_by(folder: RunDir, results: dict[str, Any]) -> dict[str, Kept]:
+    """Metric → what the last state of a run gets right of every set whose answers are recorded: of zero-shot
+    sets for ``retention``, of the queries of retrieval sets, both ways, for a direction.
 
     Args:
         folder: of a finished run.
@@ -34,31 +36,20 @@ def kept_by(folder: RunDir, results: dict[str, Any]) -> Kept:
     try:
         config = folder.read_config()
     except UserError:
+        config = None
+    if config is None:
         return {}
-    found: Kept = {}
-    for name in results["zero_shot_sets"] if config else ():
-        try:
-            found[name] = right_answers(folder, config, name, len(results["tasks"]))
-        except UserError:  # none are kept, or they are damaged: then runs are compared by their figures
-            continue
-    return found
-
-
-def found_by(folder: RunDir, results: dict[str, Any]) -> dict[str, Kept]:
-    """Direction of retrieval → what :func:`kept_by` is of zero-shot sets, for the queries of retrieval sets
-    whose right answer the last state finds in the first place."""
-    try:
-        config = folder.read_config()
-    except UserError:
-        return {}
+    readers = {"retention": (results["zero_shot_sets"], right_answers)}
+    for direction in DIRECTIONS:
+        readers[direction] = (results.get("retrieval", {}), partial(found_first, direction=direction))
     found: dict[str, Kept] = {}
-    for name in results.get("retrieval", {}) if config else ():
-        for direction in DIRECTIONS:
+    for metric, (names, read) in readers.items():
+        for name in names:
             try:
-                seen = found_first(folder, config, name, direction, len(results["tasks"]))
-            except UserError:
+                seen = read(folder, config, name, state=len(results["tasks"]))
+            except UserError:  # none are kept, or they are damaged: then runs are compared by their figures
                 continue
-            found.setdefault(direction, {})[name] = seen
+            found.setdefault(metric, {})[name] = seen
     return found
 
 

@@ -15,7 +15,7 @@ from ..config import Scenario, load_scenario, load_strategy
 from ..config.loading import Located
 from ..data.planning import plan
 from ..errors import UserError
-from ..store.forms import DIRECTIONS
+from ..store.forms import BY_SHOTS, DIRECTIONS
 from .by_image import difference_by_image
 from .choosing import choose, for_validation, point
 from .statistics import Difference, difference, per_unit
@@ -24,7 +24,6 @@ from .trials import Settings, Trial, grid, trial
 from .workers import Outcome, Workers
 
 METRICS = ("transfer", "average", "last", "forgetting", "learned", "retention")
-BY_SHOTS = ("macro", "many", "medium", "few")
 LOWER_IS_BETTER = ("forgetting",)
 
 
@@ -259,10 +258,11 @@ def _against(ours: Sequence[Outcome], reference: Sequence[Outcome]) -> dict[str,
         one, other = (per_unit([o.results for o in part], metric) for part in (ours, reference))
         if one.size and np.isfinite(one).all() and np.isfinite(other).all():
             found[metric] = difference(one, other, metric not in LOWER_IS_BETTER)
-    kept = {"retention": [[o.kept for o in part] for part in (ours, reference)]}
-    kept |= {d: [[o.found.get(d, {}) for o in part] for part in (ours, reference)] for d in DIRECTIONS}
-    for metric, both in kept.items():
-        pairs = difference_by_image(*both) if metric in found else None
+    for metric in ("retention", *DIRECTIONS):
+        if metric not in found:
+            continue
+        kept = ([o.kept.get(metric, {}) for o in part] for part in (ours, reference))
+        pairs = difference_by_image(*kept)
         # Answers that do not tell what the results tell are of other runs, or damaged.
         if pairs is not None and abs(pairs.mean - found[metric].mean) < 1e-4:
             found[metric] = pairs

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..store.folder import RunDir
-from .by_image import Kept, found_by, kept_by
+from .by_image import Kept, kept_by
 from .trials import Trial
 
 
@@ -28,9 +28,8 @@ class Outcome:
     Attributes:
         results: content of results.json, or None where the run failed.
         updates: size and overlaps of every task's update (of test runs only).
-        kept: zero-shot set → keys of its images, and which of them the last state got right; without those
-            of which no answers are recorded (of test runs only).
-        found: direction of retrieval → the same of the queries of retrieval sets.
+        kept: metric → set → keys of its images or queries, and which of them the last state got right;
+            without those of which no answers are recorded (of test runs only).
         error: what went wrong.
         seconds: time that it took now; next to none where it was there already.
         reused: whether it was there already.
@@ -39,12 +38,11 @@ class Outcome:
 
     results: dict[str, Any] | None
     updates: list[dict[str, float | None]] | None = None
-    kept: Kept = field(default_factory=dict)
+    kept: dict[str, Kept] = field(default_factory=dict)
     error: str | None = None
     seconds: float = 0.0
     reused: bool = False
     refused: bool = False
-    found: dict[str, Kept] = field(default_factory=dict)
 
     def told(self) -> str:
         """For people: ``Last 61.2, general -1.4 · 12 s``."""
@@ -148,5 +146,4 @@ def _run(t: Trial, out: Path, device: str, allow_plugins: bool) -> Outcome:
         return Outcome(None, error="; ".join(error.messages), refused=not folder.config.exists())
     reused = finished.reused == len(finished.results["tasks"])
     kept = {} if t.validation else kept_by(folder, finished.results)
-    found = {} if t.validation else found_by(folder, finished.results)
-    return Outcome(finished.results, updates, kept, None, finished.seconds, reused, found=found)
+    return Outcome(finished.results, updates, kept, None, finished.seconds, reused)

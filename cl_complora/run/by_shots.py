@@ -10,10 +10,8 @@ import numpy as np
 
 from ..config.scenario import Scenario, ShotGroups
 from ..data.planning import Plan, Plans
+from ..store.forms import BY_SHOTS, SHOT_GROUPS
 from ..store.records import Record
-
-GROUPS = ("many", "medium", "few")
-FIGURES = ("macro", *GROUPS)
 
 
 def bounds_of(scenario: Scenario, plans: Plans) -> ShotGroups | None:
@@ -45,7 +43,7 @@ def by_shots(answered: np.ndarray, labels: np.ndarray, places: Sequence[int], gr
         places: the label of every class of the task.
         groups: its group.
     """
-    found: dict[str, list[float]] = {name: [] for name in FIGURES}
+    found: dict[str, list[float]] = {name: [] for name in BY_SHOTS}
     for place, group in zip(places, groups, strict=True):
         its = labels == place
         if its.any():
@@ -66,15 +64,15 @@ def results_by_shots(scenario: Scenario, plans: Plans, records: Sequence[Record]
     if bounds is None:
         return None
     tasks = [plan.name for plan in plans.tasks]
-    told = [record.detail.get("by_shots", {}) for record in records]
     accuracy = {
-        name: [[_number(row.get(task, {}).get(name)) for task in tasks] for row in told] for name in FIGURES
+        name: [[record.by_shots.get(task, {}).get(name, math.nan) for task in tasks] for record in records]
+        for name in BY_SHOTS
     }
     learned = len(records) - 1
     classes = {}
     for plan in plans.tasks:
         groups = groups_of(plan, bounds)
-        classes[plan.name] = {name: groups.count(name) for name in GROUPS}
+        classes[plan.name] = {name: groups.count(name) for name in SHOT_GROUPS}
     last = {}
     for name, rows in accuracy.items():
         final = [rows[task + 1 if scenario.independent else -1][task] for task in range(learned)]
@@ -86,10 +84,6 @@ def results_by_shots(scenario: Scenario, plans: Plans, records: Sequence[Record]
         "accuracy": accuracy,
         "last": last,
     }
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -27,6 +27,7 @@ from ..engine.optimisers import optimizer_factory
 from ..engine.schedule import CurvePlugin, SchedulePlugin
 from ..engine.task_state import meet_plugins
 from ..errors import UserError
+from .by_shots import shots_of
 from .failures import told_of_failure
 from .inputs import RunInputs
 from .signals import Stopping
@@ -149,8 +150,8 @@ class Learner:
                 "set training.classes: task"
             )
         for plan in self.run.plans.tasks:
-            there = {item.label for item in plan.train}
-            missing = [name for label, name in enumerate(plan.class_names) if label not in there]
+            counts = zip(plan.class_names, shots_of(plan), strict=True)
+            missing = [name for name, count in counts if not count]
             if missing:
                 raise UserError(
                     f"{told} needs a training image of every class; task '{plan.name}' has none of "

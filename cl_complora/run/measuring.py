@@ -35,7 +35,7 @@ class Measured:
         seconds: that it took.
         retrieval: R@k on every retrieval set.
         by_shots: on every task, the means of the classes' accuracies by shots; nothing where shots are even.
-        standings: how every set that was measured stands to chance.
+        standings: how every set stands to chance; of the untouched model.
     """
 
     row: list[float]
@@ -126,7 +126,7 @@ class Measuring:
         standings = tuple(
             standing_of(name, found[name][0], images, space)
             for name, (images, space) in sets.items()
-            if len(images)
+            if task is None and len(images)
         )
         zero_shot = {name: right[name] for name in data.zero_shot}
         retrieval = {name: recalls(both) for name, both in placed.items()}

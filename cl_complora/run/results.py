@@ -67,10 +67,7 @@ def results_of(run: RunInputs, records: Sequence[Record]) -> dict[str, Any]:
         **({} if shots is None else {"by_shots": shots}),
         "units": UNITS | (RETRIEVAL_UNITS if retrieval else {}),
         "skipped": list(plans.skipped),
-        "tasks_detail": [
-            {key: value for key, value in record.detail.items() if key != "by_shots"}
-            for record in records[1:]
-        ],
+        "tasks_detail": [record.detail for record in records[1:]],
         "status": "done" if len(records) == len(plans.tasks) + 1 else "running",
         "software": software(),
         "device": _device_name(run.device),

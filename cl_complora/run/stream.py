@@ -112,7 +112,7 @@ def run(
     loaded = load_clip(scenario.value.model, scenario.folder)
     for note in loaded.notes:
         progress.message(note)
-    threads = threads_of(folder)
+    threads = threads_of(folder, fresh)
     made_with = describe(scenario.value, strategy.value, seed, loaded, plans, chosen, evaluate, threads)
     inputs = RunInputs(scenario.value, strategy.value, seed, loaded, plans, chosen)
     stopping = Stopping()

@@ -11,7 +11,7 @@ from ..errors import UserError
 from ..store.folder import RunDir
 
 
-def threads_of(folder: RunDir) -> int:
+def threads_of(folder: RunDir, fresh: bool) -> int:
     """Number of threads of a run.
 
     An interrupted run goes on with the number it began with, wherever that is: results depend on it in their
@@ -19,8 +19,9 @@ def threads_of(folder: RunDir) -> int:
 
     Args:
         folder: of the run, which may not have begun.
+        fresh: whether it starts over, with as many as are set.
     """
-    return _begun_with(folder) or get_num_threads()
+    return (None if fresh else _begun_with(folder)) or get_num_threads()
 
 
 @contextmanager
@@ -39,5 +40,4 @@ def _begun_with(folder: RunDir) -> int | None:
         config = folder.read_config()
     except UserError:  # told by the run itself
         return None
-    threads = None if config is None else config.get("threads")
-    return threads if isinstance(threads, int) and threads > 0 else None
+    return None if config is None else config.get("threads")

@@ -102,9 +102,8 @@ class Trainer:
         for line in cautions(found.standings, self.run.loaded, self.learner.model, self.data):
             self.progress.message(line)
         detail = {"eval_seconds": found.seconds}
-        if found.by_shots:
-            detail["by_shots"] = found.by_shots
-        return Record(found.row, found.zero_shot, detail, retrieval=found.retrieval)
+        parts = {"retrieval": found.retrieval, "by_shots": found.by_shots}
+        return Record(found.row, found.zero_shot, detail, **parts)
 
     def _learned(self, task: TaskData) -> Record:
         """Attach, train and merge; store the update and what is carried on; measure."""
@@ -148,13 +147,11 @@ class Trainer:
             "carried_bytes": carried,
             "peak_memory_bytes": memory.bytes(),
         }
-        if found.by_shots:
-            detail["by_shots"] = found.by_shots
         if learned.fitted is not None:
             detail["head"] = {"kind": self.run.strategy.head.kind, **learned.fitted.told}
         state = self.learner.adapter.state()
-        curve = list(learned.curve)
-        return Record(found.row, found.zero_shot, detail, geometry, state, curve, found.retrieval)
+        parts = (geometry, state, list(learned.curve), found.retrieval, found.by_shots)
+        return Record(found.row, found.zero_shot, detail, *parts)
 
     def _keep(self, record: Record, records: list[Record]) -> None:
         """Put a record on the disk, let go of what it makes needless, and tell."""

@@ -7,10 +7,10 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import UserError, printable
 from ..files import finite, parse_json, read_bytes
@@ -26,6 +26,10 @@ Number = float | None
 # Of retrieval: of every image the texts, and of every text the images; shares found among the first k.
 DIRECTIONS = ("image_to_text", "text_to_image")
 RECALLS = {"R@1": 1, "R@5": 5, "R@10": 10}
+
+# Of accuracy by shots: the groups of classes, and the figures that are told, the mean over all classes first.
+SHOT_GROUPS = ("many", "medium", "few")
+BY_SHOTS = ("macro", *SHOT_GROUPS)
 
 
 class Form(BaseModel):
@@ -50,7 +54,7 @@ class Config(Form):
     software: dict[str, str] = {}
     files: dict[str, str] = {}
     device: str = ""
-    threads: int = 1
+    threads: Annotated[int, Field(ge=1)] = 1
 
 
 class ByShots(Form):
@@ -104,6 +108,7 @@ class StoredRecord(Form):
     adapter_state: dict[str, Any] = {}
     curve: list[Number] = []
     retrieval: dict[str, dict[str, dict[str, Number]]] = {}
+    by_shots: dict[str, dict[str, Number]] = {}
     sha256: str | None = None  # absent where something else wrote the record
 
 

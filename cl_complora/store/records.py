@@ -15,6 +15,8 @@ from .forms import checked_record
 # Retrieval set → direction → "R@1", "R@5", "R@10" → share of the queries.
 Retrieval = dict[str, dict[str, dict[str, float]]]
 
+_WHERE_MEASURED = ("retrieval", "by_shots")
+
 
 @dataclass
 class Record:
@@ -27,10 +29,12 @@ class Record:
     adapter_state: dict[str, Any] = field(default_factory=dict)
     curve: list[float] = field(default_factory=list)
     retrieval: Retrieval = field(default_factory=dict)
+    by_shots: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def content(self) -> dict[str, Any]:
-        """What is written of it; retrieval only where it was measured, as earlier versions wrote none."""
-        return {key: value for key, value in vars(self).items() if key != "retrieval" or value}
+        """What is written of it; retrieval and accuracy by shots only where they were measured, as earlier
+        versions wrote none."""
+        return {key: value for key, value in vars(self).items() if key not in _WHERE_MEASURED or value}
 
 
 def finished_records(
@@ -73,6 +77,10 @@ def finished_records(
                 for direction, shares in both.items()
             }
             for name, both in data.get("retrieval", {}).items()
+        }
+        data["by_shots"] = {
+            task: {name: _number(value) for name, value in figures.items()}
+            for task, figures in data.get("by_shots", {}).items()
         }
         records.append(Record(**data))
     return records

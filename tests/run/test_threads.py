@@ -18,14 +18,15 @@ def folder(tmp_path) -> RunDir:
 
 
 def test_a_run_that_begins_has_those_that_are_set(folder):
-    assert threads.threads_of(folder) == 3
+    assert threads.threads_of(folder, False) == 3
 
 
 def test_a_run_goes_on_with_what_it_began_with(folder, monkeypatch):
     monkeypatch.setattr(folder, "read_config", lambda: {"threads": 2})
-    with threads.computing_with(threads.threads_of(folder)):
+    with threads.computing_with(threads.threads_of(folder, False)):
         assert torch.get_num_threads() == 2
     assert torch.get_num_threads() == 3
+    assert threads.threads_of(folder, True) == 3
 
 
 def test_after_a_failure_the_number_is_what_it_was(folder):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ...store.forms import BY_SHOTS
 from ..elements import NOTHING, Cell, Table
 
 Content = Mapping[str, Any]
@@ -30,7 +31,6 @@ RETRIEVAL = {
 }
 # What is a level or a loss; the others are changes, told with their sign.
 _LEVELS = ("learned", "last", "forgetting", "average", "transfer")
-BY_SHOTS = ("macro", "many", "medium", "few")
 # Retention that a method may lose at most, in points: the rows of the view at equal retention.
 FLOORS = (-1, -2, -5, -10, -20)
 MARKS = {"better": " ▲", "worse": " ▼", "too few pairs": " ?", "not shown": ""}

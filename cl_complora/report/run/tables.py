@@ -10,6 +10,7 @@ from rich.text import Text
 
 from ...analysis.paired import PairedChanges
 from ...metrics import interval
+from ...store.forms import SHOT_GROUPS
 from .paired_changes import points_between, told_change
 from .recall import headlines as retrieval_headlines
 
@@ -64,7 +65,7 @@ def headlines(results: dict[str, Any], paired: PairedChanges) -> Table:
         table.add_row(name, _percent(results[key], signed=key == "bwt"), unit, Text(meaning, style="dim"))
     if shots := results.get("by_shots"):
         last = shots["last"]
-        told = ", ".join(f"{name} {_percent(last.get(name))}" for name in ("many", "medium", "few"))
+        told = ", ".join(f"{name} {_percent(last.get(name))}" for name in SHOT_GROUPS)
         meaning = (
             f"{told} (many: more than {shots['many_above']} shots, few: fewer than {shots['few_below']})"
         )
