@@ -19,7 +19,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor, nn
 
 from ..config.model_names import names_a_file, unknown_model
-from ..config.normalisation import CLIP, USUAL, Triple, assumed
+from ..config.normalisation import CLIP, MAX_CONFIG, USUAL, Triple, assumed
 from ..config.scenario import Model
 from ..data.pixels import Pixels
 from ..errors import UserError, raise_all
@@ -29,10 +29,9 @@ from .architecture import check_size, config_faults, preprocess_faults
 from .checkpoint_files import file_fault, plain_file
 
 EMBEDDED = "embedded"
-# Of a model config, in bytes; open_clip's own have a few hundred.
-MAX_CONFIG = 1_000_000
 
-_BUILT_IN = frozenset(open_clip.list_models())
+# open_clip's own: a config that is read here is added to its list.
+BUILT_IN = frozenset(open_clip.list_models())
 
 
 @dataclass
@@ -214,7 +213,7 @@ def _register_config(path: Path, name: str) -> tuple[str, dict]:
     if not re.fullmatch(r"[^.:/\\\x00-\x1f][^:/\\\x00-\x1f]{0,99}", name):
         allowed = "up to 100 characters, none of them : / or \\, the first of them no ."
         raise UserError(f"model.name: {name!r} cannot be what {path} is called: {allowed}")
-    if name in _BUILT_IN and config != open_clip.get_model_config(name):
+    if name in BUILT_IN and config != open_clip.get_model_config(name):
         raise UserError(f"{path}: open_clip has another model of the name {name}; give this one its own")
     # A copy that is gone afterwards: open_clip reads every file that it was ever given again at each
     # addition.

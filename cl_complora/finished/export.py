@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..clip.heads.head import Head
-from ..clip.model import EMBEDDED, embedded_tokenizer
+from ..clip.model import BUILT_IN, EMBEDDED, embedded_tokenizer
 from ..errors import UserError
 from ..files import write_bytes, write_text
 from ..world import ASSETS
@@ -70,7 +70,7 @@ def export(state: State, out: Path, half: bool = False, peft: bool = False) -> l
     if out.suffix != ".safetensors":
         raise UserError(f"-o {out}: must end in .safetensors")
     name = out.stem
-    if name in open_clip.list_models():
+    if name in BUILT_IN:
         raise UserError(f"-o {out}: open_clip has a model of the name {name}; choose another")
     heads = _heads(state)
     if heads:
