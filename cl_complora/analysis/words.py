@@ -22,11 +22,13 @@ def words_moved(delta: TaskDelta, tokenizer: Any) -> dict[str, Any]:
         ``{"moved": number of rows that moved, "furthest": [{"word": …, "norm": ‖ΔW‖ of its row}, …]}``, the
         furthest first; empty where token embeddings did not move.
     """
-    for parameter, rows, update in delta.updates():
+    # Embeddings have no factors, whose products need not be taken for this.
+    stored = {name: (None, update) for name, update in delta.dense.items()} | delta.rows
+    for parameter, (rows, update) in stored.items():
         if not parameter.endswith(EMBEDDINGS):
             continue
         norms = update.double().norm(dim=1)
-        tokens = rows.tolist() if rows is not None and not isinstance(rows, slice) else range(len(norms))
+        tokens = range(len(norms)) if rows is None else rows.tolist()
         far = sorted(zip(norms.tolist(), tokens, strict=True), key=lambda pair: (-pair[0], pair[1]))
         moved = [(norm, token) for norm, token in far if norm > 0]
         furthest = [{"word": _written(token, tokenizer), "norm": norm} for norm, token in moved[:MOST]]

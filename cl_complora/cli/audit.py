@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from .options import RunModelConfig, RunWeights, log_console, telling
+from .options import AsJson, Run, RunModelConfig, RunWeights, log_console, telling
 from .output import say_json
 
 
 def audit(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, such as runs/embedded/complora/seed0.")],
+    run: Run,
     images: Annotated[
         int, typer.Option(min=1, help="Unused images of a task to compare with, at most.")
     ] = 1000,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+    as_json: AsJson = False,
     pretrained: RunWeights = None,
     model_config: RunModelConfig = None,
 ) -> None:

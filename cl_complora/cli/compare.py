@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ import typer
 from rich.console import Console
 
 from ..errors import UserError, raise_all
-from .options import AllowPlugins, Device, Out, Settings, known_device, log_console, seeds_of
+from .options import AllowPlugins, Device, Out, Settings, known_device, log_console, say, seeds_of
 from .report import say_report
 
 if TYPE_CHECKING:
@@ -104,7 +105,9 @@ def compare(
     )
     console = log_console()
     try:
-        found = study.compare(request, out, jobs, device, allow_plugins, _reporter(console), _teller(console))
+        found = study.compare(
+            request, out, jobs, device, allow_plugins, _reporter(console), partial(say, console)
+        )
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -114,20 +117,15 @@ def compare(
     written = save(content, folder)
     show(console, content)
     names = ", ".join(path.name for path in written)
-    console.print(f"\n{folder}: {names}", markup=False, highlight=False, soft_wrap=True)
+    say(console, f"\n{folder}: {names}")
     say_report(console, folder)
     if any(m.failed for m in found.methods):
         raise typer.Exit(1)
 
 
-def _teller(console: Console) -> Callable[[str], None]:
-    return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
 def _reporter(console: Console) -> Callable[[Trial, Outcome, int, int], None]:
     def report(trial: Trial, outcome: Outcome, done: int, total: int) -> None:
-        line = f"{done:3}/{total} {trial.label()}: {outcome.told()}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(console, f"{done:3}/{total} {trial.label()}: {outcome.told()}")
 
     return report
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from .options import RunModelConfig, RunWeights, log_console, telling
+from .options import AsJson, Run, RunModelConfig, RunWeights, log_console, telling
 from .output import say_json
 
 # Modules that are worth a line in a terminal; all of them are in curvature.json and in the report.
@@ -17,7 +16,7 @@ SHOWN = 8
 
 
 def curvature(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, such as runs/embedded/complora/seed0.")],
+    run: Run,
     task: Annotated[list[str] | None, typer.Option(help="Task; repeatable. By default the first.")] = None,
     images: Annotated[int, typer.Option(min=1, help="Training images to take the loss on, at most.")] = 64,
     steps: Annotated[int, typer.Option(min=1, help="Steps of Lanczos, at most.")] = 100,
@@ -25,7 +24,7 @@ def curvature(
         float, typer.Option(min=0.0, max=1.0, help="Relative change of λ_max at which Lanczos stops.")
     ] = 1e-3,
     jointly: Annotated[bool, typer.Option("--jointly", help="All modules together, and none alone.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+    as_json: AsJson = False,
     pretrained: RunWeights = None,
     model_config: RunModelConfig = None,
 ) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from .options import RunModelConfig, RunWeights, log_console, telling
+from .options import Run, RunModelConfig, RunWeights, log_console, telling
 from .output import say_json
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ SHOWN = 3
 
 
 def explain(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, such as runs/embedded/complora/seed0.")],
+    run: Run,
     pairs: Annotated[int, typer.Option(min=1, help="Pairs of tasks to explain, those that lost most.")] = 5,
     images: Annotated[int, typer.Option(min=1, help="Test images of a set to measure on, at most.")] = 200,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of tables.")] = False,

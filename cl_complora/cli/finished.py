@@ -1,4 +1,4 @@
-"""cl-complora export, predict, eval and init: what is done with a finished run, and before the first one."""
+"""cl-complora export, predict and eval: what is done with a finished run."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from rich.text import Text
 
 from ..errors import UserError
 from .class_names import class_names
-from .options import RunModelConfig, RunWeights, log_console, telling
+from .options import AsJson, Run, RunModelConfig, RunWeights, log_console, telling
 from .output import end_when_unread, say_json
 
 if TYPE_CHECKING:
     from ..finished.evaluation import Data, Measured
     from ..finished.update_curve import Curve
 
-Run = Annotated[Path, typer.Argument(help="Folder of a run, such as runs/embedded/complora/seed0.")]
 After = Annotated[
     str | None,
     typer.Option(help="State after this task (name or number; 0: untouched); the last by default."),
@@ -167,7 +166,7 @@ def evaluate(
     pretrained: Annotated[
         str | None, typer.Option(help="A MODEL's open_clip tag or weight file; a RUN's, where it was moved.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure any state of a run (on its stream or other data, with tasks left out or scaled), or any
     model."""

@@ -24,6 +24,9 @@ AllowPlugins = Annotated[
     ),
 ]
 
+Run = Annotated[Path, typer.Argument(help="Folder of a run, such as runs/embedded/complora/seed0.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+
 # Of a finished run: asked for only where the files are neither where they were nor beside the run.
 RunWeights = Annotated[
     str | None,
@@ -40,6 +43,11 @@ def log_console() -> Console:
     console = Console()
     # A log has no edge to wrap at, and tables must not be cut.
     return console if console.is_terminal else Console(width=140)
+
+
+def say(console: Console, line: str) -> None:
+    """A line as it is: names in it are no markup, and paths are not broken."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def telling(console: Console, as_json: bool) -> Callable[[str], None]:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from .options import say
+
 
 def say_report(console: Console, folder: Path) -> None:
     """Write the report that comes with every run and comparison, and say where it is."""
     from ..report.html import try_report
 
-    def tell(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    written = try_report(folder, tell)
+    written = try_report(folder, partial(say, console))
     if written is not None:
-        tell(f"report: {written}")
+        say(console, f"report: {written}")
 
 
 def report(

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from ..errors import UserError, raise_all
-from .options import AllowPlugins, Device, Out, Settings, known_device, log_console, seeds_of
+from .options import AllowPlugins, Device, Out, Settings, known_device, log_console, say, seeds_of
 
 if TYPE_CHECKING:
     from ..compare.trials import Trial
@@ -93,13 +93,13 @@ def tune(
     tuned = tuning.prepare(request)
     file = place_of(tuned, out, output)
     console = log_console()
-    _say(console, _intention(tuned))
+    say(console, _intention(tuned))
     finished = 0
 
     def report(trial: Trial, outcome: Outcome) -> None:
         nonlocal finished
         finished += 1
-        _say(console, f"{finished:3} {trial.label()}: {outcome.told()}")
+        say(console, f"{finished:3} {trial.label()}: {outcome.told()}")
         note(f"{finished} finished")
 
     try:
@@ -111,12 +111,8 @@ def tune(
     # What took minutes is on the disk before anything can go wrong with a terminal.
     written = save(tuned, file)
     _show(console, tuned)
-    _say(console, f"\nwritten: {', '.join(map(str, written))}")
-    _say(console, f"use it: {command(tuned, file)}")
-
-
-def _say(console: Console, line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    say(console, f"\nwritten: {', '.join(map(str, written))}")
+    say(console, f"use it: {command(tuned, file)}")
 
 
 def _intention(tuned: Tuning) -> str:
@@ -151,12 +147,12 @@ def _show(console: Console, tuned: Tuning) -> None:
         table.add_row(*settings, *figures, mark)
     console.print(table)
     best, before = tuned.found(tuned.chosen), tuned.curve[0]
-    _say(console, f"tried: {ended_told(tuned)}")
+    say(console, f"tried: {ended_told(tuned)}")
     if not tuned.complete:
-        _say(console, f"the same command goes on for another {tuned.request.minutes:g} minutes")
-    _say(console, f"chosen: {chosen_told(tuned)}")
-    _say(console, f"  {figures_told(tuned, best)}; as it stood {figures_told(tuned, before)}")
-    _say(console, f"floor: {floor_told(tuned)}")
+        say(console, f"the same command goes on for another {tuned.request.minutes:g} minutes")
+    say(console, f"chosen: {chosen_told(tuned)}")
+    say(console, f"  {figures_told(tuned, best)}; as it stood {figures_told(tuned, before)}")
+    say(console, f"floor: {floor_told(tuned)}")
 
 
 def _is_scored_apart(tuned: Tuning) -> bool:

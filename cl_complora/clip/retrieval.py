@@ -43,15 +43,16 @@ def ranks(images: Tensor, texts: Tensor, owners: Sequence[int]) -> tuple[Tensor,
         ``(N,)`` and ``(M,)`` int32, on the CPU.
     """
     owner = torch.as_tensor(owners, device=images.device)
-    of_images, of_texts = [], []
-    for start in range(0, len(images), BATCH):
-        scores = images[start : start + BATCH] @ texts.mT
-        own = owner == torch.arange(start, start + len(scores), device=owner.device)[:, None]
+    place = torch.arange(len(images), device=images.device)
+    return _places(images, texts, place, owner), _places(texts, images, owner, place)
+
+
+def _places(queries: Tensor, answers: Tensor, of_queries: Tensor, of_answers: Tensor) -> Tensor:
+    """Rank of the best answer of its own image to every query, given whose image queries and answers are."""
+    found = []
+    for start in range(0, len(queries), BATCH):
+        scores = queries[start : start + BATCH] @ answers.mT
+        own = of_queries[start : start + BATCH, None] == of_answers
         best = scores.masked_fill(~own, -torch.inf).amax(1, keepdim=True)
-        of_images.append(1 + (~(scores < best) & ~own).sum(1))
-    for start in range(0, len(texts), BATCH):
-        scores = texts[start : start + BATCH] @ images.mT
-        own = F.one_hot(owner[start : start + BATCH], len(images)).bool()
-        right = scores[own][:, None]
-        of_texts.append(1 + (~(scores < right) & ~own).sum(1))
-    return torch.cat(of_images).int().cpu(), torch.cat(of_texts).int().cpu()
+        found.append(1 + (~(scores < best) & ~own).sum(1))
+    return torch.cat(found).int().cpu()

@@ -133,11 +133,19 @@ class TextEncoder:
 
     def encode(self, tokens: Tensor) -> Tensor:
         """Text features (not normalised), the tower run to the longest prompt where that is exact."""
+        self.settle(tokens)
+        with lower_precision(self.model, self.precision):
+            return in_chunks(self._encode, tokens, self.computing.chunk)
+
+    def settle(self, tokens: Tensor) -> None:
+        """Find out whether the tower can be trimmed, where that is not known: once, with a few tokens.
+
+        The first :meth:`encode` does so by itself; before something watches what the tower reads it has to be
+        done already.
+        """
         if self._trim is None:
             self._trim = self._can_be_trimmed()
             self._trim = self._trim and self._trimming_is_exact(tokens)
-        with lower_precision(self.model, self.precision):
-            return in_chunks(self._encode, tokens, self.computing.chunk)
 
     def _encode(self, tokens: Tensor) -> Tensor:
         learning = torch.is_grad_enabled()

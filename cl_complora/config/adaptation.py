@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from .base import MOST, Count, CountOrZero, EachOnce, Fraction, Section, idle_keys, refused
-from .factors import Between, FullGradient, KaimingStart, Pruning, Start
+from .factors import FIXED_A, Between, FullGradient, KaimingStart, Pruning, Start
 from .training import Tower, Whole
 
 
@@ -227,7 +227,7 @@ class Adapter(Section):
     def _entries_can_be_pruned(self) -> Adapter:
         if self.pruning is None:
             return self
-        if self.start.kind in ("core", "inputs", "gradient"):
+        if self.start.kind in FIXED_A:
             message = f"does not go with start.kind: {self.start.kind}, whose A is fixed"
             raise refused(message, "pruning", because=[("start", "kind")])
         if self.subspace.select != "none" and self.subspace.form == "projector":
@@ -268,6 +268,11 @@ class Adapter(Section):
             message = f"{idle_keys(idle)} with kind: {self.kind}, only with kind: {kinds}"
             raise refused(message, idle[0], because=[("kind",)])
         return self
+
+    @property
+    def between_kind(self) -> str:
+        """Kind of what stands between the factors; empty where nothing does."""
+        return "" if self.between is None else self.between.kind
 
     @property
     def trained_whole(self) -> tuple[str, ...]:

@@ -11,6 +11,9 @@ from .base import Count, Fraction, Section, refused
 
 Energy = Annotated[float, Field(gt=0, le=1)]
 
+# Starts whose A is given, so that only what stands left of it is trained.
+FIXED_A = ("core", "inputs", "gradient")
+
 
 class KaimingStart(Section):
     """LoRA's own start: A random, B zero, both trained."""

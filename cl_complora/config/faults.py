@@ -175,13 +175,13 @@ def _meant(path: KeyPath, items: Sequence[dict[str, Any]], schema: type[BaseMode
 
 
 def _known_keys(schema: type[BaseModel], loc: KeyPath) -> list[str]:
-    models = _models(_annotation(schema, loc))
+    models = sections(_annotation(schema, loc))
     return list(models[0].model_fields) if models else []
 
 
 def _home(schema: type[BaseModel], loc: KeyPath) -> str | None:
     """Where else the schema has the key at the end of ``loc``."""
-    kinds = _models(_annotation(schema, loc[:-2]))
+    kinds = sections(_annotation(schema, loc[:-2]))
     for model in kinds if len(kinds) > 1 else ():
         if loc[-1] in model.model_fields:
             return f"to kind: {model.model_fields['kind'].annotation.__args__[0]}"
@@ -192,7 +192,7 @@ def _home(schema: type[BaseModel], loc: KeyPath) -> str | None:
 
 def _tags(schema: type[BaseModel], loc: KeyPath) -> list[str]:
     """What ``kind`` may be in the section at ``loc``."""
-    kinds = [model.model_fields["kind"].annotation for model in _models(_annotation(schema, loc))]
+    kinds = [model.model_fields["kind"].annotation for model in sections(_annotation(schema, loc))]
     return [tag for kind in kinds for tag in kind.__args__]
 
 
@@ -202,7 +202,7 @@ def _annotation(annotation: Any, loc: KeyPath) -> Any:
         if isinstance(step, int):
             annotation = _entry(annotation)
             continue
-        for model in _models(annotation):
+        for model in sections(annotation):
             if step in model.model_fields:
                 annotation = model.model_fields[step].annotation
                 break
@@ -220,11 +220,11 @@ def _entry(annotation: Any) -> Any:
     return next((entry for entry in inner if entry is not None), None)
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
+def sections(annotation: Any) -> list[type[BaseModel]]:
     """The sections that a type may be, outermost ones only."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for argument in getattr(annotation, "__args__", ()) for model in _models(argument)]
+    return [model for argument in getattr(annotation, "__args__", ()) for model in sections(argument)]
 
 
 def _all_keys(schema: type[BaseModel], home: str = "") -> Iterator[tuple[str, str]]:
@@ -233,7 +233,7 @@ def _all_keys(schema: type[BaseModel], home: str = "") -> Iterator[tuple[str, st
     for name, field in schema.model_fields.items():
         yield name, home or "the outermost level"
         entry = "[…]" if _entry(field.annotation) is not None else ""
-        inner += [(model, f"{home}.{name}{entry}".lstrip(".")) for model in _models(field.annotation)]
+        inner += [(model, f"{home}.{name}{entry}".lstrip(".")) for model in sections(field.annotation)]
     for model, where in inner:
         yield from _all_keys(model, where)
 

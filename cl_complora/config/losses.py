@@ -6,7 +6,7 @@ has them (docs/losses.md).
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -109,8 +109,10 @@ class Lade(_Counting):
     """Of the square that keeps its estimate of a density from growing."""
 
 
-_KINDS = (CrossEntropy, Batch, BalancedSoftmax, Focal, Ldam, ClassWeighted, Lade)
-NAMES: tuple[str, ...] = tuple(kind.model_fields["kind"].annotation.__args__[0] for kind in _KINDS)
+_AnyLoss = CrossEntropy | Batch | BalancedSoftmax | Focal | Ldam | ClassWeighted | Lade
+NAMES: tuple[str, ...] = tuple(
+    get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(_AnyLoss)
+)
 # What the field calls the default.
 _ALSO_CALLED = {"cross-entropy": "classes"}
 
@@ -132,10 +134,4 @@ def _section(value: Any) -> Any:
     return {"kind": name}
 
 
-Loss = Annotated[
-    Annotated[
-        CrossEntropy | Batch | BalancedSoftmax | Focal | Ldam | ClassWeighted | Lade,
-        Field(discriminator="kind"),
-    ],
-    BeforeValidator(_section),
-]
+Loss = Annotated[Annotated[_AnyLoss, Field(discriminator="kind")], BeforeValidator(_section)]

@@ -6,11 +6,11 @@ answer by chance.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..files import parse_json, read_bytes
 from .scenario import Model
 
 Triple = tuple[float, ...]
@@ -23,13 +23,17 @@ USUAL: dict[str, tuple[Triple, Triple]] = {
     "pixels in -1..1": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "ImageNet's": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
-_MOST_BYTES = 1_000_000
+# Of a model config, in bytes; open_clip's own have a few hundred.
+MAX_CONFIG = 1_000_000
 
 
 def written(mean: Triple, std: Triple) -> str:
     """``mean [0.481, 0.458, 0.408] and std [0.269, 0.261, 0.276]``."""
-    shown = (f"[{', '.join(f'{value:.3g}' for value in values)}]" for values in (mean, std))
-    return "mean {} and std {}".format(*shown)
+    return f"mean {_shown(mean)} and std {_shown(std)}"
+
+
+def _shown(values: Triple) -> str:
+    return f"[{', '.join(f'{value:.3g}' for value in values)}]"
 
 
 def assumed(spec: Model, preprocess: Mapping[str, Any], published: set[tuple[Triple, Triple]]) -> str:
@@ -45,7 +49,7 @@ def assumed(spec: Model, preprocess: Mapping[str, Any], published: set[tuple[Tri
         return ""
     whose = "the model's config" if spec.config else f"the weight file of {spec.name}"
     means = dict(zip(("mean", "std"), USUAL[CLIP], strict=True))
-    shown = " and ".join(f"{key} [{', '.join(f'{v:.3g}' for v in means[key])}]" for key in missing)
+    shown = " and ".join(f"{key} {_shown(means[key])}" for key in missing)
     others = [written(*pair) for pair in sorted(published)]
     told = f"; published weights of this architecture use {', or '.join(others)}" if others else ""
     return (
@@ -67,9 +71,7 @@ def unstated(model: Model, folder: Path) -> str:
         return ""
     file = folder / Path(model.config).expanduser()
     try:
-        if file.stat().st_size > _MOST_BYTES:
-            return ""
-        preprocess = json.loads(file.read_text(encoding="utf-8")).get("preprocess_cfg", {})
+        preprocess = parse_json(read_bytes(file, MAX_CONFIG)).get("preprocess_cfg", {})
     except (OSError, ValueError, AttributeError):
         return ""
     return assumed(model, preprocess, set()) if isinstance(preprocess, dict) else ""

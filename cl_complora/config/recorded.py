@@ -6,12 +6,13 @@ them where they have no effect. So what is recorded at its default counts as not
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
+from .faults import sections
 from .strategy import Strategy
 
 
@@ -44,15 +45,8 @@ def _part(annotation: Any, value: Any) -> Any:
         return [_part(annotation, one) for one in value]
     if not isinstance(value, Mapping):
         return value
-    fitting = [schema for schema in _schemas(annotation) if _is_kind(schema, value)]
+    fitting = [schema for schema in sections(annotation) if _is_kind(schema, value)]
     return _said(fitting[0], value) if len(fitting) == 1 else value
-
-
-def _schemas(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inside in get_args(annotation):
-        yield from _schemas(inside)
 
 
 def _is_kind(schema: type[BaseModel], value: Mapping[str, Any]) -> bool:

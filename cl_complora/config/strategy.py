@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from .about import About
 from .adaptation import Adapter
 from .base import Count, EachOnce, Name, Section, Text, idle_keys, refused
+from .factors import FIXED_A
 from .heads import IN_WEIGHTS, Head
 from .penalties import Regulariser
 from .training import Optimiser, Schedule, Tower, Training
@@ -99,7 +100,7 @@ class Strategy(Section):
 
     @model_validator(mode="after")
     def _inputs_are_seen(self) -> Strategy:
-        experts = self.adapter.between is not None and self.adapter.between.kind == "experts"
+        experts = self.adapter.between_kind == "experts"
         part = "between" if experts else "pruning" if self.adapter.pruning is not None else None
         # Experts are picked once a step, and a block that is computed again would pick anew.
         ways = ("compile", "chunk", "checkpointing") if experts else ("compile", "chunk")
@@ -154,11 +155,10 @@ class Strategy(Section):
             if part in ("orthogonal", "orthonormal") and kind != "lowrank":
                 message = f"{part} works with adapter kind lowrank, not {kind}"
                 raise refused(message, "regularisers", place, "kind", because=[("adapter", "kind")])
-            experts = self.adapter.between is not None and self.adapter.between.kind == "experts"
-            if part == "apart" and not experts:
+            if part == "apart" and self.adapter.between_kind != "experts":
                 message = "apart works with adapter.between.kind: experts alone"
                 raise refused(message, "regularisers", place, "kind", because=[("adapter", "between")])
-            if part == "orthonormal" and self.adapter.start.kind in ("core", "inputs", "gradient"):
+            if part == "orthonormal" and self.adapter.start.kind in FIXED_A:
                 message = (
                     f"orthonormal does not go with start.kind: {self.adapter.start.kind}, whose A is fixed"
                 )

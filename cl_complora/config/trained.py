@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import get_args
 
 from .adaptation import Adapter, Matrix
+from .factors import FIXED_A
 from .heads import Head, TipAdapter
 from .strategy import Strategy
 from .training import Whole
 
 # Linear maps of a transformer block; "other" are those of further kinds of towers.
 _OF_A_BLOCK = tuple(kind for kind in get_args(Matrix) if kind != "other")
-# Where A is given and only what stands left of it is trained.
-_FIXED_A = ("inputs", "gradient")
 _HEADS = {
     "linear-probe": "logistic regression",
     "nearest-mean": "class means",
@@ -52,8 +51,8 @@ def _weights(adapter: Adapter) -> list[str]:
     matrices = "all matrices" if set(_OF_A_BLOCK) <= set(adapter.matrices) else _listed(adapter.matrices)
     blocks = "" if adapter.layers is None else f", blocks {_listed(map(str, adapter.layers))}"
     found = [f"{_shape(adapter)} of {matrices}{where}{blocks}"]
-    if adapter.between is not None and adapter.between.kind in _BETWEEN:
-        found.append(_BETWEEN[adapter.between.kind])
+    if adapter.between_kind in _BETWEEN:
+        found.append(_BETWEEN[adapter.between_kind])
     found += ["lengths of rows"] if adapter.row_scale else []
     return found + [_listed(adapter.trained_whole)] * bool(adapter.trained_whole)
 
@@ -63,11 +62,11 @@ def _shape(adapter: Adapter) -> str:
     rank = f"{adapter.rank} to {adapter.rank_last}" if adapter.rank_last is not None else str(adapter.rank)
     if adapter.start.kind == "core":
         return f"cores of rank {rank}"
-    if adapter.start.kind in _FIXED_A:
+    if adapter.start.kind in FIXED_A:
         return f"B of rank {rank}"
-    if adapter.between is not None and adapter.between.kind == "experts":
+    if adapter.between_kind == "experts":
         return f"{rank} experts of rank 1"
-    if adapter.between is not None and adapter.between.kind == "boosters":
+    if adapter.between_kind == "boosters":
         return f"boosters of rank {rank}"
     return f"rank {rank}"
 

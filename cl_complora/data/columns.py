@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from ..config.yaml_lines import shown
@@ -78,14 +78,19 @@ class Meaning:
 
     def part(self, cell: Any) -> Any:
         """The cell of the split column, where it says yes or no (``is_valid``) as the name of a part."""
-        plain = _plain(self.split) if self.split is not None else ""
-        role = next((role for role, names in _FLAGS.items() if plain in names), None)
+        role = self._flag
         if role is None or cell is None:
             return cell
         said = str(cell).strip().casefold().removesuffix(".0")
         if said in _NO:
             return "test" if role == "train" else "train"
         return role if said in _YES else cell
+
+    @cached_property
+    def _flag(self) -> str | None:
+        """The part that the split column says yes or no to."""
+        plain = _plain(self.split) if self.split is not None else ""
+        return next((role for role, names in _FLAGS.items() if plain in names), None)
 
     def told(self) -> str | None:
         """What was taken for what; None where every column has its own name or was named in the source."""

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from ..config.sources import FolderSource
@@ -240,7 +241,8 @@ class Folder(Files):
         labelled, unlabelled = [], []
         for name in names:
             folder = _innermost(self._base / name)
-            inside = [n for n in subfolders(folder) if find_pictures(folder / n).pictures]
+            # One, or more: no class beyond the second is walked through.
+            inside = list(islice((n for n in subfolders(folder) if find_pictures(folder / n).pictures), 2))
             foreign = len(inside) == 1 and len(known) > 1 and inside[0].casefold() not in known
             (labelled if inside and not foreign else unlabelled).append(name)
         return labelled, unlabelled

@@ -110,7 +110,7 @@ def leads_back(link: Path, root: Path) -> bool:
 
 def holds_pictures(folder: Path) -> bool:
     """Whether pictures lie in a folder itself, and not only in those below it."""
-    return any(path.parent == folder for path in find_pictures(folder).pictures)
+    return bool(find_pictures(folder, deep=False).pictures)
 
 
 def _named(roles: Roles) -> str:

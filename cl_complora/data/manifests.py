@@ -61,6 +61,7 @@ class Listed(Files):
         self.root, self.class_names, self.notes = root, list(class_names), list(notes)
         self._rows = rows
         self._inside: dict[str, bool] = {}
+        self._names: dict[str, dict[str, str]] = {}
         self._items: dict[str, list[Item]] = {}
 
     def items(self, split: str) -> list[Item]:
@@ -100,7 +101,7 @@ class Listed(Files):
             if stat.S_ISLNK(found.st_mode):
                 found, place = os.stat(path), path
         except OSError as error:
-            hint = _meant(str(self.root), key) if error.errno == errno.ENOENT else ""
+            hint = _meant(str(self.root), key, self._names) if error.errno == errno.ENOENT else ""
             raise Malformed(f"{error.strerror or error}{hint}") from None
         if not self._is_inside(place):
             raise Malformed(f"leads out of the root {self.root}, to {os.path.realpath(path)}")
@@ -115,9 +116,14 @@ class Listed(Files):
         return self._inside[place]
 
 
-def _meant(root: str, key: str) -> str:
+def _meant(root: str, key: str, names: dict[str, dict[str, str]]) -> str:
     """What to say where a table lists other names than its files have: without their end, in other letters,
-    with spaces around them, or from a folder above."""
+    with spaces around them, or from a folder above.
+
+    Args:
+        root, key: folder of the table's files, and the path of one that is not there.
+        names: folder → names in it, by what they are without capitals; filled as folders are asked for.
+    """
     path = os.path.join(root, key)
     if PurePosixPath(path).suffix.lower() not in image_suffixes():
         ends = [end for known in sorted(image_suffixes()) for end in (known, known.upper())]
@@ -131,8 +137,11 @@ def _meant(root: str, key: str) -> str:
     if os.path.exists(os.path.join(above, key)):
         return f"; there is one from the folder above: root: {above}"
     place = os.path.dirname(path)
-    others = os.listdir(place) if os.path.isdir(place) else []
-    same = next((name for name in others if name.casefold() == os.path.basename(key).casefold()), None)
+    if place not in names:
+        names[place] = {}
+        for name in os.listdir(place) if os.path.isdir(place) else ():
+            names[place].setdefault(name.casefold(), name)
+    same = names[place].get(os.path.basename(key).casefold())
     return f"; there is {same}" if same else ""
 
 

@@ -113,21 +113,21 @@ class Found:
 
 def _masks(pictures: Sequence[Path]) -> list[Path]:
     """Pictures whose name is that of another one in the same folder and says that they are its mask."""
-    known = {(path.parent, path.stem) for path in pictures}
-    return [
-        path
-        for path in pictures
-        if (said := _MASK.search(path.stem)) and (path.parent, path.stem[: said.start()]) in known
-    ]
+    said = [(path, found) for path in pictures if (found := _MASK.search(path.stem))]
+    known = {(path.parent, path.stem) for path in pictures} if said else set()
+    return [path for path, found in said if (path.parent, path.stem[: found.start()]) in known]
 
 
-def find_pictures(folder: Path, exclude: Sequence[str] = (), root: Path | None = None) -> Found:
+def find_pictures(
+    folder: Path, exclude: Sequence[str] = (), root: Path | None = None, deep: bool = True
+) -> Found:
     """Look for pictures below a folder; links to folders are not followed.
 
     Args:
         folder: where to look.
         exclude: patterns (``*_mask.png``, ``old/*``) of names, or of paths below ``root``, to leave out.
         root: what the patterns' paths start from; the folder itself by default.
+        deep: whether to look into the folders inside it.
 
     Raises:
         OSError: for a folder that cannot be read.
@@ -143,6 +143,8 @@ def find_pictures(folder: Path, exclude: Sequence[str] = (), root: Path | None =
                     found.rubbish[name] += 1
             elif is_excluded(Path(parent, name), root or folder, exclude):
                 folders.remove(name)
+        if not deep:
+            folders.clear()
         for name in files:
             path = Path(parent, name)
             if is_rubbish(name) or is_excluded(path, root or folder, exclude):

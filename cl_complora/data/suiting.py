@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from statistics import median
 
 from ..config.scenario import DEFAULT_PROMPTS
@@ -156,7 +155,7 @@ def _look(pictures: Pictures, items: Sequence[Item]) -> tuple[int | None, bool]:
     sides, grey = [], []
     for item in spread(items, LOOKED):
         try:
-            with partial(pictures.stored, item)() as file:
+            with pictures.stored(item) as file:
                 content = file.read(MAX_BYTES)
             with open_picture(content) as image:
                 sides.append(min(image.size))

@@ -185,24 +185,16 @@ class ClipStrategy(SupervisedTemplate):
         with remembered.of_images(self.dataloader.chosen) if remembered else nullcontext():
             return self.model(self.mb_x, spaces, self.mbatch[2] if len(spaces) > 1 else None)
 
-    @property
-    def class_counts(self) -> list[Tensor]:
-        """Training images of every class, for each of :attr:`spaces`."""
-        if isinstance(self.experience, ClipExperience):
-            return self.experience.class_counts
-        labels = torch.as_tensor(list(self.experience.dataset.targets))
-        return [torch.bincount(labels, minlength=len(self.model.label_space))]
-
     def criterion(self) -> Tensor:
         """The training loss of the settings; cross-entropy in an evaluation."""
         if not self.is_training:
             return F.cross_entropy(self.mb_output, self.mb_y)
-        several = len(self.spaces) > 1
+        counts = self.experience.class_counts
         batch = Answered(
             self.mb_output,
             self.mb_y,
-            self.mbatch[2] if several else torch.zeros_like(self.mb_y),
-            self.class_counts,
+            self.mbatch[2] if len(counts) > 1 else torch.zeros_like(self.mb_y),
+            counts,
             self.model.clip.logit_scale.detach().float().exp(),
             self.training_settings.label_smoothing,
         )

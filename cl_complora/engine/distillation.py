@@ -131,6 +131,23 @@ class ReferencePlugin(RegulariserPlugin, StepState, supports_distributed=False):
         return torch.randperm(available, generator=self._generator)[:wanted]
 
 
+class PreviousTexts:
+    """Class texts of the state before an experience, each label space encoded once."""
+
+    def __init__(self) -> None:
+        self._known: dict[LabelSpace, Tensor] = {}
+
+    def forget(self) -> None:
+        """Another experience, another state before it."""
+        self._known = {}
+
+    def of(self, model: ClipClassifier, space: LabelSpace) -> Tensor:
+        """Unit features; asked for while the model is in that state."""
+        if space not in self._known:
+            self._known[space] = model.text.encode_space(space)
+        return self._known[space]
+
+
 class SimilaritiesPlugin(RegulariserPlugin, supports_distributed=False):
     """What ZSCL (arXiv 2303.06628) calls LwF among its baselines: :func:`similarity_loss` on the batch's own
     images and the task's own class texts.
@@ -141,26 +158,23 @@ class SimilaritiesPlugin(RegulariserPlugin, supports_distributed=False):
     def __init__(self, settings: Similarities, adapter: AdapterPlugin, seed: int) -> None:
         super().__init__()
         self.settings, self.adapter = settings, adapter
-        self._teacher_texts: dict[LabelSpace, Tensor] = {}
+        self._teacher_texts = PreviousTexts()
 
     def before_training_exp(self, strategy, **kwargs) -> None:
         """Another experience, another teacher."""
-        self._teacher_texts = {}
+        self._teacher_texts.forget()
 
     def penalty(self, strategy) -> Tensor:
         """Over the label spaces of the batch, each with its own images."""
         model, images, spaces = strategy.model, strategy.mb_x, strategy.spaces
         with torch.no_grad(), self.adapter.previous():
             teacher = model.image_features(images)
-            for space in spaces:
-                if space not in self._teacher_texts:
-                    self._teacher_texts[space] = model.text.encode_space(space)
+            taught = [self._teacher_texts.of(model, space) for space in spaces]
         student = model.image_features(images)
         scale = model.clip.logit_scale.float().exp()
         losses = []
-        for space, members in zip(spaces, members_of(strategy), strict=True):
+        for space, theirs, members in zip(spaces, taught, members_of(strategy), strict=True):
             if bool(members.any()):
-                theirs = self._teacher_texts[space]
                 texts = theirs if self.settings.texts_of == "teacher" else model.text.features(space)
                 logits = scale * student[members] @ texts.mT, scale * teacher[members] @ theirs.mT
                 losses.append(similarity_loss(*logits, self.settings.temperature))

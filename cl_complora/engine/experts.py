@@ -81,11 +81,16 @@ class ExpertsPlugin(Between, StepInputs, StepState, supports_distributed=False):
         self.past: dict[str, dict[str, Tensor]] = {"all": {}, "merged": {}}
         self._slots: Sequence[Slot] = ()
         self._pools: dict[str, Pool] = {}
+        self._towers_batch_first: dict[str, bool] = {}
         self._task = 0
 
     def begin(self, slots: Sequence[Slot], task: int) -> None:
         """Other routers."""
         self._slots, self._task, self._pools = slots, task, {}
+        self._towers_batch_first = {slot.tower: True for slot in slots}
+        for slot in slots:
+            if isinstance(slot.host, SplitAttention):
+                self._towers_batch_first[slot.tower] &= slot.host.batch_first
 
     def of(self, slot: Slot, rank: int) -> nn.Module:
         """The slot's pool."""
@@ -106,8 +111,7 @@ class ExpertsPlugin(Between, StepInputs, StepState, supports_distributed=False):
         self._pools[slot.name].pick(first_tokens(x, self._batch_first(slot)))
 
     def _batch_first(self, slot: Slot) -> bool:
-        hosts = (other.host for other in self._slots if other.tower == slot.tower)
-        return all(host.batch_first for host in hosts if isinstance(host, SplitAttention))
+        return self._towers_batch_first[slot.tower]
 
     def learned(self, slot: Slot, block: LowRankBlock) -> None:
         """From now on those count that were marked most often."""

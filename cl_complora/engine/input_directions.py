@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..clip.slots import Slot
 from ..clip.text import evaluating
+from .step_inputs import first_input
 
 
 def input_covariances(slots: Sequence[Slot], model: nn.Module, experience, images: int) -> dict[str, Tensor]:
@@ -82,9 +83,7 @@ def show(
         watch: is called without gradients.
         once: prompts of the first label space only.
     """
-    with evaluating(model):
-        # A text tower's first call also tries whether it can be trimmed.
-        model.text.encode_space(experience.spaces[0])
+    model.text.settle(model.text.tokens(experience.spaces[0]))
     hosts = {id(slot.host): slot.host for slot in slots}.values()
     with _watching(hosts, watch), evaluating(model), model.computing_everything():
         device = next(model.parameters()).device
@@ -98,7 +97,7 @@ def show(
 @contextmanager
 def _watching(hosts: Iterable[nn.Module], watch: Callable[[nn.Module, Tensor], None]) -> Iterator[None]:
     def hook(host: nn.Module, args: tuple, kwargs: dict) -> None:
-        watch(host, (args[0] if args else next(iter(kwargs.values()))).detach())
+        watch(host, first_input(args, kwargs).detach())
 
     handles = [host.register_forward_pre_hook(hook, with_kwargs=True) for host in hosts]
     try:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ..config.penalties import Consistency, Diversity, Spectrum
 from ..data.labels import LabelSpace
 from .adapter import AdapterPlugin
-from .distillation import members_of
+from .distillation import PreviousTexts, members_of
 from .regularisers import RegulariserPlugin
 
 
@@ -46,17 +46,21 @@ class LogitTermPlugin(RegulariserPlugin, supports_distributed=False):
 class ConsistencyPlugin(LogitTermPlugin, supports_distributed=False):
     """:func:`consistency` with the state before the task."""
 
+    def __init__(
+        self, settings: Consistency | Diversity | Spectrum, adapter: AdapterPlugin, seed: int
+    ) -> None:
+        super().__init__(settings, adapter, seed)
+        self._texts = PreviousTexts()
+
     def before_training_exp(self, strategy, **kwargs) -> None:
         """Another experience, another state before it."""
-        self._texts: dict[LabelSpace, Tensor] = {}
+        self._texts.forget()
 
     def term(self, z: Tensor, strategy, space: LabelSpace, members: Tensor) -> Tensor:
         """As in the base class; nothing of the state before has a gradient."""
         model = strategy.model
         with torch.no_grad(), self.adapter.previous():
-            if space not in self._texts:
-                self._texts[space] = model.text.encode_space(space)
-            before = model.image_features(strategy.mb_x[members]) @ self._texts[space].mT
+            before = model.image_features(strategy.mb_x[members]) @ self._texts.of(model, space).mT
         return consistency(z, before)
 
 

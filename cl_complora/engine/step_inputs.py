@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
-import torch
 from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -12,7 +12,6 @@ from torch.utils.hooks import RemovableHandle
 from ..clip.attention import SplitAttention
 from ..clip.classifier import ClipClassifier
 from ..clip.slots import Slot
-from ..clip.text import evaluating
 
 
 class StepInputs(SupervisedPlugin, supports_distributed=False):
@@ -23,20 +22,19 @@ class StepInputs(SupervisedPlugin, supports_distributed=False):
         super().__init__()
         self._handles: list[RemovableHandle] = []
 
+    @abstractmethod
     def watched(self) -> Sequence[Slot]:
         """Slots whose inputs are looked at."""
-        raise NotImplementedError
 
+    @abstractmethod
     def given(self, slot: Slot, x: Tensor) -> None:
         """Look at a slot's input (detached); called before its host computes."""
-        raise NotImplementedError
 
     def before_training_exp(self, strategy, **kwargs) -> None:
         """A text tower's first call also tries whether it can be trimmed: no step shall see that."""
         model = getattr(strategy, "model", None)
         if isinstance(model, ClipClassifier):
-            with torch.no_grad(), evaluating(model):
-                model.text.encode_space(strategy.experience.spaces[0])
+            model.text.settle(model.text.tokens(strategy.experience.spaces[0]))
 
     def before_forward(self, strategy, **kwargs) -> None:
         """Begin to look."""
@@ -72,5 +70,10 @@ def input_of(host: nn.Module, args: tuple, kwargs: dict) -> Callable[[str], Tens
     if isinstance(host, SplitAttention):
         query, key, value, *_ = host.arguments(args, kwargs)
         return {"q": query, "k": key, "v": value}.__getitem__
-    x = args[0] if args else next(iter(kwargs.values()))
+    x = first_input(args, kwargs)
     return lambda matrix: x
+
+
+def first_input(args: tuple, kwargs: dict) -> Tensor:
+    """What a module is given in a call, by place or by name."""
+    return args[0] if args else next(iter(kwargs.values()))

@@ -36,17 +36,12 @@ def run_command(config: dict[str, Any]) -> str | None:
     Args:
         config: the run's config.yaml.
     """
-    words = ["cl-complora", "run"]
-    settings: list[str] = []
-    for kind, option in (("scenario", []), ("strategy", ["--strategy"])):
-        source = _source(kind, config)
-        try:
-            changed = _settings(kind, source, config[kind])
-        except (_Other, UserError, OSError):
-            return None
-        words += [*option, source]
-        settings += [word for key, value in changed for word in ("--set", f"{kind}.{key}={_told(value)}")]
-    words += [*settings, "--seed", str(config.get("seed", 0)), "--device", str(config.get("device", "auto"))]
+    changed = changed_settings(config)
+    if changed is None:
+        return None
+    words = ["cl-complora", "run", _source("scenario", config), "--strategy", _source("strategy", config)]
+    words += [word for setting in changed for word in ("--set", setting)]
+    words += ["--seed", str(config.get("seed", 0)), "--device", str(config.get("device", "auto"))]
     if config["strategy"].get("plugin"):
         words.append("--allow-plugins")
     threads = config.get("threads")

@@ -3,6 +3,7 @@ curved the loss was where training started."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ...store.loaded_run import LoadedRun
@@ -14,26 +15,22 @@ _FAILURES = (KeyError, TypeError, AttributeError, IndexError, ValueError)
 
 def leaks(run: LoadedRun) -> list:
     """What membership.json found: AUC of every task in every state, and the TPR at a small FPR."""
-    if run.membership is None:
-        return []
-    try:
-        return _leaks(run.membership)
-    except _FAILURES as error:
-        return [_other_form("membership.json", error)]
+    return _part_of(run.membership, "membership.json", _leaks)
 
 
 def curvatures(run: LoadedRun) -> list:
     """What curvature.json found: λ_max jointly and per module."""
-    if run.curvature is None:
+    return _part_of(run.curvature, "curvature.json", _curvatures)
+
+
+def _part_of(found: dict[str, Any] | None, name: str, make: Callable[[dict[str, Any]], list]) -> list:
+    """Nothing where the file is not there, and a notice where it is of another form."""
+    if found is None:
         return []
     try:
-        return _curvatures(run.curvature)
+        return make(found)
     except _FAILURES as error:
-        return [_other_form("curvature.json", error)]
-
-
-def _other_form(name: str, error: Exception) -> Notice:
-    return Notice([f"{name} is of another form and left out ({type(error).__name__}: {error})."])
+        return [Notice([f"{name} is of another form and left out ({type(error).__name__}: {error})."])]
 
 
 def _leaks(found: dict[str, Any]) -> list:
