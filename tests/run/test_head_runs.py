@@ -13,6 +13,7 @@ from safetensors.torch import load, load_file
 
 from builders.commands import cli
 from builders.heads import quick_head
+from builders.interruptions import Said
 from builders.runs import without_timings
 from cl_complora.clip.evaluate import image_features
 from cl_complora.clip.heads.head import ClosedHead
@@ -26,7 +27,6 @@ from cl_complora.finished.explain import explain
 from cl_complora.finished.export import export
 from cl_complora.finished.predict import answering, label_space, predict
 from cl_complora.finished.states import open_run
-from cl_complora.progress import Quiet
 from cl_complora.run.stream import run
 from cl_complora.store.answers import load_answers
 from cl_complora.store.folder import RunDir
@@ -39,14 +39,6 @@ HEADS = [
     and chosen.adapter.kind == "none"
     and chosen.head.kind not in IN_WEIGHTS
 ]
-
-
-class Said(Quiet):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.lines.append(text)
 
 
 def finish(scenario, strategy: str, out, scenario_settings=(), settings=(), **options):
