@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from builders.pages import HOSTILE, read
+from cl_complora.compare.method import METRICS, Method
 from cl_complora.compare.statistics import difference
-from cl_complora.compare.study import METRICS, Comparison, Method, Request
+from cl_complora.compare.study import Comparison, Request
 from cl_complora.report.comparison.saving import save
 from cl_complora.report.html import write_report
 from cl_complora.report.reproduce import compare_command
