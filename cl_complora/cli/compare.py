@@ -57,6 +57,21 @@ def compare(
         str, typer.Option(help="Strategy that differences are taken to; the first by default.")
     ] = "",
     validation_shots: Annotated[int, typer.Option(min=1, help="Images a class set apart for the sweep.")] = 4,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Folder of published results: what is there is not run again.",
+        ),
+    ] = None,
+    publish: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False,
+            help="Write a file of results for every method into this folder; what is there is not run again.",
+        ),
+    ] = None,
     device: Device = "auto",
     out: Out = Path("runs"),
     set_: Settings = None,
@@ -68,6 +83,7 @@ def compare(
     """
     from ..compare import study
     from ..compare.choosing import known_metric
+    from ..compare.publishing import publish as publish_results
     from ..compare.trials import parse_sweep
     from ..config import load_scenario, load_strategy
     from ..config.loading import split_overrides
@@ -78,6 +94,8 @@ def compare(
 
     if sweep and sweep_from:
         raise UserError("--sweep and --sweep-from: give one of the two")
+    if results and publish:
+        raise UserError("--results and --publish: give one of the two; --publish reads what is there as well")
     known_metric(metric)
     known_device(device)
     for_scenario, for_strategy = split_overrides(set_ or [])
@@ -106,7 +124,14 @@ def compare(
     console = log_console()
     try:
         found = study.compare(
-            request, out, jobs, device, allow_plugins, _reporter(console), partial(say, console)
+            request,
+            out,
+            jobs,
+            device,
+            allow_plugins,
+            _reporter(console),
+            partial(say, console),
+            results or publish,
         )
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
@@ -115,9 +140,12 @@ def compare(
     folder = out / slug(found.scenario)
     # What took hours is on the disk before anything can go wrong with a terminal.
     written = save(content, folder)
+    entries = publish_results(found, located, publish) if publish else []
     show(console, content)
     names = ", ".join(path.name for path in written)
     say(console, f"\n{folder}: {names}")
+    if entries:
+        say(console, f"{entries[0].parent}: {', '.join(path.name for path in entries)}")
     say_report(console, folder)
     if any(m.failed for m in found.methods):
         raise typer.Exit(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..data.planning import plan
 from ..errors import UserError
 from .choosing import choose, for_validation, point
 from .method import Method, against
+from .results_files import Library
 from .sweeps import Sweep, not_swept, sweeps_of
 from .trials import Settings, Trial, grid, trial
 from .workers import Outcome, Workers
@@ -52,12 +53,13 @@ class Request:
 
 @dataclass
 class Comparison:
-    """A finished comparison: what was asked and one :class:`Method` per strategy."""
+    """A finished comparison: what was asked, one :class:`Method` per strategy, and every trial of them."""
 
     request: Request
     scenario: str
     reference: str
     methods: list[Method]
+    trials: list[tuple[Trial, Outcome]] = field(default_factory=list)
 
     def content(self) -> dict[str, Any]:
         """Everything, for programs and for the views: what comparison.json holds."""
@@ -78,6 +80,7 @@ def compare(
     allow_plugins: bool = False,
     report: Callable[[Trial, Outcome, int, int], None] | None = None,
     tell: Callable[[str], None] | None = None,
+    results: Path | None = None,
 ) -> Comparison:
     """Run what is missing and compare.
 
@@ -88,6 +91,7 @@ def compare(
         device, allow_plugins: as for ``run``.
         report: told of every finished run, with how many are done of how many in this stage.
         tell: given a sentence for every method that is not swept as was asked, before anything is run.
+        results: folder of published results (:mod:`.results_files`), which stand for runs.
 
     Raises:
         UserError: for input that cannot work, before anything is run.
@@ -111,13 +115,19 @@ def compare(
 
     methods = {method: Method(name) for method, name in zip(request.strategies, names, strict=True)}
     swept = [t for points in sweeps.values() for trials in points.values() for t in trials]
+    library, tried = Library(results, scenario.value.name), []
     jobs = max(1, min(jobs, max(len(swept), len(methods) * len(request.seeds))))
     with Workers(jobs, out, device, allow_plugins) as workers:
 
         def run(trials: Sequence[Trial]) -> Iterator[Outcome]:
             done = itertools.count(1)
             tell = report or (lambda *line: None)
-            return iter(workers.run(trials, lambda t, outcome: tell(t, outcome, next(done), len(trials))))
+            found = {index: library.outcome(t) for index, t in enumerate(trials)}
+            missing = [t for index, t in enumerate(trials) if found[index] is None]
+            ran = iter(workers.run(missing, lambda t, outcome: tell(t, outcome, next(done), len(missing))))
+            outcomes = [found[index] or next(ran) for index in range(len(trials))]
+            tried.extend(zip(trials, outcomes, strict=True))
+            return iter(outcomes)
 
         outcomes = run(swept)
         for method, points in sweeps.items():
@@ -143,7 +153,7 @@ def compare(
     for entry in methods.values():
         if {entry.name, reference} <= tested.keys() and entry.name != reference:
             entry.differences = against(tested[entry.name], tested[reference])
-    return Comparison(request, scenario.value.name, reference, list(methods.values()))
+    return Comparison(request, scenario.value.name, reference, list(methods.values()), tried)
 
 
 def _reference(request: Request, names: Sequence[str]) -> str:

@@ -178,6 +178,11 @@ def check_same(folder: RunDir, made_with: dict, strategy: Strategy, complete: bo
     _check_weights(folder, before["model"], now["model"])
     _pass_over_places(before, now, Path(files.get("scenario", ".")).parent)
     if complete:
+        # What it is spelt like changes with torch and open_clip, whose versions do not matter here.
+        if any(
+            before["software"].get(name) != now["software"].get(name) for name in ("torch", "open_clip_torch")
+        ):
+            before["model"]["architecture"] = now["model"]["architecture"]
         for where in ("software", "device", "threads"):
             before.pop(where, None)
             now.pop(where, None)
