@@ -21,6 +21,7 @@ from .explain import explain
 from .finished import evaluate, export, predict
 from .home import any_home
 from .init import init
+from .leaderboard import leaderboard
 from .model_options import Model, ModelConfig, Pretrained, model_settings
 from .odd_names import odd_name, refuse_odd_names
 from .options import AllowPlugins, Device, Out, Settings, known_device, log_console
@@ -143,6 +144,7 @@ def run(
 app.command("check")(check)
 app.command("list")(list_)
 app.command("compare")(compare)
+app.command("leaderboard")(leaderboard)
 app.command("tune")(tune)
 app.command("eval")(evaluate)
 app.command("export")(export)

@@ -75,6 +75,8 @@ def publish(found: Comparison, scenario: Located[Scenario], folder: Path) -> lis
         entry = Entry(
             scenario=found.scenario,
             method=method.name,
+            kind=base.about.kind if base.about else "",
+            source=base.about.paper if base.about else "",
             fingerprint=made,
             strategy=settings_of(base),
             asked=asked,

@@ -106,11 +106,13 @@ class Fingerprint(_Strict):
 
 
 class Entry(_Strict):
-    """A file of results."""
+    """A file of results; ``kind`` and ``source`` are those of the strategy's ``about``."""
 
     version: Annotated[int, Field(ge=1, le=1)] = 1
     scenario: str
     method: str
+    kind: str = ""
+    source: str = ""
     fingerprint: Fingerprint
     strategy: dict[str, Any]
     asked: Asked
