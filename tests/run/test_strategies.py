@@ -1,5 +1,6 @@
 """One matrix over all shipped strategies: train → merge → save → stop inside a task → resume to the bit →
-export → equal logits."""
+export → equal logits →
+a task left out."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from builders.adapters import quick_adapter
+from builders.edits import left_out
 from builders.heads import quick_head
 from builders.images import COLOURS
 from builders.interruptions import AfterFirstTask, Said, Stop, ask_after, same_bits
@@ -150,6 +152,12 @@ def test_every_strategy_on_the_protocols(
         for task in data.tasks
     ]
     assert row == whole.results["accuracy"][-1]
+
+    if protocol == "class-incremental":
+        at_once = strategy(name).value.training.stream == "joint"
+        assert left_out(whole.folder, "warm") == (
+            "learned all at once" if at_once else "one head answers for all tasks" if heads else "exactly"
+        )
 
     moved = [detail["delta_norm"] for detail in whole.results["tasks_detail"]]
     if name == "zeroshot":
