@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from ..data.notes import notes
 from ..errors import UserError
 from ..files import finite, write_json, write_text
 from ..progress import Progress, Quiet
+from ..store.elsewhere import step_elsewhere, told
 from ..store.folder import RunDir
 from ..store.moved import places_of
 from ..store.provenance import check_same, describe
@@ -67,6 +68,7 @@ def run(
     variant: str = "",
     analysis: bool = True,
     save_every: float = SAVE_EVERY,
+    elsewhere: bool = False,
 ) -> RunResult:
     """Run a stream, or go on with one that was interrupted, or return the results of one that is done.
 
@@ -82,6 +84,8 @@ def run(
         allow_plugins: whether the strategy may name Python code of the user's own.
         analysis: whether to follow what every task does to the weights and to the features of earlier ones.
         save_every: seconds between two states within a task that an interrupted run can go on from.
+        elsewhere: go on with an interrupted run although device, GPU or versions are others; from then on
+            its bits differ from those of an undisturbed one, and results.json says so.
         variant: keeps runs of one strategy with other settings apart: a folder of that name within the
             strategy's.
 
@@ -123,13 +127,19 @@ def run(
     )
     for note in learner.notes:
         progress.message(note)
-    with computing_with(threads), folder.locked(), stopping.heard():
+    with computing_with(threads), folder.locked(stopping.lose, progress.message), stopping.heard():
         if fresh:
             _set_aside(folder, progress)
         heads = learner.head is not None and learner.head.keeps_heads
         records = finished_records(folder, plans, progress.message, heads)
         done = len(records) > len(plans.tasks)
-        check_same(folder, made_with, strategy.value, complete=done)
+        steps = list((folder.read_config() or {}).get("elsewhere", ()))
+        changes = check_same(folder, made_with, strategy.value, done, elsewhere)
+        if changes:
+            steps.append(step_elsewhere(inputs.state_name(len(records))[1], changes))
+            progress.message(f"going on elsewhere: {told(changes)}; the bits differ from here on")
+        inputs = replace(inputs, elsewhere=tuple(steps))
+        made_with |= {"elsewhere": steps} if steps else {}
         reused = max(0, len(records) - 1)
         if not done:
             _write_beginning(folder, made_with, scenario, strategy, plans)

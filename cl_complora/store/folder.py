@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -32,7 +32,8 @@ from ..config.loading import Located
 from ..errors import UserError
 from ..files import slug
 from . import forms
-from .lock import Held, lock
+from .leftovers import remove_leftovers
+from .lock import Held, ignore, lock
 from .moved import find_file, rebased
 
 
@@ -197,8 +198,13 @@ class RunDir:
         return target
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(
+        self, lost: Callable[[str], None] = ignore, tell: Callable[[str], None] = ignore
+    ) -> Iterator[None]:
         """Hold the run for this process; the lock of a dead process is void, whatever killed it.
+
+        Args:
+            lost, tell: as for :func:`~cl_complora.store.lock.lock`.
 
         Raises:
             UserError: naming the process that holds it.
@@ -207,7 +213,7 @@ class RunDir:
             try:
                 self.root.parent.mkdir(parents=True, exist_ok=True)
                 # Beside the folder, not in it: setting the folder aside must not take the lock along.
-                held.enter_context(lock(self.root.with_name(f".{self.root.name}.lock")))
+                held.enter_context(lock(self.root.with_name(f".{self.root.name}.lock"), lost, tell))
             except Held as other:
                 raise UserError(
                     f"{self.root}: in use by {other}; wait for it or choose another --out"
@@ -216,6 +222,5 @@ class RunDir:
                 raise UserError(
                     f"{self.root}: cannot write the run there: {error.strerror or error}"
                 ) from None
-            for leftover in self.root.rglob(".*.tmp"):  # of a process that was killed while it wrote
-                leftover.unlink(missing_ok=True)
+            remove_leftovers(self.root)
             yield
