@@ -84,6 +84,16 @@ def run(
         ),
     ] = 60.0,
     elsewhere: Elsewhere = False,
+    variant: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help=(
+                "Keep this run apart from others of the strategy with other settings, in a folder of that"
+                " name."
+            ),
+        ),
+    ] = "",
 ) -> None:
     """Run one scenario with one strategy and print what was learned, forgotten and retained."""
     from ..config import load_scenario, load_strategy
@@ -123,6 +133,7 @@ def run(
                 analysis=analysis,
                 save_every=save_every,
                 elsewhere=elsewhere,
+                variant=variant,
             )
     except Stopped as stopped:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,9 @@ from .signals import Stopping
 if TYPE_CHECKING:
     from ..data.tasks import StreamData
     from ..engine.observer import Observer
+    from ..store.records import Record
     from .learner import Learner
+    from .trainer import Trainer
 
 SAVE_EVERY = 60.0
 # In results.json beside what follows from the records: where it was made, and what its numbers are (which
@@ -154,9 +157,21 @@ def run(
             trainer = Trainer(
                 inputs, data, learner, measuring, folder, checkpoints, stopping, watching, progress
             )
-            trainer.train(records)
+            _train(trainer, records, folder, stopping)
         results = folder.read_results()
     return RunResult(results, folder.root, time.perf_counter() - started, reused)
+
+
+def _train(trainer: Trainer, records: list[Record], folder: RunDir, stopping: Stopping) -> None:
+    """Train what is missing; the reason stays in the folder where a user has to change something."""
+    folder.failure.unlink(missing_ok=True)
+    try:
+        trainer.train(records)
+    except UserError as error:
+        if not stopping.taken_by:
+            with suppress(OSError):  # a full disk: the error itself tells more
+                write_json(folder.failure, {"error": "; ".join(error.messages)})
+        raise
 
 
 def _write_beginning(

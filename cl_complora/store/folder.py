@@ -12,6 +12,7 @@ runs/<scenario>/<strategy>/seed<k>/
     predictions/<nn>-<task>.safetensors   what every state answered to every test image
     analysis/<nn>-<task>.json             geometry of each update, drift of features (not with --no-analysis)
     features/<nn>-<task>.safetensors      features of a task's images just after it, to tell later drift by
+    failed.json           why training ended without an end, where it did
     tensorboard/, report.html             views of the above
 """
 
@@ -137,6 +138,19 @@ class RunDir:
         if not self.results.exists():
             return None
         return forms.checked_results(self.results, forms.read_json(self.results))
+
+    @property
+    def failure(self) -> Path:
+        """Why training ended without an end; not there while it goes on, and after it was finished."""
+        return self.root / "failed.json"
+
+    def read_failure(self) -> str | None:
+        """Why training ended without an end; None where it did not."""
+        try:
+            content = forms.read_json(self.failure)
+        except UserError as error:
+            return error.messages[0]
+        return str(content["error"]) if isinstance(content, dict) and "error" in content else None
 
     def read_labels(self) -> dict[str, dict[str, list[str]]]:
         """Name of every task and zero-shot set → its ``classes`` and ``prompts``.
