@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import secrets
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ RETRIES = 3
 STORE = 200 * 2**20
 # Seconds that a shared folder may need to show a new file on another machine.
 SHOWN = 30.0
+# Seconds within which a head node takes a connection.
+ANSWERS = 10.0
 
 
 class RayTasks:
@@ -192,10 +195,29 @@ def _import_ray(address: str | None) -> Any:
     return ray
 
 
+def refuse_silent(address: str) -> None:
+    """Refuse an address where nobody listens, for which Ray itself looks for two minutes.
+
+    Raises:
+        UserError: saying why.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not (host and port.isascii() and port.isdigit()):
+        raise UserError(f"--cluster {address}: must be auto, or an address such as 10.0.0.5:6379")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise UserError(
+            f"--cluster {address}: nobody listens there ({error}); 'ray status' on the head node says whether"
+            " it runs"
+        ) from None
+
+
 def _connect(ray: Any, address: str | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": "error"}
     try:
         if address != "auto":
+            refuse_silent(str(address))
             ray.init(address, **quiet)
             return
         try:

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from builders.commands import cli
-from cl_complora.compare.ray_tasks import RayTasks, gpu_share, refuse_infeasible
+from cl_complora.compare.ray_tasks import RayTasks, gpu_share, refuse_infeasible, refuse_silent
 from cl_complora.compare.study import Request, compare
 from cl_complora.compare.workers import Placing
 from cl_complora.errors import UserError
@@ -49,6 +49,23 @@ def test_what_no_node_can_run_is_refused():
             refuse_infeasible(threads, share, GPUS)
     with pytest.raises(UserError, match="takes 1 CPUs and 1 GPUs"):
         refuse_infeasible(1, 1, CPUS)
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("127.0.0.1:1", "nobody listens there"),
+        ("ray://127.0.0.1:1", "nobody listens there"),
+        ("no.such.host.invalid:6379", "nobody listens there"),
+        ("127.0.0.1:99999", "nobody listens there"),
+        ("somewhere", "must be auto, or an address such as"),
+        ("host:port", "must be auto, or an address such as"),
+        ("", "must be auto, or an address such as"),
+    ],
+)
+def test_an_address_where_nobody_listens_is_refused_at_once(address, told):
+    with pytest.raises(UserError, match=f"--cluster {address}: {told}"):
+        refuse_silent(address)
 
 
 def plain(found) -> dict:
