@@ -24,7 +24,7 @@ from .init import init
 from .leaderboard import leaderboard
 from .model_options import Model, ModelConfig, Pretrained, model_settings
 from .odd_names import odd_name, refuse_odd_names
-from .options import AllowPlugins, Device, Out, Settings, known_device, log_console
+from .options import AllowPlugins, Device, Elsewhere, Out, Settings, known_device, log_console
 from .output import lasting_streams
 from .report import report, say_report
 from .tensorboard import tensorboard
@@ -84,6 +84,17 @@ def run(
             min=0.0, help="Seconds between two saves within a task, which an interrupted run goes on from."
         ),
     ] = 60.0,
+    elsewhere: Elsewhere = False,
+    variant: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help=(
+                "Keep this run apart from others of the strategy with other settings, in a folder of that"
+                " name."
+            ),
+        ),
+    ] = "",
 ) -> None:
     """Run one scenario with one strategy and print what was learned, forgotten and retained."""
     from ..config import load_scenario, load_strategy
@@ -122,6 +133,8 @@ def run(
                 allow_plugins=allow_plugins,
                 analysis=analysis,
                 save_every=save_every,
+                elsewhere=elsewhere,
+                variant=variant,
             )
     except Stopped as stopped:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)

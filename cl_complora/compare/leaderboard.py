@@ -15,10 +15,10 @@ from ..config.catalog import shipped
 from ..errors import UserError
 from ..files import slug
 from .method import Method, against
+from .outcomes import Outcome
 from .results_files import Entry, is_current, read_entries
 from .statistics import Difference
 from .trials import told
-from .workers import Outcome
 
 # Kinds that see more than a stream shows them: bounds, which are not called the best.
 BOUNDS = ("replay-and-bounds",)

@@ -10,9 +10,9 @@ import numpy as np
 
 from ..store.forms import BY_SHOTS, DIRECTIONS
 from .by_image import difference_by_image
+from .outcomes import Outcome
 from .statistics import Difference, difference, per_unit
 from .trials import Settings
-from .workers import Outcome
 
 METRICS = ("transfer", "average", "last", "forgetting", "learned", "retention")
 LOWER_IS_BETTER = ("forgetting",)

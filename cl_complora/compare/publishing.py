@@ -13,6 +13,7 @@ from ..config.loading import Located
 from ..files import write_text
 from ..store import forms
 from ..version import __version__
+from .outcomes import Outcome
 from .results_files import (
     DETAIL,
     SCORED,
@@ -28,7 +29,6 @@ from .results_files import (
 )
 from .study import Comparison
 from .trials import Trial
-from .workers import Outcome
 
 
 def publish(found: Comparison, scenario: Located[Scenario], folder: Path) -> list[Path]:

@@ -23,8 +23,8 @@ from ..errors import UserError
 from ..files import slug
 from ..store import forms
 from ..world import ASSETS
+from .outcomes import Outcome
 from .trials import Settings, Trial
-from .workers import Outcome
 
 # Of a task's detail: what tables are made of, and the fingerprint of its images.
 DETAIL = (

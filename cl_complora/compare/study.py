@@ -4,7 +4,7 @@ together."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ from ..data.planning import plan
 from ..errors import UserError
 from .choosing import choose, for_validation, point
 from .method import Method, against
+from .outcomes import Outcome
 from .results_files import Library
 from .sweeps import Sweep, not_swept, sweeps_of
 from .trials import Settings, Trial, grid, trial
-from .workers import Outcome, Workers
+from .worker_kinds import open_workers
+from .workers import Placing
 
 
 @dataclass(frozen=True)
@@ -72,29 +74,65 @@ class Comparison:
         }
 
 
-def compare(
-    request: Request,
-    out: Path = Path("runs"),
-    jobs: int = 1,
-    device: str = "auto",
-    allow_plugins: bool = False,
-    report: Callable[[Trial, Outcome, int, int], None] | None = None,
-    tell: Callable[[str], None] | None = None,
-    results: Path | None = None,
-) -> Comparison:
-    """Run what is missing and compare.
+@dataclass(frozen=True)
+class Prepared:
+    """A request that can be answered.
+
+    Attributes:
+        request: itself.
+        reference: name of the strategy that the others are compared with.
+        scenario: of the tests.
+        names: method as the user named it → name of the strategy.
+        sweeps: method → swept settings → trials on validation shots.
+    """
+
+    request: Request
+    reference: str
+    scenario: Located[Scenario]
+    names: dict[str, str]
+    sweeps: dict[str, dict[Settings, list[Trial]]]
+
+    def swept(self) -> list[Trial]:
+        """All trials on validation shots."""
+        return [t for points in self.sweeps.values() for trials in points.values() for t in trials]
+
+    def choose(self, outcomes: Sequence[Outcome]) -> dict[str, Method]:
+        """Every method with its curve and what is chosen by it.
+
+        Args:
+            outcomes: of :meth:`swept`.
+
+        Raises:
+            UserError: if none of the values of a method could be trained.
+        """
+        waiting = iter(outcomes)
+        methods = {method: Method(name) for method, name in self.names.items()}
+        for method, points in self.sweeps.items():
+            entry = methods[method]
+            for settings, trials in points.items():
+                part = [next(waiting) for _ in trials]
+                entry.curve.append(point(settings, part, self.request.metric))
+            entry.chosen = choose(entry.name, entry.curve, self.request.floor)
+        return methods
+
+    def tests(self, methods: Mapping[str, Method]) -> list[Trial]:
+        """The trials of the chosen settings on test images: of every method all seeds."""
+        return [
+            trial(method, entry.chosen, seed, self.scenario, self.request.strategy_settings)
+            for method, entry in methods.items()
+            for seed in self.request.seeds
+        ]
+
+
+def prepare(request: Request, tell: Callable[[str], None] | None = None) -> Prepared:
+    """Check a request and lay out its sweeps.
 
     Args:
         request: what.
-        out: folder of all runs.
-        jobs: runs at a time.
-        device, allow_plugins: as for ``run``.
-        report: told of every finished run, with how many are done of how many in this stage.
-        tell: given a sentence for every method that is not swept as was asked, before anything is run.
-        results: folder of published results (:mod:`.results_files`), which stand for runs.
+        tell: given a sentence for every method that is not swept as was asked.
 
     Raises:
-        UserError: for input that cannot work, before anything is run.
+        UserError: for input that cannot work.
     """
     names = [load_strategy(method, request.strategy_settings).value.name for method in request.strategies]
     for name in names:
@@ -112,14 +150,44 @@ def compare(
                 tell(sentence)
     validated = for_validation(request.scenario, request.scenario_settings, request.validation_shots)
     sweeps = _sweep_trials(request, validated, swept_over)
+    return Prepared(request, reference, scenario, dict(zip(request.strategies, names, strict=True)), sweeps)
 
-    methods = {method: Method(name) for method, name in zip(request.strategies, names, strict=True)}
-    swept = [t for points in sweeps.values() for trials in points.values() for t in trials]
-    library, tried = Library(results, scenario.value.name), []
-    jobs = max(1, min(jobs, max(len(swept), len(methods) * len(request.seeds))))
-    with Workers(jobs, out, device, allow_plugins) as workers:
 
-        def run(trials: Sequence[Trial]) -> Iterator[Outcome]:
+def compare(
+    request: Request,
+    out: Path = Path("runs"),
+    jobs: int = 1,
+    device: str = "auto",
+    allow_plugins: bool = False,
+    report: Callable[[Trial, Outcome, int, int], None] | None = None,
+    tell: Callable[[str], None] | None = None,
+    results: Path | None = None,
+    **placing: Any,
+) -> Comparison:
+    """Run what is missing and compare.
+
+    Args:
+        request: what.
+        out: folder of all runs.
+        jobs: runs at a time.
+        device, allow_plugins: as for ``run``.
+        report: told of every finished run, with how many are done of how many in this stage.
+        tell: given a sentence for every method that is not swept as was asked, before anything is run.
+        results: folder of published results (:mod:`.results_files`), which stand for runs.
+        placing: more of :class:`~cl_complora.compare.workers.Placing`: ``cluster``, ``gpus_per_run``,
+            ``threads``, ``elsewhere``.
+
+    Raises:
+        UserError: for input that cannot work, before anything is run.
+    """
+    prepared = prepare(request, tell)
+    swept = prepared.swept()
+    library, tried = Library(results, prepared.scenario.value.name), []
+    if placing.get("cluster") is None:
+        jobs = max(1, min(jobs, max(len(swept), len(prepared.names) * len(request.seeds))))
+    with open_workers(Placing(out, jobs, device, allow_plugins, **placing), tell) as workers:
+
+        def run(trials: Sequence[Trial]) -> list[Outcome]:
             done = itertools.count(1)
             tell = report or (lambda *line: None)
             found = {index: library.outcome(t) for index, t in enumerate(trials)}
@@ -127,22 +195,11 @@ def compare(
             ran = iter(workers.run(missing, lambda t, outcome: tell(t, outcome, next(done), len(missing))))
             outcomes = [found[index] or next(ran) for index in range(len(trials))]
             tried.extend(zip(trials, outcomes, strict=True))
-            return iter(outcomes)
+            return outcomes
 
-        outcomes = run(swept)
-        for method, points in sweeps.items():
-            for settings, trials in points.items():
-                methods[method].curve.append(
-                    point(settings, [next(outcomes) for _ in trials], request.metric)
-                )
-            entry = methods[method]
-            entry.chosen = choose(entry.name, entry.curve, request.floor)
-        tests = [
-            trial(method, entry.chosen, seed, scenario, request.strategy_settings)
-            for method, entry in methods.items()
-            for seed in request.seeds
-        ]
-        outcomes = run(tests)
+        methods = prepared.choose(run(swept))
+        outcomes = iter(run(prepared.tests(methods)))
+    reference = prepared.reference
     tested = {}
     for entry in methods.values():
         part = [next(outcomes) for _ in request.seeds]
@@ -153,7 +210,7 @@ def compare(
     for entry in methods.values():
         if {entry.name, reference} <= tested.keys() and entry.name != reference:
             entry.differences = against(tested[entry.name], tested[reference])
-    return Comparison(request, scenario.value.name, reference, list(methods.values()), tried)
+    return Comparison(request, prepared.scenario.value.name, reference, list(methods.values()), tried)
 
 
 def _reference(request: Request, names: Sequence[str]) -> str:

@@ -71,6 +71,7 @@ def results_of(run: RunInputs, records: Sequence[Record]) -> dict[str, Any]:
         "status": "done" if len(records) == len(plans.tasks) + 1 else "running",
         "software": software(),
         "device": _device_name(run.device),
+        **({"elsewhere": list(run.elsewhere)} if run.elsewhere else {}),
     }
 
 

@@ -43,6 +43,13 @@ class _Model(Form):
     sha256: str
 
 
+class Elsewhere(Form):
+    """From which task on a run was computed elsewhere, and what was, and is, different there."""
+
+    from_task: str
+    changed: dict[str, list[str]]
+
+
 class Config(Form):
     """config.yaml."""
 
@@ -54,6 +61,8 @@ class Config(Form):
     software: dict[str, str] = {}
     files: dict[str, str] = {}
     device: str = ""
+    gpu: str = ""
+    elsewhere: list[Elsewhere] = []
     threads: Annotated[int, Field(ge=1)] = 1
 
 
@@ -94,6 +103,7 @@ class Results(Form):
     by_shots: ByShots | None = None
     software: dict[str, str]
     device: str
+    elsewhere: list[Elsewhere] = []
 
 
 class StoredRecord(Form):

@@ -15,11 +15,11 @@ from builders.runs import STRATEGY
 from cl_complora.compare import study
 from cl_complora.compare.by_image import kept_by
 from cl_complora.compare.leaderboard import leaderboard, scenarios
+from cl_complora.compare.outcomes import Outcome
 from cl_complora.compare.publishing import publish
 from cl_complora.compare.results_files import is_current, place, read_entries, read_entry
 from cl_complora.compare.study import Request, compare
 from cl_complora.compare.updates import measure_updates
-from cl_complora.compare.workers import Outcome
 from cl_complora.config import load_scenario
 from cl_complora.errors import UserError
 from cl_complora.report.comparison.saving import markdown as table_of
@@ -60,7 +60,7 @@ def ran(monkeypatch, tiny_run, tiny_scenario):
         def run(self, trials, report):
             return [outcome(t) for t in trials]
 
-    monkeypatch.setattr(study, "Workers", Fake)
+    monkeypatch.setattr(study, "open_workers", Fake)
     return labels
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from ... import metrics
 from ...analysis.paired import PairedChanges, paired_changes, set_curve
+from ...store.elsewhere import told
 from ...store.loaded_run import LoadedRun
 from ...store.moved import config_now
 from ...version import __version__
@@ -336,6 +337,8 @@ def _origin(run: LoadedRun) -> list:
     }
     if run.config and run.config.get("threads"):
         terms["Threads"] = str(run.config["threads"])
+    for step in run.results.get("elsewhere", ()):
+        terms[f"Gone on elsewhere from {step['from_task']} on"] = told(step["changed"])
     blocks.append(Terms(terms | versions))
     splits = (run.config or {}).get("splits") or {
         d["name"]: d["split_sha256"] for d in run.results["tasks_detail"] if "split_sha256" in d
