@@ -11,6 +11,7 @@ from ..store.forms import DIRECTIONS, RECALLS
 from ..store.provenance import software
 from ..store.records import Record
 from .by_shots import results_by_shots
+from .head_drift import head_drift
 from .inputs import RunInputs
 
 SCHEMA = 1
@@ -21,6 +22,7 @@ UNITS = {
     ),
     "retention": "points",
 }
+DRIFT_UNITS = {"head_drift": "fraction"}
 RETRIEVAL_UNITS = {"retrieval": "fraction", "retrieval_retention": "points"}
 
 
@@ -47,6 +49,7 @@ def results_of(run: RunInputs, records: Sequence[Record]) -> dict[str, Any]:
         },
     }
     shots = results_by_shots(scenario, plans, records)
+    drift = head_drift(run, records)
     return {
         "schema": SCHEMA,
         "scenario": scenario.name,
@@ -65,7 +68,8 @@ def results_of(run: RunInputs, records: Sequence[Record]) -> dict[str, Any]:
         "retention": {name: kept(values) for name, values in zero_shot.items()},
         **(captioned if retrieval else {}),
         **({} if shots is None else {"by_shots": shots}),
-        "units": UNITS | (RETRIEVAL_UNITS if retrieval else {}),
+        **({} if drift is None else {"head_drift": drift}),
+        "units": UNITS | (RETRIEVAL_UNITS if retrieval else {}) | ({} if drift is None else DRIFT_UNITS),
         "skipped": list(plans.skipped),
         "tasks_detail": [record.detail for record in records[1:]],
         "status": "done" if len(records) == len(plans.tasks) + 1 else "running",

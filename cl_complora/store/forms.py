@@ -67,6 +67,13 @@ class ByShots(Form):
     last: dict[str, Number]
 
 
+class HeadDrift(Form):
+    """What a task's head got right when it was fitted, and gets right now."""
+
+    fitted: Number
+    now: Number
+
+
 class Results(Form):
     """results.json."""
 
@@ -92,6 +99,7 @@ class Results(Form):
     status: str
     independent: bool = False
     by_shots: ByShots | None = None
+    head_drift: dict[str, HeadDrift] = {}
     software: dict[str, str]
     device: str
 

@@ -35,6 +35,7 @@ from ..reproduce import changed_settings, run_command
 from . import figures
 from .audits import curvatures, leaks
 from .causes import changed_answers, explanation
+from .head_drift_table import head_drift_table
 from .paired_changes import change_table
 from .recall import retrieval
 from .shots_table import by_shots_table
@@ -97,7 +98,7 @@ def _protocol(run: LoadedRun) -> str:
 def _accuracy(run: LoadedRun) -> list:
     if not run.results["accuracy"]:
         return []
-    blocks: list = [_matrix(run), *by_shots_table(run)]
+    blocks: list = [_matrix(run), *by_shots_table(run), *head_drift_table(run)]
     if run.measured and run.trained and not run.independent:
         blocks.append(_task_curves(run))
         if run.trained > 1:
