@@ -37,6 +37,7 @@ from .audits import curvatures, leaks
 from .causes import changed_answers, explanation
 from .head_drift_table import head_drift_table
 from .paired_changes import change_table
+from .precision import multi_label
 from .recall import retrieval
 from .shots_table import by_shots_table
 from .summary import interval_of, summary
@@ -63,6 +64,7 @@ def run_page(run: LoadedRun) -> Page:
         Section("why", "Why it was forgotten", explanation(run)),
         Section("zero-shot", "Zero-shot accuracy", _zero_shot(run, paired)),
         Section("retrieval", "Retrieval", retrieval(run, paired)),
+        Section("multi-label", "Several classes at once", multi_label(run)),
         Section("geometry", "Where the weights moved", moved_weights(run)),
         Section("training", "Training", _training(run)),
         Section("membership", "What it gives away", leaks(run)),
