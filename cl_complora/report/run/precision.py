@@ -12,10 +12,11 @@ from ..elements import NOTHING, Card, Cell, Table, number, percent
 
 _HEADS = ("mAP %", "normalised %", "SPARC %")
 _NOTE = (
-    "mAP is the mean over the classes of average precision, of the cosines with the classes' texts. Normalised"
-    " and SPARC are TRANSDUCTIVE: what an image gets depends on all the other images of the set, so they stand"
-    " beside each other and not beside mAP. Normalised are the cosines as z-scores of every image and then of"
-    " every class; SPARC adds prompts that name several classes, and is not defined without any."
+    "mAP is the mean over the classes of average precision, of the cosines with the classes' texts."
+    " Normalised and SPARC are TRANSDUCTIVE: what an image gets depends on all the other images of the set,"
+    " so they stand beside each other and not beside mAP. Normalised are the cosines as z-scores of every"
+    " image and then of every class; SPARC adds prompts that name several classes, and is not defined"
+    " without any."
 )
 
 
@@ -57,16 +58,12 @@ def headlines(results: dict[str, Any]) -> Iterator[tuple[str, float | None, str]
         values = [f"{100 * v:.1f}" if math.isfinite(v) else NOTHING for v in map(_value, curves["mAP"])]
         if not values:
             continue
-        since = (
-            "the mean change after a task"
-            if results.get("independent")
-            else f"{values[-1]} % after the stream"
-        )
-        yield (
-            f"Retention {name}, mAP",
-            results["multi_label_retention"][name],
-            f"mAP {values[0]} % before, {since}",
-        )
+        told = f"mAP {values[0]} % before, "
+        if results.get("independent"):
+            told += "the mean change after a task"
+        else:
+            told += f"{values[-1]} % after the stream"
+        yield f"Retention {name}, mAP", results["multi_label_retention"][name], told
 
 
 def _value(number: float | None) -> float:
