@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ..clip.evaluate import accuracy, image_features
 from ..clip.heads.head import Head
+from ..clip.label_scores import compound_tokens, precisions
 from ..clip.model import LoadedClip
-from ..clip.multi_label import compound_tokens, precisions
 from ..clip.retrieval import ranks, text_features
 from ..config import load_scenario
 from ..config.catalog import shipped

@@ -11,7 +11,7 @@ import torch
 
 from ..clip.classifier import ClipClassifier
 from ..clip.evaluate import answers, image_features, share_right
-from ..clip.multi_label import compound_tokens, precisions
+from ..clip.label_scores import compound_tokens, precisions
 from ..clip.retrieval import ranks, text_features
 from ..data.tasks import CaptionData, Images, MultiLabelData, StreamData, TaskData
 from ..engine.fitting.fitting import HeadFitting

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from cl_complora.clip.classifier import ClipClassifier
+from cl_complora.clip.label_scores import compound_tokens, precisions
 from cl_complora.clip.model import load_clip
-from cl_complora.clip.multi_label import compound_tokens, precisions
 from cl_complora.config import load_scenario
 from cl_complora.config.scenario import Model
 from cl_complora.data.planning import plan
