@@ -14,6 +14,8 @@ from .outcomes import Outcome
 from .statistics import Difference, difference, per_unit
 from .trials import Settings
 
+# Of scenarios with captions, or with images of several labels.
+BESIDE = (*DIRECTIONS, "multi_label")
 METRICS = ("transfer", "average", "last", "forgetting", "learned", "retention")
 LOWER_IS_BETTER = ("forgetting",)
 
@@ -54,10 +56,10 @@ class Method:
         for metric in METRICS:
             values = per_unit(results, metric)
             self.figures[metric] = values.mean(1).tolist() if values.size else [float("nan")] * len(results)
-        for direction in DIRECTIONS:
-            values = per_unit(results, direction)
-            if values.size:  # a scenario with captions
-                self.figures[direction] = values.mean(1).tolist()
+        for metric in BESIDE:
+            values = per_unit(results, metric)
+            if values.size:  # a scenario with captions, or with several labels
+                self.figures[metric] = values.mean(1).tolist()
         told = [r["by_shots"]["last"] for r in results if r.get("by_shots")]
         if len(told) == len(results):
             for figure in BY_SHOTS:
@@ -95,7 +97,7 @@ def against(ours: Sequence[Outcome], reference: Sequence[Outcome]) -> dict[str, 
         ours, reference: outcomes by seed, in the same order.
     """
     found = {}
-    for metric in (*METRICS, *DIRECTIONS):
+    for metric in (*METRICS, *BESIDE):
         one, other = (per_unit([o.results for o in part], metric) for part in (ours, reference))
         if one.size and np.isfinite(one).all() and np.isfinite(other).all():
             found[metric] = difference(one, other, metric not in LOWER_IS_BETTER)

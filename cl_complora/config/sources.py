@@ -10,13 +10,18 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from .base import EachOnce, PathText, Section, Text, refused
 from .yaml_lines import shown
 
-# The world's pictures with captions, which are no classes.
+# The world's pictures with captions, which are no classes, and with several objects each.
 CAPTIONS = "captions"
+TOGETHER = "together"
 
 
 def _with_classes(domain: str) -> str:
     if domain == CAPTIONS:
         raise refused("'captions' has texts and no classes; it is for retrieval: [{name: …, source: …}]")
+    if domain == TOGETHER:
+        raise refused(
+            "'together' has several classes a picture; it is for multi_label: [{name: …, source: …}]"
+        )
     return domain
 
 
@@ -217,3 +222,26 @@ class WorldCaptionsSource(Section):
 
 
 RetrievalSource = Annotated[CaptionsSource | WorldCaptionsSource, Field(discriminator="kind")]
+
+
+class MultiLabelSource(PictureSource):
+    """Pictures that may show several classes: JSON lines of ``image`` and ``labels``, a list of class
+    names."""
+
+    kind: Literal["multi-label"]
+    file: PathText
+    root: PathText | None = None
+    """Folder that the names of pictures start from; the file's own by default."""
+    classes: ClassNames | None = None
+    """Class names in label order, also of classes that no picture shows; those of the file, sorted, by
+    default."""
+
+
+class WorldTogetherSource(Section):
+    """Pictures of two or three objects of the embedded world, which its pretraining never drew."""
+
+    kind: Literal["world"]
+    domain: Literal["together"]
+
+
+LabelledSource = Annotated[MultiLabelSource | WorldTogetherSource, Field(discriminator="kind")]

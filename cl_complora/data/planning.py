@@ -14,6 +14,7 @@ from ..config.loading import Located
 from ..config.scenario import (
     DEFAULT_PROMPTS,
     Augmentation,
+    MultiLabelSet,
     ReferenceSet,
     RetrievalSet,
     Scenario,
@@ -26,6 +27,7 @@ from .broken import Readable
 from .division import UNDIVIDED
 from .items import Item, Source
 from .kinds import open_source
+from .multi_label_sets import MultiLabelPlan, plan_multi_label
 from .pictures import Pictures
 from .retrieval_sets import CaptionPlan, plan_retrieval
 from .sampling import SAMPLERS, Draw, TooFew, listed
@@ -84,6 +86,7 @@ class Plans:
         skipped: a line for every picture that was left out because it cannot be read (``broken: skip``).
         notes: what the sources tell: what was passed over, or taken for something.
         retrieval: images with captions, which are of no class.
+        multi_label: images that may show several classes.
     """
 
     tasks: tuple[Plan, ...]
@@ -92,10 +95,16 @@ class Plans:
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     retrieval: tuple[CaptionPlan, ...] = ()
+    multi_label: tuple[MultiLabelPlan, ...] = ()
 
     def __iter__(self) -> Iterator[Plan]:
         """All plans of classes, tasks first."""
         yield from (*self.tasks, *self.zero_shot, *([self.reference] if self.reference else []))
+
+    @property
+    def beside(self) -> tuple[CaptionPlan | MultiLabelPlan, ...]:
+        """All sets whose images have no one class."""
+        return (*self.retrieval, *self.multi_label)
 
     def opened(self, measure: str) -> Plans:
         """Of all images those that a run has to look into: one that measures on validation images opens no
@@ -116,8 +125,8 @@ def plan(located: Located[Scenario], seed: int) -> Plans:
         UserError: for a missing folder, an unknown class, more shots than images, differing domain classes…
     """
     scenario, opened, faults = located.value, {}, []
-    plans: dict[str, list] = {"tasks": [], "zero_shot": [], "retrieval": [], "reference": []}
-    sections = ("tasks", "zero_shot", "retrieval")
+    sections = ("tasks", "zero_shot", "retrieval", "multi_label")
+    plans: dict[str, list] = {name: [] for name in (*sections, "reference")}
     entries = [((name, i), entry) for name in sections for i, entry in enumerate(getattr(scenario, name))]
     entries += [(("reference",), scenario.reference)] if scenario.reference else []
     for path, entry in entries:
@@ -148,11 +157,14 @@ def plan(located: Located[Scenario], seed: int) -> Plans:
         tuple(skipped),
         tuple(dict.fromkeys(notes)),
         retrieval,
+        tuple(plans["multi_label"]),
     )
 
 
 def _open(
-    located: Located[Scenario], entry: Task | ZeroShotSet | RetrievalSet | ReferenceSet, path: tuple
+    located: Located[Scenario],
+    entry: Task | ZeroShotSet | RetrievalSet | MultiLabelSet | ReferenceSet,
+    path: tuple,
 ) -> Source:
     try:
         source = open_source(entry.source, located.folder)
@@ -173,11 +185,8 @@ def _classes(located: Located[Scenario], task: Task, source: Source, path: tuple
     if task.classes is not None:
         unknown = [name for name in task.classes if name not in known]
         if unknown:
-            raise UserError(
-                located.fault(
-                    (*path, "classes"), f"no class {unknown[0]!r}; there are {_some(source.class_names)}"
-                )
-            )
+            problem = f"no class {unknown[0]!r}; there are {_some(source.class_names)}"
+            raise UserError(located.fault((*path, "classes"), problem))
         return [known[name] for name in task.classes]
     if task.class_range is not None:
         first, end = task.class_range
@@ -319,6 +328,7 @@ _MAKERS = {
     Task: _plan_task,
     ZeroShotSet: _plan_zero_shot,
     RetrievalSet: plan_retrieval,
+    MultiLabelSet: plan_multi_label,
     ReferenceSet: _plan_reference,
 }
 
@@ -362,13 +372,9 @@ def _check_same_classes(located: Located[Scenario], plans: Sequence[Plan]) -> No
     for position, other in enumerate(plans[1:], start=1):
         if other.class_names != plans[0].class_names:
             differing = sorted(set(other.class_names) ^ set(plans[0].class_names)) or ["their order"]
-            raise UserError(
-                located.fault(
-                    ("tasks", position),
-                    f"domain-incremental tasks share their classes; '{other.name}' and '{plans[0].name}'"
-                    f" differ in {_some(differing)}",
-                )
-            )
+            problem = f"domain-incremental tasks share their classes; '{other.name}' and '{plans[0].name}'"
+            problem += f" differ in {_some(differing)}"
+            raise UserError(located.fault(("tasks", position), problem))
 
 
 def _some(names: Sequence[str], most: int = 8) -> str:
@@ -387,6 +393,6 @@ def only_task(scenario: Located[Scenario], name: str) -> Located[Scenario]:
     tasks = [task for task in scenario.value.tasks if task.name == name]
     if not tasks:
         raise UserError(f"{scenario.file}: has no task '{name}'")
-    nothing = {"zero_shot": [], "retrieval": [], "reference": None}
+    nothing = {"zero_shot": [], "retrieval": [], "multi_label": [], "reference": None}
     alone = scenario.value.model_copy(update={"tasks": tasks, **nothing})
     return Located(alone, scenario.file, {})

@@ -23,6 +23,7 @@ FIGURES = {
     "retention": ("retention", True),
     "image_to_text": ("retention R@1 image→text", True),
     "text_to_image": ("retention R@1 text→image", True),
+    "multi_label": ("retention mAP", True),
 }
 HOW_TO_READ = (
     "Test images; mean ± standard deviation over seeds, percent; forgetting and retention in points. Last is"

@@ -187,8 +187,8 @@ def _write_beginning(
     write_json(folder.classes, {p.name: {"classes": p.class_names, "prompts": p.prompts} for p in plans})
     for task_plan in plans:
         planning.write_manifest(folder.split(task_plan.name), task_plan)
-    for captioned in plans.retrieval:
-        planning.write_manifest(folder.split(captioned.name), captioned)
+    for beside in plans.beside:
+        planning.write_manifest(folder.split(beside.name), beside)
 
 
 def _load_stream(
@@ -203,8 +203,9 @@ def _load_stream(
     spaces = [task.space for task in data.tasks] + [space for _, space in data.zero_shot.values()]
     text = learner.model.text
     prompts = dict.fromkeys(prompt for space in spaces for prompt in text.cut_prompts(space))
+    compound = [cut for one in plans.multi_label for cut in text.cut_texts(list(one.compound.texts))]
     captions = [cut for one in plans.retrieval for cut in text.cut_texts(list(one.captions))]
-    for what, cut in (("prompts", list(prompts)), ("captions", captions)):
+    for what, cut in (("prompts", list(prompts)), ("captions", captions), ("compound prompts", compound)):
         if cut:
             shown = "; ".join(repr(one[:60]) for one in cut[:3])
             tell(f"{len(cut)} {what} are longer than the model's context and are cut: {shown}")

@@ -53,7 +53,7 @@ def describe(
             "preprocessing": [str(loaded.pixels), *map(float, (*loaded.mean, *loaded.std))],
         },
         "evaluate": evaluate,
-        "splits": {p.name: p.sha256() for p in (*plans, *plans.retrieval)},
+        "splits": {p.name: p.sha256() for p in (*plans, *plans.beside)},
         **_ranges(plans.opened(scenario.measure)),
         "software": {name: text for name, text in software().items() if name != "numpy"},
         "device": device.partition(":")[0],
@@ -75,7 +75,7 @@ def _ranges(plans: planning.Plans) -> dict[str, dict[str, list[float]]]:
     """``ranges``: stored values that became 0 … 255, by task or set, where pictures have more than eight
     bits."""
     used = {p.name: p.source.reading((*p.train, *p.validation, *p.test)).values for p in plans}
-    used |= {p.name: p.source.reading(p.test).values for p in plans.retrieval}
+    used |= {p.name: p.source.reading(p.test).values for p in plans.beside}
     ranges = {name: list(values) for name, values in used.items() if values is not None}
     return {"ranges": ranges} if ranges else {}
 
@@ -247,7 +247,7 @@ def _pass_over_places(before: dict[str, Any], now: dict[str, Any], folder: Path)
     for key in keys:
         old[key] = new.get(key)
     before["model"]["pretrained"] = now["model"]["pretrained"]
-    for section in ("tasks", "zero_shot", "retrieval", "reference"):
+    for section in ("tasks", "zero_shot", "retrieval", "multi_label", "reference"):
         _pass_over_gone(before["scenario"].get(section), now["scenario"].get(section), folder)
 
 

@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config.sources import CAPTIONS
+from ..config.sources import CAPTIONS, TOGETHER
 from ..data.items import Item
 from ..data.pictures import Pictures
 from ..errors import UserError
@@ -15,7 +15,7 @@ from .drawing_code import drawing_code
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..config.sources import WorldCaptionsSource, WorldSource
+    from ..config.sources import WorldCaptionsSource, WorldSource, WorldTogetherSource
     from ..data.pixels import Pixels
 
 GENERAL = "general"
@@ -93,8 +93,8 @@ class World(Pictures):
         return DOMAINS[self.domain].render(label, number, split)
 
 
-def open_world(config: WorldSource | WorldCaptionsSource, folder: Path) -> Pictures:
-    """The domain that a configuration names, or the captions set; ``folder`` has no part in it.
+def open_world(config: WorldSource | WorldCaptionsSource | WorldTogetherSource, folder: Path) -> Pictures:
+    """The domain that a configuration names, or a set beside them; ``folder`` has no part in it.
 
     Raises:
         UserError: for a domain that there is not.
@@ -103,6 +103,10 @@ def open_world(config: WorldSource | WorldCaptionsSource, folder: Path) -> Pictu
         from .captioned_set import WorldCaptions
 
         return WorldCaptions()
+    if config.domain == TOGETHER:
+        from .together_set import WorldTogether
+
+        return WorldTogether()
     return World(config.domain)
 
 
@@ -114,5 +118,6 @@ def domain_rows() -> list[tuple[str, str]]:
     rows = [
         (GENERAL, f"world: zero-shot set over all {len(GENERAL_CLASSES)} pretraining concepts"),
         (CAPTIONS, "world: pictures with captions of the same concepts, for retrieval:"),
+        (TOGETHER, "world: pictures of two or three objects each, for multi_label:"),
     ]
     return rows + [(name, f"world: {d.title} ({len(d.class_names)} classes)") for name, d in DOMAINS.items()]

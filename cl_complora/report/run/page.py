@@ -36,7 +36,9 @@ from ..reproduce import changed_settings, run_command
 from . import figures
 from .audits import curvatures, leaks
 from .causes import changed_answers, explanation
+from .head_drift_table import head_drift_table
 from .paired_changes import change_table
+from .precision import multi_label
 from .recall import retrieval
 from .shots_table import by_shots_table
 from .summary import interval_of, summary
@@ -63,6 +65,7 @@ def run_page(run: LoadedRun) -> Page:
         Section("why", "Why it was forgotten", explanation(run)),
         Section("zero-shot", "Zero-shot accuracy", _zero_shot(run, paired)),
         Section("retrieval", "Retrieval", retrieval(run, paired)),
+        Section("multi-label", "Several classes at once", multi_label(run)),
         Section("geometry", "Where the weights moved", moved_weights(run)),
         Section("training", "Training", _training(run)),
         Section("membership", "What it gives away", leaks(run)),
@@ -98,7 +101,7 @@ def _protocol(run: LoadedRun) -> str:
 def _accuracy(run: LoadedRun) -> list:
     if not run.results["accuracy"]:
         return []
-    blocks: list = [_matrix(run), *by_shots_table(run)]
+    blocks: list = [_matrix(run), *by_shots_table(run), *head_drift_table(run)]
     if run.measured and run.trained and not run.independent:
         blocks.append(_task_curves(run))
         if run.trained > 1:
