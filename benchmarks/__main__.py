@@ -27,6 +27,7 @@ MODULES = {
     "memory": "memory",
     "stream": "stream",
     "scaling": "scaling",
+    "busy": "busy",
 }
 _VERSIONS = ("torch", "open_clip_torch", "avalanche-lib", "peft", "cl_complora")
 

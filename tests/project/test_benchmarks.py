@@ -26,6 +26,7 @@ PEERS = {
     "memory": {"CLIP-LoRA's loop", "full fine-tuning, plain Avalanche"},
     "stream": {"plain Avalanche", "the model alone"},
     "scaling": set(),
+    "busy": {"torch's default"},
 }
 
 
