@@ -28,6 +28,7 @@ MODULES = {
     "stream": "stream",
     "scaling": "scaling",
     "busy": "busy",
+    "start": "start",
 }
 _VERSIONS = ("torch", "open_clip_torch", "avalanche-lib", "peft", "cl_complora")
 

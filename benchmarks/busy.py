@@ -157,8 +157,9 @@ def _train(steps: int) -> None:
     from .peers import Engine
 
     torch.manual_seed(0)
-    clip = load_clip(Model()).model
-    side = Engine(OURS, clip, Constraint(select="none"))
+    loaded = load_clip(Model())
+    clip = loaded.model
+    side = Engine(OURS, clip, Constraint(select="none"), tokenize=loaded.tokenizer)
     images = torch.randn(BATCH, 3, image_size(clip), image_size(clip))
     labels = torch.arange(BATCH) % 10
     side.show(images, labels, 10)

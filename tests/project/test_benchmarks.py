@@ -27,6 +27,7 @@ PEERS = {
     "stream": {"plain Avalanche", "the model alone"},
     "scaling": set(),
     "busy": {"torch's default"},
+    "start": {"nothing deferred"},
 }
 
 
