@@ -231,7 +231,8 @@ def measure_labelled(loaded: LoadedClip, plans: Sequence[MultiLabelPlan]) -> lis
         values = precisions(classifier, one.pixels, one.plan, tokens)
         for scorer, value in zip(PRECISIONS, values, strict=True):
             if value == value:
-                found.append(Measured(label_name(one.plan.name, scorer), value, len(one.plan.test), share=False))
+                name, images = label_name(one.plan.name, scorer), len(one.plan.test)
+                found.append(Measured(name, value, images, share=False))
     return found
 
 
