@@ -86,6 +86,17 @@ Matrix = Literal["q", "k", "v", "o", "fc", "proj", "other"]
 Layer = Annotated[int, Field(ge=-MOST, le=MOST)]
 
 
+# Starts that no subspace goes with, and why.
+OF_WHOLE_WEIGHTS = {
+    "components": "the factors start as singular components of the whole weight, which a subspace does not"
+    " hold",
+    "inputs": "A has a subspace of its own, outside the inputs of earlier tasks, and is fixed to it",
+    "gradient": "A has a subspace of its own, outside the principal directions and earlier tasks' inputs,"
+    " and is fixed to it",
+    "variance": "ranks are shared out by the variance of whole inputs, of which a subspace reads a part",
+}
+
+
 class Adapter(Section):
     """Which weights move, and in which shape."""
 
@@ -144,8 +155,11 @@ class Adapter(Section):
                 "core needs a subspace to have coordinates in: subspace.select other than none, form: reduced"
             )
             raise refused(message, "start", "kind", because=[("subspace",)])
-        if self.start.kind in ("components", "inputs", "gradient", "variance") and confined:
-            message = f"{self.start.kind} works with subspace.select: none, not {self.subspace.select}"
+        if self.start.kind in OF_WHOLE_WEIGHTS and confined:
+            message = (
+                f"{self.start.kind} works with subspace.select: none, not {self.subspace.select}: "
+                f"{OF_WHOLE_WEIGHTS[self.start.kind]}"
+            )
             raise refused(message, "start", "kind", because=[("subspace", "select")])
         if self.start.kind == "normal" and self.start.b > 0 and self.between is None:
             message = "must be 0, or the update would not start at zero, without between.kind: budget"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cl_complora.config import load_strategy
+from cl_complora.config.catalog import shipped
 from cl_complora.errors import UserError
 
 COMPLEMENT = "adapter.subspace={select: complement, keep: {energy: 0.5}}"
@@ -72,9 +73,33 @@ def test_what_does_not_fit_together_is_refused(name, changed, told):
     assert told in str(refused.value)
 
 
-@pytest.mark.parametrize("name", ["lora-ga", "adalora", "xgblora", "prilora", "dac", "dac-repaired"])
-def test_the_complement_is_allowed(name):
-    assert load_strategy(name, [COMPLEMENT]).value.adapter.subspace.select == "complement"
+COMPONENTS = "start as singular components of the whole weight, which a subspace does not hold"
+OWN_SUBSPACE = "A has a subspace of its own, outside the "
+NOT_IN_THE_COMPLEMENT = {
+    "ba-lora": COMPONENTS,
+    "dora": "rescaled rows change what a weight does on the directions that it should leave alone",
+    "eva": "ranks are shared out by the variance of whole inputs, of which a subspace reads a part",
+    "image-lora": "works with subspace.sides: in, not both",
+    "inflora": OWN_SUBSPACE,
+    "keeplora": OWN_SUBSPACE,
+    "keeplora++": OWN_SUBSPACE,
+    "keeplora-repaired": OWN_SUBSPACE,
+    "milora": COMPONENTS,
+    "pissa": COMPONENTS,
+    "sdlora": "what earlier tasks learned lies outside the complement of the weights that hold it",
+}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in shipped("strategy") if load_strategy(name).value.adapter.kind == "lowrank"]
+)
+def test_the_complement_is_allowed_or_refused_with_the_reason(name):
+    try:
+        value = load_strategy(name, [COMPLEMENT]).value
+    except UserError as refused:
+        assert NOT_IN_THE_COMPLEMENT[name] in str(refused) and ".yaml:" in str(refused)
+    else:
+        assert value.adapter.subspace.select == "complement" and name not in NOT_IN_THE_COMPLEMENT
 
 
 def test_terms_of_answers_go_with_any_update():
