@@ -36,6 +36,12 @@ not all of the method, stands in brackets.
 another rank, rate or number of steps than in our file, whose comment says so. MTIL gives every test its own
 list of classes, X-TAIL has one list for all: figures of different benchmarks cannot be compared.
 
+**Not here** is what adds no update to the weights: every strategy above ends a task with W ← W + ΔW, or with
+a head on top, which is what is stored, exported, scaled and left out. MoRAM (ICML 2026, arXiv 2506.21035; its
+code, Artificer-AI-Lab/MoRAM 05c3d61, was read) keeps every task's experts of rank 1 beside the weights, and
+each token weighs them anew by its own products with them, at test time as well, so that no ΔW computes what
+it does. Methods that route by task or image (MoE-Adapters, DIKI) are left out for the same reason.
+
 """
 
 
