@@ -28,6 +28,7 @@ INPUTS = f"{COMPLEMENT[:-1]}, sides: in}}"
         ("adalora", COMPLEMENT),
         ("prilora", COMPLEMENT),
         ("dac", COMPLEMENT),
+        ("codyra", COMPLEMENT),
     ],
 )
 def test_principal_directions_stay(model, name, subspace):
