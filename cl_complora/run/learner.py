@@ -28,6 +28,7 @@ from ..engine.schedule import CurvePlugin, SchedulePlugin
 from ..engine.task_state import meet_plugins
 from ..errors import UserError
 from .by_shots import shots_of
+from .captions_fit import check_captions
 from .failures import told_of_failure
 from .inputs import RunInputs
 from .signals import Stopping
@@ -123,6 +124,7 @@ class Learner:
 
     def _check_scenario(self) -> None:
         scenario, strategy = self.run.scenario, self.run.strategy
+        check_captions(self.run, self.head, self.plugins)
         if scenario.independent and strategy.training.stream != "sequential":
             raise UserError(
                 f"strategy '{strategy.name}': training.stream: {strategy.training.stream} trains tasks "

@@ -159,7 +159,8 @@ def _write_beginning(
     """What the run is made with, before anything of it is done."""
     config = {**made_with, "files": places_of(folder.root, scenario, strategy)}
     write_text(folder.config, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-    write_json(folder.classes, {p.name: {"classes": p.class_names, "prompts": p.prompts} for p in plans})
+    of_classes = [p for p in plans if not p.captioned]
+    write_json(folder.classes, {p.name: {"classes": p.class_names, "prompts": p.prompts} for p in of_classes})
     for task_plan in plans:
         planning.write_manifest(folder.split(task_plan.name), task_plan)
     for captioned in plans.retrieval:
@@ -175,10 +176,12 @@ def _load_stream(
 
     loss_classes = inputs.strategy.training.classes
     data = load(plans, inputs.scenario.protocol, inputs.loaded.pixels, loss_classes, tests)
-    spaces = [task.space for task in data.tasks] + [space for _, space in data.zero_shot.values()]
+    spaces = [task.space for task in data.tasks if not task.captioned]
+    spaces += [space for _, space in data.zero_shot.values()]
     text = learner.model.text
     prompts = dict.fromkeys(prompt for space in spaces for prompt in text.cut_prompts(space))
-    captions = [cut for one in plans.retrieval for cut in text.cut_texts(list(one.captions))]
+    written = [task.captions(part) for task in plans.tasks if task.captioned for part in ("train", "test")]
+    captions = [cut for one in (*written, *plans.retrieval) for cut in text.cut_texts(list(one.captions))]
     for what, cut in (("prompts", list(prompts)), ("captions", captions)):
         if cut:
             shown = "; ".join(repr(one[:60]) for one in cut[:3])

@@ -147,6 +147,8 @@ class Trainer:
             "carried_bytes": carried,
             "peak_memory_bytes": memory.bytes(),
         }
+        if task.captioned:
+            detail["texts"] = sum(map(len, task.plan.captions("train").texts))
         if learned.fitted is not None:
             detail["head"] = {"kind": self.run.strategy.head.kind, **learned.fitted.told}
         state = self.learner.adapter.state()

@@ -88,6 +88,7 @@ class Results(Form):
     retrieval: dict[str, dict[str, dict[str, list[Number]]]] = {}
     retrieval_retention: dict[str, dict[str, Number]] = {}
     retrieval_queries: dict[str, dict[str, int]] = {}
+    task_measures: dict[str, str] = {}
     tasks_detail: list[dict[str, Any]]
     status: str
     independent: bool = False
@@ -238,8 +239,12 @@ def checked_results(path: Path, content: Any) -> dict[str, Any]:
         if any(len(values) != len(rows) for shares in both.values() for values in shares.values()):
             raise damaged(path, f"retrieval.{name}: has not one number for every row of accuracy")
     kept = results.get("retrieval_retention", {})
-    if set(kept) != set(retrieval) or any(set(both) != set(DIRECTIONS) for both in kept.values()):
-        raise damaged(path, "retrieval_retention: has not both directions of every set of retrieval")
+    if set(kept) != set(retrieval) - set(tasks) or any(
+        set(both) != set(DIRECTIONS) for both in kept.values()
+    ):
+        raise damaged(
+            path, "retrieval_retention: has not both directions of every set of retrieval that is no task"
+        )
     return results
 
 

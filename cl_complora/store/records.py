@@ -52,7 +52,7 @@ def finished_records(
 
     records = []
     tasks, sets, captioned = (
-        [p.name for p in part] for part in (plans.tasks, plans.zero_shot, plans.retrieval)
+        [p.name for p in part] for part in (plans.tasks, plans.zero_shot, plans.measured_captions("test"))
     )
     for index in range(len(plans.tasks) + 1):
         name = plans.tasks[index - 1].name if index else "zero-shot"

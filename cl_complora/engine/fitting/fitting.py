@@ -88,6 +88,8 @@ class HeadFitting(CarryingPlugin, supports_distributed=False):
         latest: of the last finished task.
     """
 
+    needs_classes = "fits what answers for the classes of a task"
+
     def __init__(self, settings: Any, seed: int, shared: bool) -> None:
         super().__init__()
         self.settings, self.seed, self.shared = settings, seed, shared
