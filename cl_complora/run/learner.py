@@ -18,7 +18,7 @@ from ..config.training import Training
 from ..data.tasks import StreamData, TaskData
 from ..delta import TaskDelta
 from ..engine.adapter import AdapterPlugin
-from ..engine.build import build_adapter, build_head, build_plugins, check_fits
+from ..engine.build import build_adapter, build_head, build_plugins, check_fits, check_regularisers
 from ..engine.checkpoint import CheckpointPlugin, Checkpoints, StepState
 from ..engine.clip_strategy import ClipStrategy
 from ..engine.experience import experience_at, steps_at
@@ -120,7 +120,9 @@ class Learner:
         adapter = build_adapter(strategy.adapter, seed)
         head = build_head(strategy.head, seed, self.run.scenario.shares_labels)
         notes = check_fits(strategy, adapter, self.model, head)
-        return adapter, notes, head, build_plugins(strategy, adapter, seed, self.plugin_folder, head)
+        plugins = build_plugins(strategy, adapter, seed, self.plugin_folder, head)
+        check_regularisers(strategy, plugins, self.model)
+        return adapter, notes, head, plugins
 
     def _check_scenario(self) -> None:
         scenario, strategy = self.run.scenario, self.run.strategy

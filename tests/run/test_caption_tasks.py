@@ -1,4 +1,4 @@
-"""Captions as a task of a stream: trained by CLIP's loss, merged, measured by retrieval, resumed to the bit."""
+"""Captions as a task of a stream: trained by CLIP's loss, merged, measured by retrieval, resumed."""
 
 from __future__ import annotations
 
