@@ -78,7 +78,8 @@ class State:
 
         if self.shares_head:
             return dict.fromkeys(tasks, of(self.after[-1]))
-        return {name: of(name) for name in self.after if self.scale.get(name, 1.0) != 0.0}
+        headed = [name for name in self.after if name not in self.captioned]
+        return {name: of(name) for name in headed if self.scale.get(name, 1.0) != 0.0}
 
     def updates(self) -> Iterator[tuple[TaskDelta, float]]:
         """What every task in the weights added to them, in order, and the factor on it."""

@@ -12,7 +12,8 @@ from .inputs import RunInputs
 def check_captions(run: RunInputs, head: Any, plugins: Sequence[Any]) -> None:
     """Refuse what asks for classes where a task has captions.
 
-    Every part says so itself: ``needs_classes`` is what it does with them, None where it does without.
+    Every part says so itself: ``needs_classes`` is what it does with them, None where it does without. A head
+    that stands beside an adapter has its tasks of classes; those of captions have none.
 
     Args:
         run: what is to be run.
@@ -39,7 +40,9 @@ def _asking(strategy: Any, head: Any, plugins: Iterable[Any]) -> Iterator[tuple[
     loss = strategy.training.loss
     if loss.needs_classes is not None:
         yield f"training.loss: {loss.kind}", loss.needs_classes
-    for part in (head, *plugins):
+    # Beside an adapter a head answers for the tasks that have classes, and the towers learn the captions.
+    alone = [head] if strategy.adapter.kind == "none" else []
+    for part in (*alone, *(one for one in plugins if one is not head)):
         why = getattr(part, "needs_classes", None)
         if why is None:
             continue

@@ -239,8 +239,9 @@ class Learner:
         return Learned(delta, steps, seconds, trainable, self._curve.curve(), self._loop.skipped, fitted)
 
     def _fit_head(self, task: TaskData) -> Fitted | None:
-        """Fit the head of a strategy that has one to the features of the model as it is now."""
-        if self.head is None:
+        """Fit the head of a strategy that has one to the features of the model as it is now; captions are
+        always met by the two towers."""
+        if self.head is None or task.captioned:
             return None
         fitted = self.head.learn(self.model, task)
         if fitted.delta:

@@ -196,7 +196,7 @@ class Trainer:
             raise UserError(f"{self.folder.root}: {error.messages[0]}") from None
         head = self.learner.head
         if head is not None and head.keeps_heads:
-            for task in done:
+            for task in (one for one in done if not one.captioned):
                 stored = load_head(self.folder.head(task.index, task.name))
                 head.finished(task.name, stored.to(self.run.device))
         restore_plugins(self.learner.plugins, self.folder, done, self.run.device)

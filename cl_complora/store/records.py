@@ -45,7 +45,7 @@ def finished_records(
     Args:
         folder, plans: of the run.
         tell: told of a file that is damaged; its task is learned again.
-        heads: whether every task leaves a head.
+        heads: whether every task that has classes leaves a head.
     """
     from .deltas import load_delta
     from .head_files import load_head
@@ -63,7 +63,7 @@ def finished_records(
             data = checked_record(record, folder.read_json(record), tasks, sets, captioned)
             if index:
                 load_delta(delta)
-            if index and heads:
+            if index and heads and not plans.tasks[index - 1].captioned:
                 load_head(folder.head(index - 1, name))
         except UserError as error:
             tell(f"{error.messages[0]}; going on from {'before it' if index else 'the start'}")

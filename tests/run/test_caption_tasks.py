@@ -99,8 +99,8 @@ def test_a_run_stopped_inside_the_task_ends_with_the_same_bits(
 @pytest.mark.parametrize(
     "strategy, told",
     [
-        ("nearest-mean", "head: nearest-mean fits what answers for the classes of a task"),
-        ("rail", "head: ridge fits"),
+        ("nearest-mean", "head: nearest-mean is all that learns, from the classes of a task"),
+        ("rail", "head: ridge is all that learns"),
         ("replay", "memory: replay keeps images of every class"),
         ("focal", "training.loss: focal weighs the classes"),
         ("balanced-softmax", "training.loss: balanced-softmax weighs the classes"),
@@ -112,6 +112,22 @@ def test_parts_that_need_classes_are_refused(stream, tmp_path, strategy, told):
         run(load_scenario(str(stream)), load_strategy(strategy), out=tmp_path)
     assert told in str(caught.value) and "task 'told'" in str(caught.value)
     assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_head_beside_an_adapter_answers_for_the_tasks_that_have_classes(stream, tmp_path):
+    scenario = load_scenario(str(stream))
+    quick = load_strategy("complora", ["training.steps=2", "training.batch_size=4"])
+    ran = run(scenario, quick, out=tmp_path)
+    heads = sorted(path.name for path in (ran.folder / "heads").iterdir())
+    assert heads == ["001-warm.safetensors", "003-cold.safetensors"]
+    assert sorted(open_run(ran.folder).heads()) == ["cold", "warm"]
+    deltas = deltas_of(ran.folder)
+    for path in ("tasks/003-cold.json", "deltas/003-cold.safetensors", "results.json"):
+        (ran.folder / path).unlink()
+    again = run(scenario, quick, out=tmp_path)
+    assert again.reused == 2 and without_timings(again.results) == without_timings(ran.results)
+    last = deltas_of(again.folder)["003-cold.safetensors"]
+    assert all(value.equal(last[key]) for key, value in deltas["003-cold.safetensors"].items())
 
 
 def test_a_batch_of_one_has_no_pairs(stream, tiny_strategy, tmp_path):

@@ -88,7 +88,8 @@ class HeadFitting(CarryingPlugin, supports_distributed=False):
         latest: of the last finished task.
     """
 
-    needs_classes = "fits what answers for the classes of a task"
+    needs_classes = "is all that learns, from the classes of a task"
+    """Of a head without an adapter; one beside it leaves captions to the towers."""
 
     def __init__(self, settings: Any, seed: int, shared: bool) -> None:
         super().__init__()
