@@ -11,6 +11,7 @@ import torch
 from open_clip.transformer import VisionTransformer
 from safetensors.torch import load_file
 from torch.nn import functional as F
+from torchvision.ops import roi_align
 
 from builders.golden import FORMS, agrees, golden, tensor
 from builders.models import tiny_clip
@@ -248,3 +249,22 @@ def test_things_are_the_classes_met_so_far_and_no_background_word_twice(tokenize
     first = plugin._drawn()
     plugin.load_step_state(state)
     assert torch.equal(plugin._drawn(), first)
+
+
+def test_clipself_is_its_equation(tokenizer):
+    settings = Crops(kind="crops", strength=0.5, grid=[2, 2])
+    model, _, plugin, strategy = learning(tokenizer, CropsPlugin, settings)
+    images, clip = model.normalise(strategy.mb_x), model.clip
+    distances = []
+    with torch.no_grad():
+        for image, dense in zip(images, dense_map(clip.visual, images), strict=True):
+            for row in range(2):
+                for column in range(2):
+                    corner = [2.0 * column, 2.0 * row, 2.0 * column + 2, 2.0 * row + 2]
+                    region = roi_align(dense[None], [torch.tensor([corner])], (1, 1), aligned=True).flatten()
+                    cut = image[:, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16]
+                    shown = F.interpolate(cut[None], (32, 32), mode="bicubic", antialias=True)
+                    crop = clip.encode_image(shown)[0]
+                    distances.append(1 - F.cosine_similarity(region, crop, dim=0))
+        found = plugin.penalty(strategy)
+    assert torch.allclose(found, 0.5 * torch.stack(distances).mean(), atol=1e-5)
