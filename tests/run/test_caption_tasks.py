@@ -18,6 +18,7 @@ from cl_complora.errors import UserError
 from cl_complora.finished.evaluation import measure_stream
 from cl_complora.finished.states import find_state, open_run
 from cl_complora.report.run.page import run_page
+from cl_complora.report.run.tables import matrix
 from cl_complora.run.signals import Stopped, Stopping
 from cl_complora.run.stream import run
 from cl_complora.store.answers import ranks_of
@@ -186,6 +187,9 @@ def test_the_report_shows_its_recall_and_no_retention_of_it(finished):
     page = run_page(load_run(RunDir(finished.folder)))
     shown = repr(page)
     assert "told, image to text" in shown and "Retention told" not in shown
+    assert "told (R@1)" in shown and "it is the mean R@1 of both directions" in shown
+    columns = [column.header for column in matrix(finished.results).columns]
+    assert columns == ["after", "warm", "told\n(mean R@1)", "cold", "colours\n(zero-shot)"]
     assert kept_by(RunDir(finished.folder), finished.results).keys() == {"retention"}
 
 
