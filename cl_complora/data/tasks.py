@@ -69,8 +69,8 @@ class TaskData:
 
     @property
     def captioned(self) -> bool:
-        """Whether its images have captions and no classes."""
-        return self.plan.captioned
+        """Whether its images have captions and no classes; data made by hand may have no plan."""
+        return self.plan is not None and self.plan.captioned
 
     def captions(self, part: str) -> CaptionData:
         """``train``, ``validation`` or ``test`` of a task of captions, with the texts of every image."""
