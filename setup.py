@@ -47,6 +47,7 @@ INSTALL_REQUIRES = [
 
 EXTRAS_REQUIRE = {
     "test": ["pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "ruff>=0.6"],
+    "cluster": ["ray>=2.49"],  # compare --cluster
     "heif": ["pillow-heif>=0.16"],  # photographs of telephones
     "bench": ["peft>=0.14"],  # a peer of the benchmarks, which go without it where it is missing
 }

@@ -9,7 +9,9 @@ import io
 import json
 import math
 import os
+import platform
 import re
+import secrets
 import stat
 import unicodedata
 from collections.abc import Iterator
@@ -21,6 +23,8 @@ from .errors import UserError
 MAX_LINE = 100_000
 # File systems take names of 255 bytes, and a suffix follows.
 _LONGEST = 200
+_MOST_BYTES = 255
+_LONGEST_HOST = 40
 
 # Windows has no pipes among its files, and would read them as text.
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -127,11 +131,27 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("lists and objects are nested too deeply") from None
 
 
+def temporary_beside(path: Path) -> Path:
+    """A name that no other process on any machine writes under: ``.<name>,<host>,<pid>,<random>.tmp``."""
+    tail = f",{platform.node()[:_LONGEST_HOST]},{os.getpid()},{secrets.token_hex(4)}.tmp"
+    name = path.name
+    while len(os.fsencode(f".{name}{tail}")) > _MOST_BYTES:
+        name = name[:-1]
+    return path.with_name(f".{name}{tail}")
+
+
+def writer_of(temporary: Path) -> tuple[str, int] | None:
+    """Host and process of a file that :func:`temporary_beside` named, or an earlier version did on this host;
+    None for another file."""
+    match = re.fullmatch(r"\..*?(?:,([^,]*),(\d{1,10}),[0-9a-f]{8}|\.(\d{1,10}))\.tmp", temporary.name)
+    return match and (platform.node() if match[1] is None else match[1], int(match[2] or match[3]))
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file so that a reader sees the old content or the new one, never a part, even across power
     loss."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         with temporary.open("wb") as file:
             file.write(data)

@@ -109,6 +109,39 @@ def recall_at(ranks: ArrayLike, k: int) -> float:
     return float((np.asarray(ranks) <= k).mean())
 
 
+def average_precision(scores: ArrayLike, positive: ArrayLike) -> float:
+    """Mean of the precision at every positive, from the highest score down: Σ_n P_n / (number of positives).
+
+    Of images with one score the later one comes first, as in the evaluation of SPARC and of most multi-label
+    code; what is no number comes last.
+
+    Args:
+        scores: ``(N,)``.
+        positive: ``(N,)``, true for those that should come first.
+
+    Returns:
+        A fraction; NaN where nothing is positive.
+    """
+    values, right = np.asarray(scores, dtype=float), np.asarray(positive, dtype=bool)
+    if not right.any():
+        return float("nan")
+    values = np.where(np.isnan(values), -np.inf, values)
+    right = right[np.argsort(values, kind="stable")[::-1]]
+    return float((np.cumsum(right) / np.arange(1, len(right) + 1))[right].mean())
+
+
+def mean_average_precision(scores: ArrayLike, positive: ArrayLike) -> float:
+    """mAP: the mean of :func:`average_precision` over the classes that have a positive; NaN without any.
+
+    A class without positives has no average precision, and is left out: neither 0 nor 1.
+
+    Args:
+        scores, positive: ``N × K``, an image a row and a class a column.
+    """
+    values, right = np.asarray(scores, dtype=float), np.asarray(positive, dtype=bool)
+    return _mean([average_precision(values[:, k], right[:, k]) for k in np.flatnonzero(right.any(0))])
+
+
 def interval(accuracy: float, images: int) -> tuple[float, float]:
     """95 % Wilson score interval of an accuracy.
 

@@ -22,6 +22,7 @@ from builders.places import LONG
 from builders.processes import share_imports
 from builders.runs import STRATEGY
 from cl_complora.config import load_scenario, load_strategy
+from cl_complora.run import untouched
 from cl_complora.run.stream import RunResult, run
 
 # Decoded images of the tests are no business of the user's cache; subprocesses read the same variable.
@@ -46,6 +47,9 @@ LONGEST = (
     "test_explain",
     "test_moved_projects",
 )
+
+
+TRIES_NORMALISATIONS = ("test_untouched",)
 
 
 def pytest_unconfigure() -> None:
@@ -84,6 +88,17 @@ def undrawn(request: pytest.FixtureRequest):
         return
     with pytest.MonkeyPatch.context() as patch:
         undraw(patch.setattr)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def untried(request: pytest.FixtureRequest):
+    """The tiny model is at chance, so every run would try the usual normalisations: once is enough."""
+    if request.path.stem in TRIES_NORMALISATIONS:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(untouched, "_better", lambda *words: None)
         yield
 
 

@@ -21,9 +21,10 @@ from .explain import explain
 from .finished import evaluate, export, predict
 from .home import any_home
 from .init import init
+from .leaderboard import leaderboard
 from .model_options import Model, ModelConfig, Pretrained, model_settings
 from .odd_names import odd_name, refuse_odd_names
-from .options import AllowPlugins, Device, Out, Settings, known_device, log_console
+from .options import AllowPlugins, Device, Elsewhere, Out, Settings, known_device, log_console
 from .output import lasting_streams
 from .regions import regions
 from .report import report, say_report
@@ -84,6 +85,17 @@ def run(
             min=0.0, help="Seconds between two saves within a task, which an interrupted run goes on from."
         ),
     ] = 60.0,
+    elsewhere: Elsewhere = False,
+    variant: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help=(
+                "Keep this run apart from others of the strategy with other settings, in a folder of that"
+                " name."
+            ),
+        ),
+    ] = "",
 ) -> None:
     """Run one scenario with one strategy and print what was learned, forgotten and retained."""
     from ..config import load_scenario, load_strategy
@@ -122,6 +134,8 @@ def run(
                 allow_plugins=allow_plugins,
                 analysis=analysis,
                 save_every=save_every,
+                elsewhere=elsewhere,
+                variant=variant,
             )
     except Stopped as stopped:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
@@ -144,6 +158,7 @@ def run(
 app.command("check")(check)
 app.command("list")(list_)
 app.command("compare")(compare)
+app.command("leaderboard")(leaderboard)
 app.command("tune")(tune)
 app.command("eval")(evaluate)
 app.command("export")(export)

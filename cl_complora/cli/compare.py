@@ -12,12 +12,17 @@ import typer
 from rich.console import Console
 
 from ..errors import UserError, raise_all
-from .options import AllowPlugins, Device, Out, Settings, known_device, log_console, say, seeds_of
+from .options import AllowPlugins, Device, Elsewhere, Out, Settings, known_device, log_console, say, seeds_of
 from .report import say_report
 
 if TYPE_CHECKING:
+    from ..compare.outcomes import Outcome
+    from ..compare.study import Request
     from ..compare.trials import Trial
-    from ..compare.workers import Outcome
+    from ..compare.workers import Placing
+
+# What is said to a scheduler of our own, and not to another one.
+NOT_LISTED = ("--cluster", "--gpus-per-run", "--threads")
 
 
 def compare(
@@ -57,10 +62,57 @@ def compare(
         str, typer.Option(help="Strategy that differences are taken to; the first by default.")
     ] = "",
     validation_shots: Annotated[int, typer.Option(min=1, help="Images a class set apart for the sweep.")] = 4,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Folder of published results: what is there is not run again.",
+        ),
+    ] = None,
+    publish: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False,
+            help="Write a file of results for every method into this folder; what is there is not run again.",
+        ),
+    ] = None,
+    list_: Annotated[
+        bool,
+        typer.Option(
+            "--list",
+            help=(
+                "Run nothing; print a cl-complora run … for every run that is missing (of the sweep first,"
+                " then of what it chose), for job arrays and xargs."
+            ),
+        ),
+    ] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|ADDRESS",
+            help=(
+                "Run on a Ray cluster (extra 'cluster'), --jobs at a time on a node like this machine; auto"
+                " finds the one of this machine, or makes one of this machine alone."
+            ),
+        ),
+    ] = None,
+    gpus_per_run: Annotated[
+        float | None,
+        typer.Option(
+            "--gpus-per-run",
+            metavar="SHARE",
+            help="Share of a GPU that a run takes: 0.5 for two on each. Runs are spread over all GPUs.",
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of every run, instead of its share of the cores.")
+    ] = None,
     device: Device = "auto",
     out: Out = Path("runs"),
     set_: Settings = None,
     allow_plugins: AllowPlugins = False,
+    elsewhere: Elsewhere = False,
 ) -> None:
     """Compare strategies on one scenario: sweep on validation shots, test with every seed, one table.
 
@@ -68,7 +120,9 @@ def compare(
     """
     from ..compare import study
     from ..compare.choosing import known_metric
+    from ..compare.publishing import publish as publish_results
     from ..compare.trials import parse_sweep
+    from ..compare.workers import Placing
     from ..config import load_scenario, load_strategy
     from ..config.loading import split_overrides
     from ..config.model_names import check_model
@@ -78,8 +132,19 @@ def compare(
 
     if sweep and sweep_from:
         raise UserError("--sweep and --sweep-from: give one of the two")
+    if results and publish:
+        raise UserError("--results and --publish: give one of the two; --publish reads what is there as well")
     known_metric(metric)
     known_device(device)
+    more = {"cluster": cluster, "gpus_per_run": gpus_per_run, "threads": threads, "elsewhere": elsewhere}
+    if list_:
+        _refuse_beside_list(
+            {
+                "--jobs": jobs != 1,
+                "--publish": publish,
+                **{k: more[k[2:].replace("-", "_")] for k in NOT_LISTED},
+            }
+        )
     for_scenario, for_strategy = split_overrides(set_ or [])
     chosen = None
     if sweep:
@@ -103,10 +168,22 @@ def compare(
         scenario_settings=tuple(for_scenario),
         strategy_settings=tuple(for_strategy),
     )
+    if list_:
+        placing = Placing(out, device=device, allow_plugins=allow_plugins, elsewhere=elsewhere)
+        _list(request, placing, results)
+        return
     console = log_console()
     try:
         found = study.compare(
-            request, out, jobs, device, allow_plugins, _reporter(console), partial(say, console)
+            request,
+            out,
+            jobs,
+            device,
+            allow_plugins,
+            _reporter(console),
+            partial(say, console),
+            results or publish,
+            **more,
         )
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
@@ -115,12 +192,44 @@ def compare(
     folder = out / slug(found.scenario)
     # What took hours is on the disk before anything can go wrong with a terminal.
     written = save(content, folder)
+    entries = publish_results(found, located, publish) if publish else []
     show(console, content)
     names = ", ".join(path.name for path in written)
     say(console, f"\n{folder}: {names}")
+    if entries:
+        say(console, f"{entries[0].parent}: {', '.join(path.name for path in entries)}")
     say_report(console, folder)
     if any(m.failed for m in found.methods):
         raise typer.Exit(1)
+
+
+def _refuse_beside_list(given: dict[str, object]) -> None:
+    for option, value in given.items():
+        if value:
+            raise UserError(f"{option}: is for running, and --list runs nothing; leave one of the two out")
+
+
+def _list(request: Request, placing: Placing, results: Path | None) -> None:
+    """The missing runs on standard output, and what is to say about them on standard error."""
+    from ..compare.listing import command_of, missing
+    from ..compare.results_files import Library
+    from ..compare.study import prepare
+
+    def note(sentence: str) -> None:
+        print(sentence, file=sys.stderr)
+
+    prepared = prepare(request, note)
+    found = missing(prepared, placing.out, Library(results, prepared.scenario.value.name))
+    for trial in found.trials:
+        print(command_of(trial, prepared, placing))
+    for trial, why in found.failed:
+        note(f"not listed, since it failed: {trial.label()}: {why}")
+    if found.sweep:
+        note(f"{len(found.trials)} runs of the sweep; when they are done, the same command lists the tests")
+    elif found.trials:
+        note(f"{len(found.trials)} runs; when they are done, compare without --list makes the table")
+    else:
+        note("nothing is missing: compare without --list makes the table")
 
 
 def _reporter(console: Console) -> Callable[[Trial, Outcome, int, int], None]:

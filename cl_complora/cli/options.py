@@ -23,6 +23,16 @@ AllowPlugins = Annotated[
         "--allow-plugins", help="Let a strategy's YAML name a Python class of your own, and run it."
     ),
 ]
+Elsewhere = Annotated[
+    bool,
+    typer.Option(
+        "--elsewhere",
+        help=(
+            "Go on with what was begun on another device, GPU or versions: its bits differ from then on, and"
+            " results.json says so."
+        ),
+    ),
+]
 
 Run = Annotated[Path, typer.Argument(help="Folder of a run, such as runs/embedded/complora/seed0.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]

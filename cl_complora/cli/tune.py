@@ -11,12 +11,12 @@ import typer
 from rich.console import Console
 
 from ..errors import UserError, raise_all
-from .options import AllowPlugins, Device, Out, Settings, known_device, log_console, say, seeds_of
+from .options import AllowPlugins, Device, Elsewhere, Out, Settings, known_device, log_console, say, seeds_of
 
 if TYPE_CHECKING:
+    from ..compare.outcomes import Outcome
     from ..compare.trials import Trial
     from ..compare.tuning import Tuning
-    from ..compare.workers import Outcome
 
 
 def tune(
@@ -55,6 +55,7 @@ def tune(
     out: Out = Path("runs"),
     set_: Settings = None,
     allow_plugins: AllowPlugins = False,
+    elsewhere: Elsewhere = False,
 ) -> None:
     """Choose rates, steps and energy for a scenario on validation shots, and write the strategy file.
 
@@ -104,7 +105,7 @@ def tune(
 
     try:
         with time_bar(console, f"tuning {tuned.strategy.value.name}", 60 * budget) as note:
-            tuning.tune(tuned, out, jobs, device, allow_plugins, report)
+            tuning.tune(tuned, out, jobs, device, allow_plugins, report, elsewhere=elsewhere)
     except KeyboardInterrupt:
         print(f"interrupted after {finished} finished trials; the same command goes on", file=sys.stderr)
         raise typer.Exit(130) from None

@@ -7,6 +7,8 @@ reference alone is) or 0.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -21,8 +23,8 @@ from ..store.folder import RunDir
 from ..store.forms import DIRECTIONS
 from .statistics import RESAMPLES, Difference, verdict
 
-# Set → keys of its images or queries, and which of them are answered rightly.
-Kept = dict[str, tuple[list[str], np.ndarray]]
+# Set → a digest of the keys of its images or queries, in order, and which of them are answered rightly.
+Kept = dict[str, tuple[str, np.ndarray]]
 
 
 def kept_by(folder: RunDir, results: dict[str, Any]) -> dict[str, Kept]:
@@ -52,7 +54,9 @@ def kept_by(folder: RunDir, results: dict[str, Any]) -> dict[str, Kept]:
                 seen = read(folder, config, name, state=len(results["tasks"]))
             except UserError:  # none are kept, or they are damaged: then runs are compared by their figures
                 continue
-            found.setdefault(metric, {})[name] = seen
+            keys, right = seen
+            digest = hashlib.sha256(json.dumps(keys, ensure_ascii=False).encode()).hexdigest()
+            found.setdefault(metric, {})[name] = digest, np.asarray(right, dtype=bool)
     return found
 
 
@@ -98,7 +102,7 @@ def _differences(name: str, ours: Sequence[Kept], reference: Sequence[Kept]) -> 
     """Empty where anything is missing or does not fit."""
     rows, keys = [], []
     for one, other in zip(ours, reference, strict=True):
-        if name not in one or name not in other or one[name][0] != other[name][0] or not one[name][0]:
+        if name not in one or name not in other or one[name][0] != other[name][0] or not one[name][1].size:
             return []
         keys.append(one[name][0])
         rows.append(one[name][1].astype(int) - other[name][1].astype(int))

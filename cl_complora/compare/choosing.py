@@ -11,8 +11,8 @@ import numpy as np
 from ..config import Scenario, load_scenario
 from ..config.loading import Located
 from ..errors import UserError
+from .outcomes import Outcome
 from .trials import Settings, told
-from .workers import Outcome
 
 # What settings may be chosen by; each is larger where better.
 SCORES: dict[str, Callable[[dict], float]] = {

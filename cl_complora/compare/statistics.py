@@ -97,13 +97,14 @@ def per_unit(results: Sequence[dict], metric: str) -> np.ndarray:
     Args:
         results: results.json of every seed.
         metric: ``transfer``, ``average``, ``last``, ``forgetting``, ``learned`` (per task) or ``retention``
-            (per zero-shot set), ``image_to_text`` or ``text_to_image`` (retention of R@1, per retrieval set).
+            (per zero-shot set), ``image_to_text`` or ``text_to_image`` (retention of R@1, per retrieval set),
+            ``multi_label`` (retention of mAP, per multi-label set).
     """
     return np.array([_of(r, metric) for r in results], dtype=float)
 
 
 def _of(results: dict, metric: str) -> list[float]:
-    if results.get("independent") and metric not in ("learned", "retention", *DIRECTIONS):
+    if results.get("independent") and metric not in ("learned", "retention", "multi_label", *DIRECTIONS):
         own = _VALUES["learned"](results)
         return own if metric == "last" else [float("nan")] * len(own)
     return _VALUES[metric](results)
@@ -130,5 +131,6 @@ _VALUES = {
     "forgetting": lambda r: metrics.forgetting(_matrix(r))[:-1],
     "learned": lambda r: np.diagonal(_matrix(r)[1:]).tolist(),
     "retention": lambda r: list(r["retention"].values()),
+    "multi_label": lambda r: list(r.get("multi_label_retention", {}).values()),
     **{direction: partial(_of_retrieval, direction) for direction in DIRECTIONS},
 }

@@ -4,27 +4,23 @@ together."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ..config import Scenario, load_scenario, load_strategy
 from ..config.loading import Located
 from ..data.planning import plan
 from ..errors import UserError
-from ..store.forms import BY_SHOTS, DIRECTIONS
-from .by_image import difference_by_image
 from .choosing import choose, for_validation, point
-from .statistics import Difference, difference, per_unit
+from .method import Method, against
+from .outcomes import Outcome
+from .results_files import Library
 from .sweeps import Sweep, not_swept, sweeps_of
 from .trials import Settings, Trial, grid, trial
-from .workers import Outcome, Workers
-
-METRICS = ("transfer", "average", "last", "forgetting", "learned", "retention")
-LOWER_IS_BETTER = ("forgetting",)
+from .worker_kinds import open_workers
+from .workers import Placing
 
 
 @dataclass(frozen=True)
@@ -58,40 +54,14 @@ class Request:
 
 
 @dataclass
-class Method:
-    """Everything found about one method.
-
-    Attributes:
-        name: of the strategy.
-        chosen: swept settings that were tested.
-        curve: every combination tried, with its figures on validation shots.
-        figures: metric → one value per tested seed (percent or points).
-        differences: metric → against the reference; empty for the reference itself.
-        budget: what a run costs.
-        updates: means over tasks and seeds of what the updates did.
-        per_task: the same for every seed and task.
-        failed: tests that did not finish, with the reason.
-    """
-
-    name: str
-    chosen: Settings = ()
-    curve: list[dict[str, Any]] = field(default_factory=list)
-    figures: dict[str, list[float]] = field(default_factory=dict)
-    differences: dict[str, Difference] = field(default_factory=dict)
-    budget: dict[str, float] = field(default_factory=dict)
-    updates: dict[str, float | None] = field(default_factory=dict)
-    per_task: list[dict[str, Any]] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-
-
-@dataclass
 class Comparison:
-    """A finished comparison: what was asked and one :class:`Method` per strategy."""
+    """A finished comparison: what was asked, one :class:`Method` per strategy, and every trial of them."""
 
     request: Request
     scenario: str
     reference: str
     methods: list[Method]
+    trials: list[tuple[Trial, Outcome]] = field(default_factory=list)
 
     def content(self) -> dict[str, Any]:
         """Everything, for programs and for the views: what comparison.json holds."""
@@ -104,27 +74,65 @@ class Comparison:
         }
 
 
-def compare(
-    request: Request,
-    out: Path = Path("runs"),
-    jobs: int = 1,
-    device: str = "auto",
-    allow_plugins: bool = False,
-    report: Callable[[Trial, Outcome, int, int], None] | None = None,
-    tell: Callable[[str], None] | None = None,
-) -> Comparison:
-    """Run what is missing and compare.
+@dataclass(frozen=True)
+class Prepared:
+    """A request that can be answered.
+
+    Attributes:
+        request: itself.
+        reference: name of the strategy that the others are compared with.
+        scenario: of the tests.
+        names: method as the user named it → name of the strategy.
+        sweeps: method → swept settings → trials on validation shots.
+    """
+
+    request: Request
+    reference: str
+    scenario: Located[Scenario]
+    names: dict[str, str]
+    sweeps: dict[str, dict[Settings, list[Trial]]]
+
+    def swept(self) -> list[Trial]:
+        """All trials on validation shots."""
+        return [t for points in self.sweeps.values() for trials in points.values() for t in trials]
+
+    def choose(self, outcomes: Sequence[Outcome]) -> dict[str, Method]:
+        """Every method with its curve and what is chosen by it.
+
+        Args:
+            outcomes: of :meth:`swept`.
+
+        Raises:
+            UserError: if none of the values of a method could be trained.
+        """
+        waiting = iter(outcomes)
+        methods = {method: Method(name) for method, name in self.names.items()}
+        for method, points in self.sweeps.items():
+            entry = methods[method]
+            for settings, trials in points.items():
+                part = [next(waiting) for _ in trials]
+                entry.curve.append(point(settings, part, self.request.metric))
+            entry.chosen = choose(entry.name, entry.curve, self.request.floor)
+        return methods
+
+    def tests(self, methods: Mapping[str, Method]) -> list[Trial]:
+        """The trials of the chosen settings on test images: of every method all seeds."""
+        return [
+            trial(method, entry.chosen, seed, self.scenario, self.request.strategy_settings)
+            for method, entry in methods.items()
+            for seed in self.request.seeds
+        ]
+
+
+def prepare(request: Request, tell: Callable[[str], None] | None = None) -> Prepared:
+    """Check a request and lay out its sweeps.
 
     Args:
         request: what.
-        out: folder of all runs.
-        jobs: runs at a time.
-        device, allow_plugins: as for ``run``.
-        report: told of every finished run, with how many are done of how many in this stage.
-        tell: given a sentence for every method that is not swept as was asked, before anything is run.
+        tell: given a sentence for every method that is not swept as was asked.
 
     Raises:
-        UserError: for input that cannot work, before anything is run.
+        UserError: for input that cannot work.
     """
     names = [load_strategy(method, request.strategy_settings).value.name for method in request.strategies]
     for name in names:
@@ -142,42 +150,67 @@ def compare(
                 tell(sentence)
     validated = for_validation(request.scenario, request.scenario_settings, request.validation_shots)
     sweeps = _sweep_trials(request, validated, swept_over)
+    return Prepared(request, reference, scenario, dict(zip(request.strategies, names, strict=True)), sweeps)
 
-    methods = {method: Method(name) for method, name in zip(request.strategies, names, strict=True)}
-    swept = [t for points in sweeps.values() for trials in points.values() for t in trials]
-    jobs = max(1, min(jobs, max(len(swept), len(methods) * len(request.seeds))))
-    with Workers(jobs, out, device, allow_plugins) as workers:
 
-        def run(trials: Sequence[Trial]) -> Iterator[Outcome]:
+def compare(
+    request: Request,
+    out: Path = Path("runs"),
+    jobs: int = 1,
+    device: str = "auto",
+    allow_plugins: bool = False,
+    report: Callable[[Trial, Outcome, int, int], None] | None = None,
+    tell: Callable[[str], None] | None = None,
+    results: Path | None = None,
+    **placing: Any,
+) -> Comparison:
+    """Run what is missing and compare.
+
+    Args:
+        request: what.
+        out: folder of all runs.
+        jobs: runs at a time.
+        device, allow_plugins: as for ``run``.
+        report: told of every finished run, with how many are done of how many in this stage.
+        tell: given a sentence for every method that is not swept as was asked, before anything is run.
+        results: folder of published results (:mod:`.results_files`), which stand for runs.
+        placing: more of :class:`~cl_complora.compare.workers.Placing`: ``cluster``, ``gpus_per_run``,
+            ``threads``, ``elsewhere``.
+
+    Raises:
+        UserError: for input that cannot work, before anything is run.
+    """
+    prepared = prepare(request, tell)
+    swept = prepared.swept()
+    library, tried = Library(results, prepared.scenario.value.name), []
+    if placing.get("cluster") is None:
+        jobs = max(1, min(jobs, max(len(swept), len(prepared.names) * len(request.seeds))))
+    with open_workers(Placing(out, jobs, device, allow_plugins, **placing), tell) as workers:
+
+        def run(trials: Sequence[Trial]) -> list[Outcome]:
             done = itertools.count(1)
             tell = report or (lambda *line: None)
-            return iter(workers.run(trials, lambda t, outcome: tell(t, outcome, next(done), len(trials))))
+            found = {index: library.outcome(t) for index, t in enumerate(trials)}
+            missing = [t for index, t in enumerate(trials) if found[index] is None]
+            ran = iter(workers.run(missing, lambda t, outcome: tell(t, outcome, next(done), len(missing))))
+            outcomes = [found[index] or next(ran) for index in range(len(trials))]
+            tried.extend(zip(trials, outcomes, strict=True))
+            return outcomes
 
-        outcomes = run(swept)
-        for method, points in sweeps.items():
-            for settings, trials in points.items():
-                methods[method].curve.append(
-                    point(settings, [next(outcomes) for _ in trials], request.metric)
-                )
-            entry = methods[method]
-            entry.chosen = choose(entry.name, entry.curve, request.floor)
-        tests = [
-            trial(method, entry.chosen, seed, scenario, request.strategy_settings)
-            for method, entry in methods.items()
-            for seed in request.seeds
-        ]
-        outcomes = run(tests)
+        methods = prepared.choose(run(swept))
+        outcomes = iter(run(prepared.tests(methods)))
+    reference = prepared.reference
     tested = {}
     for entry in methods.values():
         part = [next(outcomes) for _ in request.seeds]
         entry.failed = [f"seed {s}: {o.error}" for s, o in zip(request.seeds, part, strict=True) if o.error]
         if not entry.failed:
             tested[entry.name] = part
-            _describe(entry, part)
+            entry.describe(part)
     for entry in methods.values():
         if {entry.name, reference} <= tested.keys() and entry.name != reference:
-            entry.differences = _against(tested[entry.name], tested[reference])
-    return Comparison(request, scenario.value.name, reference, list(methods.values()))
+            entry.differences = against(tested[entry.name], tested[reference])
+    return Comparison(request, prepared.scenario.value.name, reference, list(methods.values()), tried)
 
 
 def _reference(request: Request, names: Sequence[str]) -> str:
@@ -212,58 +245,4 @@ def _sweep_trials(
             ]
             for settings in (grid(swept) if swept else [])
         }
-    return found
-
-
-def _describe(entry: Method, outcomes: Sequence[Outcome]) -> None:
-    results = [o.results for o in outcomes]
-    for metric in METRICS:
-        values = per_unit(results, metric)
-        entry.figures[metric] = values.mean(1).tolist() if values.size else [float("nan")] * len(results)
-    for direction in DIRECTIONS:
-        values = per_unit(results, direction)
-        if values.size:  # a scenario with captions
-            entry.figures[direction] = values.mean(1).tolist()
-    told = [r["by_shots"]["last"] for r in results if r.get("by_shots")]
-    if len(told) == len(results):
-        for figure in BY_SHOTS:
-            values = [last.get(figure) for last in told]
-            entry.figures[figure] = [float("nan") if v is None else 100.0 * v for v in values]
-    details = [d for r in results for d in r["tasks_detail"]]
-    entry.budget = {
-        "steps": float(np.mean([sum(d["steps"] for d in r["tasks_detail"]) for r in results])),
-        "trainable_parameters": float(max(d["trainable_parameters"] for d in details)),
-        "stored_bytes": float(np.mean([sum(d["stored_bytes"] for d in r["tasks_detail"]) for r in results])),
-        "carried_bytes": float(np.mean([r["tasks_detail"][-1]["carried_bytes"] for r in results])),
-        "train_seconds": float(
-            np.mean([sum(d["train_seconds"] for d in r["tasks_detail"]) for r in results])
-        ),
-        "peak_memory_bytes": float(max(d["peak_memory_bytes"] for d in details)),
-    }
-    entry.per_task = [
-        {"seed": o.results["seed"], "task": task, **row}
-        for o in outcomes
-        for task, row in zip(o.results["tasks"], o.updates, strict=True)
-    ]
-    for key in ("norm", "matrix_norm", "principal", "earlier", "cosine"):
-        # Joint training has no update after its first: nothing to average.
-        known = [row[key] for row in entry.per_task if row[key] is not None and row["norm"] > 0]
-        nothing = 0.0 if key.endswith("norm") else None
-        entry.updates[key] = float(np.mean(known)) if known else nothing
-
-
-def _against(ours: Sequence[Outcome], reference: Sequence[Outcome]) -> dict[str, Difference]:
-    found = {}
-    for metric in (*METRICS, *DIRECTIONS):
-        one, other = (per_unit([o.results for o in part], metric) for part in (ours, reference))
-        if one.size and np.isfinite(one).all() and np.isfinite(other).all():
-            found[metric] = difference(one, other, metric not in LOWER_IS_BETTER)
-    for metric in ("retention", *DIRECTIONS):
-        if metric not in found:
-            continue
-        kept = ([o.kept.get(metric, {}) for o in part] for part in (ours, reference))
-        pairs = difference_by_image(*kept)
-        # Answers that do not tell what the results tell are of other runs, or damaged.
-        if pairs is not None and abs(pairs.mean - found[metric].mean) < 1e-4:
-            found[metric] = pairs
     return found

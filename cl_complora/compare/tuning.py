@@ -14,12 +14,13 @@ from ..config import Scenario, Strategy, load_scenario, load_strategy
 from ..config.loading import Located, OfOption
 from ..data.planning import Plans, plan
 from ..errors import UserError
-from ..store.folder import RunDir
 from .choosing import Point, choose, for_validation, point
+from .outcomes import Outcome, is_done
 from .search import Axis, Place, search
 from .trials import Settings, Trial, trial
 from .tunable import EPOCHS, STEPS, Grid, axes_of, grid_of
-from .workers import Outcome, Workers
+from .worker_kinds import open_workers
+from .workers import Placing, Workers
 
 FLOOR = -3.0
 # Validation images a class: so many that there are ``ENOUGH`` in all, but at least FEW and at most the first,
@@ -220,6 +221,7 @@ def tune(
     allow_plugins: bool = False,
     report: Callable[[Trial, Outcome], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
+    elsewhere: bool = False,
 ) -> None:
     """Search until nothing beside the best is left to try, or the time is up, and note what is chosen.
 
@@ -229,7 +231,7 @@ def tune(
         tuning: of :func:`prepare`; gets what is found.
         out: folder of all runs.
         jobs: trials at a time.
-        device, allow_plugins: as for ``run``.
+        device, allow_plugins, elsewhere: as for ``run``.
         report: told of every finished trial.
         clock: seconds.
 
@@ -237,7 +239,7 @@ def tune(
         UserError: if none of the settings can be trained.
     """
     report = report or (lambda t, outcome: None)
-    with Workers(jobs, out, device, allow_plugins) as workers:
+    with open_workers(Placing(out, jobs, device, allow_plugins, elsewhere)) as workers:
         measuring = _Measuring(tuning, workers, jobs, report, clock)
         start = (0,) * len(tuning.grid)
         tuning.complete = search(tuning.axes, start, measuring.exists, measuring, measuring.best)
@@ -292,7 +294,7 @@ class _Measuring:
 
     def _fits(self, group: Mapping[Place, list[Trial]]) -> bool:
         """Whether there is time for some places: always for the first one, and for what is there already."""
-        waiting = [t for trials in group.values() for t in trials if not is_done(t, self.workers.out)]
+        waiting = [t for trials in group.values() for t in trials if not is_done(t, self.workers.placing.out)]
         if not (waiting and self.tuning.curve):
             return True
         turns = math.ceil(len(waiting) / self.jobs)
@@ -310,13 +312,3 @@ class _Measuring:
             settings = self.tuning.values(place)
             self.places[settings] = place
             self.tuning.curve.append(point(settings, part, self.tuning.request.metric))
-
-
-def is_done(t: Trial, out: Path) -> bool:
-    """Whether a trial is there, whole."""
-    folder = RunDir.of(out, t.scenario.value.name, t.strategy.value.name, t.seed, t.variant)
-    try:
-        results = folder.read_results()
-    except UserError:  # damaged, and made again
-        return False
-    return results is not None and results["status"] == "done"

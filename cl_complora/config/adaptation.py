@@ -175,12 +175,19 @@ class Adapter(Section):
             )
             raise refused(message, "between", "kind", because=[("merge",)])
         if self.between.kind == "experts":
+            # Ranks go evenly from the first block's to the last's, so the fewest experts are at an end.
+            last = self.rank if self.rank_last is None else self.rank_last
+            limit, fewest = ("rank", self.rank) if self.rank <= last else ("rank_last", last)
+            where = "there are"
+            if self.rank != last:
+                where = f"a tower's {'first' if limit == 'rank' else 'last'} block has"
             for key in ("active", "merged"):
-                if getattr(self.between, key) > min(self.rank, self.rank_last or self.rank):
+                if (number := getattr(self.between, key)) > fewest:
                     message = (
-                        f"must be at most adapter.rank, which is how many experts there are ({self.rank})"
+                        f"must be at most adapter.{limit}, which is how many experts {where} ({fewest}), "
+                        f"got {number}"
                     )
-                    raise refused(message, "between", key, because=[("rank",)])
+                    raise refused(message, "between", key, because=[(limit,)])
         if self.between.kind == "budget" and self.start.b == 0:
             message = "must be greater than 0 with between.kind: budget, or nothing has a gradient"
             raise refused(message, "start", "b", because=[("between", "kind")])

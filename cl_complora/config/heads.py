@@ -44,6 +44,16 @@ class LinearHead(Section):
     batch_size: Count = 32
 
 
+class LpPlusPlus(Section):
+    """LP++: a linear probe beside the texts, f Wᵀ + b + α_k f·t_k, with a trained α for every class."""
+
+    kind: Literal["lp++"]
+    epochs: Count = 300
+    """Steps on all shots; the one that stays is chosen on validation images, where there are some."""
+    alpha_every: Count = 10
+    """Epochs between two steps of α."""
+
+
 class Ridge(Section):
     """RAIL: ridge regression on random or kernel features, mixed with what the texts say."""
 
@@ -138,10 +148,23 @@ class Lfa(Section):
     """Gaussian, added to the features at half of the steps."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Of the features, at half of the steps."""
+    crops: CountOrZero = 0
+    """Augmented views of every image, of which each step takes one of all images; 0 takes three quarters of
+    the images as they are."""
+    constraint: Literal["none", "orthogonal", "spectral"] = "none"
+    """After every step: none, W ← 1.01 W − .01 W Wᵀ W, or singular values of at most 1."""
+
+    @model_validator(mode="after")
+    def _settings_of_steps(self) -> Lfa:
+        for key, idle in (("crops", 0), ("constraint", "none")):
+            if self.steps == 0 and getattr(self, key) != idle:
+                raise refused("has no effect with steps: 0", key, because=[("steps",)])
+        return self
 
 
 Head = Annotated[
-    LinearProbe | NearestMean | LinearHead | Ridge | TipAdapter | RAda | Lfa, Field(discriminator="kind")
+    LinearProbe | NearestMean | LinearHead | LpPlusPlus | Ridge | TipAdapter | RAda | Lfa,
+    Field(discriminator="kind"),
 ]
 
 # Kinds that leave no head: all that they fit goes into the weights.

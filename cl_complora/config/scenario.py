@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from .base import MOST, Count, CountOrZero, EachOnce, Name, PathText, Section, Template, Text, refused
-from .sources import RetrievalSource, SourceConfig, TaskSource, of_captions
+from .sources import LabelledSource, RetrievalSource, SourceConfig, TaskSource, of_captions
 
 DEFAULT_PROMPTS = ["a photo of a {}."]
 
@@ -188,6 +188,21 @@ class RetrievalSet(Section):
     """How many images, with all of their texts, fixed for all runs; all by default."""
 
 
+class MultiLabelSet(Section):
+    """Images that may show several classes, of no task, whose mAP before and after the stream is the
+    retention of it."""
+
+    name: Name
+    source: LabelledSource
+    prompts: Annotated[list[Template], Field(min_length=1)] | None = None
+    """Templates; the source's or the scenario's by default."""
+    images: Annotated[int, Field(ge=2, le=MOST)] | None = None
+    """How many images, fixed for all runs; all by default."""
+    compound: Annotated[list[Text], Field(min_length=1), EachOnce] | Literal["pairs", "none"] | None = None
+    """Texts that name several classes, for SPARC's scores: your own, every two classes in one, or none. By
+    default pairs, where there are more images than a class has partners."""
+
+
 class ReferenceSet(Section):
     """Images and texts of no task, for methods that hold the model to what it knew (their training images are
     used)."""
@@ -229,6 +244,8 @@ class Scenario(Section):
     zero_shot: list[ZeroShotSet] = []
     retrieval: list[RetrievalSet] = []
     """Not measured on validation shots: settings are chosen without it."""
+    multi_label: list[MultiLabelSet] = []
+    """Not measured on validation shots either."""
     reference: ReferenceSet | None = None
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1), EachOnce] = [0, 1, 2]
 
@@ -284,7 +301,7 @@ class Scenario(Section):
     def _names_once(self) -> Scenario:
         # Tasks and sets name files in one folder: there a space is a hyphen, and case may not count.
         first: dict[str, tuple[str, int]] = {}
-        for section in ("tasks", "zero_shot", "retrieval"):
+        for section in ("tasks", "zero_shot", "retrieval", "multi_label"):
             for index, entry in enumerate(getattr(self, section)):
                 file = re.sub(" +", "-", entry.name).casefold()
                 if file in first:

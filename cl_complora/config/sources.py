@@ -10,8 +10,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from .base import EachOnce, PathText, Section, Text, refused
 from .yaml_lines import shown
 
-# The world's pictures with captions, which are no classes.
+# The world's pictures with captions, which are no classes, and with several objects each.
 CAPTIONS = "captions"
+TOGETHER = "together"
 CAPTIONED = (CAPTIONS, "negatives")
 
 
@@ -20,6 +21,10 @@ def _with_classes(domain: str) -> str:
         raise refused(
             f"{domain!r} has texts and no classes; it is for retrieval: [{{name: …, source: …}}] and for"
             " tasks"
+        )
+    if domain == TOGETHER:
+        raise refused(
+            "'together' has several classes a picture; it is for multi_label: [{name: …, source: …}]"
         )
     return domain
 
@@ -251,11 +256,38 @@ class WorldCaptionsSource(Section):
 RetrievalSource = Annotated[CaptionsSource | WorldCaptionsSource, Field(discriminator="kind")]
 
 
+class MultiLabelSource(PictureSource):
+    """Pictures that may show several classes: JSON lines of ``image`` and ``labels``, a list of class
+    names."""
+
+    kind: Literal["multi-label"]
+    file: PathText
+    root: PathText | None = None
+    """Folder that the names of pictures start from; the file's own by default."""
+    classes: ClassNames | None = None
+    """Class names in label order, also of classes that no picture shows; those of the file, sorted, by
+    default."""
+
+
+class WorldTogetherSource(Section):
+    """Pictures of two or three objects of the embedded world, which its pretraining never drew."""
+
+    kind: Literal["world"]
+    domain: Literal["together"]
+
+
+LabelledSource = Annotated[MultiLabelSource | WorldTogetherSource, Field(discriminator="kind")]
+
+
+def _one_answer(domain: str) -> str:
+    return domain if domain in CAPTIONED else _with_classes(domain)
+
+
 class WorldTaskSource(Section):
     """A few-shot domain of the embedded world, or its pictures with captions."""
 
     kind: Literal["world"]
-    domain: Text
+    domain: Annotated[Text, AfterValidator(_one_answer)]
 
 
 TaskSource = Annotated[

@@ -17,6 +17,7 @@ _HEADS = {
     "linear-probe": "logistic regression",
     "nearest-mean": "class means",
     "linear": "linear head",
+    "lp++": "linear probe beside the texts",
     "ridge": "ridge regression",
     "tip-adapter": "keys of a cache",
     "rada": "attention mask",

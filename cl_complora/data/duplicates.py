@@ -13,7 +13,7 @@ _CHUNK = 2**20
 
 
 def copies(plans: Plans) -> list[str]:
-    """A line for every task, zero-shot set or retrieval set that tests on pictures that a task trains on, and
+    """A line for every task or measured set that tests on pictures that a task trains on, and
     for training pictures that stand in two classes of a task.
 
     Files and members of shards are the same where their bytes are; only those of equal size are read. Sources
@@ -24,7 +24,7 @@ def copies(plans: Plans) -> list[str]:
         plans: of a scenario, for one seed.
     """
     trained = [(task, item) for task in plans.tasks for item in (*task.train, *task.validation)]
-    measured = (*plans.tasks, *plans.zero_shot, *plans.retrieval)
+    measured = (*plans.tasks, *plans.zero_shot, *plans.beside)
     tested = [(plan, item) for plan in measured for item in plan.test]
     sizes = {item.size for _, item in trained} - {None}
     of_training = _by_content(trained, sizes)

@@ -37,12 +37,12 @@ def picture_notes(plans: Plans, every: bool = False) -> list[str]:
 
 def chosen_items(plan: Plan | CaptionPlan) -> tuple[Item, ...]:
     """Every picture that a plan uses."""
-    return plan.test if isinstance(plan, CaptionPlan) else (*plan.train, *plan.validation, *plan.test)
+    return (*plan.train, *plan.validation, *plan.test) if isinstance(plan, Plan) else plan.test
 
 
 def _by_source(plans: Plans) -> Iterator[tuple[Pictures, list[Plan | CaptionPlan]]]:
     used: dict[int, tuple[Pictures, list[Plan | CaptionPlan]]] = {}
-    for plan in (*plans, *plans.retrieval):
+    for plan in (*plans, *plans.beside):
         source = getattr(
             plan.source, "source", plan.source
         )  # all pictures, also where broken ones are left out

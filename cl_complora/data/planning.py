@@ -12,6 +12,7 @@ from typing import Any
 from ..config.loading import Located
 from ..config.scenario import (
     DEFAULT_PROMPTS,
+    MultiLabelSet,
     ReferenceSet,
     RetrievalSet,
     Scenario,
@@ -25,6 +26,7 @@ from .caption_tasks import plan_captions
 from .division import UNDIVIDED
 from .items import Item, Source
 from .kinds import open_source
+from .multi_label_sets import plan_multi_label
 from .pictures import Pictures
 from .plans import Plan, Plans
 from .retrieval_sets import plan_retrieval
@@ -42,8 +44,8 @@ def plan(located: Located[Scenario], seed: int) -> Plans:
         UserError: for a missing folder, an unknown class, more shots than images, differing domain classes…
     """
     scenario, opened, faults = located.value, {}, []
-    plans: dict[str, list] = {"tasks": [], "zero_shot": [], "retrieval": [], "reference": []}
-    sections = ("tasks", "zero_shot", "retrieval")
+    sections = ("tasks", "zero_shot", "retrieval", "multi_label")
+    plans: dict[str, list] = {name: [] for name in (*sections, "reference")}
     entries = [((name, i), entry) for name in sections for i, entry in enumerate(getattr(scenario, name))]
     entries += [(("reference",), scenario.reference)] if scenario.reference else []
     for path, entry in entries:
@@ -74,11 +76,14 @@ def plan(located: Located[Scenario], seed: int) -> Plans:
         tuple(skipped),
         tuple(dict.fromkeys(notes)),
         retrieval,
+        tuple(plans["multi_label"]),
     )
 
 
 def _open(
-    located: Located[Scenario], entry: Task | ZeroShotSet | RetrievalSet | ReferenceSet, path: tuple
+    located: Located[Scenario],
+    entry: Task | ZeroShotSet | RetrievalSet | MultiLabelSet | ReferenceSet,
+    path: tuple,
 ) -> Source:
     try:
         source = open_source(entry.source, located.folder)
@@ -99,11 +104,8 @@ def _classes(located: Located[Scenario], task: Task, source: Source, path: tuple
     if task.classes is not None:
         unknown = [name for name in task.classes if name not in known]
         if unknown:
-            raise UserError(
-                located.fault(
-                    (*path, "classes"), f"no class {unknown[0]!r}; there are {_some(source.class_names)}"
-                )
-            )
+            problem = f"no class {unknown[0]!r}; there are {_some(source.class_names)}"
+            raise UserError(located.fault((*path, "classes"), problem))
         return [known[name] for name in task.classes]
     if task.class_range is not None:
         first, end = task.class_range
@@ -247,6 +249,7 @@ _MAKERS = {
     Task: _plan_task,
     ZeroShotSet: _plan_zero_shot,
     RetrievalSet: plan_retrieval,
+    MultiLabelSet: plan_multi_label,
     ReferenceSet: _plan_reference,
 }
 
@@ -290,13 +293,9 @@ def _check_same_classes(located: Located[Scenario], plans: Sequence[Plan]) -> No
     for position, other in enumerate(plans[1:], start=1):
         if other.class_names != plans[0].class_names:
             differing = sorted(set(other.class_names) ^ set(plans[0].class_names)) or ["their order"]
-            raise UserError(
-                located.fault(
-                    ("tasks", position),
-                    f"domain-incremental tasks share their classes; '{other.name}' and '{plans[0].name}'"
-                    f" differ in {_some(differing)}",
-                )
-            )
+            problem = f"domain-incremental tasks share their classes; '{other.name}' and '{plans[0].name}'"
+            problem += f" differ in {_some(differing)}"
+            raise UserError(located.fault(("tasks", position), problem))
 
 
 def _some(names: Sequence[str], most: int = 8) -> str:
@@ -315,6 +314,6 @@ def only_task(scenario: Located[Scenario], name: str) -> Located[Scenario]:
     tasks = [task for task in scenario.value.tasks if task.name == name]
     if not tasks:
         raise UserError(f"{scenario.file}: has no task '{name}'")
-    nothing = {"zero_shot": [], "retrieval": [], "reference": None}
+    nothing = {"zero_shot": [], "retrieval": [], "multi_label": [], "reference": None}
     alone = scenario.value.model_copy(update={"tasks": tasks, **nothing})
     return Located(alone, scenario.file, {})

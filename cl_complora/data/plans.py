@@ -10,6 +10,7 @@ from typing import Any
 
 from ..config.scenario import Augmentation
 from .items import Item, Source
+from .multi_label_sets import MultiLabelPlan
 from .retrieval_sets import CaptionPlan
 
 
@@ -81,6 +82,7 @@ class Plans:
         skipped: a line for every picture that was left out because it cannot be read (``broken: skip``).
         notes: what the sources tell: what was passed over, or taken for something.
         retrieval: images with captions, which are of no class.
+        multi_label: images that may show several classes.
     """
 
     tasks: tuple[Plan, ...]
@@ -89,6 +91,7 @@ class Plans:
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     retrieval: tuple[CaptionPlan, ...] = ()
+    multi_label: tuple[MultiLabelPlan, ...] = ()
 
     def measured_captions(self, measure: str) -> tuple[CaptionPlan, ...]:
         """Everything that retrieval is measured on: tasks of captions, then retrieval sets.
@@ -102,6 +105,11 @@ class Plans:
     def __iter__(self) -> Iterator[Plan]:
         """All plans but those of retrieval sets, tasks first."""
         yield from (*self.tasks, *self.zero_shot, *([self.reference] if self.reference else []))
+
+    @property
+    def beside(self) -> tuple[CaptionPlan | MultiLabelPlan, ...]:
+        """All sets whose images have no one class."""
+        return (*self.retrieval, *self.multi_label)
 
     def opened(self, measure: str) -> Plans:
         """Of all images those that a run has to look into: one that measures on validation images opens no

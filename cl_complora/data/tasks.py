@@ -10,6 +10,7 @@ from ..config.scenario import Augmentation
 from .cache import load_cached, size
 from .items import Item, Source
 from .labels import LabelSpace
+from .multi_label_sets import MultiLabelPlan
 from .plans import Plan, Plans
 from .retrieval_sets import CaptionPlan
 
@@ -78,14 +79,23 @@ class TaskData:
 
 
 @dataclass
+class MultiLabelData:
+    """A multi-label set: ``N × 3 × H × W`` uint8, and what every image shows."""
+
+    pixels: Tensor
+    plan: MultiLabelPlan
+
+
+@dataclass
 class StreamData:
     """All tasks, the zero-shot sets (name → images and label space), the reference set, where there is one,
-    and the retrieval sets."""
+    the retrieval sets and the multi-label sets."""
 
     tasks: list[TaskData]
     zero_shot: dict[str, tuple[Images, LabelSpace]]
     reference: tuple[Images, LabelSpace] | None = None
     retrieval: dict[str, CaptionData] = field(default_factory=dict)
+    multi_label: dict[str, MultiLabelData] = field(default_factory=dict)
 
 
 def load(
@@ -138,12 +148,18 @@ def load(
         )
     zero_shot = {p.name: _held_out(p, pixels) for p in plans.zero_shot}
     reference = _held_out(plans.reference, pixels) if plans.reference else None
-    return StreamData(tasks, zero_shot, reference, load_captions(plans.retrieval, pixels))
+    captioned, labelled = load_captions(plans.retrieval, pixels), load_labelled(plans.multi_label, pixels)
+    return StreamData(tasks, zero_shot, reference, captioned, labelled)
 
 
 def load_captions(plans: Sequence[CaptionPlan], pixels: Pixels) -> dict[str, CaptionData]:
     """The images of retrieval sets, by name."""
     return {one.name: CaptionData(load_cached(one.source, one.test, pixels), one) for one in plans}
+
+
+def load_labelled(plans: Sequence[MultiLabelPlan], pixels: Pixels) -> dict[str, MultiLabelData]:
+    """The images of multi-label sets, by name."""
+    return {one.name: MultiLabelData(load_cached(one.source, one.test, pixels), one) for one in plans}
 
 
 def _held_out(chosen: Plan, pixels: Pixels) -> tuple[Images, LabelSpace]:

@@ -10,6 +10,7 @@ from ..config.model_names import check_model, image_size
 from ..config.sources import DatasetSource
 from ..errors import UserError, raise_all
 from .cache import size
+from .multi_label_sets import MultiLabelPlan
 from .notes import notes
 from .planning import Plan, plan
 from .retrieval_sets import CaptionPlan
@@ -63,14 +64,14 @@ def verify(scenario: str, seed: int = 0) -> Report:
         report.lines.append(
             f"{chosen.name}: {kinds}, {', '.join(parts)} images, {state}; split {chosen.sha256()[:12]}"
         )
-    for captioned in plans.retrieval:
-        broken = [fault for item in captioned.test if (fault := _fault(captioned, item, pixels))]
+    for beside in plans.beside:
+        broken = [fault for item in beside.test if (fault := _fault(beside, item, pixels))]
         report.faults += broken
-        total += size(captioned.test, Pixels(decoded))
+        total += size(beside.test, Pixels(decoded))
         state = f"{len(broken)} of them cannot be read" if broken else "all can be read"
         report.lines.append(
-            f"{captioned.name}: {len(captioned.test)} images with {len(captioned.captions)} texts, {state}; "
-            f"split {captioned.sha256()[:12]}"
+            f"{beside.name}: {len(beside.test)} images with {_told(beside)}, {state}; "
+            f"split {beside.sha256()[:12]}"
         )
     assumed = "" if known else " (the model's own size is not known here)"
     size_told = f"{total / 1e6:.0f} MB decoded at {decoded[1]} × {decoded[0]}"
@@ -110,3 +111,10 @@ def _fault(chosen: Plan | CaptionPlan, item, pixels) -> str | None:
     except UserError as error:
         return error.messages[0]
     return None
+
+
+def _told(plan: CaptionPlan | MultiLabelPlan) -> str:
+    """What is known of the images of a set that have no one class."""
+    if isinstance(plan, CaptionPlan):
+        return f"{len(plan.captions)} texts"
+    return f"{sum(map(len, plan.labels))} labels of {len(plan.class_names)} classes"

@@ -29,6 +29,7 @@ from .fitting.fitting import HeadFitting
 from .fitting.lfa import LfaFitting
 from .fitting.linear_head import LinearHeadFitting
 from .fitting.linear_probe import LinearProbeFitting
+from .fitting.lp_plus_plus import LpPlusPlusFitting
 from .fitting.nearest_mean import NearestMeanFitting
 from .fitting.rada import RAdaFitting
 from .fitting.ridge import RidgeFitting
@@ -96,6 +97,7 @@ _HEADS: dict[str, type[HeadFitting]] = {
     "linear-probe": LinearProbeFitting,
     "nearest-mean": NearestMeanFitting,
     "linear": LinearHeadFitting,
+    "lp++": LpPlusPlusFitting,
     "ridge": RidgeFitting,
     "tip-adapter": TipAdapterFitting,
     "rada": RAdaFitting,

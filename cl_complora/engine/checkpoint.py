@@ -155,7 +155,7 @@ class CheckpointPlugin(SupervisedPlugin, supports_distributed=False):
         for name, owner in self._owners(strategy).items():
             owner.load_step_state(_below(state, f"part/{name}"))
         torch.set_rng_state(state["random/cpu"])
-        if "random/cuda" in state:
+        if "random/cuda" in state and strategy.device.type == "cuda":  # it may go on elsewhere
             torch.cuda.set_rng_state(state["random/cuda"], strategy.device)
         self.seconds = float(state["seconds"])
 

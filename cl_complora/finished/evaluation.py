@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..clip.evaluate import accuracy, image_features
 from ..clip.heads.head import Head
+from ..clip.label_scores import compound_tokens, precisions
 from ..clip.model import LoadedClip
 from ..clip.retrieval import ranks, text_features
 from ..config import load_scenario
@@ -18,13 +19,14 @@ from ..config.scenario import DEFAULT_PROMPTS, Augmentation
 from ..config.sources import DatasetSource, FolderSource, SourceConfig, WorldSource
 from ..data.kinds import open_source
 from ..data.labels import LabelSpace
+from ..data.multi_label_sets import MultiLabelPlan
 from ..data.planning import Plan, Plans, plan
 from ..data.registry import DATASETS
 from ..data.retrieval_sets import CaptionPlan
-from ..data.tasks import Images, load, load_captions
+from ..data.tasks import Images, load, load_captions, load_labelled
 from ..errors import UserError
 from ..metrics import recall_at
-from ..store.forms import DIRECTIONS, RECALLS
+from ..store.forms import DIRECTIONS, PRECISIONS, RECALLS, TRANSDUCTIVE
 from ..world.source import domain_names
 from .model_files import classifier_of
 from .states import State
@@ -49,7 +51,7 @@ class MeasuredSet:
 
 @dataclass(frozen=True)
 class Measured:
-    """Accuracy on one data set, or R@k of a retrieval set.
+    """Accuracy on one data set, R@k of a retrieval set, or mAP of a multi-label set.
 
     Attributes:
         name: of the task, set or folder.
@@ -65,7 +67,7 @@ class Measured:
 
 
 def measure_stream(state: State, as_recorded: bool) -> list[Measured]:
-    """Every task, zero-shot set and retrieval set of the run's own scenario.
+    """Every task, zero-shot set, retrieval set and multi-label set of the run's own scenario.
 
     Args:
         state: the state.
@@ -77,6 +79,7 @@ def measure_stream(state: State, as_recorded: bool) -> list[Measured]:
     plans = plans_of(state)
     found = measure(state.loaded, _sets_of(state, plans))
     found += measure_captions(state.loaded, plans.measured_captions(state.scenario.value.measure))
+    found += measure_labelled(state.loaded, plans.multi_label)
     if not as_recorded:
         return found
     results, row = state.results, state.row
@@ -87,6 +90,11 @@ def measure_stream(state: State, as_recorded: bool) -> list[Measured]:
         for name, both in results.get("retrieval", {}).items()
         for direction, shares in both.items()
         for told, values in shares.items()
+    }
+    recorded |= {
+        label_name(name, scorer): values[row]
+        for name, curves in results.get("multi_label", {}).items()
+        for scorer, values in curves.items()
     }
     return [replace(one, recorded=recorded[one.name]) for one in found]
 
@@ -119,7 +127,7 @@ def plans_of(state: State) -> Plans:
             " with --data",
             error.messages,
         ) from None
-    for chosen in (*plans, *plans.retrieval):
+    for chosen in (*plans, *plans.beside):
         if chosen.sha256() != state.config["splits"].get(chosen.name):
             raise UserError(f"'{chosen.name}' has other pictures now than when {state.folder.root} was made")
     return plans
@@ -174,7 +182,7 @@ def find_data(data: str, prompts: Sequence[str] = (), default: Sequence[str] = D
     tasks, zero_shot = (
         tuple(replace(one, **own) for one in chosen) for chosen in (plans.tasks, plans.zero_shot)
     )
-    held = Plans(tasks, zero_shot, retrieval=plans.retrieval)
+    held = Plans(tasks, zero_shot, retrieval=plans.retrieval, multi_label=plans.multi_label)
     return Data(held, scenario.protocol, scenario.measure, f"{scenario.name}/")
 
 
@@ -182,6 +190,7 @@ def measure_data(loaded: LoadedClip, data: Data) -> list[Measured]:
     """A model on data that no run of it needs to know."""
     found = measure(loaded, _load_sets(loaded, data.plans, data.protocol, data.part))
     found += measure_captions(loaded, data.plans.measured_captions(data.part))
+    found += measure_labelled(loaded, data.plans.multi_label)
     return [replace(one, name=f"{data.prefix}{one.name}") for one in found]
 
 
@@ -211,6 +220,24 @@ def measure_captions(loaded: LoadedClip, plans: Sequence[CaptionPlan]) -> list[M
                 name = retrieval_name(one.plan.name, direction, told)
                 found.append(Measured(name, recall_at(placed, k), len(placed)))
     return found
+
+
+def measure_labelled(loaded: LoadedClip, plans: Sequence[MultiLabelPlan]) -> list[Measured]:
+    """mAP of the model as it is on every multi-label set, by every scorer that there is."""
+    classifier, found = classifier_of(loaded), []
+    for one in load_labelled(plans, loaded.pixels).values():
+        tokens = compound_tokens(classifier, one.plan)
+        values = precisions(classifier, one.pixels, one.plan, tokens)
+        for scorer, value in zip(PRECISIONS, values, strict=True):
+            if value == value:
+                found.append(Measured(label_name(one.plan.name, scorer), value, len(one.plan.test)))
+    return found
+
+
+def label_name(name: str, scorer: str) -> str:
+    """``voc, mAP`` or ``voc, mAP normalised (transductive)``."""
+    told = scorer.replace("_sparc", " SPARC").replace("_", " ")
+    return f"{name}, {told}" + (" (transductive)" if scorer in TRANSDUCTIVE else "")
 
 
 def retrieval_name(name: str, direction: str, told: str) -> str:

@@ -177,8 +177,8 @@ def find_state(
             found beside the run or its scenario.
 
     Raises:
-        UserError: if this is no run, a task is not in it, or the pretrained weights are not those it began
-            with.
+        UserError: if this is no run, a task is not in it or cannot be scaled (:func:`refuse_inexact`), or the
+            pretrained weights are not those it began with.
     """
     folder = RunDir(path)
     config, results = _read(folder)
@@ -190,8 +190,45 @@ def find_state(
     for name in factors:
         if name not in held:
             raise UserError(f"{path}: no task {name!r} among those merged: {', '.join(held) or 'none'}")
+    refuse_inexact(path, config, scenario.value, factors)
     loaded = load_pretrained(folder, config, scenario, pretrained, model_config)
     return State(folder, config, results, scenario, loaded, held, factors)
+
+
+def refuse_inexact(
+    path: Path, config: Mapping[str, Any], scenario: Scenario, factors: Mapping[str, float]
+) -> None:
+    """Refuse factors with which a state would not be what is asked for.
+
+    Args:
+        path: the run's folder.
+        config: what it was made with.
+        scenario: its scenario.
+        factors: task → factor on its update.
+
+    Raises:
+        UserError: for tasks that were learned all at once, a part of a head, and a task in a head of all.
+    """
+    strategy = config["strategy"]
+    head = (strategy.get("head") or {}).get("kind")
+    trained = strategy["adapter"]["kind"] != "none" or head in IN_WEIGHTS
+    if factors and len(scenario.tasks) > 1 and (strategy.get("training") or {}).get("stream") == "joint":
+        raise UserError(
+            f"{path}: its tasks were learned all at once (training.stream: joint), so none has an update of"
+            " its own that could be left out or scaled; --after 0 is the model without all of them"
+        )
+    for name, factor in factors.items():
+        if not trained and head is not None and factor not in (0.0, 1.0):
+            raise UserError(
+                f"{path}: task {name!r} has no update to scale: only heads were trained"
+                f"{'' if scenario.shares_labels else ', which --without leaves out'}"
+            )
+        if factor == 0.0 and head is not None and head not in IN_WEIGHTS and scenario.shares_labels:
+            curve = f"; --curve {name} measures along the update of the weights alone" if trained else ""
+            raise UserError(
+                f"{path}: task {name!r} cannot be left out: one head answers for all tasks (protocol:"
+                f" {scenario.protocol}), and what it learned of one cannot be taken out of it{curve}"
+            )
 
 
 def _read(folder: RunDir) -> tuple[dict, dict]:

@@ -14,7 +14,7 @@ import torch
 
 from ..errors import UserError
 from .evaluation import measure, sets_of
-from .states import State
+from .states import State, refuse_inexact
 
 FACTORS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -70,8 +70,8 @@ def curves_along(
         tell: told before every measurement.
 
     Raises:
-        UserError: for a task that the state does not hold or scales already, and with other pictures than the
-            run was made with.
+        UserError: for a task that the state does not hold, scales already or has no update of, and with other
+            pictures than the run was made with.
     """
     for name in tasks:
         if name not in state.after:
@@ -81,6 +81,8 @@ def curves_along(
                 f"task {name!r} is to be scaled by {state.scale[name]:g} and to have a curve; give one of"
                 " the two"
             )
+    between = dict.fromkeys(tasks, 0.5)
+    refuse_inexact(state.folder.root, state.config, state.scenario.value, between)
     sets = sets_of(state)
     parameters = dict(state.loaded.model.named_parameters())
     untouched = {name: value.detach().clone() for name, value in parameters.items()}

@@ -80,6 +80,7 @@ class Table:
         note: what the numbers are.
         sortable: whether readers may sort it.
         heat: whether its cells are a heat map.
+        filtered: column whose values readers may choose among; None for none.
     """
 
     kind: ClassVar[str] = "table"
@@ -89,6 +90,12 @@ class Table:
     note: str = ""
     sortable: bool = True
     heat: bool = False
+    filtered: int | None = None
+
+    @property
+    def choices(self) -> list[str]:
+        """Values of the filtered column, in their order."""
+        return list(dict.fromkeys(row[self.filtered].text for row in self.rows))
 
     def least_width(self, column: int) -> int:
         """Letters that a column must have room for: its longest word, within reason."""

@@ -4,7 +4,7 @@ they name."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..config import Scenario, Strategy
 from ..data.planning import Plans
@@ -23,6 +23,8 @@ class RunInputs:
         loaded: the model with its tokenizer and preprocessing.
         plans: the images of every task and zero-shot set.
         device: as torch names it.
+        elsewhere: from which tasks on it was computed elsewhere, and what differs there, the earliest first
+            (:func:`~cl_complora.store.elsewhere.step_elsewhere`).
     """
 
     scenario: Scenario
@@ -31,6 +33,7 @@ class RunInputs:
     loaded: LoadedClip
     plans: Plans
     device: str
+    elsewhere: tuple[dict[str, Any], ...] = ()
 
     def state_name(self, tasks_learned: int) -> tuple[int, str]:
         """Index and name, as the run folder's files have them, of the state after so many tasks."""

@@ -11,14 +11,15 @@ import torch
 
 from ..clip.classifier import ClipClassifier
 from ..clip.evaluate import answers, image_features, share_right
+from ..clip.label_scores import compound_tokens, precisions
 from ..clip.retrieval import ranks, text_features
-from ..data.tasks import CaptionData, Images, StreamData, TaskData
+from ..data.tasks import CaptionData, Images, MultiLabelData, StreamData, TaskData
 from ..engine.fitting.fitting import HeadFitting
 from ..files import write_bytes
 from ..metrics import recall_at
 from ..store.answers import load_answers, load_ranks, save_answers
 from ..store.folder import RunDir
-from ..store.forms import DIRECTIONS, RECALLS
+from ..store.forms import DIRECTIONS, PRECISIONS, RECALLS
 from ..store.records import Retrieval
 from .by_shots import bounds_of, by_shots, groups_of
 from .inputs import RunInputs
@@ -35,6 +36,7 @@ class Measured:
         seconds: that it took.
         retrieval: R@k on every retrieval set.
         by_shots: on every task, the means of the classes' accuracies by shots; nothing where shots are even.
+        multi_label: mAP by every scorer on every multi-label set.
         standings: how every set stands to chance; of the untouched model.
     """
 
@@ -43,6 +45,7 @@ class Measured:
     seconds: float
     retrieval: Retrieval = field(default_factory=dict)
     by_shots: dict[str, dict[str, float]] = field(default_factory=dict)
+    multi_label: dict[str, dict[str, float]] = field(default_factory=dict)
     standings: tuple[Standing, ...] = ()
 
 
@@ -64,7 +67,8 @@ class Measuring:
         self.bounds = bounds_of(run.scenario, run.plans)
         self.captions = captions_of(run, data)
         self._features: dict[str, torch.Tensor] = {}
-        self._tokens: dict[str, torch.Tensor] = {}
+        self._tokens: dict[str, torch.Tensor | None] = {}
+        self._precisions: dict[str, dict[str, float]] = {}  # with the weights as they are
 
     def untouched(self) -> Measured:
         """The model before the first task."""
@@ -86,9 +90,9 @@ class Measuring:
         data, independent = self.data, self.run.scenario.independent
         if not self.evaluate:
             nothing = {name: recalls((None, None)) for name in self.captions}
-            return Measured(
-                [math.nan] * len(data.tasks), dict.fromkeys(data.zero_shot, math.nan), 0.0, nothing
-            )
+            unknown = {name: dict.fromkeys(PRECISIONS, math.nan) for name in data.multi_label}
+            row, zero_shot = [math.nan] * len(data.tasks), dict.fromkeys(data.zero_shot, math.nan)
+            return Measured(row, zero_shot, 0.0, nothing, multi_label=unknown)
         asked = [one for one in data.tasks if task is None or not independent or one is task]
         sets = {one.name: (measured_images(self.run, one), one.space) for one in asked if not one.captioned}
         sets |= data.zero_shot
@@ -98,6 +102,8 @@ class Measuring:
         known = {} if changed else load_answers(self.folder.predictions(*self.run.state_name(before)))
         if changed:
             self._features.clear()
+        if changed or independent:
+            self._precisions.clear()
         heads = {one.name: head.head_of(one.name) for one in data.tasks} if head is not None else {}
         for name in list(known):
             if heads.get(name) is not None and (head.shared or name == task.name):
@@ -132,7 +138,9 @@ class Measuring:
             if task is None and len(images)
         )
         zero_shot = {name: right[name] for name in data.zero_shot}
-        return Measured(row, zero_shot, time.perf_counter() - began, retrieval, shots, standings)
+        labelled = {name: self._labelled(name, one) for name, one in data.multi_label.items()}
+        seconds = time.perf_counter() - began
+        return Measured(row, zero_shot, seconds, retrieval, shots, labelled, standings)
 
     def _by_shots(self, task: TaskData, answered: torch.Tensor, images: Images) -> dict[str, float]:
         places = [task.space.class_names.index(name) for name in task.plan.class_names]
@@ -147,6 +155,15 @@ class Measuring:
             text_features(self.model, self._tokens[name]),
             captioned.plan.owners,
         )
+
+    def _labelled(self, name: str, labelled: MultiLabelData) -> dict[str, float]:
+        """mAP on a multi-label set, by scorer, which the two towers alone answer for."""
+        if name not in self._tokens:
+            self._tokens[name] = compound_tokens(self.model, labelled.plan)
+        if name not in self._precisions:
+            found = precisions(self.model, labelled.pixels, labelled.plan, self._tokens[name])
+            self._precisions[name] = dict(zip(PRECISIONS, found, strict=True))
+        return self._precisions[name]
 
     def _seen(self, name: str, images: Images) -> torch.Tensor:
         """Features of a set, which a head of weights that stay as they are asks for after every task."""

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import metrics
-from ..store.forms import DIRECTIONS, RECALLS
+from ..store.forms import DIRECTIONS, PRECISIONS, RECALLS
 from ..store.provenance import software
 from ..store.records import Record
 from .by_shots import results_by_shots
+from .head_drift import head_drift
 from .inputs import RunInputs
 
 SCHEMA = 1
@@ -21,6 +22,8 @@ UNITS = {
     ),
     "retention": "points",
 }
+LABEL_UNITS = {"multi_label": "fraction", "multi_label_retention": "points"}
+DRIFT_UNITS = {"head_drift": "fraction"}
 # What stands in the matrix for a task of captions, in place of accuracy.
 MEAN_RECALL = "mean R@1 of both directions"
 RETRIEVAL_UNITS = {"retrieval": "fraction", "retrieval_retention": "points"}
@@ -49,7 +52,25 @@ def results_of(run: RunInputs, records: Sequence[Record]) -> dict[str, Any]:
             for p in plans.retrieval
         },
     }
+    labelled = {
+        p.name: {key: [record.multi_label[p.name][key] for record in records] for key in PRECISIONS}
+        for p in plans.multi_label
+    }
+    several = {
+        "multi_label": labelled,
+        "multi_label_retention": {name: kept(curves["mAP"]) for name, curves in labelled.items()},
+        "multi_label_images": {
+            p.name: {
+                "images": len(p.test),
+                "classes": len(p.class_names),
+                "counted": p.counted,
+                "compound_prompts": len(p.compound.texts),
+            }
+            for p in plans.multi_label
+        },
+    }
     shots = results_by_shots(scenario, plans, records)
+    drift = head_drift(run, records)
     return {
         "schema": SCHEMA,
         "scenario": scenario.name,
@@ -68,13 +89,19 @@ def results_of(run: RunInputs, records: Sequence[Record]) -> dict[str, Any]:
         **({} if run.strategy.training.stream != "joint" else {"transfer": math.nan}),
         "retention": {name: kept(values) for name, values in zero_shot.items()},
         **(captioned if retrieval else {}),
+        **(several if labelled else {}),
         **({} if shots is None else {"by_shots": shots}),
-        "units": UNITS | (RETRIEVAL_UNITS if retrieval else {}),
+        **({} if drift is None else {"head_drift": drift}),
+        "units": UNITS
+        | (RETRIEVAL_UNITS if retrieval else {})
+        | (LABEL_UNITS if labelled else {})
+        | (DRIFT_UNITS if drift is not None else {}),
         "skipped": list(plans.skipped),
         "tasks_detail": [record.detail for record in records[1:]],
         "status": "done" if len(records) == len(plans.tasks) + 1 else "running",
         "software": software(),
         "device": _device_name(run.device),
+        **({"elsewhere": list(run.elsewhere)} if run.elsewhere else {}),
     }
 
 

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..errors import UserError
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -28,10 +30,12 @@ class Stopping:
 
     Attributes:
         asked: the signal that came while it had to wait; None where none did.
+        taken_by: who took the run over while this process stood still; empty where nobody did.
     """
 
     def __init__(self) -> None:
         self.asked: int | None = None
+        self.taken_by = ""
         self._waiting = False
 
     @contextmanager
@@ -60,11 +64,23 @@ class Stopping:
             self._waiting = False
 
     def is_asked(self) -> bool:
-        """Whether a signal waits."""
-        return self.asked is not None
+        """Whether a signal waits, or the run is no longer ours."""
+        return self.asked is not None or bool(self.taken_by)
+
+    def lose(self, holder: str) -> None:
+        """The run is another process's from now on."""
+        self.taken_by = holder
 
     def raise_if_asked(self) -> None:
-        """Raise what waited."""
+        """Raise what waited.
+
+        Raises:
+            UserError: where another process has the run.
+        """
+        if self.taken_by:
+            raise UserError(
+                f"this process stood still for so long that {self.taken_by} took its run over; it ends here"
+            )
         if self.asked is not None:
             raise Stopped(self.asked)
 

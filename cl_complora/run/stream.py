@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from ..data.notes import notes
 from ..errors import UserError
 from ..files import finite, write_json, write_text
 from ..progress import Progress, Quiet
+from ..store.elsewhere import step_elsewhere, told
 from ..store.folder import RunDir
 from ..store.moved import places_of
 from ..store.provenance import check_same, describe
@@ -29,7 +31,9 @@ from .signals import Stopping
 if TYPE_CHECKING:
     from ..data.tasks import StreamData
     from ..engine.observer import Observer
+    from ..store.records import Record
     from .learner import Learner
+    from .trainer import Trainer
 
 SAVE_EVERY = 60.0
 # In results.json beside what follows from the records: where it was made, and what its numbers are (which
@@ -67,6 +71,7 @@ def run(
     variant: str = "",
     analysis: bool = True,
     save_every: float = SAVE_EVERY,
+    elsewhere: bool = False,
 ) -> RunResult:
     """Run a stream, or go on with one that was interrupted, or return the results of one that is done.
 
@@ -82,6 +87,8 @@ def run(
         allow_plugins: whether the strategy may name Python code of the user's own.
         analysis: whether to follow what every task does to the weights and to the features of earlier ones.
         save_every: seconds between two states within a task that an interrupted run can go on from.
+        elsewhere: go on with an interrupted run although device, GPU or versions are others; from then on
+            its bits differ from those of an undisturbed one, and results.json says so.
         variant: keeps runs of one strategy with other settings apart: a folder of that name within the
             strategy's.
 
@@ -123,13 +130,19 @@ def run(
     )
     for note in learner.notes:
         progress.message(note)
-    with computing_with(threads), folder.locked(), stopping.heard():
+    with computing_with(threads), folder.locked(stopping.lose, progress.message), stopping.heard():
         if fresh:
             _set_aside(folder, progress)
         heads = learner.head is not None and learner.head.keeps_heads
         records = finished_records(folder, plans, progress.message, heads)
         done = len(records) > len(plans.tasks)
-        check_same(folder, made_with, strategy.value, complete=done)
+        steps = list((folder.read_config() or {}).get("elsewhere", ()))
+        changes = check_same(folder, made_with, strategy.value, done, elsewhere)
+        if changes:
+            steps.append(step_elsewhere(inputs.state_name(len(records))[1], changes))
+            progress.message(f"going on elsewhere: {told(changes)}; the bits differ from here on")
+        inputs = replace(inputs, elsewhere=tuple(steps))
+        made_with |= {"elsewhere": steps} if steps else {}
         reused = max(0, len(records) - 1)
         if not done:
             _write_beginning(folder, made_with, scenario, strategy, plans)
@@ -144,9 +157,21 @@ def run(
             trainer = Trainer(
                 inputs, data, learner, measuring, folder, checkpoints, stopping, watching, progress
             )
-            trainer.train(records)
+            _train(trainer, records, folder, stopping)
         results = folder.read_results()
     return RunResult(results, folder.root, time.perf_counter() - started, reused)
+
+
+def _train(trainer: Trainer, records: list[Record], folder: RunDir, stopping: Stopping) -> None:
+    """Train what is missing; the reason stays in the folder where a user has to change something."""
+    folder.failure.unlink(missing_ok=True)
+    try:
+        trainer.train(records)
+    except UserError as error:
+        if not stopping.taken_by:
+            with suppress(OSError):  # a full disk: the error itself tells more
+                write_json(folder.failure, {"error": "; ".join(error.messages)})
+        raise
 
 
 def _write_beginning(
@@ -163,8 +188,8 @@ def _write_beginning(
     write_json(folder.classes, {p.name: {"classes": p.class_names, "prompts": p.prompts} for p in of_classes})
     for task_plan in plans:
         planning.write_manifest(folder.split(task_plan.name), task_plan)
-    for captioned in plans.retrieval:
-        planning.write_manifest(folder.split(captioned.name), captioned)
+    for beside in plans.beside:
+        planning.write_manifest(folder.split(beside.name), beside)
 
 
 def _load_stream(
@@ -182,7 +207,8 @@ def _load_stream(
     prompts = dict.fromkeys(prompt for space in spaces for prompt in text.cut_prompts(space))
     written = [task.captions(part) for task in plans.tasks if task.captioned for part in ("train", "test")]
     captions = [cut for one in (*written, *plans.retrieval) for cut in text.cut_texts(list(one.captions))]
-    for what, cut in (("prompts", list(prompts)), ("captions", captions)):
+    compound = [cut for one in plans.multi_label for cut in text.cut_texts(list(one.compound.texts))]
+    for what, cut in (("prompts", list(prompts)), ("captions", captions), ("compound prompts", compound)):
         if cut:
             shown = "; ".join(repr(one[:60]) for one in cut[:3])
             tell(f"{len(cut)} {what} are longer than the model's context and are cut: {shown}")

@@ -102,7 +102,7 @@ class Trainer:
         for line in cautions(found.standings, self.run.loaded, self.learner.model, self.data):
             self.progress.message(line)
         detail = {"eval_seconds": found.seconds}
-        parts = {"retrieval": found.retrieval, "by_shots": found.by_shots}
+        parts = {key: getattr(found, key) for key in ("retrieval", "by_shots", "multi_label")}
         return Record(found.row, found.zero_shot, detail, **parts)
 
     def _learned(self, task: TaskData) -> Record:
@@ -152,7 +152,7 @@ class Trainer:
         if learned.fitted is not None:
             detail["head"] = {"kind": self.run.strategy.head.kind, **learned.fitted.told}
         state = self.learner.adapter.state()
-        parts = (geometry, state, list(learned.curve), found.retrieval, found.by_shots)
+        parts = (geometry, state, list(learned.curve), found.retrieval, found.by_shots, found.multi_label)
         return Record(found.row, found.zero_shot, detail, *parts)
 
     def _keep(self, record: Record, records: list[Record]) -> None:

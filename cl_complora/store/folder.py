@@ -12,6 +12,7 @@ runs/<scenario>/<strategy>/seed<k>/
     predictions/<nn>-<task>.safetensors   what every state answered to every test image
     analysis/<nn>-<task>.json             geometry of each update, drift of features (not with --no-analysis)
     features/<nn>-<task>.safetensors      features of a task's images just after it, to tell later drift by
+    failed.json           why training ended without an end, where it did
     tensorboard/, report.html             views of the above
 """
 
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -32,7 +33,8 @@ from ..config.loading import Located
 from ..errors import UserError
 from ..files import slug
 from . import forms
-from .lock import Held, lock
+from .leftovers import remove_leftovers
+from .lock import Held, ignore, lock
 from .moved import find_file, rebased
 
 
@@ -137,6 +139,19 @@ class RunDir:
             return None
         return forms.checked_results(self.results, forms.read_json(self.results))
 
+    @property
+    def failure(self) -> Path:
+        """Why training ended without an end; not there while it goes on, and after it was finished."""
+        return self.root / "failed.json"
+
+    def read_failure(self) -> str | None:
+        """Why training ended without an end; None where it did not."""
+        try:
+            content = forms.read_json(self.failure)
+        except UserError as error:
+            return error.messages[0]
+        return str(content["error"]) if isinstance(content, dict) and "error" in content else None
+
     def read_labels(self) -> dict[str, dict[str, list[str]]]:
         """Name of every task and zero-shot set → its ``classes`` and ``prompts``.
 
@@ -197,8 +212,13 @@ class RunDir:
         return target
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(
+        self, lost: Callable[[str], None] = ignore, tell: Callable[[str], None] = ignore
+    ) -> Iterator[None]:
         """Hold the run for this process; the lock of a dead process is void, whatever killed it.
+
+        Args:
+            lost, tell: as for :func:`~cl_complora.store.lock.lock`.
 
         Raises:
             UserError: naming the process that holds it.
@@ -207,7 +227,7 @@ class RunDir:
             try:
                 self.root.parent.mkdir(parents=True, exist_ok=True)
                 # Beside the folder, not in it: setting the folder aside must not take the lock along.
-                held.enter_context(lock(self.root.with_name(f".{self.root.name}.lock")))
+                held.enter_context(lock(self.root.with_name(f".{self.root.name}.lock"), lost, tell))
             except Held as other:
                 raise UserError(
                     f"{self.root}: in use by {other}; wait for it or choose another --out"
@@ -216,6 +236,5 @@ class RunDir:
                 raise UserError(
                     f"{self.root}: cannot write the run there: {error.strerror or error}"
                 ) from None
-            for leftover in self.root.rglob(".*.tmp"):  # of a process that was killed while it wrote
-                leftover.unlink(missing_ok=True)
+            remove_leftovers(self.root)
             yield

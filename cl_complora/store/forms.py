@@ -27,6 +27,11 @@ Number = float | None
 DIRECTIONS = ("image_to_text", "text_to_image")
 RECALLS = {"R@1": 1, "R@5": 5, "R@10": 10}
 
+# Of images with several labels: mAP of the cosines, and of SPARC's scores without and with compound prompts,
+# which see the whole set at once.
+PRECISIONS = ("mAP", "mAP_normalised", "mAP_sparc")
+TRANSDUCTIVE = PRECISIONS[1:]
+
 # Of accuracy by shots: the groups of classes, and the figures that are told, the mean over all classes first.
 SHOT_GROUPS = ("many", "medium", "few")
 BY_SHOTS = ("macro", *SHOT_GROUPS)
@@ -43,6 +48,13 @@ class _Model(Form):
     sha256: str
 
 
+class Elsewhere(Form):
+    """From which task on a run was computed elsewhere, and what was, and is, different there."""
+
+    from_task: str
+    changed: dict[str, list[str]]
+
+
 class Config(Form):
     """config.yaml."""
 
@@ -54,6 +66,8 @@ class Config(Form):
     software: dict[str, str] = {}
     files: dict[str, str] = {}
     device: str = ""
+    gpu: str = ""
+    elsewhere: list[Elsewhere] = []
     threads: Annotated[int, Field(ge=1)] = 1
 
 
@@ -65,6 +79,13 @@ class ByShots(Form):
     classes: dict[str, dict[str, int]]
     accuracy: dict[str, list[list[Number]]]
     last: dict[str, Number]
+
+
+class HeadDrift(Form):
+    """What a task's head got right when it was fitted, and gets right now."""
+
+    fitted: Number
+    now: Number
 
 
 class Results(Form):
@@ -89,12 +110,17 @@ class Results(Form):
     retrieval_retention: dict[str, dict[str, Number]] = {}
     retrieval_queries: dict[str, dict[str, int]] = {}
     task_measures: dict[str, str] = {}
+    multi_label: dict[str, dict[str, list[Number]]] = {}
+    multi_label_retention: dict[str, Number] = {}
+    multi_label_images: dict[str, dict[str, int]] = {}
     tasks_detail: list[dict[str, Any]]
     status: str
     independent: bool = False
     by_shots: ByShots | None = None
+    head_drift: dict[str, HeadDrift] = {}
     software: dict[str, str]
     device: str
+    elsewhere: list[Elsewhere] = []
 
 
 class StoredRecord(Form):
@@ -110,6 +136,7 @@ class StoredRecord(Form):
     curve: list[Number] = []
     retrieval: dict[str, dict[str, dict[str, Number]]] = {}
     by_shots: dict[str, dict[str, Number]] = {}
+    multi_label: dict[str, dict[str, Number]] = {}
     sha256: str | None = None  # absent where something else wrote the record
 
 
@@ -245,6 +272,13 @@ def checked_results(path: Path, content: Any) -> dict[str, Any]:
         raise damaged(
             path, "retrieval_retention: has not both directions of every set of retrieval that is no task"
         )
+    labelled = results.get("multi_label", {})
+    for name, curves in labelled.items():
+        if set(curves) != set(PRECISIONS) or any(len(values) != len(rows) for values in curves.values()):
+            told = ", ".join(PRECISIONS)
+            raise damaged(path, f"multi_label.{name}: has not one number of {told} for every row of accuracy")
+    if set(results.get("multi_label_retention", {})) != set(labelled):
+        raise damaged(path, "multi_label_retention: has not one number for every set of multi_label")
     return results
 
 
@@ -260,13 +294,19 @@ def _digest(values: Mapping[str, Any]) -> str:
 
 
 def checked_record(
-    path: Path, content: Any, tasks: Sequence[str], sets: Sequence[str], captioned: Sequence[str] = ()
+    path: Path,
+    content: Any,
+    tasks: Sequence[str],
+    sets: Sequence[str],
+    captioned: Sequence[str] = (),
+    labelled: Sequence[str] = (),
 ) -> dict[str, Any]:
     """A record that has its checksum and a number for every task and set.
 
     Args:
         path, content: the file and what it holds.
-        tasks, sets, captioned: names of the tasks, the zero-shot sets and the retrieval sets.
+        tasks, sets, captioned, labelled: names of the tasks, the zero-shot sets, the retrieval sets and the
+            multi-label sets.
 
     Raises:
         UserError: as :func:`checked`.
@@ -282,4 +322,7 @@ def checked_record(
     ]
     if set(record.get("retrieval", {})) != set(captioned) or any(set(one) != set(RECALLS) for one in shares):
         raise damaged(path, "retrieval: has not both directions of every retrieval set")
+    precisions = record.get("multi_label", {})
+    if set(precisions) != set(labelled) or any(set(one) != set(PRECISIONS) for one in precisions.values()):
+        raise damaged(path, f"multi_label: has not {', '.join(PRECISIONS)} of every multi-label set")
     return record

@@ -1,16 +1,37 @@
-"""One process at a time: a lock that the system gives up when its holder dies, where the system has one."""
+"""One process at a time, on any machine: a lock that is void once its holder is known to be dead.
+
+Two locks are held together. The system's own is given up when its holder dies, but some systems have none,
+and on many shared folders it is local to a machine (NFS with ``local_lock``, Lustre with ``localflock``).
+So a file beside it, which only one process can make, says who holds it: machine, process and a random word.
+It is void
+
+* where its process is known to be gone: on the same machine, where no such process began when that one did;
+* where it has given no sign of life for ``SILENT`` seconds: its holder touches it every ``BEAT`` seconds.
+
+On another machine, nobody can tell but by these signs: who finds the file there waits for the next one, and
+is refused when it comes.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
-import platform
-import re
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from .holder import Holder, ourselves
+
+# Seconds between two signs of life, and without one until a lock is void: network folders may show a sign a
+# minute late, and a machine that swaps may give it later still.
+BEAT = 5.0
+SILENT = 120.0
+# Seconds between two looks at the signs of another machine's process.
+LOOK = 0.5
 # Windows keeps others from reading what is locked: a byte beyond all that is written.
 _BEYOND = 1 << 30
 
@@ -19,12 +40,20 @@ class Held(Exception):
     """Another process has the lock; the message says which."""
 
 
+def ignore(sentence: str) -> None:
+    """Who is told nothing."""
+
+
 @contextmanager
-def lock(path: Path) -> Iterator[None]:
+def lock(
+    path: Path, lost: Callable[[str], None] = ignore, tell: Callable[[str], None] = ignore
+) -> Iterator[None]:
     """Hold the lock for this process; that of a dead process is void, whatever killed it.
 
     Args:
-        path: a file that the lock is made of, which stays.
+        path: a file that the lock is made of, which stays; ``<path>.pid`` is there as long as it is held.
+        lost: called, in a thread of its own, when another took the lock over while this process stood still.
+        tell: given a sentence when it has to be waited for signs of life.
 
     Raises:
         Held: if another process holds it.
@@ -32,24 +61,20 @@ def lock(path: Path) -> Iterator[None]:
     """
     with path.open("a+", encoding="utf-8") as file, ExitStack() as held:
         try:
-            alone = _take(file, held)
+            _take(file, held)
         except BlockingIOError:
             file.seek(0)
-            raise Held(file.read().strip() or "another process") from None
-        if not alone:
-            held.enter_context(_exclusive_file(path.with_name(f"{path.name}.pid")))
+            told = Holder.read(file.read())
+            raise Held(str(told) if told else "another process") from None
+        held.enter_context(_exclusive_file(path.with_name(f"{path.name}.pid"), lost, tell))
         file.truncate(0)
-        file.write(_ourselves())
+        file.write(ourselves().written())
         file.flush()
         yield
 
 
-def _ourselves() -> str:
-    return f"process {os.getpid()} on {platform.node()}"
-
-
-def _take(file: TextIO, held: ExitStack) -> bool:
-    """Whether the system locked the file for us; False where it has no locks (some network file systems).
+def _take(file: TextIO, held: ExitStack) -> None:
+    """Lock the file where the system can; some network file systems cannot.
 
     Raises:
         BlockingIOError: if another process has it.
@@ -57,23 +82,22 @@ def _take(file: TextIO, held: ExitStack) -> bool:
     try:
         import fcntl
     except ImportError:
-        return _take_windows(file, held)
+        _take_windows(file, held)
+        return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # given up when the file is closed
     except BlockingIOError:
         raise
     except OSError as error:
-        if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
-            return False
-        raise
-    return True
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+            raise
 
 
-def _take_windows(file: TextIO, held: ExitStack) -> bool:
+def _take_windows(file: TextIO, held: ExitStack) -> None:
     try:
         import msvcrt
     except ImportError:
-        return False
+        return
 
     def byte(action: int) -> None:
         os.lseek(file.fileno(), _BEYOND, os.SEEK_SET)
@@ -84,59 +108,122 @@ def _take_windows(file: TextIO, held: ExitStack) -> bool:
     except OSError:
         raise BlockingIOError from None
     held.callback(byte, msvcrt.LK_UNLCK)  # closing alone gives it up "at some time"
-    return True
 
 
 @contextmanager
-def _exclusive_file(path: Path) -> Iterator[None]:
-    """A file that only one process can make, which says whose it is; one whose process is gone is void."""
-    if not _made(path):
-        _remove_void(path)
-        if not _made(path):
+def _exclusive_file(path: Path, lost: Callable[[str], None], tell: Callable[[str], None]) -> Iterator[None]:
+    """A file that only one process can make, which says whose it is and that it lives."""
+    content = ourselves(secrets.token_hex(8)).written()
+    if not _made(path, content):
+        _remove_void(path, tell)
+        if not _made(path, content):
             raise Held("another process, which was quicker")
+    ended = threading.Event()
+    beating = threading.Thread(target=_beat, args=(path, content, ended, lost), daemon=True)
+    beating.start()
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        ended.set()
+        beating.join()
+        if _content(path) == content:
+            path.unlink(missing_ok=True)
 
 
-def _made(path: Path) -> bool:
+def _beat(path: Path, content: str, ended: threading.Event, lost: Callable[[str], None]) -> None:
+    """Touch the file now and then, as long as it is ours."""
+    while not ended.wait(BEAT):
+        try:
+            found = _content(path)
+            # Who deletes a lock by hand says that nobody holds it; we do, as long as nobody else does.
+            if found == content or (found is None and _made(path, content)):
+                os.utime(path)  # by the clock of the machine that has the folder
+                continue
+        except OSError:  # a server that is away for a moment
+            continue
+        if not ended.is_set():
+            lost(str(Holder.read(_content(path) or "") or "another process"))
+        return
+
+
+def _made(path: Path, content: str) -> bool:
     try:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     except FileExistsError:
         return False
     with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(_ourselves())
+        file.write(content)
     return True
 
 
-def _remove_void(path: Path) -> None:
+def _content(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+
+
+def _remove_void(path: Path, tell: Callable[[str], None]) -> None:
     """Remove the file of a process that is gone.
 
     Raises:
-        Held: if the process lives, or may live: on another machine nobody can tell from here.
+        Held: if the process lives.
     """
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    content = _content(path)
+    if content is None:
+        return
+    holder = Holder.read(content)
+    if holder is None or not holder.is_gone():
+        _wait_for_silence(path, holder, tell)
+    aside = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     try:
-        holder = path.read_text(encoding="utf-8").strip()
-        if _may_live(holder):
-            raise Held(f"{holder or 'another process'} (if that is gone, delete {path})")
         os.replace(path, aside)
     except FileNotFoundError:  # given up, or removed by another that waits for it
         return
-    # Between reading and removing, another may have removed it and made its own.
-    holder = aside.read_text(encoding="utf-8").strip()
-    if _may_live(holder):
-        os.replace(aside, path)
-        raise Held(holder or "another process")
-    aside.unlink()
+    try:
+        # Between the look and the removal, another may have removed it and made its own.
+        if _content(aside) != content:
+            with suppress(OSError):  # a third one; the second notices that it lost the lock
+                os.link(aside, path)
+            raise Held(str(Holder.read(_content(aside) or "") or "another process"))
+    finally:
+        aside.unlink(missing_ok=True)
 
 
-def _may_live(holder: str) -> bool:
-    """Whether the process is there, or cannot be looked up."""
-    match = re.fullmatch(r"process (\d+)(?: on (.*))?", holder)
-    if match is None or match[2] not in (None, platform.node()):
-        return True
-    import psutil
+def _wait_for_silence(path: Path, holder: Holder | None, tell: Callable[[str], None]) -> None:
+    """Until the file has had no sign of life for long enough, or is gone.
 
-    return psutil.pid_exists(int(match[1]))
+    Raises:
+        Held: at a sign of life, and where the process is known to live.
+    """
+    who, began = str(holder or "another process"), None
+    while True:
+        try:
+            with path.open("rb") as file:  # what is opened is asked of the server anew
+                beaten = os.fstat(file.fileno()).st_mtime
+        except FileNotFoundError:
+            return
+        age = _now(path) - beaten
+        if age >= SILENT:
+            return
+        if (holder is not None and holder.is_alive()) or beaten != (began or beaten):
+            raise Held(who)
+        if began is None:
+            began = beaten
+        elif age > 3 * BEAT and tell is not ignore:
+            tell(
+                f"{who} holds this run and gave its last sign of life {age:.0f} s ago; without another, this"
+                f" one takes over after {SILENT:.0f} s"
+            )
+            tell = ignore
+        time.sleep(LOOK)
+
+
+def _now(path: Path) -> float:
+    """Time by the clock that the folder's files have theirs from, which may be another machine's."""
+    probe = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    try:
+        probe.touch()
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)

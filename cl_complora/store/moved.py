@@ -20,6 +20,8 @@ from ..config.model_names import names_a_file
 
 # Keys of a scenario that hold places of data.
 PLACES = ("root", "file", "train", "test", "split_file", "test_file", "test_root")
+# Sections of a scenario that name data.
+SECTIONS = ("tasks", "zero_shot", "retrieval", "multi_label", "reference")
 # Folders around a run's that are looked into: seed, strategy, scenario, runs, the project and one more.
 _AROUND = 6
 
@@ -66,10 +68,7 @@ def rebased(scenario: dict[str, Any], recorded: Path, found: Path) -> dict[str, 
         old, new = old.parent, new.parent
     if recorded == found or old.exists():
         return scenario
-    return {
-        key: _moved(part, old, new) if key in ("tasks", "zero_shot", "retrieval", "reference") else part
-        for key, part in scenario.items()
-    }
+    return {key: _moved(part, old, new) if key in SECTIONS else part for key, part in scenario.items()}
 
 
 def _moved(part: Any, old: Path, new: Path, key: str = "") -> Any:

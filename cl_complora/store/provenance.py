@@ -19,6 +19,7 @@ from ..config import Scenario, Strategy
 from ..data import planning
 from ..errors import UserError
 from ..version import __version__
+from .elsewhere import Changes, take_places, told
 from .folder import RunDir
 from .moved import PLACES
 
@@ -52,19 +53,29 @@ def describe(
             "preprocessing": [str(loaded.pixels), *map(float, (*loaded.mean, *loaded.std))],
         },
         "evaluate": evaluate,
-        "splits": {p.name: p.sha256() for p in (*plans, *plans.retrieval)},
+        "splits": {p.name: p.sha256() for p in (*plans, *plans.beside)},
         **_ranges(plans.opened(scenario.measure)),
         "software": {name: text for name, text in software().items() if name != "numpy"},
         "device": device.partition(":")[0],
+        **_gpu(device),
         "threads": threads,
     }
+
+
+def _gpu(device: str) -> dict[str, str]:
+    """``gpu``: name of the card, where it is one; two kinds differ in their last bits."""
+    if not device.startswith("cuda"):
+        return {}
+    import torch
+
+    return {"gpu": torch.cuda.get_device_name(device)}
 
 
 def _ranges(plans: planning.Plans) -> dict[str, dict[str, list[float]]]:
     """``ranges``: stored values that became 0 … 255, by task or set, where pictures have more than eight
     bits."""
     used = {p.name: p.source.reading((*p.train, *p.validation, *p.test)).values for p in plans}
-    used |= {p.name: p.source.reading(p.test).values for p in plans.retrieval}
+    used |= {p.name: p.source.reading(p.test).values for p in plans.beside}
     ranges = {name: list(values) for name, values in used.items() if values is not None}
     return {"ranges": ranges} if ranges else {}
 
@@ -152,22 +163,29 @@ def _with_newer(before: Any, now: Any, chosen: Any) -> Any:
     return known | {k: value for k, value in now.items() if k not in before and k not in chosen}
 
 
-def check_same(folder: RunDir, made_with: dict, strategy: Strategy, complete: bool) -> None:
+def check_same(
+    folder: RunDir, made_with: dict, strategy: Strategy, complete: bool, elsewhere: bool = False
+) -> Changes:
     """Refuse to go on with a run that was made with something else.
 
     Args:
         made_with: :func:`describe` of now.
         strategy: of now.
         complete: all numbers are there, so software, device and threads of the one who looks do not matter.
+        elsewhere: go on where software, device or GPU are others.
+
+    Returns:
+        What of these differs for what is still to be computed.
 
     Raises:
         UserError: naming the first difference.
     """
     before = folder.read_config()
     if before is None:
-        return
+        return {}
     # Where the settings came from does not matter, what they are does.
     files = before.pop("files", None) or {}
+    before.pop("elsewhere", None)
     now = yaml.safe_load(yaml.safe_dump(made_with))
     # A version that knew fewer settings had what is their default now; 16 bits that are used never needed
     # one.
@@ -177,10 +195,13 @@ def check_same(folder: RunDir, made_with: dict, strategy: Strategy, complete: bo
         now.pop("ranges", None)
     _check_weights(folder, before["model"], now["model"])
     _pass_over_places(before, now, Path(files.get("scenario", ".")).parent)
+    changes = take_places(before, now)
+    if changes.keys() & {"torch", "open_clip_torch"}:  # which spell the same modules in other ways
+        before["model"]["architecture"] = now["model"]["architecture"]
     if complete:
-        for where in ("software", "device", "threads"):
-            before.pop(where, None)
-            now.pop(where, None)
+        for side in (before, now):
+            side.pop("threads", None)
+    if complete or (changes and elsewhere):
         chosen = strategy.model_dump(mode="json", exclude_defaults=True)
         before["strategy"] = _with_newer(before.get("strategy"), now["strategy"], chosen)
     difference = _first_difference(before, now)
@@ -190,6 +211,14 @@ def check_same(folder: RunDir, made_with: dict, strategy: Strategy, complete: bo
             f"{folder.root}: this run was made with {key} = {old}, now it is {new}; "
             "use --fresh to start over (the old run is kept) or another --out"
         )
+    if changes and not (complete or elsewhere):
+        raise UserError(
+            f"{folder.root}: this run began elsewhere ({told(changes)}); gone on with here, its bits will"
+            " differ from those of an undisturbed run, and so may an answer here and there; give --elsewhere"
+            " to go on nevertheless (results.json then says from which task on), or use --fresh to start"
+            " over (the old run is kept) or another --out"
+        )
+    return {} if complete else changes
 
 
 def _check_weights(folder: RunDir, before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -218,7 +247,7 @@ def _pass_over_places(before: dict[str, Any], now: dict[str, Any], folder: Path)
     for key in keys:
         old[key] = new.get(key)
     before["model"]["pretrained"] = now["model"]["pretrained"]
-    for section in ("tasks", "zero_shot", "retrieval", "reference"):
+    for section in ("tasks", "zero_shot", "retrieval", "multi_label", "reference"):
         _pass_over_gone(before["scenario"].get(section), now["scenario"].get(section), folder)
 
 

@@ -15,7 +15,7 @@ from .forms import checked_record
 # Retrieval set → direction → "R@1", "R@5", "R@10" → share of the queries.
 Retrieval = dict[str, dict[str, dict[str, float]]]
 
-_WHERE_MEASURED = ("retrieval", "by_shots")
+_WHERE_MEASURED = ("retrieval", "by_shots", "multi_label")
 
 
 @dataclass
@@ -30,10 +30,11 @@ class Record:
     curve: list[float] = field(default_factory=list)
     retrieval: Retrieval = field(default_factory=dict)
     by_shots: dict[str, dict[str, float]] = field(default_factory=dict)
+    multi_label: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def content(self) -> dict[str, Any]:
-        """What is written of it; retrieval and accuracy by shots only where they were measured, as earlier
-        versions wrote none."""
+        """What is written of it; retrieval, accuracy by shots and mAP only where they were measured, as
+        earlier versions wrote none."""
         return {key: value for key, value in vars(self).items() if key not in _WHERE_MEASURED or value}
 
 
@@ -51,16 +52,15 @@ def finished_records(
     from .head_files import load_head
 
     records = []
-    tasks, sets, captioned = (
-        [p.name for p in part] for part in (plans.tasks, plans.zero_shot, plans.measured_captions("test"))
-    )
+    parts = (plans.tasks, plans.zero_shot, plans.measured_captions("test"), plans.multi_label)
+    names = [[p.name for p in part] for part in parts]
     for index in range(len(plans.tasks) + 1):
         name = plans.tasks[index - 1].name if index else "zero-shot"
         record, delta = folder.record(index - 1, name), folder.delta(index - 1, name)
         if not record.exists() or (index and not delta.exists()):
             break
         try:
-            data = checked_record(record, folder.read_json(record), tasks, sets, captioned)
+            data = checked_record(record, folder.read_json(record), *names)
             if index:
                 load_delta(delta)
             if index and heads and not plans.tasks[index - 1].captioned:
@@ -68,8 +68,8 @@ def finished_records(
         except UserError as error:
             tell(f"{error.messages[0]}; going on from {'before it' if index else 'the start'}")
             break
-        for name in ("row", "curve"):
-            data[name] = [_number(value) for value in data.get(name, [])]
+        for key in ("row", "curve"):
+            data[key] = [_number(value) for value in data.get(key, [])]
         data["zero_shot"] = {name: _number(value) for name, value in data["zero_shot"].items()}
         data["retrieval"] = {
             name: {
@@ -78,10 +78,11 @@ def finished_records(
             }
             for name, both in data.get("retrieval", {}).items()
         }
-        data["by_shots"] = {
-            task: {name: _number(value) for name, value in figures.items()}
-            for task, figures in data.get("by_shots", {}).items()
-        }
+        for key in ("by_shots", "multi_label"):
+            data[key] = {
+                one: {name: _number(value) for name, value in figures.items()}
+                for one, figures in data.get(key, {}).items()
+            }
         records.append(Record(**data))
     return records
 

@@ -109,7 +109,7 @@ def render_captioned(number: int) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def _compose(rng: np.random.Generator, concept: Concept) -> Picture:
-    stock = _fresh_stock(rng)
+    stock = fresh_stock(rng)
     if concept.kind in ("pattern", "scene"):
         return whole(rng, stock, concept.key)
     if concept.kind != "glyph":
@@ -133,7 +133,7 @@ class _Drawn(dict):
         return self[key]
 
 
-def _fresh_stock(rng: np.random.Generator) -> Stock:
+def fresh_stock(rng: np.random.Generator) -> Stock:
     """A stock of which nothing is drawn that the picture does not need."""
     stock = Stock.__new__(Stock)
     stock.sprites = _Drawn(lambda key: draw_concept(key, rng, sprite_size(rng, key), FONTS_TEST))

@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config.sources import CAPTIONED, CAPTIONS
+from ..config.sources import CAPTIONED, CAPTIONS, TOGETHER
 from ..data.items import Item
 from ..data.pictures import Pictures
 from ..errors import UserError
@@ -15,7 +15,7 @@ from .drawing_code import drawing_code
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..config.sources import WorldCaptionsSource, WorldSource, WorldTaskSource
+    from ..config.sources import WorldCaptionsSource, WorldSource, WorldTaskSource, WorldTogetherSource
     from ..data.pixels import Pixels
 
 GENERAL = "general"
@@ -93,8 +93,10 @@ class World(Pictures):
         return DOMAINS[self.domain].render(label, number, split)
 
 
-def open_world(config: WorldSource | WorldCaptionsSource | WorldTaskSource, folder: Path) -> Pictures:
-    """The domain that a configuration names, or pictures with captions; ``folder`` has no part in it.
+def open_world(
+    config: WorldSource | WorldCaptionsSource | WorldTaskSource | WorldTogetherSource, folder: Path
+) -> Pictures:
+    """The domain that a configuration names, or a set beside them; ``folder`` has no part in it.
 
     Raises:
         UserError: for a domain that there is not.
@@ -103,6 +105,10 @@ def open_world(config: WorldSource | WorldCaptionsSource | WorldTaskSource, fold
         from .captioned_set import WorldCaptions
 
         return WorldCaptions(config.domain)
+    if config.domain == TOGETHER:
+        from .together_set import WorldTogether
+
+        return WorldTogether()
     return World(config.domain)
 
 
@@ -115,5 +121,6 @@ def domain_rows() -> list[tuple[str, str]]:
         (GENERAL, f"world: zero-shot set over all {len(GENERAL_CLASSES)} pretraining concepts"),
         (CAPTIONS, "world: pictures with captions of the same concepts, for retrieval:"),
         ("negatives", "world: photographic negatives of such pictures with their captions, for a task:"),
+        (TOGETHER, "world: pictures of two or three objects each, for multi_label:"),
     ]
     return rows + [(name, f"world: {d.title} ({len(d.class_names)} classes)") for name, d in DOMAINS.items()]

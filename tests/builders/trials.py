@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from pathlib import Path
 
+from cl_complora.compare.outcomes import Outcome
 from cl_complora.compare.trials import Trial
-from cl_complora.compare.workers import Outcome
+from cl_complora.compare.workers import Placing
 
 
 class Here:
@@ -51,7 +53,7 @@ def outcome(
 
 
 class Answering:
-    """Stands in for ``Workers``: every trial has the outcome that a function of its settings gives.
+    """Stands in for ``open_workers``: every trial has the outcome that a function of its settings gives.
 
     Attributes:
         now: what a clock would show, in seconds; every trial takes its time.
@@ -61,8 +63,8 @@ class Answering:
     def __init__(self, answer: Callable[[dict[str, float]], Outcome]) -> None:
         self.answer, self.now, self.tried = answer, 0.0, []
 
-    def __call__(self, jobs: int, out: Path, device: str, allow_plugins: bool) -> Answering:
-        self.jobs, self.out = jobs, out
+    def __call__(self, placing: Placing) -> Answering:
+        self.placing = placing
         return self
 
     def __enter__(self) -> Answering:
@@ -76,6 +78,16 @@ class Answering:
         for one in trials:
             self.tried.append(dict(one.settings))
             found.append(self.answer(dict(one.settings)))
-            self.now += found[-1].seconds / self.jobs
+            self.now += found[-1].seconds / self.placing.jobs
             report(one, found[-1])
         return found
+
+
+def killed(t: Trial, placing: Placing, device: str) -> Outcome:
+    """Stands in for ``run_trial``: a process that is killed, for the method ``once`` the first time only."""
+    tries = placing.out / f"{t.method}{t.seed}"
+    with tries.open("a") as file:
+        file.write(f"{device}\n")
+    if t.method == "always" or (t.method == "once" and len(tries.read_text().split()) == 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Outcome(None, error=f"{t.method} {t.seed} on {device}")

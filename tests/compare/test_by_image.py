@@ -10,7 +10,7 @@ from cl_complora.metrics import paired_change
 
 
 def kept(right: np.ndarray, name: str = "general", first: int = 0) -> dict:
-    return {name: ([f"{first + i}.jpg" for i in range(len(right))], right.astype(bool))}
+    return {name: (f"{first} to {first + len(right)}", right.astype(bool))}
 
 
 def one_lost(images: int, lost: int, won: int) -> tuple[np.ndarray, np.ndarray]:

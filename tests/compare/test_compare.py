@@ -21,8 +21,9 @@ from builders.processes import start
 from builders.runs import STRATEGY
 from cl_complora.cli import app, main
 from cl_complora.compare.choosing import choose
+from cl_complora.compare.method import Method
 from cl_complora.compare.statistics import difference, per_unit
-from cl_complora.compare.study import Comparison, Method, Request, compare
+from cl_complora.compare.study import Comparison, Request, compare
 from cl_complora.compare.trials import grid, parse_sweep, sweep_of
 from cl_complora.compare.updates import measure_updates
 from cl_complora.config import load_scenario

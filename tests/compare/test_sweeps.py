@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cl_complora.compare.study import Comparison, Method, Request
+from cl_complora.compare.method import Method
+from cl_complora.compare.study import Comparison, Request
 from cl_complora.compare.sweeps import not_swept, sweeps_of
 from cl_complora.compare.trials import parse_sweep
 from cl_complora.errors import UserError

@@ -14,8 +14,8 @@ import pytest
 from builders.commands import cli
 from builders.processes import start
 from builders.trials import Answering, Here, outcome
+from cl_complora.compare import processes
 from cl_complora.compare import tuning as module
-from cl_complora.compare import workers
 from cl_complora.compare.tunable import axes_of, grid_of
 from cl_complora.compare.tuned import place_of, save
 from cl_complora.compare.tuning import Tuning, TuningRequest, prepare, tune
@@ -29,7 +29,7 @@ LR, STEPS, ENERGY = "optimiser.lr", "training.steps", "adapter.subspace.keep.ene
 def tuned(monkeypatch, request: TuningRequest, answer, jobs: int = 1) -> tuple[Tuning, Answering]:
     """A search among trials that have the outcomes of a function."""
     found, answering = prepare(request), Answering(answer)
-    monkeypatch.setattr(module, "Workers", answering)
+    monkeypatch.setattr(module, "open_workers", answering)
     tune(found, Path("nowhere"), jobs, clock=lambda: answering.now)
     return found, answering
 
@@ -214,7 +214,7 @@ def opened(monkeypatch):
 def test_a_user_tunes_uses_and_goes_on(
     tmp_path, tiny_scenario, tiny_strategy, class_folders, monkeypatch, capsys, opened
 ):
-    monkeypatch.setattr(workers, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", Here)
     monkeypatch.chdir(tmp_path)
     words = ["tune", tiny_scenario, "-s", tiny_strategy, "--set", "training.steps=1", "--set", "test_limit=2"]
     words += ["--floor=-100"]
@@ -244,7 +244,7 @@ def test_a_user_tunes_uses_and_goes_on(
 def test_what_no_setting_would_change_ends_the_search(
     tmp_path, tiny_scenario, tiny_strategy, monkeypatch, capsys
 ):
-    monkeypatch.setattr(workers, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", Here)
     strategy = tmp_path / "own.yaml"
     strategy.write_text(tiny_strategy.read_text() + "plugin: own:Own\n")
     command = ["tune", tiny_scenario, "-s", strategy, "--out", tmp_path / "runs"]

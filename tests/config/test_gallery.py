@@ -47,7 +47,19 @@ PRUNING = "adapter.pruning={every: 5}"
         ("finetune", [PRUNING], "has no effect with kind: full"),
         ("ba-lora", [COMPLEMENT], "components works with subspace.select: none"),
         ("ba-lora", ["regularisers.2.largest=0"], "regularisers.2.largest"),
-        ("dac", ["adapter.rank=6"], "which is how many experts there are (6)"),
+        ("dac", ["adapter.rank=6"], "at most adapter.rank, which is how many experts there are (6), got 8"),
+        (
+            "dac",
+            ["adapter.rank_last=5"],
+            "between.active: must be at most adapter.rank_last, which is how many experts a tower's last"
+            " block has (5), got 8",
+        ),
+        (
+            "dac",
+            ["adapter.rank=3", "adapter.rank_last=24", "adapter.between.active=2"],
+            "between.merged: must be at most adapter.rank, which is how many experts a tower's first"
+            " block has (3), got 4",
+        ),
         ("dac", ["training.checkpointing=true"], "does not go with adapter.between"),
         ("dac", ["training.label_smoothing=0.1"], "has no effect with loss: batch"),
         ("lora", ["regularisers=[{kind: apart}]"], "apart works with adapter.between.kind: experts alone"),

@@ -222,7 +222,7 @@ def read_a_million(root: Path, count: int) -> Iterator[dict]:
 
 
 def test_a_million_rows(tmp_path):
-    table, lines, missing = costs_of(__file__, tmp_path, 1_000_000 if LONG else 50_000)
+    table, lines, missing = costs_of(__file__, tmp_path, 1_000_000 if LONG else 20_000)
     count = int(table["name"].split()[0])
     for one in (table, lines):
         assert one["lines"] == ["fine"] and one["s"] < 5 + 4e-5 * count, one

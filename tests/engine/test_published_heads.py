@@ -284,18 +284,21 @@ class TestLfa:
         ranking_loss(texts @ linear, texts, torch.tensor([1, 2, 0]), 3, 4.0).backward()
         assert linear.grad.isfinite().all() and linear.grad.abs().sum() > 0
 
-    def test_eight_steps_as_the_authors(self):
+    @pytest.mark.parametrize("constraint", ["none", "orthogonal", "spectral"])
+    def test_eight_steps_as_the_authors(self, constraint):
         images, texts, labels = self.part("full")
         part = self.numbers["refined"]
+        theirs = part if constraint == "none" else part["constrained"][constraint]
         settings = Lfa(
             kind="lfa",
+            constraint=constraint,
             **{"steps": part["steps"], "lr": part["learning_rate"], "weight_decay": part["weight_decay"]},
             **{"neighbours": part["knn"], "scale": float(part["scale"]), "noise": 0.0, "dropout": 0.0},
         )
         start = mixed(procrustes(images, texts[labels]), part["W0_beta"])
         found, mean = refine(start, images, texts, labels, settings, torch.Generator())
-        np.testing.assert_allclose(found, part["W"], rtol=1e-6, atol=1e-8)
-        np.testing.assert_allclose(mean, part["W_ema"], atol=1e-6)
+        np.testing.assert_allclose(found, theirs["W"], rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(mean, theirs["W_ema"], atol=1e-6)
 
     def test_what_is_left_out_at_random_differs_from_seed_to_seed_alone(self):
         def found(seed: int):

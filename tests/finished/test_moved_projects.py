@@ -91,6 +91,8 @@ def test_every_command_goes_on(begun, tmp_path, monkeypatch, capsys, in_file, ab
         ("predict", RUN, "data/red"),
         ("export", RUN, "-o", f"{tmp_path.name}.safetensors"),
         ("explain", RUN, "--images", "2"),
+        ("audit", RUN, "--images", "4"),
+        ("curvature", RUN),
         ("report", RUN),
         ("eval", RUN, "--json", *OPTIONS),
     ):

@@ -34,6 +34,7 @@ CORE = {"metrics": set(), "subspace": set(), "lowrank": set(), "delta": set(), "
 # Modules of one name that are the same kind of thing in different rooms.
 SAME_KIND = {
     "figures": "drawings of a view",
+    "leaderboard": "its rows, their page, and the command",
     "page": "an HTML page",
     "tables": "tables of a view",
     "observer": "watches a run",

@@ -78,6 +78,7 @@ ALLOWED = {
     ("config/model_names.py", "importlib"): "where open_clip lies, without importing it",
     ("data/picture_files.py", "importlib"): "whether pillow-heif is installed",
     ("data/kinds.py", "importlib"): "our own modules by names that stand in our own code",
+    ("compare/publishing.py", "subprocess"): "git, for the commit of the package's own folder",
     ("engine/stock_plugins.py", "importlib"): "whether quadprog is installed",
 }
 

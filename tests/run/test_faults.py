@@ -12,6 +12,7 @@ import signal
 import pytest
 import torch
 
+from builders.interruptions import Said
 from builders.places import LONG
 from builders.processes import Process, command_line, completed, ended, start
 from builders.runs import deltas_of, without_timings
@@ -23,14 +24,6 @@ from cl_complora.progress import Quiet
 from cl_complora.run.stream import run
 from cl_complora.store.deltas import load_delta
 from cl_complora.store.folder import RunDir
-
-
-class Said(Quiet):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.lines.append(text)
 
 
 def go(tiny_scenario, out, strategy="lora+ewc", settings=(), scenario=(), **options):

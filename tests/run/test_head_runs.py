@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from safetensors.torch import load, load_file
 
 from builders.commands import cli
 from builders.heads import quick_head
+from builders.interruptions import Said
 from builders.runs import without_timings
 from cl_complora.clip.evaluate import image_features
 from cl_complora.clip.heads.head import ClosedHead
@@ -26,10 +28,12 @@ from cl_complora.finished.explain import explain
 from cl_complora.finished.export import export
 from cl_complora.finished.predict import answering, label_space, predict
 from cl_complora.finished.states import open_run
-from cl_complora.progress import Quiet
+from cl_complora.report.html import write_report
+from cl_complora.run.head_drift import head_drift
 from cl_complora.run.stream import run
 from cl_complora.store.answers import load_answers
 from cl_complora.store.folder import RunDir
+from cl_complora.store.records import Record
 
 # Those that leave the towers alone and a head for every task.
 HEADS = [
@@ -39,14 +43,6 @@ HEADS = [
     and chosen.adapter.kind == "none"
     and chosen.head.kind not in IN_WEIGHTS
 ]
-
-
-class Said(Quiet):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.lines.append(text)
 
 
 def finish(scenario, strategy: str, out, scenario_settings=(), settings=(), **options):
@@ -230,3 +226,42 @@ def test_a_head_does_not_go_with_streams_that_train_tasks_together():
             load_strategy("linear-probe", [f"training.stream={stream}"])
     with pytest.raises(UserError, match="head.kind"):
         load_strategy("linear-probe", ["head.kind=magic"])
+
+
+def test_the_drift_of_heads_is_what_later_updates_of_the_towers_do_to_them(tiny_scenario, tmp_path, probed):
+    """Heads that stay on towers that stay lose nothing; on towers that move it is told task by task."""
+    still = probed.results["head_drift"]
+    assert list(still) == ["warm", "cold"] and all(one["fitted"] == one["now"] for one in still.values())
+    found = finish(
+        tiny_scenario,
+        "lora+text-head",
+        tmp_path,
+        settings=["training.steps=6", "optimiser.lr=0.05", "optimiser.rates={}"],
+    )
+    rows, drift = found.results["accuracy"], found.results["head_drift"]
+    assert drift["warm"] == {"fitted": rows[1][0], "now": rows[2][0]}
+    assert drift["cold"] == {"fitted": rows[2][1], "now": rows[2][1]}
+    states = [load_answers(RunDir(found.folder).predictions(*one)) for one in ((0, "warm"), (1, "cold"))]
+    assert not torch.equal(*(answered["warm"][1] for answered in states))  # the towers moved under it
+    assert found.results["units"]["head_drift"] == "fraction"
+    assert "Drift of the heads" in write_report(found.folder).read_text()
+    shared = finish(tiny_scenario, "nearest-mean", tmp_path, ["protocol=class-incremental"], analysis=False)
+    assert "head_drift" not in shared.results  # one head for all tasks, fitted anew after each
+
+
+def test_the_drift_of_a_head_is_told_on_the_images_of_its_own_task():
+    rows = [[0.5, 0.4, 0.3], [0.9, 0.4, 0.3], [0.8, 0.7, 0.3]]
+    records = [Record(row, {}) for row in rows]
+    tasks = [SimpleNamespace(name=name) for name in "abc"]
+
+    def drift(kind: str, **scenario) -> dict | None:
+        told = {"independent": False, "shares_labels": False} | scenario
+        run = SimpleNamespace(
+            strategy=SimpleNamespace(head=SimpleNamespace(kind=kind)),
+            scenario=SimpleNamespace(**told),
+            plans=SimpleNamespace(tasks=tasks),
+        )
+        return head_drift(run, records)
+
+    assert drift("linear") == {"a": {"fitted": 0.9, "now": 0.8}, "b": {"fitted": 0.7, "now": 0.7}}
+    assert drift("lfa") is None and drift("linear", independent=True) is None

@@ -1,5 +1,6 @@
-"""Going on inside a task: stopped at any step, by signal or by kill, every strategy ends with the same
-bits."""
+"""Going on inside a task: stopped at any step, by signal or by kill, a run ends with the same bits.
+
+That it does so with every strategy stands in ``test_strategies``."""
 
 from __future__ import annotations
 
@@ -9,94 +10,30 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
-from builders.adapters import quick_adapter
-from builders.heads import quick_head
+from builders.interruptions import Said, ask_after, same_bits
 from builders.places import LONG
 from builders.processes import ended, start
-from builders.runs import deltas_of, without_timings
+from builders.runs import without_timings
 from cl_complora.config import load_scenario, load_strategy
-from cl_complora.config.catalog import shipped
 from cl_complora.engine.complora import CompLoRAPlugin
-from cl_complora.progress import Quiet
-from cl_complora.run.signals import Stopped, Stopping
+from cl_complora.run.signals import Stopped
 from cl_complora.run.stream import run
 from cl_complora.store.folder import RunDir
 
 
-class Said(Quiet):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.lines.append(text)
-
-
-def go(tiny_scenario, class_folders, out, strategy, settings=(), **options):
-    needed = [f"reference={{source: {{kind: folder, root: {class_folders}}}}}"] if strategy == "zscl" else []
-    value = load_strategy(strategy).value
-    settings = [*settings, *quick_head(value.head), *quick_adapter(value.adapter)]
-    quick = load_strategy(strategy, ["training.steps=6", "training.batch_size=4", *settings])
-    return run(load_scenario(str(tiny_scenario), needed), quick, out=out, analysis=False, **options)
-
-
-def ask_after(monkeypatch, steps: int) -> None:
-    """As if a signal came during a step: the run saves and stops there, once."""
-    calls = []
-    real = Stopping.is_asked
-
-    def asked(self):
-        calls.append(1)
-        if len(calls) == steps:
-            self.asked = signal.SIGTERM
-        return real(self)
-
-    monkeypatch.setattr(Stopping, "is_asked", asked)
-
-
-def same_bits(ours, theirs) -> bool:
-    a, b = deltas_of(ours), deltas_of(theirs)
-    return a.keys() == b.keys() and all(
-        a[f].keys() == b[f].keys() and all(torch.equal(a[f][k], b[f][k]) for k in a[f]) for f in a
-    )
-
-
-# Heads are fitted within seconds, and anew by a run that was stopped there.
-TRAINING = [name for name in shipped("strategy") if load_strategy(name).value.adapter.kind != "none"]
-
-
-@pytest.mark.parametrize("strategy", TRAINING)
-def test_every_strategy_goes_on_with_the_same_bits(
-    tmp_path_factory, tiny_scenario, class_folders, strategy, monkeypatch
-):
-    """Stopped within the second task, where regularisers, memories and teachers are at work."""
-    out = tmp_path_factory.mktemp("inside")
-    settings = ["training.steps=4"]
-    settings += ["training.average_every=2"] if strategy in ("wise-ft", "zscl") else []
-    whole = go(tiny_scenario, class_folders, out / "whole", strategy, settings)
-    ask_after(monkeypatch, 6)
-    with pytest.raises(Stopped) as stopped:
-        go(tiny_scenario, class_folders, out / "parts", strategy, settings)
-    assert stopped.value.exit_code == 143
-    monkeypatch.undo()
-    said = Said()
-    parts = go(tiny_scenario, class_folders, out / "parts", strategy, settings, progress=said)
-    assert "going on inside the task" in said.lines
-    assert without_timings(parts.results) == without_timings(whole.results)
-    assert same_bits(parts.folder, whole.folder)
-    assert not list((parts.folder / "state").glob("inside-*"))
+def go(tiny_scenario, out, settings=(), **options):
+    quick = load_strategy("lora", ["training.steps=6", "training.batch_size=4", *settings])
+    return run(load_scenario(str(tiny_scenario)), quick, out=out, analysis=False, **options)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, tiny_scenario, class_folders):
-    return go(tiny_scenario, class_folders, tmp_path_factory.mktemp("undisturbed"), "lora")
+def undisturbed(tmp_path_factory, tiny_scenario):
+    return go(tiny_scenario, tmp_path_factory.mktemp("undisturbed"))
 
 
-def test_what_is_merged_is_the_average_of_a_schedule_free_optimiser(
-    tmp_path, tiny_scenario, class_folders, monkeypatch
-):
+def test_what_is_merged_is_the_average_of_a_schedule_free_optimiser(tmp_path, tiny_scenario, monkeypatch):
     modes = []
     real = CompLoRAPlugin.after_training_exp
 
@@ -105,7 +42,7 @@ def test_what_is_merged_is_the_average_of_a_schedule_free_optimiser(
         return real(self, strategy, **kwargs)
 
     monkeypatch.setattr(CompLoRAPlugin, "after_training_exp", noted)
-    go(tiny_scenario, class_folders, tmp_path, "lora", ["optimiser.name=schedule-free"])
+    go(tiny_scenario, tmp_path, ["optimiser.name=schedule-free"])
     assert modes == [{False}, {False}]
 
 
@@ -125,38 +62,36 @@ RATES = "optimiser.rates={vision: 5e-3, tokens: 1e-2}"
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )
-def test_every_optimiser_and_precision_too(
-    tmp_path, tiny_scenario, class_folders, monkeypatch, optimiser, precision
-):
+def test_every_optimiser_and_precision_too(tmp_path, tiny_scenario, monkeypatch, optimiser, precision):
     name, *more = optimiser
     settings = [f"optimiser.name={name}", f"training.precision={precision}", "adapter.dropout=0.2"]
     settings += ["adapter.whole=[tokens]", *more] if more else []
-    whole = go(tiny_scenario, class_folders, tmp_path / "whole", "lora", settings)
+    whole = go(tiny_scenario, tmp_path / "whole", settings)
     for steps in (2, 3):
         ask_after(monkeypatch, steps)
         with pytest.raises(Stopped):
-            go(tiny_scenario, class_folders, tmp_path / "parts", "lora", settings)
+            go(tiny_scenario, tmp_path / "parts", settings)
         monkeypatch.undo()
-    parts = go(tiny_scenario, class_folders, tmp_path / "parts", "lora", settings)
+    parts = go(tiny_scenario, tmp_path / "parts", settings)
     assert same_bits(parts.folder, whole.folder)
 
 
-def test_stopped_after_the_last_step(undisturbed, tmp_path, tiny_scenario, class_folders, monkeypatch):
+def test_stopped_after_the_last_step(undisturbed, tmp_path, tiny_scenario, monkeypatch):
     ask_after(monkeypatch, 6)
     with pytest.raises(Stopped):
-        go(tiny_scenario, class_folders, tmp_path / "parts", "lora")
+        go(tiny_scenario, tmp_path / "parts")
     monkeypatch.undo()
-    parts = go(tiny_scenario, class_folders, tmp_path / "parts", "lora")
+    parts = go(tiny_scenario, tmp_path / "parts")
     assert without_timings(parts.results) == without_timings(undisturbed.results)
 
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "pickle"])
 def test_a_damaged_state_is_named_and_the_one_before_is_used(
-    undisturbed, tmp_path, tiny_scenario, class_folders, monkeypatch, damage
+    undisturbed, tmp_path, tiny_scenario, monkeypatch, damage
 ):
     ask_after(monkeypatch, 4)
     with pytest.raises(Stopped):
-        go(tiny_scenario, class_folders, tmp_path / "parts", "lora", save_every=0.0)
+        go(tiny_scenario, tmp_path / "parts", save_every=0.0)
     monkeypatch.undo()
     folder = RunDir.of(tmp_path / "parts", "tiny", "lora", 0)
     kept = sorted(folder.checkpoint(0, "warm").iterdir())
@@ -172,15 +107,15 @@ def test_a_damaged_state_is_named_and_the_one_before_is_used(
         }[damage]
     )
     said = Said()
-    parts = go(tiny_scenario, class_folders, tmp_path / "parts", "lora", progress=said)
+    parts = go(tiny_scenario, tmp_path / "parts", progress=said)
     assert any("damaged, and passed over" in line and kept[-1].name in line for line in said.lines)
     assert same_bits(parts.folder, undisturbed.folder)
 
 
-def test_states_are_few_and_written_now_and_then(tmp_path, tiny_scenario, class_folders, monkeypatch):
+def test_states_are_few_and_written_now_and_then(tmp_path, tiny_scenario, monkeypatch):
     ask_after(monkeypatch, 5)
     with pytest.raises(Stopped):
-        go(tiny_scenario, class_folders, tmp_path, "lora", save_every=3600.0)
+        go(tiny_scenario, tmp_path, save_every=3600.0)
     folder = RunDir.of(tmp_path, "tiny", "lora", 0)
     assert [path.name[:8] for path in folder.checkpoint(0, "warm").iterdir()] == ["00000005"]
     (state,) = [load_file(path) for path in folder.checkpoint(0, "warm").iterdir()]

@@ -7,6 +7,7 @@ so the map folds exactly into the image tower's projection: an ordinary update o
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -28,6 +29,8 @@ BETAS = 25
 SPLITS = 3
 # Where there are too few shots to hold any out.
 USUAL_BETA = 0.9
+# Of a step towards an orthogonal map.
+PULL = 0.01
 
 
 class LfaFitting(HeadFitting, supports_distributed=False):
@@ -51,7 +54,9 @@ class LfaFitting(HeadFitting, supports_distributed=False):
         if beta is None:
             beta = searched_beta(images, texts, labels, settings.completion, generator)
         start = mixed(procrustes(images, texts[labels], settings.completion), beta)
-        refined, mean = refine(start, images, texts, labels, settings, generator)
+        # As in the authors' program the start sees whole images alone, whatever the steps see.
+        views = shots.views(settings.crops).double() if settings.crops and settings.steps else None
+        refined, mean = refine(start, images, texts, labels, settings, generator, views)
         chosen = mean if settings.map == "ema" and settings.steps else refined
         return Fitted(None, chosen.numel(), {"beta": beta}, TaskDelta(dense={_MAP: chosen}))
 
@@ -141,9 +146,23 @@ def ranking_loss(mapped: Tensor, texts: Tensor, labels: Tensor, neighbours: int,
 
 
 def refine(
-    start: Tensor, images: Tensor, texts: Tensor, labels: Tensor, settings: Lfa, generator: torch.Generator
+    start: Tensor,
+    images: Tensor,
+    texts: Tensor,
+    labels: Tensor,
+    settings: Lfa,
+    generator: torch.Generator,
+    views: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The map after AdamW on :func:`ranking_loss`, and its running mean, which begins as the identity."""
+    """The map after AdamW on :func:`ranking_loss`, and its running mean, which begins as the identity.
+
+    Args:
+        start: ``D × D``.
+        images, texts, labels: ``N × D``, ``K × D`` and ``(N,)``.
+        settings: of the strategy.
+        generator: of what is drawn.
+        views: ``crops × N × D`` unit features of augmented images, one of which every step takes of each.
+    """
     linear = start.clone().requires_grad_()
     mean = torch.eye(len(start), dtype=start.dtype, device=start.device)
     steps, count = settings.steps, len(labels)
@@ -154,7 +173,11 @@ def refine(
     size = max(1, round(SHARE * count))
     for step in range(steps):
         seen, own = images, labels
-        if settings.noise > 0 or settings.dropout > 0:
+        if views is not None:
+            crop = torch.randint(len(views), (count,), generator=generator).to(labels.device)
+            seen = views[crop, torch.arange(count, device=labels.device)]
+            seen = _disturbed(seen, settings, generator)
+        elif settings.noise > 0 or settings.dropout > 0:
             chosen = torch.randperm(count, generator=generator)[:size].to(labels.device)
             seen, own = _disturbed(images[chosen], settings, generator), labels[chosen]
         with torch.enable_grad():
@@ -162,10 +185,29 @@ def refine(
             optimiser.zero_grad()
             loss.backward()
         optimiser.step()
+        linear.data = _CONSTRAINTS[settings.constraint](linear.data)
         schedule.step()
         share = momentum(step, steps)
         mean = share * mean + (1 - share) * linear.detach()
     return linear.detach(), mean
+
+
+def _nearer_to_orthogonal(linear: Tensor) -> Tensor:
+    """1.01 W − .01 W Wᵀ W."""
+    return (1 + PULL) * linear - PULL * linear @ linear.mT @ linear
+
+
+def _contracting(linear: Tensor) -> Tensor:
+    """W with no singular value above 1."""
+    u, s, vt = torch.linalg.svd(linear)
+    return u * s.clamp(max=1.0) @ vt
+
+
+_CONSTRAINTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda linear: linear,
+    "orthogonal": _nearer_to_orthogonal,
+    "spectral": _contracting,
+}
 
 
 def momentum(step: int, steps: int) -> float:

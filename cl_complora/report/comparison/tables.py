@@ -24,10 +24,11 @@ METRICS = {
     "transfer": "Transfer",
     "retention": "retention",
 }
-# Of scenarios with captions.
-RETRIEVAL = {
+# Of scenarios with captions, or with images of several labels.
+BESIDE = {
     "image_to_text": "retention R@1 image→text",
     "text_to_image": "retention R@1 text→image",
+    "multi_label": "retention mAP",
 }
 # What is a level or a loss; the others are changes, told with their sign.
 _LEVELS = ("learned", "last", "forgetting", "average", "transfer")
@@ -89,9 +90,9 @@ def difference_table(found: Content) -> tuple[list[str], Rows]:
 
 
 def metrics_of(found: Content) -> dict[str, str]:
-    """Metric → what its column is called; those of retrieval only where the scenario has captions."""
+    """Metric → what its column is called; those of captions and several labels only where there are any."""
     known = {metric for m in methods_of(found) for metric in m["figures"]}
-    return METRICS | {metric: name for metric, name in RETRIEVAL.items() if metric in known}
+    return METRICS | {metric: name for metric, name in BESIDE.items() if metric in known}
 
 
 def update_table(found: Content) -> tuple[list[str], Rows]:

@@ -11,6 +11,7 @@ import yaml
 
 from ... import metrics
 from ...analysis.paired import PairedChanges, paired_changes, set_curve
+from ...store.elsewhere import told
 from ...store.loaded_run import LoadedRun
 from ...store.moved import config_now
 from ...version import __version__
@@ -35,7 +36,9 @@ from ..reproduce import changed_settings, run_command
 from . import figures
 from .audits import curvatures, leaks
 from .causes import changed_answers, explanation
+from .head_drift_table import head_drift_table
 from .paired_changes import change_table
+from .precision import multi_label
 from .recall import retrieval
 from .shots_table import by_shots_table
 from .summary import interval_of, summary
@@ -62,6 +65,7 @@ def run_page(run: LoadedRun) -> Page:
         Section("why", "Why it was forgotten", explanation(run)),
         Section("zero-shot", "Zero-shot accuracy", _zero_shot(run, paired)),
         Section("retrieval", "Retrieval", retrieval(run, paired)),
+        Section("multi-label", "Several classes at once", multi_label(run)),
         Section("geometry", "Where the weights moved", moved_weights(run)),
         Section("training", "Training", _training(run)),
         Section("membership", "What it gives away", leaks(run)),
@@ -97,7 +101,7 @@ def _protocol(run: LoadedRun) -> str:
 def _accuracy(run: LoadedRun) -> list:
     if not run.results["accuracy"]:
         return []
-    blocks: list = [_matrix(run), *by_shots_table(run)]
+    blocks: list = [_matrix(run), *by_shots_table(run), *head_drift_table(run)]
     if run.measured and run.trained and not run.independent:
         blocks.append(_task_curves(run))
         if run.trained > 1:
@@ -340,6 +344,8 @@ def _origin(run: LoadedRun) -> list:
     }
     if run.config and run.config.get("threads"):
         terms["Threads"] = str(run.config["threads"])
+    for step in run.results.get("elsewhere", ()):
+        terms[f"Gone on elsewhere from {step['from_task']} on"] = told(step["changed"])
     blocks.append(Terms(terms | versions))
     splits = (run.config or {}).get("splits") or {
         d["name"]: d["split_sha256"] for d in run.results["tasks_detail"] if "split_sha256" in d

@@ -8,6 +8,7 @@ from ...metrics import PairedChange
 from ...store.loaded_run import LoadedRun
 from ..elements import NOTHING, Card, Cards, Cell, Notice, Text, number, percent
 from .paired_changes import told_change
+from .precision import cards as precision_cards
 from .recall import cards as retrieval_cards
 from .tables import MEANING
 
@@ -84,7 +85,7 @@ def _headlines(run: LoadedRun, paired: PairedChanges) -> list[Card]:
         cards.append(Card(name, cell, "points" if key in POINTS else "%", meaning))
     for name in run.sets:
         cards.append(_retention_card(run, name, paired.sets.get(name)))
-    cards += retrieval_cards(run, paired)
+    cards += retrieval_cards(run, paired) + precision_cards(run)
     if not run.sets:
         cards.append(
             Card("Retention", Cell(NOTHING), "points", "not defined: the scenario has no zero-shot set")

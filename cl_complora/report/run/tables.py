@@ -12,6 +12,7 @@ from ...analysis.paired import PairedChanges
 from ...metrics import interval
 from ...store.forms import SHOT_GROUPS
 from .paired_changes import points_between, told_change
+from .precision import headlines as precision_headlines
 from .recall import headlines as retrieval_headlines
 
 MEANING = {
@@ -85,7 +86,7 @@ def headlines(results: dict[str, Any], paired: PairedChanges) -> Table:
             meaning += f" ({_percent(low)}–{_percent(high)} with 95 % confidence)"
         shown = "–" if points is None or points != points else f"{points:+.1f}"
         table.add_row(f"Retention {name}", shown, "points", Text(meaning, style="dim"))
-    for name, points, meaning in retrieval_headlines(results, paired):
+    for name, points, meaning in (*retrieval_headlines(results, paired), *precision_headlines(results)):
         shown = "–" if points is None or points != points else f"{points:+.1f}"
         table.add_row(name, shown, "points", Text(meaning, style="dim"))
     return table

@@ -26,6 +26,15 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
+for (const filter of document.querySelectorAll(".filter")) {
+  const select = filter.querySelector("select");
+  const body = document.getElementById(select.dataset.table).closest("table").tBodies[0];
+  filter.hidden = false;
+  select.addEventListener("change", () => {
+    for (const row of body.rows)
+      row.hidden = select.value !== "" && row.cells[select.dataset.column].textContent.trim() !== select.value;
+  });
+}
 for (const choice of document.querySelectorAll(".choice")) {
   const show = () => {
     const chosen = choice.querySelector("input:checked").value;

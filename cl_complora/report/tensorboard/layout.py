@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 Prefix = str
 
 
-def custom_scalars(tasks: Sequence[str], zero_shot: Sequence[str], captioned: Sequence[str] = ()) -> Summary:
+def custom_scalars(
+    tasks: Sequence[str],
+    zero_shot: Sequence[str],
+    captioned: Sequence[str] = (),
+    labelled: Sequence[str] = (),
+) -> Summary:
     """The layout as the summary that TensorBoard reads it from.
 
     TensorBoard smooths with a weight of 0.6 unless told otherwise, which turns a curve of seven tasks that
@@ -27,6 +32,7 @@ def custom_scalars(tasks: Sequence[str], zero_shot: Sequence[str], captioned: Se
         tasks: tags of the tasks, in order.
         zero_shot: tags of the zero-shot sets.
         captioned: tags of the retrieval sets.
+        labelled: tags of the multi-label sets.
     """
     from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
     from tensorboard.compat.proto.tensor_pb2 import TensorProto
@@ -35,7 +41,7 @@ def custom_scalars(tasks: Sequence[str], zero_shot: Sequence[str], captioned: Se
 
     categories = [
         Category(title=title, chart=[_chart(name, tags) for name, tags in charts.items()])
-        for title, charts in _charts(tasks, zero_shot, captioned).items()
+        for title, charts in _charts(tasks, zero_shot, captioned, labelled).items()
     ]
     content = Layout(category=categories).SerializeToString()
     plugin = SummaryMetadata.PluginData(plugin_name="custom_scalars")
@@ -54,7 +60,7 @@ def _chart(title: str, tags: list[str] | Prefix) -> Chart:
 
 
 def _charts(
-    tasks: Sequence[str], zero_shot: Sequence[str], captioned: Sequence[str]
+    tasks: Sequence[str], zero_shot: Sequence[str], captioned: Sequence[str], labelled: Sequence[str]
 ) -> dict[str, dict[str, list[str] | Prefix]]:
     def of(group: str, names: Sequence[str]) -> list[str]:
         return [f"{group}/{name}" for name in names]
@@ -77,6 +83,16 @@ def _charts(
             "R@10": of("retrieval", [f"{way}/R10" for way in ways]),
             "retention of R@1 in points": of("retrieval_retention", ways),
         },
+        "Several classes": {
+            "mAP": of("multi_label", [f"{name}/mAP" for name in labelled]),
+            "mAP of normalised scores (transductive)": of(
+                "multi_label", [f"{name}/mAP_normalised" for name in labelled]
+            ),
+            "mAP of SPARC's scores (transductive)": of(
+                "multi_label", [f"{name}/mAP_sparc" for name in labelled]
+            ),
+            "retention of mAP in points": of("multi_label_retention", labelled),
+        },
         "Training": {"loss": f"^{re.escape('train/loss')}$"},
         "Geometry": {
             "size of the update": of("update", ("delta_norm",)),
@@ -89,5 +105,5 @@ def _charts(
             "effective rank by layer": "^effective_rank/",
         },
     }
-    absent = {"Zero-shot": not zero_shot, "Retrieval": not captioned}
+    absent = {"Zero-shot": not zero_shot, "Retrieval": not captioned, "Several classes": not labelled}
     return {name: charts for name, charts in found.items() if not absent.get(name)}

@@ -49,6 +49,10 @@ _MAPS = {
 MISTAKES = 8
 
 
+# Tags of what is left of what the model knew before.
+_RETENTIONS = ("retention/", "retrieval_retention/", "multi_label_retention/")
+
+
 class BoardObserver(Observer):
     """Writes event files while a run goes on; a resumed run writes what earlier processes measured again.
 
@@ -80,6 +84,7 @@ class BoardObserver(Observer):
             self.pictures,
             self.tell,
             list(data.retrieval),
+            list(data.multi_label),
         )
         self.board.__enter__()
 
@@ -93,6 +98,7 @@ class BoardObserver(Observer):
             record.curve,
             record.geometry,
             record.retrieval,
+            record.multi_label,
         )
 
     def stream_ends(self) -> None:
@@ -121,6 +127,7 @@ class BoardWriter:
         tell: told where the events cannot be written.
         pictures: (task, places among its test images) → those images, ``N × 3 × H × W`` uint8.
         captioned: names of the retrieval sets.
+        labelled: names of the multi-label sets.
     """
 
     def __init__(
@@ -132,6 +139,7 @@ class BoardWriter:
         pictures: Callable[[str, Sequence[int]], Tensor],
         tell: Callable[[str], None] = lambda line: None,
         captioned: Sequence[str] = (),
+        labelled: Sequence[str] = (),
     ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
@@ -141,14 +149,15 @@ class BoardWriter:
         self._hook = threading.excepthook
         self.folder, self.tasks, self.independent, self.pictures = folder, list(tasks), independent, pictures
         self.config = folder.read_config()
-        self.tags = _tags([*tasks, *zero_shot, *captioned])
+        self.tags = _tags([*tasks, *zero_shot, *captioned, *labelled])
         self.rows: list[Sequence[float]] = []
         self.zero_shot: list[dict[str, float]] = []
         self.retrieval: Retrieval = {}  # of the untouched model
+        self.precisions: Mapping[str, dict[str, float]] = {}
         self.steps = 0
         self.last: dict[str, float] = {}
         layout = custom_scalars(
-            *([self.tags[name] for name in part] for part in (tasks, zero_shot, captioned))
+            *([self.tags[name] for name in part] for part in (tasks, zero_shot, captioned, labelled))
         )
         self.writer.file_writer.add_summary(layout)
         text = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
@@ -173,11 +182,13 @@ class BoardWriter:
         curve: Sequence[float],
         geometry: Mapping[str, dict[str, Any]],
         retrieval: Retrieval = MappingProxyType({}),
+        precisions: Mapping[str, dict[str, float]] = MappingProxyType({}),
     ) -> None:
         """One row of the matrix (index 0: the untouched model) and what came with it."""
         with self._bearing_a_full_disk():
             self._norms(geometry, index)
             self._recalls(retrieval, index)
+            self._precisions(precisions, index)
             self._add(index, row, zero_shot, detail, curve)
 
     def finish(self) -> None:
@@ -238,9 +249,7 @@ class BoardWriter:
         from torch.utils.tensorboard.summary import hparams
 
         metrics_of = {f"stream/{name}": 0.0 for name in _HEADLINES}
-        metrics_of |= {
-            tag: 0.0 for tag in self.last if tag.startswith(("retention/", "retrieval_retention/"))
-        }
+        metrics_of |= {tag: 0.0 for tag in self.last if tag.startswith(_RETENTIONS)}
         # TensorBoard takes the columns of the table from any one run: they must be the same in all.
         columns, _, _ = hparams({name: kind() for name, kind in COLUMNS.items()}, metrics_of)
         _, begun, ended = hparams(table_row(self.config), {})
@@ -277,10 +286,24 @@ class BoardWriter:
                 began = self.retrieval[name][direction]["R@1"]
                 if name not in self.tasks:  # what a task has learned is nothing that could be retained
                     scalars[f"retrieval_retention/{tag}"] = metrics.retention([began, shares["R@1"]])
-                for scalar, value in scalars.items():
-                    if math.isfinite(value):
-                        self.writer.add_scalar(scalar, value, index)
-                        self.last[scalar] = value
+                self._finite(scalars, index)
+
+    def _precisions(self, precisions: Mapping[str, dict[str, float]], index: int) -> None:
+        """mAP of every multi-label set by every scorer, and the points of it that are kept."""
+        if not index:
+            self.precisions = precisions
+        for name, found in precisions.items():
+            tag = self.tags[name]
+            scalars = {f"multi_label/{tag}/{key}": value for key, value in found.items()}
+            points = metrics.retention([self.precisions[name]["mAP"], found["mAP"]])
+            self._finite(scalars | {f"multi_label_retention/{tag}": points}, index)
+
+    def _finite(self, scalars: Mapping[str, float], index: int) -> None:
+        """Write what is a number."""
+        for scalar, value in scalars.items():
+            if math.isfinite(value):
+                self.writer.add_scalar(scalar, value, index)
+                self.last[scalar] = value
 
     def _stream(self, index: int) -> Iterator[tuple[str, float]]:
         """Numbers of the tasks learned so far."""

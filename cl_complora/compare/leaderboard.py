@@ -1,0 +1,113 @@
+"""All methods with published results on a scenario, by Last, against a reference and the best."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config.about import UNTOLD
+from ..config.catalog import shipped
+from ..errors import UserError
+from ..files import slug
+from .method import Method, against
+from .outcomes import Outcome
+from .results_files import Entry, is_current, read_entries
+from .statistics import Difference
+from .trials import told
+
+# Kinds that see more than a stream shows them: bounds, which are not called the best.
+BOUNDS = ("replay-and-bounds",)
+
+
+def scenarios(folder: Path) -> list[str]:
+    """Scenarios that have results, by name.
+
+    Raises:
+        UserError: where there are none.
+    """
+    found = [child.name for child in sorted(folder.iterdir()) if child.is_dir() and any(child.glob("*.json"))]
+    if not found:
+        raise UserError(f"{folder}: holds no results (SCENARIO/METHOD.json); compare --publish writes them")
+    return found
+
+
+def leaderboard(folder: Path, scenario: str, reference: str = "lora") -> dict[str, Any]:
+    """What a leaderboard shows of one scenario.
+
+    Differences are paired by seed, and by image where answers are published, over the seeds that both have.
+
+    Args:
+        folder: of results.
+        scenario: its name.
+        reference: method that all are compared with.
+
+    Returns:
+        ``rows`` by descending Last, each with ``name``, ``kind``, ``source``, ``seeds``, ``swept``,
+        ``stale``, ``chosen``, ``figures``, ``budget``, ``updates``, ``against_reference``, ``against_best``
+        and ``front`` (on the front of Last against retention); ``best``, the method with the highest Last
+        that is no bound; ``missing``, the methods that ship and have no results.
+    """
+    entries = read_entries(folder, scenario)
+    if not entries:
+        raise UserError(f"{folder / slug(scenario)}: holds no results; compare --publish writes them")
+    tests = {entry.method: entry.tests() for entry in entries}
+    rows = [_row(entry, list(tests[entry.method].values())) for entry in entries]
+    rows.sort(key=lambda row: (row["stale"], -np.mean(row["figures"]["last"])))
+    best = next((row["name"] for row in rows if row["kind"] not in BOUNDS and not row["stale"]), None)
+    for row in rows:
+        for key, other in (("against_reference", reference), ("against_best", best)):
+            row[key] = {}
+            if other in tests and other != row["name"]:
+                found = _paired(tests[row["name"]], tests[other])
+                row[key] = {metric: asdict(difference) for metric, difference in found.items()}
+    _mark_front(rows)
+    return {
+        "scenario": scenario,
+        "reference": reference if reference in tests else None,
+        "best": best,
+        "rows": rows,
+        "missing": sorted(set(shipped("strategy")) - tests.keys()),
+    }
+
+
+def _row(entry: Entry, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    method = Method(entry.method, tuple(entry.chosen.items()))
+    method.describe(outcomes)
+    return {
+        "name": entry.method,
+        "kind": entry.kind or UNTOLD,
+        "source": entry.source,
+        "seeds": sorted(entry.tests()),
+        "swept": bool(entry.curve()),
+        "stale": not is_current(entry),
+        "chosen": told(method.chosen),
+        "figures": method.figures,
+        "budget": method.budget,
+        "updates": method.updates,
+    }
+
+
+def _paired(ours: dict[int, Outcome], other: dict[int, Outcome]) -> dict[str, Difference]:
+    seeds = sorted(ours.keys() & other.keys())
+    return against([ours[s] for s in seeds], [other[s] for s in seeds]) if seeds else {}
+
+
+def _mark_front(rows: Sequence[dict[str, Any]]) -> None:
+    """Those that no other current method beats in both Last and retention."""
+    means = {
+        row["name"]: tuple(float(np.mean(row["figures"][key])) for key in ("last", "retention"))
+        for row in rows
+        if not row["stale"] and row["kind"] not in BOUNDS
+    }
+    beaten = {
+        one
+        for (one, (last, kept)), (last_too, kept_too) in itertools.product(means.items(), means.values())
+        if last_too >= last and kept_too >= kept and (last_too, kept_too) != (last, kept)
+    }
+    for row in rows:
+        row["front"] = row["name"] in means.keys() - beaten

@@ -1,0 +1,76 @@
+"""The runs that a comparison lacks, as commands: for job arrays, xargs and other people's schedulers."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .outcomes import Outcome, outcome_there
+from .results_files import Library
+from .study import Prepared
+from .trials import Trial
+from .workers import Placing
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What has to be run next.
+
+    Attributes:
+        trials: in the order of the comparison.
+        sweep: whether these are of the sweep; the tests follow when it is done.
+        failed: those that ended without an end, with the reason; the same again would end in the same way.
+    """
+
+    trials: list[Trial]
+    sweep: bool
+    failed: list[tuple[Trial, str]] = field(default_factory=list)
+
+
+def missing(prepared: Prepared, out: Path, library: Library | None = None) -> Missing:
+    """The sweep as long as a part of it is missing, then the tests of what is chosen.
+
+    Args:
+        prepared: the comparison.
+        out: folder of all runs.
+        library: published results, which stand for runs.
+
+    Raises:
+        UserError: if none of the values of a method could be trained.
+    """
+
+    def there_is(t: Trial) -> Outcome | None:
+        return (library.outcome(t) if library else None) or outcome_there(t, out)
+
+    swept = prepared.swept()
+    there = [there_is(t) for t in swept]
+    if None in there:
+        return _missing(swept, there, True)
+    tests = prepared.tests(prepared.choose(there))
+    return _missing(tests, [there_is(t) for t in tests], False)
+
+
+def _missing(trials: list[Trial], there: list[Outcome | None], sweep: bool) -> Missing:
+    pairs = list(zip(trials, there, strict=True))
+    failed = [(t, outcome.error) for t, outcome in pairs if outcome is not None and outcome.error is not None]
+    return Missing([t for t, outcome in pairs if outcome is None], sweep, failed)
+
+
+def command_of(t: Trial, prepared: Prepared, placing: Placing) -> str:
+    """The ``cl-complora run …`` that makes a trial where a comparison looks for it."""
+    request = prepared.request
+    words = ["cl-complora", "run", request.scenario, "--strategy", t.method, "--seed", str(t.seed)]
+    settings = list(request.scenario_settings)
+    if t.validation:
+        shots = t.scenario.value.validation_shots
+        settings += [f"validation_shots={shots}", "measure=validation"]
+        words.append("--no-analysis")
+    settings += [*request.strategy_settings, *(f"{key}={value}" for key, value in t.settings)]
+    words += [word for setting in settings for word in ("--set", setting)]
+    words += ["--variant", t.variant] if t.variant else []
+    words += ["--device", placing.device] if placing.device != "auto" else []
+    words += ["--out", str(placing.out)]
+    words += ["--allow-plugins"] if placing.allow_plugins else []
+    words += ["--elsewhere"] if placing.elsewhere else []
+    return shlex.join(words)

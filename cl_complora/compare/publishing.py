@@ -1,0 +1,144 @@
+"""What a comparison found as files of results (:mod:`.results_files`)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..config import Scenario, load_strategy
+from ..config.loading import Located
+from ..files import write_text
+from ..store import forms
+from ..version import __version__
+from .outcomes import Outcome
+from .results_files import (
+    DETAIL,
+    SCORED,
+    Answers,
+    Asked,
+    Entry,
+    Identities,
+    PublishedRun,
+    fingerprint,
+    place,
+    read_entry,
+    settings_of,
+)
+from .study import Comparison
+from .trials import Trial
+
+
+def publish(found: Comparison, scenario: Located[Scenario], folder: Path) -> list[Path]:
+    """Write what a comparison found, a file for every method whose tests all finished.
+
+    Trials that a file holds already stay, as long as the method is what it was.
+
+    Args:
+        found: finished; made in this process, so that its trials are at hand.
+        scenario: that it was made on.
+        folder: of results.
+
+    Returns:
+        The files, in the order of the methods.
+    """
+    by_method: dict[str, list[tuple[Trial, Outcome]]] = {}
+    for t, outcome in found.trials:
+        by_method.setdefault(t.strategy.value.name, []).append((t, outcome))
+    written, identities = [], Identities()
+    for method in found.methods:
+        if method.failed:
+            continue
+        trials = by_method[method.name]
+        base = load_strategy(trials[0][0].method, found.request.strategy_settings).value
+        made = fingerprint(scenario.value, base, scenario.folder)
+        path = place(folder, found.scenario, method.name)
+        before = read_entry(path)
+        runs = {
+            run.identity: run for run in (_published(t, outcome, identities.of(t)) for t, outcome in trials)
+        }
+        if before is not None and before.fingerprint == made and before.chosen == dict(method.chosen):
+            runs = {run.identity: run for run in before.trials} | runs
+        seeds = {run.seed for run in runs.values() if not run.validation}
+        request = found.request
+        asked = Asked(
+            seeds=sorted(seeds),
+            sweep_seeds=sorted({run.seed for run in runs.values() if run.validation}),
+            metric=request.metric,
+            floor=request.floor,
+            validation_shots=request.validation_shots,
+            scenario_settings=list(request.scenario_settings),
+            strategy_settings=list(request.strategy_settings),
+        )
+        entry = Entry(
+            scenario=found.scenario,
+            method=method.name,
+            kind=base.about.kind if base.about else "",
+            source=base.about.paper if base.about else "",
+            fingerprint=made,
+            strategy=settings_of(base),
+            asked=asked,
+            chosen=dict(method.chosen),
+            published_with=_software(),
+            trials=sorted(runs.values(), key=lambda run: (not run.validation, str(run.settings), run.seed)),
+        )
+        write_text(path, _lines(entry.model_dump(mode="json")))
+        written.append(path)
+    return written
+
+
+def _lines(content: Mapping[str, Any]) -> str:
+    """JSON with a line for every trial: a diff shows which of them changed."""
+    head = {key: value for key, value in content.items() if key != "trials"}
+    rows = ",\n".join(
+        f"  {json.dumps(run, ensure_ascii=False, allow_nan=False)}" for run in content["trials"]
+    )
+    return f'{json.dumps(head, indent=1, ensure_ascii=False)[:-2]},\n "trials": [\n{rows}\n ]\n}}\n'
+
+
+def _published(t: Trial, outcome: Outcome, identity: str) -> PublishedRun:
+    kept = {m: {name: Answers.of(*seen) for name, seen in sets.items()} for m, sets in outcome.kept.items()}
+    return PublishedRun(
+        identity=identity,
+        settings=dict(t.settings),
+        seed=t.seed,
+        validation=t.validation,
+        error=outcome.error,
+        results=None if outcome.results is None else _short(outcome.results, t.validation),
+        updates=outcome.updates,
+        kept=kept,
+    )
+
+
+def _short(results: Mapping[str, Any], validation: bool) -> dict[str, Any]:
+    if validation:
+        return {key: results[key] for key in SCORED if key in results}
+    kept = {key: value for key, value in results.items() if key in forms.Results.model_fields}
+    details = [{key: detail.get(key) for key in DETAIL} for detail in results["tasks_detail"]]
+    return kept | {"tasks_detail": details}
+
+
+def _software() -> dict[str, str | bool | None]:
+    """The version that wrote an entry, and its commit where it is a repository; each run tells its own."""
+    said = {"cl_complora": __version__, "commit": None, "modified": None}
+    here = Path(__file__).resolve().parent
+    try:
+        said["commit"] = _git(here, "-c", "core.fsmonitor=", "rev-parse", "HEAD").strip()
+        said["modified"] = bool(
+            _git(here, "-c", "core.fsmonitor=", "status", "--porcelain", "--untracked-files=no", ".").strip()
+        )
+    except (OSError, subprocess.SubprocessError):
+        pass
+    return said
+
+
+def _git(folder: Path, *words: str) -> str:
+    return subprocess.run(
+        ["git", "-c", "core.fsmonitor=", "-C", str(folder), *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=10,
+    ).stdout

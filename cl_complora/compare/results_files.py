@@ -1,0 +1,291 @@
+"""Results in a repository: a JSON file for every method, ``results/<scenario>/<method>.json``.
+
+A file holds what a comparison needs to print its table without running anything: every trial of the sweep,
+the tests of every seed with their matrices, costs and updates, and which zero-shot images were answered
+rightly. What was asked and what it was made with stand beside them. A file that is read is not trusted.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import ConfigDict, Field, model_validator
+
+from ..config import Scenario, Strategy, load_scenario, load_strategy
+from ..data.planning import plan
+from ..errors import UserError
+from ..files import slug
+from ..store import forms
+from ..world import ASSETS
+from .outcomes import Outcome
+from .trials import Settings, Trial
+
+# Of a task's detail: what tables are made of, and the fingerprint of its images.
+DETAIL = (
+    "name",
+    "split_sha256",
+    "steps",
+    "trainable_parameters",
+    "stored_bytes",
+    "carried_bytes",
+    "train_seconds",
+    "peak_memory_bytes",
+)
+# What a trial on validation shots is chosen by.
+SCORED = ("last", "average", "retention", "zero_shot", "independent")
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Value = bool | int | float | str
+
+
+class _Strict(forms.Form):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Answers(_Strict):
+    """Which images or queries of a set were answered rightly: bits, in the order that the digest names."""
+
+    digest: Sha256
+    count: Annotated[int, Field(ge=0, le=10_000_000)]
+    bits: str
+
+    @model_validator(mode="after")
+    def _enough(self) -> Answers:
+        if 8 * len(base64.b64decode(self.bits, validate=True)) < self.count:
+            raise ValueError("has fewer bits than answers")
+        return self
+
+    @classmethod
+    def of(cls, digest: str, right: np.ndarray) -> Answers:
+        """Pack what :data:`.by_image.Kept` holds of a set."""
+        bits = base64.b64encode(np.packbits(right).tobytes()).decode("ascii")
+        return cls(digest=digest, count=int(right.size), bits=bits)
+
+    def opened(self) -> tuple[str, np.ndarray]:
+        """What was packed."""
+        content = np.frombuffer(base64.b64decode(self.bits), np.uint8)
+        return self.digest, np.unpackbits(content, count=self.count).astype(bool)
+
+
+class PublishedRun(_Strict):
+    """A trial: what it is of, and what became of it."""
+
+    identity: Sha256
+    settings: dict[str, Value]
+    seed: int
+    validation: bool
+    error: str | None = None
+    results: dict[str, Any] | None = None
+    updates: list[dict[str, float | None]] | None = None
+    kept: dict[str, dict[str, Answers]] = {}
+
+
+class Asked(_Strict):
+    """How settings were chosen and what was tested."""
+
+    seeds: list[int]
+    sweep_seeds: list[int]
+    metric: str
+    floor: float | None
+    validation_shots: int
+    scenario_settings: list[str]
+    strategy_settings: list[str]
+
+
+class Fingerprint(_Strict):
+    """What the numbers depend on, less what the trials vary: another one makes an entry stale."""
+
+    scenario: Sha256
+    strategy: Sha256
+    weights: str
+
+
+class Entry(_Strict):
+    """A file of results; ``kind`` and ``source`` are those of the strategy's ``about``."""
+
+    version: Annotated[int, Field(ge=1, le=1)] = 1
+    scenario: str
+    method: str
+    kind: str = ""
+    source: str = ""
+    fingerprint: Fingerprint
+    strategy: dict[str, Any]
+    asked: Asked
+    chosen: dict[str, Value]
+    published_with: dict[str, str | bool | None]
+    trials: Annotated[list[PublishedRun], Field(max_length=10_000)]
+
+    def tests(self) -> dict[int, Outcome]:
+        """Seed → test with the settings that were chosen."""
+        return {
+            run.seed: outcome_of(run)
+            for run in self.trials
+            if not run.validation and run.settings == self.chosen
+        }
+
+    def curve(self) -> dict[Settings, list[Outcome]]:
+        """Settings → their trials on validation shots, by seed."""
+        found: dict[Settings, list[Outcome]] = {}
+        for run in self.trials:
+            if run.validation:
+                found.setdefault(tuple(run.settings.items()), []).append(outcome_of(run))
+        return found
+
+
+def place(folder: Path, scenario: str, method: str) -> Path:
+    """Where the results of a method are."""
+    return folder / slug(scenario) / f"{slug(method)}.json"
+
+
+def read_entry(path: Path) -> Entry | None:
+    """A file of results, or None where there is none.
+
+    Raises:
+        UserError: naming what is wrong with it.
+    """
+    content = forms.read_json(path)
+    if content is None:
+        return None
+    forms.checked(path, Entry, content)
+    entry = Entry.model_validate(content)
+    for run in entry.trials:
+        if run.results is None and run.error is None:
+            raise forms.damaged(path, "trials: one has neither results nor an error")
+        if run.results is not None and run.validation and not set(SCORED[:4]) <= run.results.keys():
+            raise forms.damaged(path, "trials: one on validation shots lacks what it is chosen by")
+        if run.results is not None and not run.validation:
+            forms.checked_results(path, run.results)
+            if not all(set(DETAIL) <= detail.keys() for detail in run.results["tasks_detail"]):
+                raise forms.damaged(path, f"trials: tasks_detail must have {', '.join(DETAIL)}")
+    return entry
+
+
+def read_entries(folder: Path, scenario: str) -> list[Entry]:
+    """All entries of a scenario, by name.
+
+    Raises:
+        UserError: for a file that is damaged, or of another method or scenario than its place says.
+    """
+    found = []
+    for path in sorted((folder / slug(scenario)).glob("*.json")):
+        entry = read_entry(path)
+        if entry is not None:
+            if place(folder, entry.scenario, entry.method) != path:
+                raise UserError(f"{path}: holds the results of '{entry.method}' on '{entry.scenario}'")
+            found.append(entry)
+    return found
+
+
+def fingerprint(scenario: Scenario, strategy: Strategy, folder: Path) -> Fingerprint:
+    """Of a scenario, a strategy as it stands, and the weights that it begins with.
+
+    Settings at their default are left out, so that a setting that a later version brings changes nothing.
+
+    Args:
+        scenario, strategy: as loaded.
+        folder: of the scenario.
+    """
+    stream = scenario.model_dump(
+        mode="json", exclude_defaults=True, exclude={"seeds", "description", "validation_shots", "measure"}
+    )
+    return Fingerprint(
+        scenario=_digest(stream), strategy=_digest(settings_of(strategy)), weights=_weights(scenario, folder)
+    )
+
+
+def settings_of(strategy: Strategy) -> dict[str, Any]:
+    """What a strategy sets, less what no number depends on."""
+    return strategy.model_dump(
+        mode="json", exclude_defaults=True, exclude={"description", "about", "sweep", "name"}
+    )
+
+
+class Identities:
+    """What trials are known by; images are looked up once for a scenario and seed."""
+
+    def __init__(self) -> None:
+        self._splits: dict[tuple[str, int], dict[str, str]] = {}
+
+    def of(self, t: Trial) -> str:
+        """SHA-256 of everything that a trial's numbers depend on but software and device."""
+        scenario = t.scenario.value
+        stream = scenario.model_dump(mode="json", exclude_defaults=True, exclude={"seeds", "description"})
+        key = _digest([stream, str(t.scenario.folder)]), t.seed
+        if key not in self._splits:
+            plans = plan(t.scenario, t.seed)
+            self._splits[key] = {p.name: p.sha256() for p in (*plans, *plans.retrieval)}
+        weights = _weights(scenario, t.scenario.folder)
+        return _digest([stream, settings_of(t.strategy.value), t.seed, self._splits[key], weights])
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def _weights(scenario: Scenario, folder: Path) -> str:
+    """The file's SHA-256, or the name and tag where the weights are no file at hand."""
+    model = scenario.model
+    if model.name == "embedded":
+        return _of_file(ASSETS / "model.safetensors")
+    path = folder / Path(model.pretrained or "").expanduser()
+    return _of_file(path) if model.pretrained and path.is_file() else f"{model.name}, {model.pretrained}"
+
+
+@lru_cache(maxsize=8)
+def _of_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def is_current(entry: Entry) -> bool:
+    """Whether the files that ship today still say what the entry was made with.
+
+    What does not ship (somebody's own scenario or strategy, by its name) cannot be told from here, and is
+    taken to be what it was.
+    """
+    try:
+        scenario = load_scenario(entry.scenario, entry.asked.scenario_settings)
+        strategy = load_strategy(entry.method, entry.asked.strategy_settings)
+    except UserError:
+        return True
+    return entry.fingerprint == fingerprint(scenario.value, strategy.value, scenario.folder)
+
+
+class Library:
+    """Published results that stand for trials: by what their numbers depend on.
+
+    Args:
+        folder: of results; None for none.
+        scenario: its name.
+    """
+
+    def __init__(self, folder: Path | None, scenario: str) -> None:
+        self._known: dict[str, PublishedRun] = {}
+        self._identities = Identities()
+        if folder is not None:
+            for entry in read_entries(folder, scenario):
+                self._known |= {run.identity: run for run in entry.trials}
+
+    def outcome(self, t: Trial) -> Outcome | None:
+        """What is published about a trial; None where nothing is."""
+        if not self._known:
+            return None
+        run = self._known.get(self._identities.of(t))
+        return None if run is None else outcome_of(run)
+
+
+def outcome_of(run: PublishedRun) -> Outcome:
+    """A published trial as a comparison takes it."""
+    kept = {
+        metric: {name: answers.opened() for name, answers in sets.items()}
+        for metric, sets in run.kept.items()
+    }
+    return Outcome(run.results, run.updates, kept, run.error, reused=True)

@@ -1,0 +1,120 @@
+"""Which images and classes a multi-label set holds; no pixel is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from ..config.loading import Located
+from ..config.scenario import DEFAULT_PROMPTS, MultiLabelSet, Scenario
+from ..errors import UserError
+from .captioned import TEST
+from .compound_prompts import CompoundPrompts, matched, pairs
+from .items import Item, Source
+
+
+@dataclass(frozen=True)
+class MultiLabelPlan:
+    """The images of a multi-label set, and what they show.
+
+    Attributes:
+        name: of the set.
+        class_names: K classes in label order.
+        prompts: templates.
+        test: N images.
+        labels: of every image, the places of its classes.
+        compound: prompts that name several classes.
+        source: where to load from.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    prompts: tuple[str, ...]
+    test: tuple[Item, ...]
+    labels: tuple[tuple[int, ...], ...]
+    compound: CompoundPrompts
+    source: Source
+
+    @property
+    def positive(self) -> list[list[bool]]:
+        """``N × K``: what every image shows."""
+        return [[k in own for k in range(len(self.class_names))] for own in self.labels]
+
+    @property
+    def counted(self) -> int:
+        """Classes that some image shows, over which mAP is the mean."""
+        return len({label for own in self.labels for label in own})
+
+    def manifest(self) -> list[dict[str, Any]]:
+        """Every image as ``{"split", "labels", "key"}``, with ``"bytes"`` where it is a file."""
+        return [
+            {"split": TEST, "labels": [self.class_names[k] for k in own], "key": item.key}
+            | ({} if item.size is None else {"bytes": item.size})
+            for item, own in zip(self.test, self.labels, strict=True)
+        ]
+
+    def sha256(self) -> str:
+        """Fingerprint of images, classes and prompts."""
+        told = [self.manifest(), self.class_names, self.prompts, self.compound.texts]
+        return hashlib.sha256(json.dumps(told, ensure_ascii=False).encode()).hexdigest()
+
+
+def plan_multi_label(
+    located: Located[Scenario], entry: MultiLabelSet, source: Source, seed: int, path: tuple
+) -> MultiLabelPlan | None:
+    """Choose the images: the same for every seed, in the source's order. None where the scenario measures
+    validation images, so that settings are never chosen by what is reported.
+
+    Raises:
+        UserError: for fewer than two images, or too few for the compound prompts that were asked for.
+    """
+    if located.value.measure == "validation":
+        return None
+    items = source.items(TEST)
+    if entry.images is not None and entry.images < len(items):
+        drawn = random.Random(f"multi-label/{len(items)}").sample(range(len(items)), entry.images)
+        items = [items[place] for place in sorted(drawn)]
+    labelled = getattr(source, "source", source)  # also where broken pictures are left out
+    labels = tuple(labelled.labels(item) for item in items)
+    names, scenario = tuple(source.class_names), located.value
+    if len(items) < 2 or not any(labels):
+        told = f"{len(items)} images" if len(items) < 2 else "no image that shows one of its classes"
+        problem = f"multi-label set '{entry.name}' has {told}; mAP needs two images, and one with a class"
+        raise UserError(located.fault((*path, "source"), problem))
+    own = source.prompts if scenario.prompts == DEFAULT_PROMPTS and source.prompts else scenario.prompts
+    prompts = tuple(entry.prompts or own)
+    compound = _compound(located, entry, names, prompts[0], len(items), path)
+    return MultiLabelPlan(entry.name, names, prompts, tuple(items), labels, compound, source)
+
+
+def _compound(
+    located: Located[Scenario],
+    entry: MultiLabelSet,
+    names: tuple[str, ...],
+    template: str,
+    images: int,
+    path: tuple,
+) -> CompoundPrompts:
+    """The compound prompts of a set, of which no class may have more than there are images."""
+    none = CompoundPrompts((), tuple(() for _ in names))
+    asked = entry.compound
+    if asked == "none" or (asked is None and images <= len(names)):
+        return none
+    made = matched(names, asked) if isinstance(asked, list) else pairs(names, template)
+    if isinstance(asked, list):
+        mentioned = {place for own in made.of for place in own}
+        for place, text in enumerate(asked):
+            if place not in mentioned:
+                told = ", ".join(map(repr, names[:8])) + (" …" if len(names) > 8 else "")
+                problem = f"{text!r} names none of the set's classes: {told}"
+                raise UserError(located.fault((*path, "compound", place), problem))
+    if images <= made.most + 1:
+        problem = (
+            f"{made.most} of these prompts name one class, which needs more than {made.most + 1} images;"
+            f" the set has {images}; name fewer, or compound: none"
+        )
+        raise UserError(located.fault((*path, "compound"), problem))
+    return made

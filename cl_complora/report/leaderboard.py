@@ -1,0 +1,146 @@
+"""The leaderboard as a page of Markdown and as one of HTML that can be sorted and filtered."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..config.about import KINDS
+from ..version import __version__
+from .comparison.figures import Tested, trade_off
+from .comparison.tables import MARKS
+from .elements import NOTHING, Cell, Figure, Gallery, Page, Section, Table, Text, number
+
+# Figure → heading and whether it is told with its sign.
+FIGURES = {
+    "last": ("Last", False),
+    "learned": ("learned", False),
+    "forgetting": ("forgetting", False),
+    "transfer": ("Transfer", False),
+    "retention": ("retention", True),
+    "image_to_text": ("retention R@1 image→text", True),
+    "text_to_image": ("retention R@1 text→image", True),
+    "multi_label": ("retention mAP", True),
+}
+HOW_TO_READ = (
+    "Test images; mean ± standard deviation over seeds, percent; forgetting and retention in points. Last is"
+    " the mean accuracy after the stream, learned that right after a task, Transfer that before it; retention"
+    " is the change of zero-shot accuracy over the stream. ▲ better and ▼ worse only where the 95 % bootstrap"
+    " interval of the paired difference excludes zero and the test has p < 0.05; ? where there are too few"
+    " pairs to tell. ◆: no other method has both a higher Last and a better retention. Methods that see more"
+    " than a stream shows them are listed, and are neither called the best nor on that front. Times are those"
+    " of the machine that each was run on."
+)
+_STALE = "stale: its settings, the scenario or the weights have changed since; run it again"
+
+
+def markdown(boards: Sequence[Mapping[str, Any]]) -> str:
+    """docs/leaderboard.md: a table for every scenario.
+
+    Args:
+        boards: as :func:`cl_complora.compare.leaderboard.leaderboard` makes them.
+    """
+    lines = ["# Leaderboard", "", *_wrapped(HOW_TO_READ), ""]
+    for board in boards:
+        head, rows = _table(board)
+        lines += [f"## {board['scenario']}", ""]
+        lines += [f"| {' | '.join(head)} |", "|---|---|" + "--:|" * (len(head) - 3) + "---|"]
+        for row in rows:
+            cells = " | ".join(cell.text.replace("|", "\\|") for cell in row)
+            lines.append(f"| {cells} |")
+        lines += ["", *_wrapped(_notes(board)), ""]
+    return "\n".join(lines)
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 118, break_long_words=False, break_on_hyphens=False)
+
+
+def leaderboard_page(boards: Sequence[Mapping[str, Any]]) -> Page:
+    """The same as a page: sorted by a click on a heading, filtered by kind."""
+    sections = []
+    for place, board in enumerate(boards):
+        head, rows = _table(board)
+        table = Table(f"Methods on {board['scenario']}", head, rows, HOW_TO_READ, filtered=head.index("kind"))
+        points = [_tested(row) for row in board["rows"] if _has(row, "last") and _has(row, "retention")]
+        drawn = trade_off(points, f"front{place}") if points else None
+        blocks = [table, Text([_notes(board)])]
+        if drawn is not None:
+            blocks.append(Gallery([Figure("Learning against keeping: means over seeds.", drawn)], "wide"))
+        sections.append(Section(f"scenario-{place}", board["scenario"], blocks))
+    facts = {"Scenarios": str(len(boards)), "Methods": str(max(len(board["rows"]) for board in boards))}
+    return Page("Leaderboard", "published results", facts, sections, f"cl_complora {__version__}")
+
+
+def _has(row: Mapping[str, Any], figure: str) -> bool:
+    return bool(row["figures"].get(figure)) and bool(np.isfinite(row["figures"][figure]).all())
+
+
+def _tested(row: Mapping[str, Any]) -> Tested:
+    retention, last = (row["figures"][key] for key in ("retention", "last"))
+    spreads = (_deviation(values) or 0.0 for values in (retention, last))
+    return Tested(row["name"], float(np.mean(retention)), float(np.mean(last)), *spreads)
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def _table(board: Mapping[str, Any]) -> tuple[list[str], list[list[Cell]]]:
+    shown = [key for key in FIGURES if any(_has(row, key) for row in board["rows"])]
+    head = ["method", "kind", *(FIGURES[key][0] for key in shown)]
+    head += [f"Last minus {board[key]}" for key in ("reference", "best") if board[key] is not None]
+    head += ["‖ΔW‖", "trained", "training s", "peak MB", "seeds", "settings"]
+    return head, [_cells(row, board, shown) for row in board["rows"]]
+
+
+def _cells(row: Mapping[str, Any], board: Mapping[str, Any], shown: Sequence[str]) -> list[Cell]:
+    name = row["name"] + (" ◆" if row["front"] else "") + (" (stale)" if row["stale"] else "")
+    cells = [Cell(name), Cell(KINDS.get(row["kind"], row["kind"]))]
+    cells += [_spread(row["figures"].get(key), FIGURES[key][1]) for key in shown]
+    for key, against in (("reference", "against_reference"), ("best", "against_best")):
+        if board[key] is not None:
+            cells.append(_difference(row[against].get("last")))
+    cost = row["budget"]
+    cells += [
+        number(row["updates"]["norm"], 2),
+        number(cost["trainable_parameters"], 0),
+        number(cost["train_seconds"], 0),
+        number(cost["peak_memory_bytes"] / 1e6, 0),
+        number(len(row["seeds"]), 0),
+    ]
+    return [*cells, Cell(row["chosen"] or ("as shipped" if not row["swept"] else NOTHING))]
+
+
+def _spread(values: Sequence[float] | None, signed: bool) -> Cell:
+    if not values or not np.isfinite(values).all():
+        return Cell(NOTHING)
+    mean = number(float(np.mean(values)), 1, signed)
+    deviation = _deviation(values)
+    return mean if deviation is None else Cell(f"{mean.text} ± {deviation:.1f}", mean.value)
+
+
+def _difference(found: Mapping[str, Any] | None) -> Cell:
+    if found is None:
+        return Cell(NOTHING)
+    mean, low, high = (number(found[key], 1, True) for key in ("mean", "low", "high"))
+    return Cell(f"{mean.text} [{low.text}, {high.text}]{MARKS[found['verdict']]}", mean.value)
+
+
+def _notes(board: Mapping[str, Any]) -> str:
+    rows = board["rows"]
+    said = []
+    once = [row["name"] for row in rows if len(row["seeds"]) == 1]
+    if once:
+        said.append(f"One seed only, so that no spread is told: {', '.join(once)}.")
+    unswept = [row["name"] for row in rows if not row["swept"] and row["budget"]["steps"] > 0]
+    if unswept:
+        said.append(f"Run with the settings that ship, which were not chosen here: {', '.join(unswept)}.")
+    if any(row["stale"] for row in rows):
+        said.append(f"{_STALE[0].upper()}{_STALE[1:]}.")
+    if board["missing"]:
+        said.append(f"Not measured yet: {', '.join(board['missing'])}.")
+    return " ".join(said)

@@ -1,0 +1,75 @@
+"""compare --list: the missing runs as commands, after which compare only reads."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import pytest
+
+from builders.commands import cli
+from builders.runs import STRATEGY
+
+
+@pytest.fixture
+def go(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("quick", "a slow"):
+        text = STRATEGY.format(name=name) + "sweep: {optimiser.lr: [1e-3, 5e-3]}\n"
+        (tmp_path / f"{name}.yaml").write_text(text)
+    return lambda *words: cli(monkeypatch, capsys, *words)
+
+
+def test_the_lines_run_and_compare_only_reads(go, tmp_path, tiny_scenario):
+    words = ["compare", tiny_scenario, "--strategies", "quick.yaml,a slow.yaml,zeroshot", "--seeds", "0,1"]
+    words += ["--sweep-from", "strategy", "--validation-shots", "2", "--out", "my runs", "--device", "cpu"]
+    words += ["--set", "training.steps=2"]
+    told = []
+    for stage, count in (("of the sweep", 4), ("when they are done, compare", 6)):
+        code, out, said = go(*words, "--list")
+        lines = out.splitlines()
+        assert code == 0 and len(lines) == count and stage in said, said
+        assert all(line.startswith("cl-complora run ") for line in lines)
+        told += lines
+        code, out, _ = go(*shlex.split(lines[0])[1:])
+        assert code == 0
+        assert go(*words, "--list")[1].splitlines() == lines[1:]
+        for line in lines[1:]:
+            assert go(*shlex.split(line)[1:])[0] == 0, line
+    assert len(set(told)) == 10
+    code, out, said = go(*words, "--list")
+    assert code == 0 and out == "" and "nothing is missing" in said
+    code, out, said = go(*words, "--jobs", "2")
+    assert code == 0 and out.count("found finished") == 10, out + said
+    folders = {path.relative_to(tmp_path / "my runs/tiny").parts[0] for path in tmp_path.rglob("seed1")}
+    assert folders == {"quick", "a-slow", "zeroshot"}
+    assert json.loads((tmp_path / "my runs/tiny/comparison.json").read_text())["methods"]["quick"]["curve"]
+
+
+def test_what_failed_is_told_and_not_listed_again(go, tiny_scenario):
+    words = ["compare", tiny_scenario, "--strategies", "quick.yaml", "--seeds", "0", "--device", "cpu"]
+    words += ["--sweep", "lr=1e30,5e-3", "--validation-shots", "2"]
+    wild, tame = go(*words, "--list")[1].splitlines()
+    assert go(*shlex.split(wild)[1:])[0] == 2 and go(*shlex.split(tame)[1:])[0] == 0
+    code, out, _ = go(*words, "--list")
+    assert code == 0 and len(out.splitlines()) == 1 and "optimiser.lr=0.005" in out
+    alone = [*words[:-4], "--sweep", "lr=1e30", *words[-2:]]
+    code, out, said = go(*alone, "--list")
+    assert code == 2 and not out and "no swept value could be trained" in said and "diverged" in said
+
+
+def test_a_test_that_failed_is_told(go, tiny_scenario):
+    words = ["compare", tiny_scenario, "--strategies", "quick.yaml", "--seeds", "0"]
+    words += ["--set", "optimiser.lr=1e30", "--device", "cpu"]
+    (line,) = go(*words, "--list")[1].splitlines()
+    assert go(*shlex.split(line)[1:])[0] == 2
+    code, out, said = go(*words, "--list")
+    assert code == 0 and out == "" and "not listed, since it failed: quick.yaml · seed 0: task 'warm'" in said
+
+
+@pytest.mark.parametrize(
+    "option", [("--jobs", "2"), ("--cluster", "auto"), ("--gpus-per-run", "1"), ("--threads", "1")]
+)
+def test_what_is_for_running_is_not_for_listing(go, tiny_scenario, option):
+    code, out, said = go("compare", tiny_scenario, "-s", "zeroshot", "--list", *option)
+    assert code == 2 and f"{option[0]}: is for running" in said and not out

@@ -1,0 +1,203 @@
+"""Published results: a table without a run, files that are checked, and the leaderboard made of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from builders.commands import cli
+from builders.places import ROOT
+from builders.runs import STRATEGY
+from cl_complora.compare import study
+from cl_complora.compare.by_image import kept_by
+from cl_complora.compare.leaderboard import leaderboard, scenarios
+from cl_complora.compare.outcomes import Outcome
+from cl_complora.compare.publishing import publish
+from cl_complora.compare.results_files import is_current, place, read_entries, read_entry
+from cl_complora.compare.study import Request, compare
+from cl_complora.compare.updates import measure_updates
+from cl_complora.config import load_scenario
+from cl_complora.errors import UserError
+from cl_complora.report.comparison.saving import markdown as table_of
+from cl_complora.report.leaderboard import leaderboard_page, markdown
+from cl_complora.store.folder import RunDir
+
+
+@pytest.fixture(scope="module")
+def methods(tmp_path_factory) -> tuple[str, ...]:
+    folder = tmp_path_factory.mktemp("methods")
+    for name, rank in (("quick", 2), ("slow", 3)):
+        text = STRATEGY.format(name=name).replace("rank: 2", f"rank: {rank}")
+        (folder / f"{name}.yaml").write_text(text + "sweep: {optimiser.lr: [1e-3, 5e-3]}\n")
+    return str(folder / "quick.yaml"), str(folder / "slow.yaml")
+
+
+@pytest.fixture
+def ran(monkeypatch, tiny_run, tiny_scenario):
+    """Trials that were run: none really, since each has the results of one run, a little changed."""
+    folder = RunDir(tiny_run.folder)
+    updates = measure_updates(tiny_run.folder, load_scenario(str(tiny_scenario)))
+    kept = kept_by(folder, tiny_run.results)
+    labels: list[str] = []
+
+    def outcome(t) -> Outcome:
+        labels.append(t.label())
+        rate = t.strategy.value.optimiser.lr
+        last = tiny_run.results["last"] + 0.1 * rate + 0.01 * t.seed
+        results = tiny_run.results | {"last": last, "seed": t.seed, "strategy": t.strategy.value.name}
+        return Outcome(results, *((None, {}) if t.validation else (updates, kept)))
+
+    class Fake:
+        def __init__(self, *words): ...
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *words): ...
+        def run(self, trials, report):
+            return [outcome(t) for t in trials]
+
+    monkeypatch.setattr(study, "open_workers", Fake)
+    return labels
+
+
+def asked(scenario, methods, seeds=(0, 1)) -> Request:
+    return Request(str(scenario), methods, seeds, sweep={}, validation_shots=2, reference="slow")
+
+
+def published(scenario, methods, folder: Path, seeds=(0, 1)):
+    found = compare(asked(scenario, methods, seeds), results=folder)
+    publish(found, load_scenario(str(scenario)), folder)
+    return found
+
+
+def test_a_table_is_made_of_files_without_a_run(tmp_path, tiny_scenario, methods, ran):
+    found = published(tiny_scenario, methods, tmp_path)
+    assert len(ran) == 2 * (2 + 2)
+    ran.clear()
+    again = compare(asked(tiny_scenario, methods), results=tmp_path)
+    assert not ran
+    assert table_of(again.content()) == table_of(found.content())
+    assert again.methods[0].differences == found.methods[0].differences
+    assert again.methods[0].differences["retention"].test == "flips by image"  # answers are published too
+    # Without one method's file that method alone is run, and its file comes out the same.
+    path = place(tmp_path, "tiny", "quick")
+    before = path.read_bytes()
+    path.unlink()
+    published(tiny_scenario, methods, tmp_path)
+    assert {label.split(" ")[0] for label in ran} == {methods[0]} and path.read_bytes() == before
+
+
+def test_other_settings_shots_or_images_are_run(tmp_path, tiny_scenario, methods, ran):
+    published(tiny_scenario, methods, tmp_path)
+    ran.clear()
+    request = asked(tiny_scenario, methods)
+    compare(replace(request, strategy_settings=("training.steps=5",)), results=tmp_path)
+    assert len(ran) == 8
+    ran.clear()
+    compare(replace(request, scenario_settings=("shots=2",)), results=tmp_path)
+    assert len(ran) == 8
+
+
+def test_seeds_come_together_in_a_file(tmp_path, tiny_scenario, methods, ran):
+    published(tiny_scenario, methods, tmp_path, seeds=(0,))
+    published(tiny_scenario, methods, tmp_path, seeds=(0, 1))
+    assert len(ran) == 2 * (2 + 1) + 2
+    entry = read_entry(place(tmp_path, "tiny", "quick"))
+    assert entry.asked.seeds == [0, 1] and sorted(entry.tests()) == [0, 1]
+    assert [len(outcomes) for outcomes in entry.curve().values()] == [1, 1]
+
+
+def changed(content: dict, path: tuple, value) -> dict:
+    part = content
+    for step in path[:-1]:
+        part = part[step]
+    part[path[-1]] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        (("version",), 2, "version"),
+        (("trials", 0, "seed"), "0", "seed"),
+        (("trials", 0, "identity"), "../x", "identity"),
+        (("trials", 0, "results"), None, "neither results nor an error"),
+        (("trials", 0, "results"), {"last": 0.5}, "lacks what it is chosen by"),
+        (("trials", -1, "results", "accuracy"), [[0.5]], "accuracy"),
+        (("trials", -1, "results", "tasks_detail"), [{}, {}], "tasks_detail"),
+        (("trials", -1, "kept", "retention", "colours", "bits"), "A", "base64"),
+        (("trials", -1, "kept", "retention", "colours", "count"), 99, "fewer bits"),
+        (("surprise",), 1, "surprise"),
+        (("scenario",), "other", "on 'other'"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, tiny_scenario, methods, ran, path, value, told):
+    published(tiny_scenario, (methods[1],), tmp_path)
+    file = place(tmp_path, "tiny", "slow")
+    file.write_text(json.dumps(changed(json.loads(file.read_text()), path, value)))
+    with pytest.raises(UserError) as error:
+        read_entries(tmp_path, "tiny")
+    assert str(file) in str(error.value) and told in str(error.value)
+
+
+def test_the_leaderboard_is_by_last_and_marks_what_is_stale(
+    tmp_path, tiny_scenario, methods, ran, monkeypatch
+):
+    published(tiny_scenario, methods, tmp_path)
+    path = place(tmp_path, "tiny", "quick")
+    content = json.loads(path.read_text())
+    for run in content["trials"]:
+        if not run["validation"]:
+            run["results"]["accuracy"][-1] = [1.0, 1.0]
+    path.write_text(json.dumps(content))
+    board = leaderboard(tmp_path, "tiny", "slow")
+    assert [row["name"] for row in board["rows"]] == ["quick", "slow"] and board["best"] == "quick"
+    assert board["rows"][0]["against_reference"]["last"]["mean"] > 0 and "lora" in board["missing"]
+    assert [row["front"] for row in board["rows"]] == [True, False]
+    said = markdown([board])
+    assert said.index("| quick ◆ |") < said.index("| slow |") and "stale" not in said
+    page = leaderboard_page([board]).html()
+    assert "<select data-table" in page and "as shipped" not in page and "lr=0.005" in page
+    monkeypatch.setattr("cl_complora.compare.leaderboard.is_current", lambda entry: entry.method != "quick")
+    board = leaderboard(tmp_path, "tiny", "slow")
+    assert [row["name"] for row in board["rows"]] == ["slow", "quick"] and board["best"] == "slow"
+    assert "| quick (stale) |" in markdown([board]) and not board["rows"][1]["front"]
+
+
+def test_what_the_repository_holds_is_current_and_makes_the_page():
+    """Every file is what its name says; a YAML that changed makes its row stale until it is run again."""
+    folder = ROOT / "results"
+    names = scenarios(folder)
+    entries = [entry for name in names for entry in read_entries(folder, name)]
+    assert len(entries) >= 15
+    for entry in entries:
+        assert np.isfinite([outcome.results["last"] for outcome in entry.tests().values()]).all()
+    page = markdown([leaderboard(folder, name) for name in names])
+    assert page == (ROOT / "docs" / "leaderboard.md").read_text(encoding="utf-8"), (
+        "write it again: cl-complora leaderboard --markdown docs/leaderboard.md"
+    )
+
+
+def test_another_fingerprint_is_stale():
+    entry = read_entry(ROOT / "results" / "embedded" / "lora.json")
+    assert is_current(entry)
+    for key in ("scenario", "strategy", "weights"):
+        other = entry.fingerprint.model_copy(update={key: "0" * 64})
+        assert not is_current(entry.model_copy(update={"fingerprint": other}))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["leaderboard", "."], "holds no results"),
+        (["compare", "tiny", "--results", ".", "--publish", "."], "give one of the two"),
+    ],
+)
+def test_what_cannot_work_is_told(tmp_path, monkeypatch, capsys, words, told):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = cli(monkeypatch, capsys, *words)
+    assert code == 2 and told in err and not list(tmp_path.iterdir())
