@@ -27,6 +27,8 @@ MODULES = {
     "memory": "memory",
     "stream": "stream",
     "scaling": "scaling",
+    "busy": "busy",
+    "start": "start",
 }
 _VERSIONS = ("torch", "open_clip_torch", "avalanche-lib", "peft", "cl_complora")
 

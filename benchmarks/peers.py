@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from avalanche.benchmarks import benchmark_from_datasets
@@ -84,11 +84,19 @@ class Engine(StepSide):
         clip: the model; opened here.
         constraint: of the low-rank updates; ``Constraint(select="none")`` is plain LoRA.
         device: where.
+        tokenize: of the model; that of open_clip where None.
     """
 
-    def __init__(self, name: str, clip: nn.Module, constraint: Constraint, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        name: str,
+        clip: nn.Module,
+        constraint: Constraint,
+        device: str = "cpu",
+        tokenize: Callable[..., Tensor] | None = None,
+    ) -> None:
         self.name, self.device = name, device
-        self.classifier = ClipClassifier(clip, tokenizer()).to(device)
+        self.classifier = ClipClassifier(clip, tokenize or tokenizer()).to(device)
         open_slots(clip)
         self.adapter = CompLoRAPlugin(rank=RANK, scaling=SCALING, matrices=MATRICES, constraint=constraint)
         optimiser = Optimiser(name="adamw", lr=LR, weight_decay=DECAY, clip_norm=None)

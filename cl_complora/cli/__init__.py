@@ -10,6 +10,7 @@ import typer
 
 from ..errors import MOST_CHARACTERS, UserError, printable, raise_all
 from ..files import is_utf8
+from ..run.spinning import bound_spinning
 from ..version import __version__
 from .audit import audit
 from .check import check
@@ -175,6 +176,7 @@ app.add_typer(data, name="data")
 
 def main() -> None:
     """Entry point: user errors become one line each on stderr and exit code 2."""
+    bound_spinning()
     with lasting_streams(), any_home():
         _answer()
 

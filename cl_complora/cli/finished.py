@@ -332,6 +332,7 @@ def _measured(found: list[Measured], title: str) -> Table:
         table.add_column(column, justify="right" if column else "left")
     for one in found:
         low, high = interval(one.accuracy, one.images)
-        row = [one.name, f"{100 * one.accuracy:.1f}", f"{100 * low:.1f}–{100 * high:.1f}", str(one.images)]
+        told = f"{100 * low:.1f}–{100 * high:.1f}" if one.share else "–"
+        row = [one.name, f"{100 * one.accuracy:.1f}", told, str(one.images)]
         table.add_row(*row, *([f"{100 * one.recorded:.1f}"] if one.recorded is not None else []))
     return table

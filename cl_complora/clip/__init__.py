@@ -1,2 +1,7 @@
 """CLIP: load any open_clip model, open its linear maps for low-rank updates, classify with a text head,
 export."""
+
+from .deferred_imports import deferred
+
+with deferred("timm"):
+    import open_clip  # noqa: F401

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from ..errors import UserError
+from ..run.spinning import spinning
 from .outcomes import Outcome
 from .trials import Trial
 from .workers import Placing, Report, cores, run_trial
@@ -142,7 +143,7 @@ class RayTasks:
 
 def environment_of(threads: int) -> dict[str, str]:
     """Environment of a worker that computes with so many threads."""
-    return {"OMP_NUM_THREADS": str(threads)}
+    return {"OMP_NUM_THREADS": str(threads), **spinning()}
 
 
 def gpu_share(placing: Placing, nodes: Sequence[Mapping[str, float]]) -> float:

@@ -58,12 +58,14 @@ class Measured:
         accuracy: fraction.
         images: how many.
         recorded: what the run itself measured in the same state; None where it did not.
+        share: whether it is a share of the images, as mAP is not.
     """
 
     name: str
     accuracy: float
     images: int
     recorded: float | None = None
+    share: bool = True
 
 
 def measure_stream(state: State, as_recorded: bool) -> list[Measured]:
@@ -230,7 +232,8 @@ def measure_labelled(loaded: LoadedClip, plans: Sequence[MultiLabelPlan]) -> lis
         values = precisions(classifier, one.pixels, one.plan, tokens)
         for scorer, value in zip(PRECISIONS, values, strict=True):
             if value == value:
-                found.append(Measured(label_name(one.plan.name, scorer), value, len(one.plan.test)))
+                name, images = label_name(one.plan.name, scorer), len(one.plan.test)
+                found.append(Measured(name, value, images, share=False))
     return found
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch.nn import functional as F
 
 from builders.clip_models import MODELS, batch
@@ -324,3 +326,33 @@ class TestLfa:
         model.visual = torch.nn.Conv2d(3, 4, 1)
         with pytest.raises(ValueError, match="ends in no linear map"):
             image_projection(model)
+
+    def test_crops_are_seen_by_the_steps_and_not_by_the_start(self):
+        features, labels, texts = clusters(3, width=16)
+        turned = torch.roll(features, 1, dims=1)
+
+        def found(views: torch.Tensor, **settings) -> torch.Tensor:
+            shots = replace(
+                shots_from(features, labels, texts), views=lambda count: views.expand(count, -1, -1)
+            )
+            chosen = Lfa(kind="lfa", beta=0.5, noise=0.0, dropout=0.0, **settings)
+            return LfaFitting(chosen, 0, False).fit(shots, None).delta.dense[lfa._MAP]
+
+        plain = found(turned, steps=4)
+        assert torch.equal(plain, found(features, steps=4))  # without crops no view is looked at
+        assert torch.allclose(found(features, steps=4, crops=2), plain)  # views that are the images
+        assert not torch.allclose(found(turned, steps=4, crops=2), plain, atol=1e-6)
+        first = mixed(procrustes(features.double(), texts.double()[labels]), 0.5)
+        assert (found(turned, steps=1, crops=2, lr=1e-9) - first).abs().max() < 1e-6
+
+    def test_settings_of_steps_without_any_are_refused(self):
+        for key, value in (("crops", 5), ("constraint", "spectral")):
+            with pytest.raises(ValidationError, match="has no effect with steps: 0"):
+                Lfa(kind="lfa", steps=0, **{key: value})
+
+    def test_spectral_values_stay_below_one(self):
+        wide = 3 * torch.randn(5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        found = torch.linalg.svdvals(lfa._CONSTRAINTS["spectral"](wide))
+        assert float(found.max()) <= 1 + 1e-9
+        small = wide / 100
+        assert torch.allclose(lfa._CONSTRAINTS["spectral"](small), small)

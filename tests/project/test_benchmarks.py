@@ -26,6 +26,8 @@ PEERS = {
     "memory": {"CLIP-LoRA's loop", "full fine-tuning, plain Avalanche"},
     "stream": {"plain Avalanche", "the model alone"},
     "scaling": set(),
+    "busy": {"torch's default"},
+    "start": {"nothing deferred"},
 }
 
 

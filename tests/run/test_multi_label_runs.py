@@ -145,6 +145,9 @@ def test_views_tell_it(finished, labelled, monkeypatch, capsys, tiny_strategy):
         "several, mAP SPARC (transductive)",
     ]
     assert code == 0 and all(rows[name]["accuracy"] == rows[name]["recorded"] for name in names)
+    code, out, _ = cli(monkeypatch, capsys, "eval", finished.folder)
+    (line,) = [line for line in out.splitlines() if "mAP SPARC" in line]
+    assert code == 0 and " – " in line  # no binomial interval of what is no share of images
     out_folder = finished.folder.parents[2]
     code, out, err = cli(
         monkeypatch, capsys, "run", labelled, "--strategy", tiny_strategy, "--out", out_folder

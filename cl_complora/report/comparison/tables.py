@@ -24,12 +24,13 @@ METRICS = {
     "transfer": "Transfer",
     "retention": "retention",
 }
-# Of scenarios with captions, or with images of several labels.
-BESIDE = {
+# Of scenarios with captions.
+RETRIEVAL = {
     "image_to_text": "retention R@1 image→text",
     "text_to_image": "retention R@1 text→image",
-    "multi_label": "retention mAP",
 }
+# And of those with images of several labels.
+BESIDE = RETRIEVAL | {"multi_label": "retention mAP"}
 # What is a level or a loss; the others are changes, told with their sign.
 _LEVELS = ("learned", "last", "forgetting", "average", "transfer")
 # Retention that a method may lose at most, in points: the rows of the view at equal retention.

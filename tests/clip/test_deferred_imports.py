@@ -1,0 +1,80 @@
+"""Libraries that are loaded only when they are used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from cl_complora.clip.deferred_imports import deferred
+
+LIBRARY = {
+    "slow/__init__.py": "print('slow')\n__version__ = '7'\nfrom .inner import Thing, twice\n",
+    "slow/inner.py": "class Thing:\n    kind = 'a thing'\n\ndef twice(x):\n    return 2 * x\n",
+    "user.py": (
+        "from typing import Union\nimport slow\nimport slow.inner as inner\n"
+        "from slow import Thing, twice\nfrom slow.inner import Thing as Same\n"
+        "Either = Union[int, Thing]\n"
+        "def is_thing(x): return isinstance(x, (str, Thing))\n"
+    ),
+    "heir.py": "from slow import Thing\nclass Child(Thing): pass\n",
+}
+
+
+@pytest.fixture
+def library(tmp_path, monkeypatch):
+    for name, text in LIBRARY.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    for name in ("slow", "slow.inner", "user", "heir"):
+        sys.modules.pop(name, None)
+
+
+def test_what_is_used_is_loaded_then(library, capsys):
+    with deferred("slow", "no_such_library"):
+        import user
+    assert "slow" not in sys.modules and not user.is_thing(3) and user.is_thing("")
+    assert capsys.readouterr().out == ""
+    assert user.twice(4) == 8 and user.slow.__version__ == "7" and user.inner.twice(1) == 2
+    assert capsys.readouterr().out == "slow\n"
+    from slow.inner import Thing
+
+    assert user.is_thing(Thing()) and isinstance(user.Same(), Thing) and user.Thing.kind == "a thing"
+
+
+def test_a_base_class_is_loaded_at_once(library):
+    with deferred("slow"):
+        import heir
+    assert heir.Child.__mro__[1].__module__ == "slow.inner"
+
+
+def test_what_is_loaded_or_missing_stays_what_it_is(library):
+    import slow
+
+    with deferred("slow", "no_such_library"):
+        import user
+
+        with pytest.raises(ImportError):
+            import no_such_library  # noqa: F401
+    assert user.slow is slow
+
+
+def test_a_run_begins_without_them():
+    code = (
+        "import sys\n"
+        "import cl_complora.run.trainer, cl_complora.run.learner, cl_complora.run.measuring\n"
+        "late = {'timm', 'matplotlib', 'torchmetrics', 'scipy.signal'}\n"
+        "print(sorted(late & set(sys.modules)))\n"
+        "import open_clip.timm_model as t\n"
+        "print(type(t.TimmModel('resnet18', 8, 64).trunk).__name__)\n"
+        "from avalanche.evaluation.metrics import TopkAccuracy\n"
+        "import torch\n"
+        "m = TopkAccuracy(2); m.update(torch.eye(4), torch.arange(4), 0); print(m.result())\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    first, *rest = done.stdout.splitlines()
+    assert first == "[]", done.stderr
+    assert rest[0] == "ResNet" and "1.0" in rest[1], done.stderr
