@@ -12,6 +12,7 @@ from ..metrics import PairedChange
 from ..store.answers import ranks_of
 from ..store.folder import RunDir
 from ..store.forms import DIRECTIONS
+from .mistakes import measured_split
 
 
 def found_first(
@@ -22,14 +23,15 @@ def found_first(
     Args:
         folder: the run.
         config: its config.yaml.
-        name: a retrieval set.
+        name: a retrieval set, or a task of captions.
         direction: ``image_to_text`` (queries are images) or ``text_to_image`` (queries are texts).
         state: counted by the tasks that it has learned (0: the untouched model).
 
     Raises:
         UserError: where ranks or manifest are missing, or do not fit together.
     """
-    rows = folder.read_split(name, "texts")
+    part = measured_split(config, name)
+    rows = [row for row in folder.read_split(name, "texts") if row["split"] == part]
     keys = [row["key"] for row in rows]
     if direction == "text_to_image":
         keys = [f"{row['key']}#{place}" for row in rows for place in range(len(row["texts"]))]

@@ -27,6 +27,7 @@ from .model_options import Model, ModelConfig, Pretrained, model_settings
 from .odd_names import odd_name, refuse_odd_names
 from .options import AllowPlugins, Device, Elsewhere, Out, Settings, known_device, log_console
 from .output import lasting_streams
+from .regions import regions
 from .report import report, say_report
 from .tensorboard import tensorboard
 from .tune import tune
@@ -166,6 +167,7 @@ app.command("predict")(predict)
 app.command("explain")(explain)
 app.command("audit")(audit)
 app.command("curvature")(curvature)
+app.command("regions")(regions)
 app.command("report")(report)
 app.command("init")(init)
 app.command("tensorboard")(tensorboard)

@@ -101,6 +101,11 @@ class TextEncoder:
         """Drop cached features (tokens stay)."""
         self._features.clear()
 
+    def drop(self, space: LabelSpace) -> None:
+        """Forget tokens and features of a label space that will not be asked for again."""
+        self._tokens.pop(space, None)
+        self._features.pop(space, None)
+
     def encode_space(self, space: LabelSpace) -> Tensor:
         """As :meth:`features`, always computed anew."""
         tokens = self.tokens(space)

@@ -43,7 +43,10 @@ def kept_by(folder: RunDir, results: dict[str, Any]) -> dict[str, Kept]:
         return {}
     readers = {"retention": (results["zero_shot_sets"], right_answers)}
     for direction in DIRECTIONS:
-        readers[direction] = (results.get("retrieval", {}), partial(found_first, direction=direction))
+        readers[direction] = (
+            results.get("retrieval_retention", {}),
+            partial(found_first, direction=direction),
+        )
     found: dict[str, Kept] = {}
     for metric, (names, read) in readers.items():
         for name in names:

@@ -137,7 +137,9 @@ def prepare(request: TuningRequest) -> Tuning:
             f"strategy '{strategy.value.name}': has no rate, steps or energy, so there is nothing to tune"
         )
     validation = sum(len(task.validation) for task in plans.tasks)
-    shots = max(max(Counter(item.label for item in task.validation).values()) for task in plans.tasks)
+    of_classes = [task for task in plans.tasks if not task.captioned]
+    each = [max(Counter(item.label for item in task.validation).values()) for task in of_classes]
+    shots = max(each, default=0)
     floor = (FLOOR if request.floor is None else request.floor) if held_out else None
     return Tuning(
         request, scenario, strategy, grid, axes_of(grid), validation, shots, held_out, unmeasured, floor
@@ -169,7 +171,7 @@ def _with_shots(request: TuningRequest, classes: int) -> tuple[Located[Scenario]
     asked, settings = request.validation_shots, list(request.scenario_settings)
     if asked is not None:
         settings.append(OfOption(f"validation_shots={asked}", f"--validation-shots {asked}"))
-    wanted = max(FEW, ENOUGH // classes)
+    wanted = max(FEW, ENOUGH // max(1, classes))
     for shots in (number for number in SHOTS if number <= wanted):
         scenario = for_validation(request.scenario, settings, shots)
         try:

@@ -30,9 +30,21 @@ class _Loss(Section):
         return False
 
     @property
+    def needs_classes(self) -> str | None:
+        """Why it cannot stand beside tasks of captions, whose own loss is CLIP's; None where it can."""
+        return "weighs the classes of a task"
+
+    @property
     def of_memory(self) -> _Loss:
         """The loss of images that are replayed beside the batch."""
         return self
+
+
+class _Pairing(_Loss):
+    @property
+    def needs_classes(self) -> None:
+        """CLIP's own loss does with captions what these do with classes."""
+        return None
 
 
 class _Counting(_Loss):
@@ -42,13 +54,13 @@ class _Counting(_Loss):
         return True
 
 
-class CrossEntropy(_Loss):
+class CrossEntropy(_Pairing):
     """Images find their classes among those of a task."""
 
     kind: Literal["classes"]
 
 
-class Batch(_Loss):
+class Batch(_Pairing):
     """As when CLIP was trained: images and texts of a batch find each other in both directions, where images
     of one class share a text."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from .base import Count, Fraction, Section, refused
+from .base import Count, EachOnce, Fraction, Section, Template, Text, refused
 
 
 class Ewc(Section):
@@ -135,6 +135,53 @@ class Apart(Section):
     """Earlier tasks' experts: all of them, as published (by a fault), or those that were merged."""
 
 
+# Words for what is behind things, in photographs and in the embedded world's scenes.
+BACKGROUND = (
+    "sky cloud grass tree forest mountain hill sea water river beach sand snow road pavement floor wall"
+    " ceiling building fence field desert rock soil window curtain table paper fabric fog"
+).split()
+# Rows or columns, as in DenseVLM: a region of fewer pixels than a patch says nothing.
+Cells = Annotated[int, Field(ge=1, le=6)]
+
+
+class _OnRegions(Section):
+    grid: Annotated[list[Cells], Field(min_length=2, max_length=2)] = [2, 3]
+    """Fewest and most rows, and columns, of the grid that images are parted by; drawn for every step."""
+
+    @field_validator("grid")
+    @classmethod
+    def _ordered(cls, value: list[int]) -> list[int]:
+        if value[0] > value[1]:
+            raise refused(f"must be [fewest, most] with fewest ≤ most, got {value}")
+        return value
+
+
+class Regions(_OnRegions):
+    """DenseVLM's loss with the model before the task as the teacher: which things or background words the
+    cells of a grid show."""
+
+    kind: Literal["regions"]
+    strength: Annotated[float, Field(ge=0)] = 0.1
+    confidence: Fraction = 0.3
+    """Cells count where the teacher is surer of a word."""
+    scale: Annotated[float, Field(gt=0, le=1e4)] = 100.0
+    """Of the cosines of both models."""
+    decouple: bool = True
+    """Cells that show things are compared over the things alone; false: all cells over all words."""
+    background: Annotated[list[Text], Field(min_length=1), EachOnce] = BACKGROUND
+    """Words for what is no thing; those that are classes of a task count as things."""
+    prompt: Template = "a photo of {}"
+    """For the background words; things have the first prompt of their task."""
+
+
+class Crops(_OnRegions):
+    """CLIPSelf's loss with the model before the task as the teacher: dense features of the cells of a grid
+    near the features of their crops."""
+
+    kind: Literal["crops"]
+    strength: Annotated[float, Field(ge=0)] = 0.1
+
+
 Regulariser = Annotated[
     Similarities
     | TextToImage
@@ -147,6 +194,8 @@ Regulariser = Annotated[
     | Consistency
     | Diversity
     | Spectrum
-    | Apart,
+    | Apart
+    | Regions
+    | Crops,
     Field(discriminator="kind"),
 ]

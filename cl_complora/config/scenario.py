@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from .base import MOST, Count, CountOrZero, EachOnce, Name, PathText, Section, Template, Text, refused
-from .sources import LabelledSource, RetrievalSource, SourceConfig
+from .sources import LabelledSource, RetrievalSource, SourceConfig, TaskSource, of_captions
 
 DEFAULT_PROMPTS = ["a photo of a {}."]
 
@@ -98,7 +98,7 @@ class Task(Section):
     """One few-shot task of the stream."""
 
     name: Name
-    source: SourceConfig
+    source: TaskSource
     classes: Annotated[list[Text], Field(min_length=1), EachOnce] | None = None
     """Class names to take from the source, in this order; all by default."""
     class_range: Annotated[list[CountOrZero], Field(min_length=2, max_length=2)] | None = None
@@ -114,6 +114,15 @@ class Task(Section):
     test_limit: Count | None = None
     """At most this many test images, spread evenly over the classes."""
     augment: Augmentation | None = None
+    images: Annotated[int, Field(ge=2, le=MOST)] | None = None
+    """Training pictures of a task of captions; all by default."""
+    validation_images: Annotated[int, Field(ge=2, le=MOST)] | None = None
+    """Pictures of a task of captions set apart from the training pool, for choosing hyper-parameters."""
+
+    @property
+    def captioned(self) -> bool:
+        """Whether it has pictures with captions, which are of no class."""
+        return of_captions(self.source)
 
     @field_validator("class_range")
     @classmethod
@@ -132,6 +141,21 @@ class Task(Section):
                         key,
                         because=[("split_file",)],
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _classes_or_captions(self) -> Task:
+        of_classes = ("classes", "class_range", "shots", "sampler", "split_file", "prompts")
+        keys = of_classes if self.captioned else ("images", "validation_images")
+        for key in keys:
+            if getattr(self, key) is not None:
+                why = "is for tasks of captions; a task of classes has shots"
+                if self.captioned:
+                    told = (
+                        "images says how many are trained on" if key == "shots" else "its texts are captions"
+                    )
+                    why = f"has no effect on pictures with captions, which have no classes; {told}"
+                raise refused(why, key, because=[("source",)])
         return self
 
     @model_validator(mode="after")
@@ -259,6 +283,18 @@ class Scenario(Section):
                 "class-incremental tells the classes of all tasks apart, which independent tasks never meet"
             )
             raise refused(message, "independent", because=[("protocol",)])
+        return self
+
+    @model_validator(mode="after")
+    def _captions_have_no_classes_to_share(self) -> Scenario:
+        for place, task in enumerate(self.tasks if self.protocol != "task-incremental" else ()):
+            if task.captioned:
+                shared = {
+                    "class-incremental": "tells the classes of all tasks apart",
+                    "domain-incremental": "gives all tasks the same classes",
+                }[self.protocol]
+                message = f"{self.protocol} {shared}, and captions are no classes; use task-incremental"
+                raise refused(message, "tasks", place, "source", because=[("protocol",)])
         return self
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from .base import EachOnce, PathText, Section, Text, refused
 from .yaml_lines import shown
@@ -13,11 +13,15 @@ from .yaml_lines import shown
 # The world's pictures with captions, which are no classes, and with several objects each.
 CAPTIONS = "captions"
 TOGETHER = "together"
+CAPTIONED = (CAPTIONS, "negatives")
 
 
 def _with_classes(domain: str) -> str:
-    if domain == CAPTIONS:
-        raise refused("'captions' has texts and no classes; it is for retrieval: [{name: …, source: …}]")
+    if domain in CAPTIONED:
+        raise refused(
+            f"{domain!r} has texts and no classes; it is for retrieval: [{{name: …, source: …}}] and for"
+            " tasks"
+        )
     if domain == TOGETHER:
         raise refused(
             "'together' has several classes a picture; it is for multi_label: [{name: …, source: …}]"
@@ -214,11 +218,39 @@ class CaptionsSource(PictureSource):
     """Which rows, where the file says of each what split it belongs to; ``test`` by default."""
 
 
+class CaptionsTaskSource(CaptionsSource):
+    """Pictures with captions to train and to test on: two parts of a file, or two files."""
+
+    split: Text | None = None
+    """Which rows are trained on, where the file says of each what split it belongs to; ``train`` by
+    default."""
+    test_file: PathText | None = None
+    """The file of the pictures that are tested on, where they have one of their own (COCO's)."""
+    test_root: PathText | None = None
+    """Folder that the names of pictures in ``test_file`` start from."""
+    test_split: Text | None = None
+    """Which rows are tested on; ``test`` by default."""
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Share of the pictures set apart for testing where neither a split nor a ``test_file`` does."""
+
+    @model_validator(mode="after")
+    def _root_of_a_file(self) -> CaptionsTaskSource:
+        if self.test_root is not None and self.test_file is None:
+            raise refused("has no effect without test_file", "test_root")
+        if self.test_file is not None and "test_fraction" in self.model_fields_set:
+            raise refused(
+                "has no effect with test_file, whose pictures are the test",
+                "test_fraction",
+                because=[("test_file",)],
+            )
+        return self
+
+
 class WorldCaptionsSource(Section):
     """Pictures of the embedded world that its pretraining never drew, with the captions that it writes."""
 
     kind: Literal["world"]
-    domain: Literal["captions"]
+    domain: Literal["captions", "negatives"]
 
 
 RetrievalSource = Annotated[CaptionsSource | WorldCaptionsSource, Field(discriminator="kind")]
@@ -245,3 +277,32 @@ class WorldTogetherSource(Section):
 
 
 LabelledSource = Annotated[MultiLabelSource | WorldTogetherSource, Field(discriminator="kind")]
+
+
+def _one_answer(domain: str) -> str:
+    return domain if domain in CAPTIONED else _with_classes(domain)
+
+
+class WorldTaskSource(Section):
+    """A few-shot domain of the embedded world, or its pictures with captions."""
+
+    kind: Literal["world"]
+    domain: Annotated[Text, AfterValidator(_one_answer)]
+
+
+TaskSource = Annotated[
+    WorldTaskSource
+    | FolderSource
+    | ManifestSource
+    | CoopSource
+    | ShardsSource
+    | DatasetSource
+    | CaptionsTaskSource,
+    Field(discriminator="kind"),
+]
+
+
+def of_captions(source: Section) -> bool:
+    """Whether a source has pictures with captions in place of classes."""
+    world = isinstance(source, WorldTaskSource | WorldCaptionsSource) and source.domain in CAPTIONED
+    return world or isinstance(source, CaptionsSource)

@@ -1,13 +1,15 @@
-"""Pictures with captions: what retrieval is measured on."""
+"""Pictures with captions: what retrieval is measured on, and what a task of captions trains on."""
 
 from __future__ import annotations
 
+import os
+import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ..config.sources import CaptionsSource
+from ..config.sources import CaptionsSource, CaptionsTaskSource
 from ..config.yaml_lines import shown
 from ..errors import MOST_FAULTS, UserError, raise_all
 from ..files import is_utf8
@@ -15,20 +17,28 @@ from .caption_layouts import Entry, read_entries
 from .items import Item
 from .manifests import Listed, Malformed, inside, roots_of
 
-TEST = "test"
+TRAIN, TEST = "train", "test"
 
 
 class Captioned(Listed):
-    """Files of pictures, each with one text or more; all are test images of no class.
+    """Files of pictures, each with one text or more, of no class.
 
     Args:
         root: folder that the paths start from.
         texts: path below the root → the texts of that picture, in the file's order.
         notes: what a user should know of how the file was read, a line each.
+        trained: paths of the training images; all others are for testing.
     """
 
-    def __init__(self, root: Path, texts: dict[str, tuple[str, ...]], notes: Sequence[str] = ()) -> None:
-        super().__init__(root, [], [(TEST, key, 0) for key in texts], notes)
+    def __init__(
+        self,
+        root: Path,
+        texts: Mapping[str, tuple[str, ...]],
+        notes: Sequence[str] = (),
+        trained: Iterable[str] = (),
+    ) -> None:
+        parts = dict.fromkeys(texts, TEST) | dict.fromkeys(trained, TRAIN)
+        super().__init__(root, [], [(split, key, 0) for key, split in parts.items()], notes)
         self._texts = texts
 
     def texts(self, item: Item) -> tuple[str, ...]:
@@ -43,10 +53,64 @@ def open_captions(config: CaptionsSource, folder: Path) -> Captioned:
         UserError: naming file and line of every fault, up to twenty: no text, an empty one, a picture that
             stands there twice, a path that leaves the root…
     """
+    if isinstance(config, CaptionsTaskSource):
+        return _open_both(config, folder)
     file = folder / Path(config.file).expanduser()
-    entries, notes = _of_split(list(read_entries(file)), file, config.split)
-    root = folder / Path(config.root).expanduser() if config.root is not None else _root(file, entries)
-    if config.root is None and root != file.parent:
+    rows = list(read_entries(file))
+    return Captioned(*_read_part(rows, file, _named(config.root, folder), config.split, TEST))
+
+
+def _named(root: str | None, folder: Path) -> Path | None:
+    return None if root is None else folder / Path(root).expanduser()
+
+
+def _open_both(config: CaptionsTaskSource, folder: Path) -> Captioned:
+    """The pictures to train on and those to test on: two parts of a file, or two files."""
+    file, root = folder / Path(config.file).expanduser(), _named(config.root, folder)
+    rows = list(read_entries(file))
+    if config.test_file is None and not any(one.split not in (None, "") for one in rows):
+        for key in ("split", "test_split"):
+            if (wanted := getattr(config, key)) is not None:
+                raise UserError(_no_splits(file, key, wanted))
+        root, texts, notes = _read_part(rows, file, root, None, TRAIN)
+        # One fixed division for every run and seed, so that no test image is ever trained on.
+        keys = random.Random(f"division/{len(texts)}").sample(sorted(texts), len(texts))
+        tested = set(keys[: round(len(keys) * config.test_fraction)])
+        return Captioned(root, texts, notes, [key for key in texts if key not in tested])
+    tested = (rows, file, root)
+    if config.test_file is not None:
+        other = folder / Path(config.test_file).expanduser()
+        tested = (list(read_entries(other)), other, _named(config.test_root, folder))
+    parts = [
+        _read_part(rows, file, root, config.split, TRAIN),
+        _read_part(*tested, config.test_split, TEST, "test_split"),
+    ]
+    # Keys of both start from one folder, so that each means one file.
+    root = Path(os.path.commonpath([part[0].absolute() for part in parts]))
+    train, test = (
+        {(own.absolute() / key).relative_to(root).as_posix(): text for key, text in texts.items()}
+        for own, texts, _ in parts
+    )
+    both = next((key for key in test if key in train), None)
+    if both is not None:
+        raise UserError(f"{tested[1]}: image {both!r} is one of the training pictures, too ({file})")
+    notes = list(dict.fromkeys(line for part in parts for line in part[2]))
+    return Captioned(root, {**train, **test}, notes, train)
+
+
+def _read_part(
+    rows: list[Entry],
+    file: Path,
+    named_root: Path | None,
+    wanted: str | None,
+    default: str,
+    key: str = "split",
+) -> tuple[Path, dict[str, tuple[str, ...]], list[str]]:
+    """Root, texts by path and notes of one part of a file: ``wanted``, or ``default`` where the file parts
+    its rows."""
+    entries, notes = _of_split(rows, file, wanted, default, key)
+    root = named_root if named_root is not None else _root(file, entries)
+    if named_root is None and root != file.parent:
         notes.append(f"{file}: its pictures are taken from {root} (root: in the source for another folder)")
     if not root.is_dir():
         problem = "is a file, and" if root.exists() else "there is no such folder, though"
@@ -55,20 +119,26 @@ def open_captions(config: CaptionsSource, folder: Path) -> Captioned:
     if len(texts) < 2:
         told = "no image" if not texts else "one image, which is always found"
         raise UserError(f"{file}: names {told}; retrieval needs two at least")
-    return Captioned(root, texts, [*notes, *(f"{file}: {line}" for line in _repeated(texts))])
+    return root, texts, [*notes, *(f"{file}: {line}" for line in _repeated(texts))]
 
 
-def _of_split(entries: list[Entry], file: Path, wanted: str | None) -> tuple[list[Entry], list[str]]:
+def _no_splits(file: Path, key: str, wanted: str) -> str:
+    return f"{file}: {key}: {wanted} asks for a part, but no row says what split it is of"
+
+
+def _of_split(
+    entries: list[Entry], file: Path, wanted: str | None, default: str, key: str
+) -> tuple[list[Entry], list[str]]:
     """The entries of one split, where the file says which is which; entries with a fault stay."""
     found = Counter(str(one.split) for one in entries if one.split not in (None, ""))
     if not found:
         if wanted is not None:
-            raise UserError(f"{file}: split: {wanted} asks for a part, but no row says what split it is of")
+            raise UserError(_no_splits(file, key, wanted))
         return entries, []
-    split = wanted or TEST
+    split = wanted or default
     if split not in found:
-        asked = f"no row is of the split {split!r}" if wanted else "no row is of the split 'test'"
-        raise UserError(f"{file}: {asked}; split: in the source may be {', '.join(map(repr, found))}")
+        known = ", ".join(map(repr, found))
+        raise UserError(f"{file}: no row is of the split {split!r}; {key}: in the source may be {known}")
     chosen = [one for one in entries if one.fault or one.split == split]
     return chosen, [
         f"{file}: {found[split]} of {len(entries)} rows are of the split {split!r}, which is read"

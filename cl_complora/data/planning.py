@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..config.loading import Located
 from ..config.scenario import (
     DEFAULT_PROMPTS,
-    Augmentation,
     MultiLabelSet,
     ReferenceSet,
     RetrievalSet,
@@ -24,98 +22,19 @@ from ..config.scenario import (
 from ..errors import UserError, raise_all
 from ..files import write_text
 from .broken import Readable
+from .caption_tasks import plan_captions
 from .division import UNDIVIDED
 from .items import Item, Source
 from .kinds import open_source
-from .multi_label_sets import MultiLabelPlan, plan_multi_label
+from .multi_label_sets import plan_multi_label
 from .pictures import Pictures
-from .retrieval_sets import CaptionPlan, plan_retrieval
+from .plans import Plan, Plans
+from .retrieval_sets import plan_retrieval
 from .sampling import SAMPLERS, Draw, TooFew, listed
 from .tied_names import refuse_ties
 
 # No task can have this name: names begin with a letter or digit.
 REFERENCE = "_reference"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which images a task uses and what they are called; no pixel loaded yet.
-
-    Attributes:
-        name: the task's or zero-shot set's name.
-        class_names: its classes in label order.
-        prompts: templates.
-        train, validation, test: items whose label counts within ``class_names``.
-        shots: training images per class, for each class where they differ, or None where all or listed ones
-            are used.
-        augment: what training images may undergo.
-        source: where to load from.
-    """
-
-    name: str
-    class_names: tuple[str, ...]
-    prompts: tuple[str, ...]
-    train: tuple[Item, ...]
-    validation: tuple[Item, ...]
-    test: tuple[Item, ...]
-    shots: int | tuple[int | None, ...] | None
-    augment: Augmentation
-    source: Source
-
-    def manifest(self) -> list[dict]:
-        """Every chosen image as ``{"split", "class", "key"}``, with ``"bytes"`` where it is a file."""
-        parts = (("train", self.train), ("validation", self.validation), ("test", self.test))
-        return [
-            {"split": split, "class": self.class_names[item.label], "key": item.key}
-            | ({} if item.size is None else {"bytes": item.size})
-            for split, part in parts
-            for item in part
-        ]
-
-    def sha256(self) -> str:
-        """Fingerprint of the chosen images and their names."""
-        return hashlib.sha256(json.dumps(self.manifest(), ensure_ascii=False).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Plans:
-    """The plans of a whole scenario for one seed.
-
-    Attributes:
-        tasks, zero_shot, reference: the plans.
-        skipped: a line for every picture that was left out because it cannot be read (``broken: skip``).
-        notes: what the sources tell: what was passed over, or taken for something.
-        retrieval: images with captions, which are of no class.
-        multi_label: images that may show several classes.
-    """
-
-    tasks: tuple[Plan, ...]
-    zero_shot: tuple[Plan, ...]
-    reference: Plan | None = None
-    skipped: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    retrieval: tuple[CaptionPlan, ...] = ()
-    multi_label: tuple[MultiLabelPlan, ...] = ()
-
-    def __iter__(self) -> Iterator[Plan]:
-        """All plans of classes, tasks first."""
-        yield from (*self.tasks, *self.zero_shot, *([self.reference] if self.reference else []))
-
-    @property
-    def beside(self) -> tuple[CaptionPlan | MultiLabelPlan, ...]:
-        """All sets whose images have no one class."""
-        return (*self.retrieval, *self.multi_label)
-
-    def opened(self, measure: str) -> Plans:
-        """Of all images those that a run has to look into: one that measures on validation images opens no
-        test image of a task.
-
-        Args:
-            measure: the scenario's.
-        """
-        if measure == "test":
-            return self
-        return replace(self, tasks=tuple(replace(task, test=()) for task in self.tasks))
 
 
 def plan(located: Located[Scenario], seed: int) -> Plans:
@@ -208,6 +127,8 @@ _TEST_OF = {
 
 def _plan_task(located: Located[Scenario], task: Task, source: Source, seed: int, path: tuple) -> Plan:
     scenario = located.value
+    if task.captioned:
+        return plan_captions(located, task, source, seed, path)
     chosen = _classes(located, task, source, path)
     names = tuple(source.class_names[c] for c in chosen)
     shots = scenario.shots_of(task, len(chosen))

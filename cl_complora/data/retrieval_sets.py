@@ -54,6 +54,14 @@ class CaptionPlan:
         return hashlib.sha256(json.dumps(self.manifest(), ensure_ascii=False).encode()).hexdigest()
 
 
+def drawn_evenly(items: list[Item], most: int | None) -> list[Item]:
+    """At most so many, the same for every seed, in their order."""
+    if most is None or most >= len(items):
+        return items
+    drawn = random.Random(f"retrieval/{len(items)}").sample(range(len(items)), most)
+    return [items[place] for place in sorted(drawn)]
+
+
 def plan_retrieval(
     located: Located[Scenario], entry: RetrievalSet, source: Source, seed: int, path: tuple
 ) -> CaptionPlan | None:
@@ -65,10 +73,7 @@ def plan_retrieval(
     """
     if located.value.measure == "validation":
         return None
-    items = source.items(TEST)
-    if entry.images is not None and entry.images < len(items):
-        drawn = random.Random(f"retrieval/{len(items)}").sample(range(len(items)), entry.images)
-        items = [items[place] for place in sorted(drawn)]
+    items = drawn_evenly(source.items(TEST), entry.images)
     if len(items) < 2:
         problem = f"retrieval set '{entry.name}' has {len(items)} images; it needs two at least"
         raise UserError(located.fault((*path, "source"), problem))

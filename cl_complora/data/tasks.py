@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ..config.scenario import Augmentation
@@ -11,7 +11,7 @@ from .cache import load_cached, size
 from .items import Item, Source
 from .labels import LabelSpace
 from .multi_label_sets import MultiLabelPlan
-from .planning import Plan, Plans
+from .plans import Plan, Plans
 from .retrieval_sets import CaptionPlan
 
 if TYPE_CHECKING:
@@ -36,13 +36,22 @@ class Images:
 
 
 @dataclass
+class CaptionData:
+    """A retrieval set: ``N × 3 × H × W`` uint8, and what is written under every image."""
+
+    pixels: Tensor
+    plan: CaptionPlan
+
+
+@dataclass
 class TaskData:
     """One task ready to train and test.
 
     Attributes:
         name: task name.
         index: position in the stream, from 0.
-        space: label space that its test images are classified in.
+        space: label space that its test images are classified in; of a task of captions, the different first
+            texts of its training images, which parts see that look at a task as a whole.
         train_space: label space that its training loss contrasts (a prefix of ``space`` or ``space`` itself).
         train, validation, test: images, labels within ``space``.
         augment: what training images may undergo.
@@ -59,13 +68,14 @@ class TaskData:
     augment: Augmentation
     plan: Plan
 
+    @property
+    def captioned(self) -> bool:
+        """Whether its images have captions and no classes; data made by hand may have no plan."""
+        return self.plan is not None and self.plan.captioned
 
-@dataclass
-class CaptionData:
-    """A retrieval set: ``N × 3 × H × W`` uint8, and what is written under every image."""
-
-    pixels: Tensor
-    plan: CaptionPlan
+    def captions(self, part: str) -> CaptionData:
+        """``train``, ``validation`` or ``test`` of a task of captions, with the texts of every image."""
+        return CaptionData(getattr(self, part).pixels, self.plan.captions(part))
 
 
 @dataclass
@@ -101,15 +111,15 @@ def load(
             only).
         tests: False leaves the test images of tasks unopened; there are none then.
     """
-    own = [LabelSpace.from_templates(p.class_names, p.prompts) for p in plans.tasks]
+    joint = protocol == "class-incremental"
+    own = [_space(p) for p in plans.tasks]
     seen: list[LabelSpace] = []
-    for space in own:
+    for space in own if joint else ():
         seen.append(seen[-1].joined(space) if seen else space)
     tasks = []
     for index, task_plan in enumerate(plans.tasks):
-        joint = protocol == "class-incremental"
         space = seen[-1] if joint else own[index]
-        position = [space.class_names.index(name) for name in task_plan.class_names]
+        position = [space.class_names.index(name) for name in own[index].class_names] or [0]
         train_space = space
         if joint:
             # Joint label spaces grow at the end, so a label means the same class in every prefix.
@@ -119,7 +129,11 @@ def load(
             train_space, train_position = own[index], list(range(len(position)))
         parts = {
             name: _images(
-                task_plan.source, items, pixels, where, cached=name == "test" or size(items, pixels) > LARGE
+                task_plan.source,
+                _labelled(task_plan, items, own[index]),
+                pixels,
+                where,
+                cached=name == "test" or size(items, pixels) > LARGE,
             )
             for name, items, where in (
                 ("train", task_plan.train, train_position),
@@ -151,6 +165,21 @@ def load_labelled(plans: Sequence[MultiLabelPlan], pixels: Pixels) -> dict[str, 
 def _held_out(chosen: Plan, pixels: Pixels) -> tuple[Images, LabelSpace]:
     images = _images(chosen.source, chosen.test, pixels, range(len(chosen.class_names)), cached=True)
     return images, LabelSpace.from_templates(chosen.class_names, chosen.prompts)
+
+
+def _space(chosen: Plan) -> LabelSpace:
+    if chosen.texts is None:
+        return LabelSpace.from_templates(chosen.class_names, chosen.prompts)
+    first = tuple(dict.fromkeys(chosen.texts[item.key][0] for item in chosen.train))
+    return LabelSpace(first, tuple((text,) for text in first))
+
+
+def _labelled(chosen: Plan, items: Sequence[Item], space: LabelSpace) -> Sequence[Item]:
+    """Images with captions are labelled by the place of their first text, others are already."""
+    if chosen.texts is None:
+        return items
+    place = {text: label for label, text in enumerate(space.class_names)}
+    return [replace(item, label=place.get(chosen.texts[item.key][0], 0)) for item in items]
 
 
 def _prefix(space: LabelSpace, classes: int) -> LabelSpace:

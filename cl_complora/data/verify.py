@@ -60,9 +60,9 @@ def verify(scenario: str, seed: int = 0) -> Report:
         total += size(chosen.test, Pixels(decoded))
         state = f"{len(broken)} of them cannot be read" if broken else "all can be read"
         parts = [f"{len(part)} {name}" for name, part in _parts(chosen) if part]
+        kinds = f"{len(chosen.class_names)} classes" if chosen.texts is None else _texts(chosen)
         report.lines.append(
-            f"{chosen.name}: {len(chosen.class_names)} classes, {', '.join(parts)} images, {state}; "
-            f"split {chosen.sha256()[:12]}"
+            f"{chosen.name}: {kinds}, {', '.join(parts)} images, {state}; split {chosen.sha256()[:12]}"
         )
     for beside in plans.beside:
         broken = [fault for item in beside.test if (fault := _fault(beside, item, pixels))]
@@ -95,6 +95,10 @@ def named_sets(located: Located[Scenario]) -> list[DatasetSource]:
     entries = (*value.tasks, *value.zero_shot, *([value.reference] if value.reference else []))
     named = {e.source.model_dump_json(): e.source for e in entries if isinstance(e.source, DatasetSource)}
     return list(named.values())
+
+
+def _texts(chosen: Plan) -> str:
+    return f"{sum(map(len, chosen.texts.values()))} captions"
 
 
 def _parts(chosen: Plan) -> tuple[tuple[str, tuple], ...]:

@@ -19,6 +19,7 @@ from .boosters import BoostersPlugin
 from .budget import BudgetPlugin, OrthonormalPlugin
 from .complora import CompLoRAPlugin
 from .constraints import Constraint
+from .dense_regions import CropsPlugin, DenseRegionsPlugin
 from .directions import DirectionsPlugin
 from .distillation import LwfPlugin, ReferencePlugin, SimilaritiesPlugin
 from .ewc import EwcPlugin
@@ -88,6 +89,8 @@ _REGULARISERS: dict[str, type[RegulariserPlugin]] = {
     "diversity": DiversityPlugin,
     "spectrum": SpectrumPlugin,
     "apart": ApartPlugin,
+    "regions": DenseRegionsPlugin,
+    "crops": CropsPlugin,
 }
 
 _HEADS: dict[str, type[HeadFitting]] = {
@@ -227,6 +230,21 @@ def check_fits(
                 "training.chunk saves memory with every tower"
             )
     return notes
+
+
+def check_regularisers(strategy: Strategy, plugins: Sequence[SupervisedPlugin], model) -> None:
+    """Find out before any work whether regularisers find what they need in the model.
+
+    Raises:
+        UserError: naming the regulariser, and what the model lacks.
+    """
+    for plugin in plugins:
+        try:
+            if isinstance(plugin, RegulariserPlugin):
+                plugin.fits(model)
+        except ValueError as error:
+            kind = plugin.settings.kind
+            raise UserError(f"strategy '{strategy.name}': regularisers: {kind} {error}") from None
 
 
 def _check_rates(strategy: Strategy, idle: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
@@ -27,6 +28,7 @@ from ..clip.blocks import Computing
 from ..clip.classifier import ClipClassifier
 from ..config.training import Training
 from ..data.labels import LabelSpace
+from .caption_pairs import loss_with_captions
 from .constraints import stable_seed
 from .experience import ClipExperience, TrainingBatches, one_template
 from .frozen_features import FrozenBeginning
@@ -166,13 +168,11 @@ class ClipStrategy(SupervisedTemplate):
             return [self.model.label_space]
         if not self.is_training:
             return [self.experience.test_space]
-        choice = self.training_settings.prompts
-        if choice == "ensemble":
-            return self.experience.spaces
-        return [
-            one_template(space, self.dataloader.template if choice == "sample" else 0)
-            for space in self.experience.spaces
-        ]
+        choice, spaces = self.training_settings.prompts, self.experience.spaces
+        if choice != "ensemble":
+            draw = self.dataloader.template if choice == "sample" else 0
+            spaces = [one_template(space, draw) for space in spaces]
+        return [self.dataloader.drawn.get(part, space) for part, space in enumerate(spaces)]
 
     def forward(self) -> Tensor:
         """Logits of the mini-batch over its label spaces."""
@@ -198,4 +198,12 @@ class ClipStrategy(SupervisedTemplate):
             self.model.clip.logit_scale.detach().float().exp(),
             self.training_settings.label_smoothing,
         )
+        if any(self.experience.captioned):
+            of_classes = partial(training_loss, self.training_settings.loss)
+            return loss_with_captions(batch, self.experience.captioned, of_classes)
         return training_loss(self.training_settings.loss, batch)
+
+    def _after_training_iteration(self, **kwargs) -> None:
+        super()._after_training_iteration(**kwargs)
+        for space in self.dataloader.drawn.values():
+            self.model.text.drop(space)  # no later step has the same texts

@@ -15,6 +15,7 @@ from ..config.training import Training
 from ..data.labels import LabelSpace
 from ..data.pixels import augment
 from ..data.tasks import Images, TaskData
+from .caption_pairs import drawn_captions
 from .checkpoint import StepState
 
 
@@ -42,6 +43,8 @@ class ClipExperience(DatasetExperience):
         spaces: label space of each part's training loss: its own, or all classes seen where the tasks share
             one.
         test_space: label space of the part's test images (of the first part).
+        captioned: of each part, whether its images have captions; :attr:`spaces` then holds the first ones,
+            and :class:`TrainingBatches` draws those of a step.
     """
 
     def __init__(self, parts: Sequence[TaskData], position: int) -> None:
@@ -53,6 +56,7 @@ class ClipExperience(DatasetExperience):
         self.name = " + ".join(part.name for part in parts)
         self.spaces = [contrasted_with(part, parts[-1]) for part in parts]
         self.test_space = parts[0].space
+        self.captioned = [part.captioned for part in parts]
 
     @cached_property
     def class_counts(self) -> list[Tensor]:
@@ -132,6 +136,7 @@ class TrainingBatches(StepState):
     Attributes:
         chosen: places of the present batch's images among :attr:`pixels`.
         template: draw for the present batch's prompts.
+        drawn: part whose images have captions → the texts that are drawn for the present batch.
     """
 
     def __init__(
@@ -146,6 +151,7 @@ class TrainingBatches(StepState):
         self.batch_size = min(batch_size, experience.train_images)
         self.generator = torch.Generator().manual_seed(seed)
         self.template = 0
+        self.drawn: dict[int, LabelSpace] = {}
         self.done = 0
         self._order = self.chosen = torch.empty(0, dtype=torch.long)
 
@@ -176,7 +182,28 @@ class TrainingBatches(StepState):
             # Drawn whether used or not, so that the prompt setting changes no image.
             self.template = int(torch.randint(0, 2**31, (1,), generator=self.generator))
             images = pixels[chosen].to(self.device)
-            yield [self._augmented(images, part_of[chosen]), labels[chosen], part_of[chosen]]
+            answers = self._paired(labels[chosen], chosen, part_of)
+            yield [self._augmented(images, part_of[chosen]), answers, part_of[chosen]]
+
+    def _paired(self, labels: Tensor, chosen: Tensor, part_of: Tensor) -> Tensor:
+        """Labels of a batch, those of images with captions among the texts that are drawn for it."""
+        self.drawn = {}
+        for index in (place for place, captioned in enumerate(self.experience.captioned) if captioned):
+            members = part_of[chosen] == index
+            if bool(members.any()):
+                first = int((part_of < index).sum())
+                written = self._written[index]
+                texts = [written[place - first] for place in chosen[members].tolist()]
+                self.drawn[index], places = drawn_captions(texts, self.generator)
+                labels = labels.clone()
+                labels[members] = torch.tensor(places)
+        return labels
+
+    @cached_property
+    def _written(self) -> list[tuple[tuple[str, ...], ...]]:
+        """Of every part, the texts of its images."""
+        parts = self.experience.parts
+        return [part.plan.captions("train").texts if part.captioned else () for part in parts]
 
     def step_state(self) -> dict[str, Tensor]:
         """Place in the stream of batches and in that of random numbers."""

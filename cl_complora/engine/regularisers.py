@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..clip.classifier import ClipClassifier
 from ..config.penalties import L2Init, Orthogonal
 from .adapter import AdapterPlugin
 from .task_state import CarryingPlugin
@@ -20,6 +21,13 @@ from .task_state import CarryingPlugin
 
 class RegulariserPlugin(CarryingPlugin, supports_distributed=False):
     """Adds a term to the loss of every step."""
+
+    def fits(self, model: ClipClassifier) -> None:
+        """Find out before any work whether the model has what is needed.
+
+        Raises:
+            ValueError: saying what is missing.
+        """
 
     def before_backward(self, strategy, **kwargs) -> None:
         """loss += penalty."""

@@ -36,6 +36,8 @@ class ReplayPlugin(CarryingPlugin, StepState, supports_distributed=False):
         seed: of the choice and the draws.
     """
 
+    needs_classes = "keeps images of every class and replays them with their class texts"
+
     def __init__(self, settings: Memory, seed: int) -> None:
         super().__init__()
         self.settings, self.seed = settings, seed

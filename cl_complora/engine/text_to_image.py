@@ -24,6 +24,8 @@ class TextToImagePlugin(RegulariserPlugin, supports_distributed=False):
     give zero, and count in the mean.
     """
 
+    needs_classes = "compares images with the class texts of all tasks"
+
     def __init__(self, settings: TextToImage, adapter: AdapterPlugin, seed: int) -> None:
         super().__init__()
         self.settings = settings

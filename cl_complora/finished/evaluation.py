@@ -79,7 +79,8 @@ def measure_stream(state: State, as_recorded: bool) -> list[Measured]:
         UserError: if the pictures are not those of the run any more.
     """
     plans = plans_of(state)
-    found = measure(state.loaded, _sets_of(state, plans)) + measure_captions(state.loaded, plans.retrieval)
+    found = measure(state.loaded, _sets_of(state, plans))
+    found += measure_captions(state.loaded, plans.measured_captions(state.scenario.value.measure))
     found += measure_labelled(state.loaded, plans.multi_label)
     if not as_recorded:
         return found
@@ -190,7 +191,7 @@ def find_data(data: str, prompts: Sequence[str] = (), default: Sequence[str] = D
 def measure_data(loaded: LoadedClip, data: Data) -> list[Measured]:
     """A model on data that no run of it needs to know."""
     found = measure(loaded, _load_sets(loaded, data.plans, data.protocol, data.part))
-    found += measure_captions(loaded, data.plans.retrieval)
+    found += measure_captions(loaded, data.plans.measured_captions(data.part))
     found += measure_labelled(loaded, data.plans.multi_label)
     return [replace(one, name=f"{data.prefix}{one.name}") for one in found]
 
@@ -250,7 +251,7 @@ def retrieval_name(name: str, direction: str, told: str) -> str:
 def _load_sets(loaded: LoadedClip, plans: Plans, protocol: str, part: str) -> list[MeasuredSet]:
     """The ``part`` of every task, and every zero-shot set; no other picture is loaded."""
     unused: dict[str, tuple] = {name: () for name in ("train", "validation", "test") if name != part}
-    tasks = tuple(replace(one, **unused) for one in plans.tasks)
+    tasks = tuple(replace(one, **unused) for one in plans.tasks if not one.captioned)
     data = load(Plans(tasks, plans.zero_shot), protocol, loaded.pixels)
     return [
         *(MeasuredSet(task.name, getattr(task, part), task.space) for task in data.tasks),

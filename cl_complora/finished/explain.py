@@ -96,6 +96,7 @@ def explain(
     Raises:
         UserError: for a run of independent tasks, or with other pictures than it was made with.
     """
+    untouched.refuse_captions("updates are taken apart by what they do to the answers among classes")
     folder, results = untouched.folder, untouched.results
     if results.get("independent"):
         raise UserError(f"{folder.root}: its tasks are independent; none can make another forgotten")

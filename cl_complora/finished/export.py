@@ -185,6 +185,7 @@ def _page(state: State, name: str, half: bool, adapter: Adapter | None, heads: d
     for task, space in state.spaces().items():
         if task in results["tasks"]:
             lines.append(f"* **{task}**: {', '.join(space.class_names)} — e.g. “{space.prompts[0][0]}”")
+    lines += [f"* **{task}**: pictures with captions, no classes" for task in state.captioned]
     return "\n".join(lines) + "\n"
 
 

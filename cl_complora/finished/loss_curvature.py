@@ -99,6 +99,11 @@ def curvature(
                 f"--task {name}: training.stream: {strategy.training.stream} trains everything at the first"
                 f" task, '{results['tasks'][0]}'"
             )
+        if any(experience.captioned):
+            raise UserError(
+                f"--task {name}: has pictures with captions, whose loss depends on how they are drawn into"
+                " batches; curvature is that of a loss over classes"
+            )
         learner = _learner(untouched, strategy, plans, pretrained)
         _restore(learner, untouched, data, position)
         learner.adapter.before_train_dataset_adaptation(_Beginning(learner.model, experience))

@@ -84,6 +84,7 @@ def audit(
             task whose source has no unused image of its classes.
     """
     folder, results = untouched.folder, untouched.results
+    untouched.refuse_captions("membership is told from losses over the classes of a task")
     independent = untouched.scenario.value.independent
     done = [name for index, name in enumerate(results["tasks"]) if folder.delta(index, name).exists()]
     if not done:

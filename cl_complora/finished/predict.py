@@ -63,9 +63,19 @@ def label_space(
             raise UserError(f"--classes: {twice!r} stands twice")
         return LabelSpace.from_templates(classes, prompts or state.scenario.value.prompts)
     spaces = state.spaces()
+    if task in state.captioned:
+        raise UserError(
+            f"--task {task}: has pictures with captions and no classes to tell apart; give --classes"
+        )
     if task is not None and task not in spaces:
         raise UserError(f"--task {task}: this run has {', '.join(spaces)}")
-    chosen = [task] if task is not None else state.after or state.results["tasks"]
+    learned = [name for name in state.after or state.results["tasks"] if name in spaces]
+    if task is None and not learned:
+        raise UserError(
+            f"{state.folder.root}: its tasks have pictures with captions and no classes to tell apart; give"
+            " --classes, or --task and one of its zero-shot sets"
+        )
+    chosen = [task] if task is not None else learned
     space = spaces[chosen[0]]
     for name in chosen[1:]:
         space = space.joined(spaces[name])

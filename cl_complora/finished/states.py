@@ -78,7 +78,8 @@ class State:
 
         if self.shares_head:
             return dict.fromkeys(tasks, of(self.after[-1]))
-        return {name: of(name) for name in self.after if self.scale.get(name, 1.0) != 0.0}
+        headed = [name for name in self.after if name not in self.captioned]
+        return {name: of(name) for name in headed if self.scale.get(name, 1.0) != 0.0}
 
     def updates(self) -> Iterator[tuple[TaskDelta, float]]:
         """What every task in the weights added to them, in order, and the factor on it."""
@@ -106,10 +107,30 @@ class State:
         for delta, factor in self.deltas():
             merge_delta(delta, parameters, factor)
 
+    @property
+    def captioned(self) -> list[str]:
+        """Names of the tasks that have pictures with captions and no classes."""
+        return [task.name for task in self.scenario.value.tasks if task.captioned]
+
+    def refuse_captions(self, what: str) -> None:
+        """Where a part of this package looks at classes only.
+
+        Args:
+            what: it does, as the rest of a sentence.
+
+        Raises:
+            UserError: for a run that has a task of captions.
+        """
+        if self.captioned:
+            raise UserError(
+                f"{self.folder.root}: task '{self.captioned[0]}' has pictures with captions and no classes;"
+                f" {what}"
+            )
+
     def spaces(self) -> dict[str, LabelSpace]:
-        """Name of every task and zero-shot set → its own classes and prompts."""
+        """Name of every task that has classes, and of every zero-shot set → its own classes and prompts."""
         stored = self.folder.read_labels()
-        absent = [name for name in self.results["tasks"] if name not in stored]
+        absent = [name for name in self.results["tasks"] if name not in [*stored, *self.captioned]]
         empty = [name for name, part in stored.items() if not part["classes"] or not part["prompts"]]
         if absent or empty:
             raise damaged(self.folder.classes, f"without classes or prompts of '{(absent + empty)[0]}'")

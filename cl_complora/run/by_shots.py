@@ -19,7 +19,11 @@ def bounds_of(scenario: Scenario, plans: Plans) -> ShotGroups | None:
     the scenario does not ask."""
     if scenario.shot_groups is not None:
         return scenario.shot_groups
-    return ShotGroups() if any(len(set(shots_of(plan))) > 1 for plan in plans.tasks) else None
+    return (
+        ShotGroups()
+        if any(len(set(shots_of(plan))) > 1 for plan in plans.tasks if not plan.captioned)
+        else None
+    )
 
 
 def shots_of(plan: Plan) -> list[int]:
@@ -70,7 +74,7 @@ def results_by_shots(scenario: Scenario, plans: Plans, records: Sequence[Record]
     }
     learned = len(records) - 1
     classes = {}
-    for plan in plans.tasks:
+    for plan in (plan for plan in plans.tasks if not plan.captioned):
         groups = groups_of(plan, bounds)
         classes[plan.name] = {name: groups.count(name) for name in SHOT_GROUPS}
     last = {}

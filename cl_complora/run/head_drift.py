@@ -23,8 +23,9 @@ def head_drift(run: RunInputs, records: Sequence[Record]) -> dict[str, dict[str,
     head, scenario = run.strategy.head, run.scenario
     if head is None or head.kind in IN_WEIGHTS or scenario.independent or scenario.shares_labels:
         return None
-    tasks = [plan.name for plan in run.plans.tasks][: len(records) - 1]
+    finished = run.plans.tasks[: len(records) - 1]
     return {
-        name: {"fitted": records[place + 1].row[place], "now": records[-1].row[place]}
-        for place, name in enumerate(tasks)
+        plan.name: {"fitted": records[place + 1].row[place], "now": records[-1].row[place]}
+        for place, plan in enumerate(finished)
+        if not plan.captioned  # the towers alone answer there
     }

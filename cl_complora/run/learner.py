@@ -18,7 +18,7 @@ from ..config.training import Training
 from ..data.tasks import StreamData, TaskData
 from ..delta import TaskDelta
 from ..engine.adapter import AdapterPlugin
-from ..engine.build import build_adapter, build_head, build_plugins, check_fits
+from ..engine.build import build_adapter, build_head, build_plugins, check_fits, check_regularisers
 from ..engine.checkpoint import CheckpointPlugin, Checkpoints, StepState
 from ..engine.clip_strategy import ClipStrategy
 from ..engine.experience import experience_at, steps_at
@@ -28,6 +28,7 @@ from ..engine.schedule import CurvePlugin, SchedulePlugin
 from ..engine.task_state import meet_plugins
 from ..errors import UserError
 from .by_shots import shots_of
+from .captions_fit import check_captions
 from .failures import told_of_failure
 from .inputs import RunInputs
 from .signals import Stopping
@@ -119,10 +120,13 @@ class Learner:
         adapter = build_adapter(strategy.adapter, seed)
         head = build_head(strategy.head, seed, self.run.scenario.shares_labels)
         notes = check_fits(strategy, adapter, self.model, head)
-        return adapter, notes, head, build_plugins(strategy, adapter, seed, self.plugin_folder, head)
+        plugins = build_plugins(strategy, adapter, seed, self.plugin_folder, head)
+        check_regularisers(strategy, plugins, self.model)
+        return adapter, notes, head, plugins
 
     def _check_scenario(self) -> None:
         scenario, strategy = self.run.scenario, self.run.strategy
+        check_captions(self.run, self.head, self.plugins)
         if scenario.independent and strategy.training.stream != "sequential":
             raise UserError(
                 f"strategy '{strategy.name}': training.stream: {strategy.training.stream} trains tasks "
@@ -235,8 +239,9 @@ class Learner:
         return Learned(delta, steps, seconds, trainable, self._curve.curve(), self._loop.skipped, fitted)
 
     def _fit_head(self, task: TaskData) -> Fitted | None:
-        """Fit the head of a strategy that has one to the features of the model as it is now."""
-        if self.head is None:
+        """Fit the head of a strategy that has one to the features of the model as it is now; captions are
+        always met by the two towers."""
+        if self.head is None or task.captioned:
             return None
         fitted = self.head.learn(self.model, task)
         if fitted.delta:

@@ -65,6 +65,7 @@ class Measuring:
     ) -> None:
         self.run, self.model, self.data, self.folder, self.evaluate = run, model, data, folder, evaluate
         self.bounds = bounds_of(run.scenario, run.plans)
+        self.captions = captions_of(run, data)
         self._features: dict[str, torch.Tensor] = {}
         self._tokens: dict[str, torch.Tensor | None] = {}
         self._precisions: dict[str, dict[str, float]] = {}  # with the weights as they are
@@ -88,13 +89,12 @@ class Measuring:
         began = time.perf_counter()
         data, independent = self.data, self.run.scenario.independent
         if not self.evaluate:
-            nothing = {name: recalls((None, None)) for name in data.retrieval}
+            nothing = {name: recalls((None, None)) for name in self.captions}
             unknown = {name: dict.fromkeys(PRECISIONS, math.nan) for name in data.multi_label}
             row, zero_shot = [math.nan] * len(data.tasks), dict.fromkeys(data.zero_shot, math.nan)
             return Measured(row, zero_shot, 0.0, nothing, multi_label=unknown)
-        sets = {one.name: (measured_images(self.run, one), one.space) for one in data.tasks}
-        if independent and task is not None:
-            sets = {task.name: sets[task.name]}
+        asked = [one for one in data.tasks if task is None or not independent or one is task]
+        sets = {one.name: (measured_images(self.run, one), one.space) for one in asked if not one.captioned}
         sets |= data.zero_shot
         learned = 0 if task is None else task.index + 1
         # An independent task began with the untouched model.
@@ -119,10 +119,13 @@ class Measuring:
         # Heads answer for classes; captions are always met by the two towers.
         placed = {
             name: placed[name] if name in placed else self._ranks(name, one)
-            for name, one in data.retrieval.items()
+            for name, one in self.captions.items()
+            if name in data.retrieval or any(name == other.name for other in asked)
         }
         write_bytes(self.folder.predictions(*self.run.state_name(learned)), save_answers(found, placed))
         right = {name: share_right(found[name][0], images.labels) for name, (images, _) in sets.items()}
+        retrieval = {name: recalls(placed.get(name, (None, None))) for name in self.captions}
+        right |= {one.name: mean_recall(retrieval[one.name]) for one in asked if one.captioned}
         row = [right.get(one.name, math.nan) for one in data.tasks]
         shots = {
             one.name: self._by_shots(one, found[one.name][0], sets[one.name][0])
@@ -135,7 +138,6 @@ class Measuring:
             if task is None and len(images)
         )
         zero_shot = {name: right[name] for name in data.zero_shot}
-        retrieval = {name: recalls(both) for name, both in placed.items()}
         labelled = {name: self._labelled(name, one) for name, one in data.multi_label.items()}
         seconds = time.perf_counter() - began
         return Measured(row, zero_shot, seconds, retrieval, shots, labelled, standings)
@@ -176,6 +178,17 @@ def recalls(both: tuple[torch.Tensor | None, torch.Tensor | None]) -> dict[str, 
         direction: {told: math.nan if placed is None else recall_at(placed, k) for told, k in RECALLS.items()}
         for direction, placed in zip(DIRECTIONS, both, strict=True)
     }
+
+
+def mean_recall(both: dict[str, dict[str, float]]) -> float:
+    """What stands in the matrix for a task of captions: the mean of R@1 of both directions."""
+    return sum(shares["R@1"] for shares in both.values()) / len(both)
+
+
+def captions_of(run: RunInputs, data: StreamData) -> dict[str, CaptionData]:
+    """Everything that retrieval is measured on, by name: tasks of captions, then retrieval sets."""
+    tasks = {one.name: one.captions(run.scenario.measure) for one in data.tasks if one.captioned}
+    return tasks | data.retrieval
 
 
 def measured_images(run: RunInputs, task: TaskData) -> Images:

@@ -24,6 +24,8 @@ UNITS = {
 }
 LABEL_UNITS = {"multi_label": "fraction", "multi_label_retention": "points"}
 DRIFT_UNITS = {"head_drift": "fraction"}
+# What stands in the matrix for a task of captions, in place of accuracy.
+MEAN_RECALL = "mean R@1 of both directions"
 RETRIEVAL_UNITS = {"retrieval": "fraction", "retrieval_retention": "points"}
 
 
@@ -38,15 +40,16 @@ def results_of(run: RunInputs, records: Sequence[Record]) -> dict[str, Any]:
     rows = [record.row for record in records]
     zero_shot = {p.name: [record.zero_shot[p.name] for record in records] for p in plans.zero_shot}
     kept = metrics.mean_retention if scenario.independent else metrics.retention
-    retrieval = {p.name: _curves(records, p.name) for p in plans.retrieval}
+    asked = plans.measured_captions(scenario.measure)
+    retrieval = {p.name: _curves(records, p.name) for p in asked}
+    tasks_of_captions = {p.name: MEAN_RECALL for p in plans.tasks if p.captioned}
     captioned = {
-        "retrieval_queries": {
-            p.name: {"images": len(p.test), "texts": len(p.captions)} for p in plans.retrieval
-        },
+        "retrieval_queries": {p.name: {"images": len(p.test), "texts": len(p.captions)} for p in asked},
         "retrieval": retrieval,
+        # What a task has learned is nothing that could be retained.
         "retrieval_retention": {
-            name: {direction: kept(shares["R@1"]) for direction, shares in both.items()}
-            for name, both in retrieval.items()
+            p.name: {direction: kept(shares["R@1"]) for direction, shares in retrieval[p.name].items()}
+            for p in plans.retrieval
         },
     }
     labelled = {
@@ -78,6 +81,7 @@ def results_of(run: RunInputs, records: Sequence[Record]) -> dict[str, Any]:
         "zero_shot_sets": [p.name for p in plans.zero_shot],
         "zero_shot_images": {p.name: len(p.test) for p in plans.zero_shot},
         "accuracy": rows,
+        **({"task_measures": tasks_of_captions} if tasks_of_captions else {}),
         "zero_shot": zero_shot,
         "independent": scenario.independent,
         **(metrics.of_independent(rows) if scenario.independent else metrics.so_far(rows)),

@@ -184,7 +184,8 @@ def _write_beginning(
     """What the run is made with, before anything of it is done."""
     config = {**made_with, "files": places_of(folder.root, scenario, strategy)}
     write_text(folder.config, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-    write_json(folder.classes, {p.name: {"classes": p.class_names, "prompts": p.prompts} for p in plans})
+    of_classes = [p for p in plans if not p.captioned]
+    write_json(folder.classes, {p.name: {"classes": p.class_names, "prompts": p.prompts} for p in of_classes})
     for task_plan in plans:
         planning.write_manifest(folder.split(task_plan.name), task_plan)
     for beside in plans.beside:
@@ -200,11 +201,13 @@ def _load_stream(
 
     loss_classes = inputs.strategy.training.classes
     data = load(plans, inputs.scenario.protocol, inputs.loaded.pixels, loss_classes, tests)
-    spaces = [task.space for task in data.tasks] + [space for _, space in data.zero_shot.values()]
+    spaces = [task.space for task in data.tasks if not task.captioned]
+    spaces += [space for _, space in data.zero_shot.values()]
     text = learner.model.text
     prompts = dict.fromkeys(prompt for space in spaces for prompt in text.cut_prompts(space))
+    written = [task.captions(part) for task in plans.tasks if task.captioned for part in ("train", "test")]
+    captions = [cut for one in (*written, *plans.retrieval) for cut in text.cut_texts(list(one.captions))]
     compound = [cut for one in plans.multi_label for cut in text.cut_texts(list(one.compound.texts))]
-    captions = [cut for one in plans.retrieval for cut in text.cut_texts(list(one.captions))]
     for what, cut in (("prompts", list(prompts)), ("captions", captions), ("compound prompts", compound)):
         if cut:
             shown = "; ".join(repr(one[:60]) for one in cut[:3])

@@ -147,6 +147,8 @@ class Trainer:
             "carried_bytes": carried,
             "peak_memory_bytes": memory.bytes(),
         }
+        if task.captioned:
+            detail["texts"] = sum(map(len, task.plan.captions("train").texts))
         if learned.fitted is not None:
             detail["head"] = {"kind": self.run.strategy.head.kind, **learned.fitted.told}
         state = self.learner.adapter.state()
@@ -194,7 +196,7 @@ class Trainer:
             raise UserError(f"{self.folder.root}: {error.messages[0]}") from None
         head = self.learner.head
         if head is not None and head.keeps_heads:
-            for task in done:
+            for task in (one for one in done if not one.captioned):
                 stored = load_head(self.folder.head(task.index, task.name))
                 head.finished(task.name, stored.to(self.run.device))
         restore_plugins(self.learner.plugins, self.folder, done, self.run.device)

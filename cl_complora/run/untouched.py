@@ -137,7 +137,8 @@ def _causes(lost: Sequence[Standing], loaded: LoadedClip, better: str | None) ->
 
 def _better(model: ClipClassifier, loaded: LoadedClip, data: StreamData) -> str | None:
     """The usual normalisation that surely gets more of a few pictures right, in a sentence."""
-    sets = [(task.train, task.train_space) for task in data.tasks] + list(data.zero_shot.values())
+    sets = [(task.train, task.train_space) for task in data.tasks if not task.captioned]
+    sets += data.zero_shot.values()
     sets = [(_some(images, TRIED // len(sets) or 1), space) for images, space in sets]
     images = sum(len(part) for part, _ in sets)
     if not images:
@@ -224,7 +225,8 @@ def look(located: Located[Scenario], plans: Plans) -> tuple[list[str], list[str]
     tasks, held_out = ([_few(one, sets) for one in part] for part in (plans.tasks, plans.zero_shot))
     few = Plans(tuple(tasks), tuple(held_out))
     data = load(few, located.value.protocol, loaded.pixels)
-    measured = {task.name: (task.test, task.space) for task in data.tasks} | data.zero_shot
+    measured = {task.name: (task.test, task.space) for task in data.tasks if not task.captioned}
+    measured |= data.zero_shot
     standings = [
         standing_of(name, predictions(model, images.pixels, space), images, space)
         for name, (images, space) in measured.items()

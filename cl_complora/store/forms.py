@@ -109,6 +109,7 @@ class Results(Form):
     retrieval: dict[str, dict[str, dict[str, list[Number]]]] = {}
     retrieval_retention: dict[str, dict[str, Number]] = {}
     retrieval_queries: dict[str, dict[str, int]] = {}
+    task_measures: dict[str, str] = {}
     multi_label: dict[str, dict[str, list[Number]]] = {}
     multi_label_retention: dict[str, Number] = {}
     multi_label_images: dict[str, dict[str, int]] = {}
@@ -265,8 +266,12 @@ def checked_results(path: Path, content: Any) -> dict[str, Any]:
         if any(len(values) != len(rows) for shares in both.values() for values in shares.values()):
             raise damaged(path, f"retrieval.{name}: has not one number for every row of accuracy")
     kept = results.get("retrieval_retention", {})
-    if set(kept) != set(retrieval) or any(set(both) != set(DIRECTIONS) for both in kept.values()):
-        raise damaged(path, "retrieval_retention: has not both directions of every set of retrieval")
+    if set(kept) != set(retrieval) - set(tasks) or any(
+        set(both) != set(DIRECTIONS) for both in kept.values()
+    ):
+        raise damaged(
+            path, "retrieval_retention: has not both directions of every set of retrieval that is no task"
+        )
     labelled = results.get("multi_label", {})
     for name, curves in labelled.items():
         if set(curves) != set(PRECISIONS) or any(len(values) != len(rows) for values in curves.values()):

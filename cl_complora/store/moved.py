@@ -19,7 +19,7 @@ from ..config.loading import Located
 from ..config.model_names import names_a_file
 
 # Keys of a scenario that hold places of data.
-PLACES = ("root", "file", "train", "test", "split_file")
+PLACES = ("root", "file", "train", "test", "split_file", "test_file", "test_root")
 # Sections of a scenario that name data.
 SECTIONS = ("tasks", "zero_shot", "retrieval", "multi_label", "reference")
 # Folders around a run's that are looked into: seed, strategy, scenario, runs, the project and one more.

@@ -46,13 +46,13 @@ def finished_records(
     Args:
         folder, plans: of the run.
         tell: told of a file that is damaged; its task is learned again.
-        heads: whether every task leaves a head.
+        heads: whether every task that has classes leaves a head.
     """
     from .deltas import load_delta
     from .head_files import load_head
 
     records = []
-    parts = (plans.tasks, plans.zero_shot, plans.retrieval, plans.multi_label)
+    parts = (plans.tasks, plans.zero_shot, plans.measured_captions("test"), plans.multi_label)
     names = [[p.name for p in part] for part in parts]
     for index in range(len(plans.tasks) + 1):
         name = plans.tasks[index - 1].name if index else "zero-shot"
@@ -63,7 +63,7 @@ def finished_records(
             data = checked_record(record, folder.read_json(record), *names)
             if index:
                 load_delta(delta)
-            if index and heads:
+            if index and heads and not plans.tasks[index - 1].captioned:
                 load_head(folder.head(index - 1, name))
         except UserError as error:
             tell(f"{error.messages[0]}; going on from {'before it' if index else 'the start'}")

@@ -4,6 +4,9 @@ The embedded stand-in for COCO captions. Things alone, in pairs and in groups, p
 from a seed that no pretraining block and no picture of the general set uses, letters and digits in the fonts
 that are held out of the pretraining. The captions are the first five different ones that the world writes of
 a picture: some say much, some would fit another one as well, as people's do.
+
+Photographic negatives of such pictures are the other set, for tasks of captions: the colours that their
+captions name are those before, so that whoever learns to read them may forget what colours look like.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..data.captioned import TEST
+from ..config.sources import CAPTIONS
+from ..data.captioned import TEST, TRAIN
 from ..data.items import Item
 from ..data.pictures import Pictures
 from .concepts import CONCEPTS, Concept
@@ -41,20 +45,37 @@ _WRITTEN, _MOST_WORDS = 24, 20
 _PAIRS, _GROUPS = 0.3, 0.15
 
 
+# Where the numbers of a set's pictures begin: no picture is in two of them.
+_FIRST = {
+    (CAPTIONS, TEST): 0,
+    (CAPTIONS, TRAIN): 1_000_000,
+    ("negatives", TEST): 2_000_000,
+    ("negatives", TRAIN): 3_000_000,
+}
+
+
 class WorldCaptions(Pictures):
-    """Pictures drawn on demand; every one, with its captions, is a function of its number alone."""
+    """Pictures drawn on demand; every one, with its captions, is a function of its number alone.
+
+    Args:
+        domain: ``captions`` or ``negatives``.
+    """
 
     class_names: Sequence[str] = ()
     prompts: list[str] | None = None
 
+    def __init__(self, domain: str = CAPTIONS) -> None:
+        self.domain = domain
+
     @property
     def origin(self) -> str:
         """The set."""
-        return "World captions"
+        return f"World {self.domain}"
 
     def items(self, split: str) -> list[Item]:
-        """Every image; all are for testing."""
-        return [Item(0, str(number)) for number in range(IMAGES)] if split == TEST else []
+        """Every image of ``train`` or ``test``."""
+        first = _FIRST.get((self.domain, split))
+        return [Item(0, str(first + place)) for place in range(IMAGES)] if first is not None else []
 
     def stamp(self, item: Item) -> str:
         """The drawing code, so that no cache outlives a change of it."""
@@ -70,6 +91,8 @@ class WorldCaptions(Pictures):
         from PIL import Image
 
         image = render_captioned(int(item.key))[0]
+        if self.domain != CAPTIONS:
+            image = 255 - image
         if image.shape[:2] == pixels.size:
             return torch.from_numpy(image.copy()).permute(2, 0, 1)
         return pixels.fit(Image.fromarray(image))

@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config.sources import CAPTIONS, TOGETHER
+from ..config.sources import CAPTIONED, CAPTIONS, TOGETHER
 from ..data.items import Item
 from ..data.pictures import Pictures
 from ..errors import UserError
@@ -15,7 +15,7 @@ from .drawing_code import drawing_code
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..config.sources import WorldCaptionsSource, WorldSource, WorldTogetherSource
+    from ..config.sources import WorldCaptionsSource, WorldSource, WorldTaskSource, WorldTogetherSource
     from ..data.pixels import Pixels
 
 GENERAL = "general"
@@ -93,16 +93,18 @@ class World(Pictures):
         return DOMAINS[self.domain].render(label, number, split)
 
 
-def open_world(config: WorldSource | WorldCaptionsSource | WorldTogetherSource, folder: Path) -> Pictures:
+def open_world(
+    config: WorldSource | WorldCaptionsSource | WorldTaskSource | WorldTogetherSource, folder: Path
+) -> Pictures:
     """The domain that a configuration names, or a set beside them; ``folder`` has no part in it.
 
     Raises:
         UserError: for a domain that there is not.
     """
-    if config.domain == CAPTIONS:
+    if config.domain in CAPTIONED:
         from .captioned_set import WorldCaptions
 
-        return WorldCaptions()
+        return WorldCaptions(config.domain)
     if config.domain == TOGETHER:
         from .together_set import WorldTogether
 
@@ -118,6 +120,7 @@ def domain_rows() -> list[tuple[str, str]]:
     rows = [
         (GENERAL, f"world: zero-shot set over all {len(GENERAL_CLASSES)} pretraining concepts"),
         (CAPTIONS, "world: pictures with captions of the same concepts, for retrieval:"),
+        ("negatives", "world: photographic negatives of such pictures with their captions, for a task:"),
         (TOGETHER, "world: pictures of two or three objects each, for multi_label:"),
     ]
     return rows + [(name, f"world: {d.title} ({len(d.class_names)} classes)") for name, d in DOMAINS.items()]

@@ -201,7 +201,7 @@ def test_missing_and_broken_pictures_are_refused_by_name_or_left_out(tmp_path):
     "source, told",
     [
         ("{kind: folder, root: .}", "must be 'captions' or 'world', got 'folder'"),
-        ("{kind: world, domain: flags}", "must be 'captions', got 'flags'"),
+        ("{kind: world, domain: flags}", "must be 'captions' or 'negatives', got 'flags'"),
         ("{kind: captions, file: none.jsonl}", "none.jsonl"),
         ("{kind: captions, file: captions.jsonl, root: nowhere}", "there is no such folder"),
     ],

@@ -252,7 +252,7 @@ def test_the_drift_of_heads_is_what_later_updates_of_the_towers_do_to_them(tiny_
 def test_the_drift_of_a_head_is_told_on_the_images_of_its_own_task():
     rows = [[0.5, 0.4, 0.3], [0.9, 0.4, 0.3], [0.8, 0.7, 0.3]]
     records = [Record(row, {}) for row in rows]
-    tasks = [SimpleNamespace(name=name) for name in "abc"]
+    tasks = [SimpleNamespace(name=name, captioned=False) for name in "abc"]
 
     def drift(kind: str, **scenario) -> dict | None:
         told = {"independent": False, "shares_labels": False} | scenario

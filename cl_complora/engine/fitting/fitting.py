@@ -88,6 +88,9 @@ class HeadFitting(CarryingPlugin, supports_distributed=False):
         latest: of the last finished task.
     """
 
+    needs_classes = "is all that learns, from the classes of a task"
+    """Of a head without an adapter; one beside it leaves captions to the towers."""
+
     def __init__(self, settings: Any, seed: int, shared: bool) -> None:
         super().__init__()
         self.settings, self.seed, self.shared = settings, seed, shared

@@ -120,12 +120,16 @@ def _matrix(run: LoadedRun) -> Table:
             )
         cells += [shaded(percent(v := _at(run.results["zero_shot"][name], index)), v) for name in run.sets]
         rows.append(cells)
-    head = ["after", *run.tasks, *(f"{name} (zero-shot)" for name in run.sets)]
+    measures = run.results.get("task_measures", {})
+    tasks = [f"{name} (R@1)" if name in measures else name for name in run.tasks]
+    head = ["after", *tasks, *(f"{name} (zero-shot)" for name in run.sets)]
     note = (
         "Percent of the images of a column's task that are right after a row's task was trained; the first"
         " row is the untouched model. Framed: the task trained last. Left of the frame tasks may be"
         " forgotten, right of it they have not been trained yet."
     )
+    for name, measure in measures.items():
+        note += f" Of '{name}', which has captions and no classes, it is the {measure}."
     return Table("Accuracy matrix", head, rows, note, sortable=False, heat=True)
 
 

@@ -87,10 +87,17 @@ def retrieval(run: LoadedRun, paired: PairedChanges) -> list:
     return [*blocks, Fold("The numbers", [table])] if drawn else [table]
 
 
+def held_out(results: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, list[float]]]]:
+    """As :func:`each`, without tasks of captions: what a task has learned is nothing that could be
+    retained."""
+    kept = results.get("retrieval_retention", {})
+    yield from (one for one in each(results) if one[0] in kept)
+
+
 def cards(run: LoadedRun, paired: PairedChanges) -> list[Card]:
     """Retention of R@1, a card for every set and direction."""
     made = []
-    for name, direction, shares in each(run.results):
+    for name, direction, shares in held_out(run.results):
         title, first = f"Retention {name}, {NAMES[direction]}", shares["R@1"]
         points = run.results["retrieval_retention"][name][direction]
         cell = number(points, 1, signed=True)
@@ -111,7 +118,7 @@ def cards(run: LoadedRun, paired: PairedChanges) -> list[Card]:
 
 def headlines(results: dict[str, Any], paired: PairedChanges) -> Iterator[tuple[str, float | None, str]]:
     """(name, points, meaning) of every set and direction, for a terminal."""
-    for name, direction, shares in each(results):
+    for name, direction, shares in held_out(results):
         first = [f"{100 * v:.1f}" if math.isfinite(v) else NOTHING for v in shares["R@1"]]
         meaning = f"R@1 {first[0]} % before, "
         meaning += (

@@ -32,7 +32,8 @@ def matrix(results: dict[str, Any]) -> Table:
     )
     table.add_column("after", no_wrap=True)
     for task in results["tasks"]:
-        table.add_column(task, justify="right", overflow="fold")
+        shown = f"{task}\n(mean R@1)" if task in results.get("task_measures", {}) else task
+        table.add_column(shown, justify="right", overflow="fold")
     for name in results["zero_shot_sets"]:
         table.add_column(f"{name}\n(zero-shot)", justify="right", style="cyan", overflow="fold")
     for index, row in enumerate(results["accuracy"]):

@@ -284,7 +284,8 @@ class BoardWriter:
                 tag = f"{self.tags[name]}/{direction}"
                 scalars = {f"retrieval/{tag}/{k.replace('@', '')}": value for k, value in shares.items()}
                 began = self.retrieval[name][direction]["R@1"]
-                scalars[f"retrieval_retention/{tag}"] = metrics.retention([began, shares["R@1"]])
+                if name not in self.tasks:  # what a task has learned is nothing that could be retained
+                    scalars[f"retrieval_retention/{tag}"] = metrics.retention([began, shares["R@1"]])
                 self._finite(scalars, index)
 
     def _precisions(self, precisions: Mapping[str, dict[str, float]], index: int) -> None:
