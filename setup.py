@@ -49,6 +49,7 @@ EXTRAS_REQUIRE = {
     "test": ["pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "ruff>=0.6"],
     "cluster": ["ray>=2.49"],  # compare --cluster
     "heif": ["pillow-heif>=0.16"],  # photographs of telephones
+    "pandas": ["pandas>=2"],  # to_frame() of runs and comparisons
     "bench": ["peft>=0.14"],  # a peer of the benchmarks, which go without it where it is missing
 }
 
@@ -75,6 +76,7 @@ setup(
         "cl_complora": [
             *(f"world/assets/*.{suffix}" for suffix in ("safetensors", "json", "jsonl", "txt.gz", "md")),
             "report/templates/*",
+            "py.typed",
             "engine/avalanche_defaults/*.json",
         ],
         **dict.fromkeys(DATA_PACKAGES, YAML),

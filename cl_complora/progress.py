@@ -57,7 +57,8 @@ class Quiet:
 @contextmanager
 def display(console: Console) -> Iterator[LiveProgress | PlainProgress]:
     """The display that suits where the output goes."""
-    if not console.is_terminal:
+    # A notebook counts as a terminal, but shows a live display only with ipywidgets.
+    if not console.is_terminal or console.is_jupyter:
         yield PlainProgress(console)
         return
     live = LiveProgress(console)
