@@ -48,6 +48,8 @@ INSTALL_REQUIRES = [
 EXTRAS_REQUIRE = {
     "test": ["pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "ruff>=0.6"],
     "cluster": ["ray>=2.49"],  # compare --cluster
+    # Tokenisers of SigLIP, SigLIP2 and others of open_clip's models (docs/models.md).
+    "transformers": ["transformers>=4.40", "sentencepiece>=0.2"],
     "heif": ["pillow-heif>=0.16"],  # photographs of telephones
     "pandas": ["pandas>=2"],  # to_frame() of runs and comparisons
     "bench": ["peft>=0.14"],  # a peer of the benchmarks, which go without it where it is missing

@@ -200,9 +200,15 @@ def _run_meant(what: str) -> Path | None:
     """The run that is meant; None where it is a model. What is neither is told before anything heavy is
     imported."""
     from ..config.model_names import EMBEDDED, architectures
+    from ..config.repositories import is_address
     from ..store.named_runs import find_run
 
-    named = what == EMBEDDED or what.endswith(".safetensors") or what in (architectures() or (what,))
+    named = (
+        what == EMBEDDED
+        or is_address(what)
+        or what.endswith(".safetensors")
+        or what in (architectures() or (what,))
+    )
     if named and not Path(what).is_dir():
         return None
     try:

@@ -30,7 +30,10 @@ def test_help_fits_80_columns_and_has_no_types(monkeypatch, capsys, words):
     monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = cli(monkeypatch, capsys, *words.split(), "-h")
     assert code == 0 and out.startswith("Usage: cl-complora")
-    assert not any(noise in out for noise in ("<str>", "range", "INTEGER", "TEXT", "{", "╭", "x>="))
+    assert (
+        not any(noise in out for noise in ("<str>", "range", "INTEGER", "TEXT", "╭", "x>="))
+        and "{" not in out.splitlines()[0]
+    )
     examples = out.partition("Examples:")[2]
     assert all(len(line) <= 80 or line in examples for line in out.splitlines())
     assert max(map(len, out.splitlines())) <= 90
