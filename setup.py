@@ -50,6 +50,9 @@ EXTRAS_REQUIRE = {
     "cluster": ["ray>=2.49"],  # compare --cluster
     # Tokenisers of SigLIP, SigLIP2 and others of open_clip's models (docs/models.md).
     "transformers": ["transformers>=4.40", "sentencepiece>=0.2"],
+    "wandb": ["wandb>=0.16"],  # --log
+    "mlflow": ["mlflow-skinny>=2.10", "pillow>=10"],
+    "trackio": ["trackio>=0.2"],
     "heif": ["pillow-heif>=0.16"],  # photographs of telephones
     "pandas": ["pandas>=2"],  # to_frame() of runs and comparisons
     "bench": ["peft>=0.14"],  # a peer of the benchmarks, which go without it where it is missing

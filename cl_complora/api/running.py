@@ -208,6 +208,7 @@ def run(
     allow_plugins: bool = False,
     variant: str = "",
     save_every: float = 60.0,
+    log: Sequence[str] = (),
 ) -> Run:
     """Run a scenario with a strategy, or go on with a run that was cut off, or read one that is done.
 
@@ -228,6 +229,7 @@ def run(
         variant: keeps runs of one strategy with other settings apart: a folder of that name within the
             strategy's.
         save_every: seconds between two states within a task that an interrupted run can go on from.
+        log: trackers that are told what TensorBoard is: ``wandb``, ``mlflow``, ``trackio``.
 
     Returns:
         The finished run.
@@ -255,6 +257,7 @@ def run(
             "variant": variant,
             "analysis": analysis,
             "save_every": save_every,
+            "log": [log] if isinstance(log, str) else list(log),
         }
 
         from ..run.stream import run as run_one

@@ -27,7 +27,7 @@ from .init import init
 from .leaderboard import leaderboard
 from .model_options import Model, ModelConfig, Pretrained, model_settings
 from .odd_names import odd_name, refuse_odd_names
-from .options import AllowPlugins, Device, Elsewhere, Out, Settings, known_device, say
+from .options import AllowPlugins, Device, Elsewhere, Log, Out, Settings, known_device, say
 from .output import lasting_streams
 from .report import report, say_report
 from .tensorboard import tensorboard
@@ -83,6 +83,7 @@ def run(
     analysis: Annotated[
         bool, typer.Option(help="Follow what every task does to weights and features; changes no result.")
     ] = True,
+    log: Log = None,
     save_every: Annotated[
         float,
         typer.Option(
@@ -109,6 +110,10 @@ def run(
     for_scenario += model_settings(model, model_config, pretrained)
     located, chosen = load_scenario(scenario, for_scenario), load_strategy(strategy, for_strategy)
     known_device(device)
+    if log:
+        from ..report.trackers import check_trackers
+
+        check_trackers(log)
 
     from ..config.model_names import check_model
     from ..data.planning import plan
@@ -141,6 +146,7 @@ def run(
                 save_every=save_every,
                 elsewhere=elsewhere,
                 variant=variant,
+                log=log or (),
             )
     except Stopped as stopped:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)

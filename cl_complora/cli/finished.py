@@ -214,12 +214,17 @@ def _run_meant(what: str) -> Path | None:
     try:
         return find_run(what)
     except UserError as error:
-        if Path(what).is_dir():
+        if Path(what).is_dir() or "runs are called that" in error.messages[0]:
             raise
-        close = difflib.get_close_matches(what, architectures() or (), n=1)
-        hint = f"; did you mean the model {close[0]}?" if close else ""
-        listed = "; cl-complora list models shows the models"
-        raise UserError(f"{error.messages[0]}; no model is called that either{hint or listed}") from None
+        close = difflib.get_close_matches(what, architectures(), n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        runs = error.messages[0].partition("; runs in ")
+        there = f"; runs in {runs[2]}" if runs[2] else ""
+        raise UserError(
+            f"{what}: neither a run's folder nor a model{hint}; a model is {EMBEDDED}, a name that"
+            " 'cl-complora list models' lists, or a .safetensors file that 'cl-complora export' wrote"
+            f"{there}"
+        ) from None
 
 
 def _none_of(options: dict[str, object], reason: str) -> None:

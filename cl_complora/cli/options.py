@@ -17,6 +17,14 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a setting; may be repeated."),
 ]
+Log = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log",
+        metavar="TRACKER",
+        help="Log to wandb, mlflow or trackio too; may be repeated.",
+    ),
+]
 AllowPlugins = Annotated[
     bool,
     typer.Option(

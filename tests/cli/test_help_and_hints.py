@@ -124,7 +124,7 @@ def test_a_wrong_folder_is_told_before_anything_heavy_is_imported(runs, command)
         "assert not {'torch', 'open_clip', 'avalanche'} & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0 and "nowhere: there is no such folder" in done.stderr, done.stderr
+    assert done.returncode == 0 and "error: nowhere: " in done.stderr, done.stderr
 
 
 def results(tasks: int) -> dict:
