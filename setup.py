@@ -50,6 +50,7 @@ EXTRAS_REQUIRE = {
     "cluster": ["ray>=2.49"],  # compare --cluster
     # Tokenisers of SigLIP, SigLIP2 and others of open_clip's models (docs/models.md).
     "transformers": ["transformers>=4.40", "sentencepiece>=0.2"],
+    "docs": ["mkdocs-material>=9.5"],  # make docs
     "wandb": ["wandb>=0.16"],  # --log
     "mlflow": ["mlflow-skinny>=2.10", "pillow>=10"],
     "trackio": ["trackio>=0.2"],
@@ -74,6 +75,30 @@ setup(
     author="cl_complora contributors",
     license="MIT",
     license_files=["LICENSE"],
+    project_urls={"Paper of the method": "https://arxiv.org/abs/2501.15040"},
+    keywords=[
+        "continual learning",
+        "few-shot learning",
+        "CLIP",
+        "open_clip",
+        "Avalanche",
+        "LoRA",
+        "vision-language models",
+        "catastrophic forgetting",
+    ],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Framework :: Jupyter",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.10",
     packages=[*find_packages(include=["cl_complora", "cl_complora.*"], exclude=[MAKING]), *DATA_PACKAGES],
     package_dir=DATA_PACKAGES,
