@@ -20,8 +20,10 @@ from cl_complora.report.comparison.terminal import fitting
 from cl_complora.report.run.tables import matrix
 from cl_complora.store.named_runs import find_run
 
-COMMANDS = """init check list data run compare tune leaderboard report tensorboard explain audit curvature eval
-predict export"""
+COMMANDS = (
+    "init check list data run compare tune report leaderboard tensorboard explain audit curvature"
+    " eval predict export"
+)
 
 
 @pytest.mark.parametrize("words", ["", *COMMANDS.split(), "data check"])
