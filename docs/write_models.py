@@ -6,6 +6,7 @@ Models are built from their configurations on the device meta: shapes without nu
 them take neither memory nor weights. With names, only their rows are written.
 """
 
+import json
 import logging
 import sys
 import warnings
@@ -61,9 +62,7 @@ def row(name):
     foreign = "hf_model_name" in text
     towers = ("–", "–"), ("–", "–")
     if not foreign:
-        with torch.device("meta"):
-            model = open_clip.create_model(name, load_weights=False, device="meta")
-        towers = told(model)
+        towers = told(name, json.dumps([config["embed_dim"], vision, text]))
     cells += [family(vision), *towers[0]]
     cells += [f"{text['hf_model_name'].split('/')[-1]} †" if foreign else "transformer", *towers[1]]
     cells.append("transformers" if "hf_tokenizer_name" in text else "own")
@@ -77,8 +76,20 @@ def family(vision):
     return "ResNet" if isinstance(vision.get("layers"), list) else "ViT"
 
 
-def told(model):
-    """(matrices, share) of the image tower and of the text tower."""
+_KNOWN = {}
+
+
+def told(name, shape):
+    """(matrices, share) of the image tower and of the text tower; models of one shape are built once."""
+    if shape not in _KNOWN:
+        with torch.device("meta"):
+            model = open_clip.create_model(name, load_weights=False, device="meta")
+        _KNOWN[shape] = measured(model)
+    return _KNOWN[shape]
+
+
+def measured(model):
+    """(matrices, share) of the towers of a model."""
     slots = open_slots(model)
     found = []
     for tower in ("vision", "text"):
