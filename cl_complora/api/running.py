@@ -209,6 +209,7 @@ def run(
     variant: str = "",
     save_every: float = 60.0,
     log: Sequence[str] = (),
+    elsewhere: bool = False,
 ) -> Run:
     """Run a scenario with a strategy, or go on with a run that was cut off, or read one that is done.
 
@@ -230,6 +231,7 @@ def run(
             strategy's.
         save_every: seconds between two states within a task that an interrupted run can go on from.
         log: trackers that are told what TensorBoard is: ``wandb``, ``mlflow``, ``trackio``.
+        elsewhere: go on with an interrupted run although device, GPU or versions are others.
 
     Returns:
         The finished run.
@@ -257,6 +259,7 @@ def run(
             "variant": variant,
             "analysis": analysis,
             "save_every": save_every,
+            "elsewhere": elsewhere,
             "log": [log] if isinstance(log, str) else list(log),
         }
 

@@ -21,6 +21,7 @@ _PHRASES = {
     "model.pretrained (--pretrained) and model.config (--model-config)": "model.pretrained and model.config",
     "the same command": "the same call",
     "--fresh": "fresh=True",
+    "--elsewhere": "elsewhere=True",
     "--allow-plugins": "allow_plugins=True",
     "--set ": "settings: ",
 }

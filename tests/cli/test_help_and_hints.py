@@ -44,7 +44,7 @@ def test_help_shows_all_commands_and_whole_defaults(monkeypatch, capsys):
     _, out, _ = cli(monkeypatch, capsys, "--help")
     assert [name for name in COMMANDS.split() if f"\n  {name} " not in out] == []
     _, out, _ = cli(monkeypatch, capsys, "compare", "--help")
-    assert "nearest-mean" in "".join(out.split()) and "…" not in out.partition("--sweep-from")[2]
+    assert "nearest-mean" in "".join(out.split()) and "…" not in out.partition("--seeds")[0]
     assert "Examples:" in out
 
 
