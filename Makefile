@@ -11,7 +11,7 @@ BIN   := $(VENV)/bin
 STAMP := $(VENV)/.cl_complora-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-faults bench lint clean
+.PHONY: help venv demo test test-faults bench docs dist lint clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -44,9 +44,18 @@ bench: venv  ## ours against its peers (an hour; BENCH_ARGS=--quick for minutes)
 	$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) -e '.[bench]'
 	$(BIN)/python -m benchmarks all $(BENCH_ARGS)
 
+docs: venv  ## the pages as a site in site/, with links checked
+	$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) -e '.[docs]'
+	$(BIN)/python -m mkdocs build --strict
+
+dist: venv  ## sdist and wheel in dist/, checked as an index would
+	$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) build twine
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+
 lint: venv  ## ruff check
 	$(BIN)/python -m ruff check .
 
 clean:  ## build products and caches; the environment and runs/ stay
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find cl_complora tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -48,7 +48,14 @@ INSTALL_REQUIRES = [
 EXTRAS_REQUIRE = {
     "test": ["pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "ruff>=0.6"],
     "cluster": ["ray>=2.49"],  # compare --cluster
+    # Tokenisers of SigLIP, SigLIP2 and others of open_clip's models (docs/models.md).
+    "transformers": ["transformers>=4.40", "sentencepiece>=0.2"],
+    "docs": ["mkdocs-material>=9.5"],  # make docs
+    "wandb": ["wandb>=0.16"],  # --log
+    "mlflow": ["mlflow-skinny>=2.10", "pillow>=10"],
+    "trackio": ["trackio>=0.2"],
     "heif": ["pillow-heif>=0.16"],  # photographs of telephones
+    "pandas": ["pandas>=2"],  # to_frame() of runs and comparisons
     "bench": ["peft>=0.14"],  # a peer of the benchmarks, which go without it where it is missing
 }
 
@@ -68,6 +75,30 @@ setup(
     author="cl_complora contributors",
     license="MIT",
     license_files=["LICENSE"],
+    project_urls={"Paper of the method": "https://arxiv.org/abs/2501.15040"},
+    keywords=[
+        "continual learning",
+        "few-shot learning",
+        "CLIP",
+        "open_clip",
+        "Avalanche",
+        "LoRA",
+        "vision-language models",
+        "catastrophic forgetting",
+    ],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Framework :: Jupyter",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.10",
     packages=[*find_packages(include=["cl_complora", "cl_complora.*"], exclude=[MAKING]), *DATA_PACKAGES],
     package_dir=DATA_PACKAGES,
@@ -75,6 +106,7 @@ setup(
         "cl_complora": [
             *(f"world/assets/*.{suffix}" for suffix in ("safetensors", "json", "jsonl", "txt.gz", "md")),
             "report/templates/*",
+            "py.typed",
             "engine/avalanche_defaults/*.json",
         ],
         **dict.fromkeys(DATA_PACKAGES, YAML),

@@ -1,84 +1,75 @@
 """cl_complora: continual few-shot learning of vision-language models, with Comp-LoRA for each experience.
 
 import cl_complora
-result = cl_complora.run_stream("embedded", "complora", seed=0)
-result.results["last"], result.results["retention"]
+
+learned = cl_complora.run("embedded", "complora", seed=0, settings={"training.steps": 40}, progress=True)
+learned.matrix                   # accuracy after every task on every task, labelled
+learned.summary()["last"]        # percent; also forgetting, retention with its interval, …
+learned.plot().savefig("curves.png")
+
+cl_complora.compare("embedded", ["zeroshot", "lora", "complora"], seeds=[0, 1, 2]).plot()
+cl_complora.load_run("runs/embedded/complora/seed0").to_frame()
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from numbers import Integral
-from os import PathLike, fspath
-from pathlib import Path
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .data import kinds
 from .errors import UserError
 from .version import __version__
 
-if TYPE_CHECKING:
-    from .progress import Progress
-    from .run.stream import RunResult
+# Two functions are called as the rooms that they lead to. A package's name is set on its parent once, when it
+# is first imported, so that both rooms are (they import nothing) before the functions take the names.
+for _room in ("run", "compare"):
+    import_module(f"{__name__}.{_room}")
 
-__all__ = ["UserError", "__version__", "run_stream"]
+from .api.comparing import ComparedMethods, compare, load_comparison  # noqa: E402
+from .api.running import Run, load_run, run  # noqa: E402
+
+if TYPE_CHECKING:
+    from .clip.classifier import ClipClassifier
+    from .data.labels import LabelSpace
+    from .engine.complora import CompLoRAPlugin
+    from .finished.model_files import open_model
+
+__all__ = [
+    "ClipClassifier",
+    "CompLoRAPlugin",
+    "ComparedMethods",
+    "LabelSpace",
+    "Run",
+    "UserError",
+    "__version__",
+    "compare",
+    "load_comparison",
+    "load_run",
+    "open_model",
+    "run",
+    "run_stream",
+]
+
+# What run was called before 0.2; it stays.
+run_stream = run
 
 # The room of the embedded world lies above data/, which therefore cannot name it.
 kinds.register("world", "cl_complora.world.source:open_world")
 
-
-def run_stream(
-    scenario: str | Path = "embedded",
-    strategy: str | Path = "complora",
-    seed: int = 0,
-    settings: Sequence[str] | Mapping[str, Any] = (),
-    progress: Progress | bool | None = None,
-    **options: Any,
-) -> RunResult:
-    """Run a scenario with a strategy, both by shipped name or YAML path.
-
-    Args:
-        scenario, strategy: names (``cl-complora list``) or paths.
-        seed: of shots, order, initialisation and augmentation.
-        settings: ``key.path=value`` changes, as ``--set`` on the command line; or a mapping of key paths
-            (or of sections) to values.
-        progress: told what happens; True shows it as the command line does.
-        **options: ``out``, ``device``, ``fresh`` and others of :func:`cl_complora.run.stream.run`.
-
-    Returns:
-        The finished run: ``.results`` (content of results.json) and ``.folder``.
-
-    Raises:
-        UserError: for input that cannot work.
-    """
-    from .config import load_scenario, load_strategy
-    from .config.loading import as_overrides, split_overrides
-
-    for_scenario, for_strategy = split_overrides(as_overrides(settings))
-    located = load_scenario(_named(scenario, "scenario"), for_scenario)
-    chosen = load_strategy(_named(strategy, "strategy"), for_strategy)
-    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed < 2**32:
-        raise UserError(f"seed: must be a whole number from 0 to {2**32 - 1}, got {seed!r}")
-    if "out" in options:
-        options["out"] = Path(options["out"])
-
-    from .run.stream import run
-
-    if progress is True:
-        from rich.console import Console
-
-        from .progress import display
-
-        with display(Console()) as shown:
-            return run(located, chosen, int(seed), progress=shown, **options)
-    return run(located, chosen, int(seed), progress=progress or None, **options)
+# What a strategy of Avalanche's own needs; it loads torch, so that it is imported when it is first named.
+_WITH_TORCH = {
+    "ClipClassifier": "clip.classifier",
+    "CompLoRAPlugin": "engine.complora",
+    "LabelSpace": "data.labels",
+    "open_model": "finished.model_files",
+}
 
 
-def _named(given: str | Path, kind: str) -> str:
-    """A name as it is; a path so that it cannot be taken for a name."""
-    if isinstance(given, str):
-        return given
-    if not isinstance(given, PathLike):
-        raise UserError(f"{kind}: must be a name or a path, got {type(given).__name__}")
-    path = fspath(given)
-    return path if path.endswith((".yaml", ".yml")) or Path(path).parent != Path(".") else f"./{path}"
+def __getattr__(name: str) -> Any:
+    if name not in _WITH_TORCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_WITH_TORCH[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WITH_TORCH})

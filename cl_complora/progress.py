@@ -28,6 +28,9 @@ class Progress(Protocol):
     def message(self, text: str) -> None:
         """One line worth reading."""
 
+    def begins(self, tasks: Sequence[str], sets: Sequence[str]) -> None:
+        """What the columns of the rows are: all tasks of the stream, and the zero-shot sets."""
+
     def task(self, index: int, total: int, name: str, steps: int) -> None:
         """Training of a task (from 0) begins."""
 
@@ -44,6 +47,9 @@ class Quiet:
     def message(self, text: str) -> None:
         """Nothing."""
 
+    def begins(self, tasks: Sequence[str], sets: Sequence[str]) -> None:
+        """Nothing."""
+
     def task(self, index: int, total: int, name: str, steps: int) -> None:
         """Nothing."""
 
@@ -57,12 +63,21 @@ class Quiet:
 @contextmanager
 def display(console: Console) -> Iterator[LiveProgress | PlainProgress]:
     """The display that suits where the output goes."""
-    if not console.is_terminal:
+    # A notebook counts as a terminal, but shows a live display only with ipywidgets.
+    if not console.is_terminal or console.is_jupyter:
         yield PlainProgress(console)
         return
     live = LiveProgress(console)
     with live.bars:
         yield live
+
+
+# Characters of a row's label and of a figure in it.
+LABEL, FIGURE = 16, 5
+
+
+def _figure(value: float, width: int) -> str:
+    return f"{'–':>{width}}" if math.isnan(value) else f"{100 * value:{width}.1f}"
 
 
 class _Shared:
@@ -78,14 +93,24 @@ class _Shared:
         style = "bold yellow" if text.startswith("warning") else "dim"
         self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
+    def begins(self, tasks: Sequence[str], sets: Sequence[str]) -> None:
+        """The head of the rows, with numbers for the tasks where their names are longer than a figure."""
+        short = all(len(name) <= FIGURE for name in tasks)
+        heads = tasks if short else [str(number) for number in range(1, len(tasks) + 1)]
+        cells = " ".join(f"{head:>{FIGURE}}" for head in heads)
+        held_out = "".join(f"  {name:>{FIGURE}}" for name in sets)
+        self._line(f"{'accuracy after':<{LABEL}} {cells}{'  |' if sets else ''}{held_out}")
+
     def evaluated(self, index: int, row: Sequence[float], zero_shot: dict[str, float]) -> None:
         """A row of the matrix in one line."""
-        done = " ".join("    –" if math.isnan(value) else f"{100 * value:5.1f}" for value in row)
-        held_out = "  ".join(f"{name} {100 * value:.1f}" for name, value in zero_shot.items())
-        label = self.name if index else "zero-shot"
-        self.console.print(
-            f"{label:>14}  {done}  | {held_out}", markup=False, highlight=False, soft_wrap=True
-        )
+        done = " ".join(_figure(value, FIGURE) for value in row)
+        held_out = "".join(f"  {_figure(v, max(FIGURE, len(name)))}" for name, v in zero_shot.items())
+        label = f"{index:2} {self.name}" if index else "(zero-shot)"
+        label = label if len(label) <= LABEL else f"{label[: LABEL - 1]}…"
+        self._line(f"{label:<{LABEL}} {done}{'  |' if zero_shot else ''}{held_out}")
+
+    def _line(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _speed(self, images: int) -> float:
         return images / max(time.perf_counter() - self.began, 1e-9)

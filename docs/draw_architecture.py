@@ -13,7 +13,8 @@ OUT = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "img" 
 
 # name: (x, y, width, height, kind, what it does). A room imports only rooms that are drawn below it.
 ROOMS = {
-    "cli/": (0.3, 12.45, 9.4, 0.75, "shell", "the commands: a thin shell over everything below"),
+    "cli/": (0.3, 12.45, 4.5, 0.75, "shell", "the commands: a thin shell"),
+    "api/": (5.2, 12.45, 4.5, 0.75, "shell", "import cl_complora: run, compare, load_run"),
     "compare/": (0.3, 11.25, 4.5, 0.8, "view", "many runs: sweeps, seeds, tests"),
     "finished/": (5.2, 11.25, 4.5, 0.8, "view", "export, predict, eval, explain"),
     "run/": (0.3, 9.8, 6.2, 1.0, "way", "the loop over tasks (trainer, learner, measuring, results)"),

@@ -11,15 +11,11 @@ from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import Naive
 from torch.utils.data import TensorDataset
 
-from cl_complora.clip.classifier import ClipClassifier
+from cl_complora import ClipClassifier, CompLoRAPlugin, LabelSpace, open_model
 from cl_complora.clip.evaluate import accuracy
-from cl_complora.clip.model import load_clip
-from cl_complora.config.scenario import Model
-from cl_complora.data.labels import LabelSpace
-from cl_complora.engine.complora import CompLoRAPlugin
 from cl_complora.world.source import World
 
-loaded = load_clip(Model(name="embedded"))
+loaded = open_model("embedded")
 world = World("objects")
 space = LabelSpace.from_templates(world.class_names[:8], world.prompts)
 model = ClipClassifier(loaded.model, loaded.tokenizer, space, loaded.mean, loaded.std)

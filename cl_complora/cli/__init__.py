@@ -16,16 +16,18 @@ from .audit import audit
 from .check import check
 from .choices import list_
 from .compare import compare
+from .consoles import log_console
 from .curvature import curvature
 from .data import data
 from .explain import explain
 from .finished import evaluate, export, predict
+from .help_pages import HelpfulCommand, HelpfulGroup
 from .home import any_home
 from .init import init
 from .leaderboard import leaderboard
 from .model_options import Model, ModelConfig, Pretrained, model_settings
 from .odd_names import odd_name, refuse_odd_names
-from .options import AllowPlugins, Device, Elsewhere, Out, Settings, known_device, log_console
+from .options import AllowPlugins, Device, Elsewhere, Log, Out, Settings, known_device, say
 from .output import lasting_streams
 from .regions import regions
 from .report import report, say_report
@@ -33,12 +35,14 @@ from .tensorboard import tensorboard
 from .tune import tune
 
 app = typer.Typer(
-    add_completion=False,
+    cls=HelpfulGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help=(
         "Continual few-shot learning of CLIP: run a stream of tasks, follow forgetting and zero-shot"
-        " retention."
+        " retention. First steps: docs/tutorial.md."
     ),
 )
 
@@ -58,7 +62,7 @@ def _options(
     pass
 
 
-@app.command()
+@app.command(cls=HelpfulCommand)
 def run(
     scenario: Annotated[str, typer.Argument(help="Name of a shipped scenario, or a YAML file.")] = "embedded",
     strategy: Annotated[
@@ -80,6 +84,7 @@ def run(
     analysis: Annotated[
         bool, typer.Option(help="Follow what every task does to weights and features; changes no result.")
     ] = True,
+    log: Log = None,
     save_every: Annotated[
         float,
         typer.Option(
@@ -106,13 +111,19 @@ def run(
     for_scenario += model_settings(model, model_config, pretrained)
     located, chosen = load_scenario(scenario, for_scenario), load_strategy(strategy, for_strategy)
     known_device(device)
+    if log:
+        from ..report.trackers import check_trackers
+
+        check_trackers(log)
 
     from ..config.model_names import check_model
     from ..data.planning import plan
 
     raise_all(check_model(located))
 
-    plan(located, seed)  # wrong data is told before torch is even imported
+    plans = plan(located, seed)  # wrong data is told before torch is even imported
+    console = log_console()
+    say(console, _planned(located.value.name, chosen.value.name, seed, [one.name for one in plans.tasks]))
 
     from ..analysis.paired import paired_changes
     from ..progress import display
@@ -121,7 +132,6 @@ def run(
     from ..run.stream import run as run_one
     from ..store.folder import RunDir
 
-    console = log_console()
     try:
         with display(console) as progress:
             finished = run_one(
@@ -137,6 +147,7 @@ def run(
                 save_every=save_every,
                 elsewhere=elsewhere,
                 variant=variant,
+                log=log or (),
             )
     except Stopped as stopped:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
@@ -156,21 +167,31 @@ def run(
     say_report(console, finished.folder)
 
 
-app.command("check")(check)
-app.command("list")(list_)
-app.command("compare")(compare)
-app.command("leaderboard")(leaderboard)
-app.command("tune")(tune)
-app.command("eval")(evaluate)
-app.command("export")(export)
-app.command("predict")(predict)
-app.command("explain")(explain)
-app.command("audit")(audit)
-app.command("curvature")(curvature)
-app.command("regions")(regions)
-app.command("report")(report)
-app.command("init")(init)
-app.command("tensorboard")(tensorboard)
+def _planned(scenario: str, strategy: str, seed: int, tasks: list[str]) -> str:
+    """What is going to be run, said before the imports that take long."""
+    shown = ", ".join(tasks[:12]) + (", …" if len(tasks) > 12 else "")
+    return f"{scenario} · {strategy} · seed {seed}: {len(tasks)} task{'s' * (len(tasks) != 1)} ({shown})"
+
+
+_COMMANDS = {
+    "check": check,
+    "list": list_,
+    "compare": compare,
+    "leaderboard": leaderboard,
+    "tune": tune,
+    "eval": evaluate,
+    "export": export,
+    "predict": predict,
+    "explain": explain,
+    "audit": audit,
+    "curvature": curvature,
+    "regions": regions,
+    "report": report,
+    "init": init,
+    "tensorboard": tensorboard,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name, cls=HelpfulCommand)(_command)
 app.add_typer(data, name="data")
 
 
@@ -184,7 +205,7 @@ def main() -> None:
 def _answer() -> None:
     try:
         refuse_odd_names(sys.argv[1:])
-        app(standalone_mode=True)
+        app(standalone_mode=True, prog_name="cl-complora")
     except UserError as error:
         for message in error.messages:
             print(f"error: {message}", file=sys.stderr)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UserError
-from .options import log_console
+from .consoles import log_console
 from .output import end_when_unread
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ def list_(
 def _scenarios() -> None:
     from ..config.catalog import description, shipped
 
-    _lines([(name, description(path)) for name, path in shipped("scenario").items()])
+    # How each is run is the same for all; what their first lines say of it is for readers of the files.
+    told = {name: description(path).partition(" Run: ")[0] for name, path in shipped("scenario").items()}
+    _lines([(name, text) for name, text in sorted(told.items(), key=lambda one: one[0] != "embedded")])
 
 
 def _strategies() -> None:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from ..errors import UserError, raise_all
-from .options import AllowPlugins, Device, Elsewhere, Out, Settings, known_device, log_console, say, seeds_of
+from .compare_progress import CompareProgress
+from .consoles import log_console
+from .options import AllowPlugins, Device, Elsewhere, Out, Settings, known_device, say, seeds_of
 from .report import say_report
 
 if TYPE_CHECKING:
-    from ..compare.outcomes import Outcome
     from ..compare.study import Request
-    from ..compare.trials import Trial
     from ..compare.workers import Placing
 
 # What is said to a scheduler of our own, and not to another one.
@@ -173,6 +171,8 @@ def compare(
         _list(request, placing, results)
         return
     console = log_console()
+    progress = CompareProgress(request, jobs, partial(say, console))
+    progress.plan()
     try:
         found = study.compare(
             request,
@@ -180,7 +180,7 @@ def compare(
             jobs,
             device,
             allow_plugins,
-            _reporter(console),
+            progress.report,
             partial(say, console),
             results or publish,
             **more,
@@ -230,13 +230,6 @@ def _list(request: Request, placing: Placing, results: Path | None) -> None:
         note(f"{len(found.trials)} runs; when they are done, compare without --list makes the table")
     else:
         note("nothing is missing: compare without --list makes the table")
-
-
-def _reporter(console: Console) -> Callable[[Trial, Outcome, int, int], None]:
-    def report(trial: Trial, outcome: Outcome, done: int, total: int) -> None:
-        say(console, f"{done:3}/{total} {trial.label()}: {outcome.told()}")
-
-    return report
 
 
 def _names(text: str) -> tuple[str, ...]:

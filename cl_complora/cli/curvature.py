@@ -8,7 +8,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from .options import AsJson, Run, RunModelConfig, RunWeights, log_console, telling
+from .consoles import log_console
+from .options import AsJson, Run, RunModelConfig, RunWeights, telling
 from .output import say_json
 
 # Modules that are worth a line in a terminal; all of them are in curvature.json and in the report.

@@ -7,13 +7,17 @@ from typing import Annotated
 import typer
 
 from ..errors import UserError, raise_all
+from .help_pages import HelpfulCommand, HelpfulGroup
 
 data = typer.Typer(
-    no_args_is_help=True, help="Check a scenario's pictures; look after the cache of decoded ones."
+    cls=HelpfulGroup,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Check a scenario's pictures; look after the cache of decoded ones.",
 )
 
 
-@data.command()
+@data.command(cls=HelpfulCommand)
 def check(
     scenarios: Annotated[list[str], typer.Argument(help="Scenario files or names.")],
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draw that is looked at.")] = 0,
@@ -35,7 +39,7 @@ def check(
     raise_all(faults)
 
 
-@data.command()
+@data.command(cls=HelpfulCommand)
 def prepare(scenario: Annotated[str, typer.Argument(help="Scenario file or name.")]) -> None:
     """Download what a scenario needs and torchvision still can; tell where to get the rest."""
     from ..config import load_scenario
@@ -57,7 +61,7 @@ def prepare(scenario: Annotated[str, typer.Argument(help="Scenario file or name.
     raise_all(faults)
 
 
-@data.command()
+@data.command(cls=HelpfulCommand)
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Delete all decoded images.")] = False,
 ) -> None:

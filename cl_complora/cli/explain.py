@@ -9,7 +9,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from .options import Run, RunModelConfig, RunWeights, log_console, telling
+from .consoles import log_console
+from .options import Run, RunModelConfig, RunWeights, telling
 from .output import say_json
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ from rich.text import Text
 
 from ..errors import UserError
 from .class_names import class_names
-from .options import AsJson, Run, RunModelConfig, RunWeights, log_console, telling
+from .consoles import log_console
+from .options import AsJson, Run, RunModelConfig, RunWeights, telling
 from .output import end_when_unread, say_json
 
 if TYPE_CHECKING:
@@ -121,8 +123,8 @@ def evaluate(
         typer.Argument(
             metavar="RUN|MODEL",
             help=(
-                "Folder of a run; or a model: embedded, an open_clip name, or a .safetensors that export"
-                " wrote."
+                "Folder or name of a run; or a model: embedded, an open_clip name, or a .safetensors that"
+                " export wrote."
             ),
         ),
     ],
@@ -175,15 +177,16 @@ def evaluate(
     model = (pretrained, model_config)
     if not curve:
         _none_of(for_curves, "is for --curve")
-    if Path(what).is_dir():
+    run = _run_meant(what)
+    if run is not None:
         if curve:
             _none_of(
                 {"--data": data, "--prompt": prompt},
                 "is not for --curve, which measures the run's own stream",
             )
-            _draw_curves(Path(what), after, _factors(without, scale), curve, factors, plot, as_json, *model)
+            _draw_curves(run, after, _factors(without, scale), curve, factors, plot, as_json, *model)
             return
-        found, title = _evaluate_run(Path(what), after, _factors(without, scale), data, prompt, *model)
+        found, title = _evaluate_run(run, after, _factors(without, scale), data, prompt, *model)
     else:
         _none_of(for_runs, f"is for a run, and {what} is no run's folder")
         found, title = _evaluate_model(what, *model, data, prompt)
@@ -191,6 +194,37 @@ def evaluate(
         say_json([vars(one) for one in found])
     else:
         log_console().print(_measured(found, title))
+
+
+def _run_meant(what: str) -> Path | None:
+    """The run that is meant; None where it is a model. What is neither is told before anything heavy is
+    imported."""
+    from ..config.model_names import EMBEDDED, architectures
+    from ..config.repositories import is_address
+    from ..store.named_runs import find_run
+
+    named = (
+        what == EMBEDDED
+        or is_address(what)
+        or what.endswith(".safetensors")
+        or what in (architectures() or (what,))
+    )
+    if named and not Path(what).is_dir():
+        return None
+    try:
+        return find_run(what)
+    except UserError as error:
+        if Path(what).is_dir() or "runs are called that" in error.messages[0]:
+            raise
+        close = difflib.get_close_matches(what, architectures(), n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        runs = error.messages[0].partition("; runs in ")
+        there = f"; runs in {runs[2]}" if runs[2] else ""
+        raise UserError(
+            f"{what}: neither a run's folder nor a model{hint}; a model is {EMBEDDED}, a name that"
+            " 'cl-complora list models' lists, or a .safetensors file that 'cl-complora export' wrote"
+            f"{there}"
+        ) from None
 
 
 def _none_of(options: dict[str, object], reason: str) -> None:

@@ -61,6 +61,7 @@ def _model(name: str | None, config: str | None, pretrained: str | None) -> tupl
     from ..config import load_scenario
     from ..config.model_names import EMBEDDED, check_model, tags_of
     from ..config.normalisation import unstated
+    from ..config.repositories import is_address
 
     # Any scenario does: its model is exchanged for the one that the options name.
     located = load_scenario(EMBEDDED, model_settings(name, config, pretrained))
@@ -68,7 +69,7 @@ def _model(name: str | None, config: str | None, pretrained: str | None) -> tupl
     chosen, notes = located.value.model, []
     if chosen.name == EMBEDDED and chosen.config is None:
         return chosen, notes
-    if chosen.pretrained is None:
+    if chosen.pretrained is None and not is_address(chosen.name):
         tags = () if chosen.config is not None else tags_of(chosen.name) or ()
         told = f"{chosen.name}: no --pretrained is given, and "
         if tags:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .options import log_console, say
+from .consoles import log_console
+from .options import say
 
 
 def leaderboard(

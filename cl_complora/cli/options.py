@@ -17,6 +17,14 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a setting; may be repeated."),
 ]
+Log = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log",
+        metavar="TRACKER",
+        help="Log to wandb, mlflow or trackio too; may be repeated.",
+    ),
+]
 AllowPlugins = Annotated[
     bool,
     typer.Option(
@@ -34,7 +42,21 @@ Elsewhere = Annotated[
     ),
 ]
 
-Run = Annotated[Path, typer.Argument(help="Folder of a run, such as runs/embedded/complora/seed0.")]
+
+def _run_folder(given: Path) -> Path:
+    """The run that is meant; what is none is told before anything heavy is imported."""
+    from ..store.named_runs import find_run
+
+    return find_run(given)
+
+
+Run = Annotated[
+    Path,
+    typer.Argument(
+        help="Folder of a run (runs/embedded/complora/seed0), or its name in runs/ (embedded/complora).",
+        callback=_run_folder,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 
 # Of a finished run: asked for only where the files are neither where they were nor beside the run.
@@ -46,13 +68,6 @@ RunModelConfig = Annotated[
     str | None,
     typer.Option("--model-config", help="The model config that the run began with, where it was moved."),
 ]
-
-
-def log_console() -> Console:
-    """Where tables go."""
-    console = Console()
-    # A log has no edge to wrap at, and tables must not be cut.
-    return console if console.is_terminal else Console(width=140)
 
 
 def say(console: Console, line: str) -> None:

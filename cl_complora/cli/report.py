@@ -25,7 +25,7 @@ def report(
     folder: Annotated[
         Path,
         typer.Argument(
-            help="Folder of a run (runs/embedded/complora/seed0) or of a comparison (runs/embedded)."
+            help="Folder or name of a run (embedded/complora), or folder of a comparison (runs/embedded)."
         ),
     ],
     output: Annotated[
@@ -34,6 +34,11 @@ def report(
     ] = None,
 ) -> None:
     """Write a run or a comparison as one HTML file: numbers, drawings, reasons, and how to repeat it."""
+    if not folder.exists():
+        from ..store.named_runs import find_run
+
+        folder = find_run(folder)
+
     from ..report.html import write_report
 
     written = write_report(folder, output)

@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 
 from ..errors import UserError, raise_all
-from .options import AllowPlugins, Device, Elsewhere, Out, Settings, known_device, log_console, say, seeds_of
+from .consoles import log_console
+from .options import AllowPlugins, Device, Elsewhere, Out, Settings, known_device, say, seeds_of
 
 if TYPE_CHECKING:
     from ..compare.outcomes import Outcome

@@ -15,11 +15,22 @@ from pathlib import Path
 
 import open_clip
 import torch
+from open_clip.pretrained import download_pretrained_from_hf
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor, nn
 
 from ..config.model_names import names_a_file, unknown_model
 from ..config.normalisation import CLIP, MAX_CONFIG, USUAL, Triple, assumed
+from ..config.repositories import (
+    CONFIG,
+    HUB,
+    LOCAL,
+    address_fault,
+    architecture_name,
+    is_address,
+    local_folder,
+    weights_in,
+)
 from ..config.scenario import Model
 from ..data.pixels import Pixels
 from ..errors import UserError, raise_all
@@ -27,6 +38,7 @@ from ..files import parse_json, read_bytes
 from ..world import ASSETS
 from .architecture import check_size, config_faults, preprocess_faults
 from .checkpoint_files import file_fault, plain_file
+from .tokenizers import load_tokenizer
 
 EMBEDDED = "embedded"
 
@@ -85,6 +97,8 @@ def load_clip(spec: Model, folder: Path = Path(".")) -> LoadedClip:
             )
         return _load_embedded()
     notes: list[str] = []
+    if is_address(spec.name):
+        spec = _at_address(spec, folder)
     name, preprocess = spec.name, {}
     if spec.config is not None:
         path = folder / Path(spec.config).expanduser()
@@ -114,7 +128,10 @@ def load_clip(spec: Model, folder: Path = Path(".")) -> LoadedClip:
     if broken is not None:
         raise UserError(f"model.pretrained: {file or pretrained}: {broken} holds numbers that are not finite")
     try:
-        tokenizer = open_clip.get_tokenizer(name)
+        config = spec.config and (folder / Path(spec.config).expanduser()).parent
+        tokenizer = load_tokenizer(name, config or None)
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(f"model: the tokeniser of {name} cannot be loaded ({_reason(error)})") from None
     if not pretrained:
@@ -128,6 +145,35 @@ def load_clip(spec: Model, folder: Path = Path(".")) -> LoadedClip:
     return LoadedClip(
         model, tokenizer, name, source, fingerprint(model), pixels, mean, std, tuple(notes), bool(guess)
     )
+
+
+def _at_address(spec: Model, folder: Path) -> Model:
+    """The model of a repository as config, weights and a name; what the scenario names itself stays.
+
+    Raises:
+        UserError: if there is no such repository, or it cannot be reached.
+    """
+    found = {"name": architecture_name(spec.name)}
+    if spec.config is None or spec.pretrained is None:
+        if fault := address_fault(spec.name, folder):
+            raise UserError(f"model.name: {fault}")
+        if spec.name.startswith(LOCAL):
+            place = local_folder(spec.name, folder)
+            config, weights = place / CONFIG, weights_in(place)
+        else:
+            identifier = spec.name.removeprefix(HUB)
+            try:
+                with _quiet():
+                    config = Path(download_pretrained_from_hf(identifier, filename=CONFIG))
+                    weights = spec.pretrained or Path(download_pretrained_from_hf(identifier))
+            except Exception as error:  # the hub client raises many kinds
+                raise UserError(
+                    f"model.name: {spec.name} cannot be fetched ({_reason(error)}); without a network, get"
+                    f" its files elsewhere and name their folder: {LOCAL}FOLDER"
+                ) from None
+        found["config"] = spec.config or str(config.absolute())
+        found["pretrained"] = spec.pretrained or str(Path(weights).absolute())
+    return spec.model_copy(update=found)
 
 
 def _load_embedded() -> LoadedClip:

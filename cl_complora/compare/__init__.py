@@ -1,6 +1,5 @@
 """Many runs, one table: sweeps on validation shots, the chosen settings tested, differences with their
-uncertainty."""
+uncertainty.
 
-from .study import Comparison, Request, compare
-
-__all__ = ["Comparison", "Request", "compare"]
+Nothing is imported here: the package's name is also that of a function of ``cl_complora``.
+"""

@@ -32,7 +32,8 @@ class Method:
         differences: metric → against the reference; empty for the reference itself.
         budget: what a run costs.
         updates: means over tasks and seeds of what the updates did.
-        per_task: the same for every seed and task.
+        per_task: the same for every seed and task, with the accuracy right after its training and after the
+            stream (percent).
         failed: tests that did not finish, with the reason.
     """
 
@@ -79,9 +80,15 @@ class Method:
             "peak_memory_bytes": float(max(d["peak_memory_bytes"] for d in details)),
         }
         self.per_task = [
-            {"seed": o.results["seed"], "task": task, **row}
+            {"seed": o.results["seed"], "task": task, "learned": learned, "last": last, **row}
             for o in outcomes
-            for task, row in zip(o.results["tasks"], o.updates, strict=True)
+            for task, learned, last, row in zip(
+                o.results["tasks"],
+                per_unit([o.results], "learned")[0].tolist(),
+                per_unit([o.results], "last")[0].tolist(),
+                o.updates,
+                strict=True,
+            )
         ]
         for key in ("norm", "matrix_norm", "principal", "earlier", "cosine"):
             # Joint training has no update after its first: nothing to average.

@@ -31,16 +31,26 @@ def find(kind: str, name_or_path: str) -> Path:
     if looks_like_path:
         path = Path(name_or_path)
         if not path.is_file():
-            problem = "is a folder, not a YAML file" if path.is_dir() else "there is no such file"
-            raise UserError(f"{name_or_path}: {problem}")
+            raise UserError(f"{name_or_path}: {_folder(path) if path.is_dir() else 'there is no such file'}")
         return path
     files = shipped(kind)
     if name_or_path in files:
         return files[name_or_path]
+    if (path := Path(name_or_path)).is_dir():
+        raise UserError(f"{name_or_path}: {_folder(path)}")
+    if (beside := path.with_name(f"{name_or_path}.yaml")).is_file():
+        raise UserError(f"no {kind} named '{name_or_path}'; did you mean the file {beside}?")
     close = difflib.get_close_matches(name_or_path, files, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
     raise UserError(
         f"no {kind} named '{name_or_path}'; {hint}there are {', '.join(files)}, or give a path to a YAML file"
+    )
+
+
+def _folder(path: Path) -> str:
+    """What is said of a folder where a file is wanted."""
+    return (
+        f"is a folder, not a YAML file; cl-complora init {path} writes a scenario for the class folders in it"
     )
 
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from ..errors import MOST_FAULTS, UserError
 from .catalog import find, shipped
 from .faults import Fault, closest, faults, suggest
+from .key_paths import key_paths, meant
 from .scenario import Scenario
 from .strategy import Strategy
 from .yaml_lines import KeyPath, Malformed, dotted, parse, printable, read_yaml
@@ -188,7 +189,8 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
         )
         if not kinds:
             known = list(dict.fromkeys(key for schema in _SCHEMAS.values() for key in schema.model_fields))
-            hint = suggest(first, known)
+            near = meant(".".join([first, *rest]), key_paths(*_SCHEMAS.values()))
+            hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else suggest(first, known)
             raise _bad_override(
                 override, f"unknown key{hint}{' ' if hint else '; '}allowed: {', '.join(known)}"
             )

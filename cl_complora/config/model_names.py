@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .loading import Located
+from .repositories import CONFIG, address_fault, is_address, local_folder
 from .scenario import Scenario
 
 EMBEDDED = "embedded"
@@ -27,6 +28,9 @@ def check_model(located: Located[Scenario]) -> list[str]:
     Files are looked for, not opened.
     """
     model, faults = located.value.model, []
+    if is_address(model.name) and model.config is None:
+        fault = address_fault(model.name, located.folder)
+        return [located.fault(("model", "name"), fault)] if fault else []
     files = {"config": model.config}
     known = architectures()
     if model.config is None and model.name != EMBEDDED and known and model.name not in known:
@@ -51,7 +55,9 @@ def image_size(located: Located[Scenario]) -> tuple[int, int] | None:
     if model.image_size is not None:
         return model.image_size, model.image_size
     package = _package()
-    if model.config is not None:
+    if is_address(model.name) and model.config is None:
+        file = local_folder(model.name, located.folder) / CONFIG
+    elif model.config is not None:
         file = located.folder / Path(model.config).expanduser()
     elif model.name == EMBEDDED:
         file = Path(__file__).parent.parent / "world" / "assets" / "embedded_clip.json"

@@ -20,8 +20,8 @@ class Model(Section):
     """The CLIP that the stream starts from."""
 
     name: Text = "embedded"
-    """An open_clip architecture (``ViT-B-16``), or ``embedded`` for the small one that ships with the
-    package."""
+    """An open_clip architecture (``ViT-B-16``), ``hf-hub:owner/name`` or ``local-dir:folder`` of a published
+    one with its weights, or ``embedded`` for the small one that ships with the package."""
     pretrained: PathText | None = None
     """An open_clip tag (``openai``) or a checkpoint file; not for ``embedded``."""
     config: PathText | None = None

@@ -17,6 +17,7 @@ from torch import nn
 
 from ..clip.classifier import ClipClassifier
 from ..clip.model import EMBEDDED, LoadedClip, load_clip
+from ..config.repositories import is_address
 from ..config.scenario import Model
 from ..errors import UserError
 from ..files import read_bytes
@@ -53,7 +54,7 @@ def open_model(name: str, pretrained: str | None = None, config: str | None = No
     if name.endswith(".safetensors"):
         return _open_export(Path(os.path.expanduser(name)))
     known = open_clip.list_models()
-    if config is None and name != EMBEDDED and name not in known:
+    if config is None and name != EMBEDDED and name not in known and not is_address(name):
         close = difflib.get_close_matches(name, known, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise UserError(

@@ -30,7 +30,7 @@ class Cell:
         text: what is shown.
         value: the number behind it, which tables are sorted by and programs read.
         shade: background colour as ``#rrggbb``, in heat maps.
-        mark: ``trained`` for a framed cell, ``code`` for a fixed-width one.
+        mark: ``trained`` for a framed cell, ``best`` for a bold one, ``code`` for a fixed-width one.
         note: read to those who cannot see the mark, and shown on pointing.
         link: address beside the report.
     """

@@ -1,1 +1,4 @@
-"""A run: one scenario × one strategy × one seed."""
+"""A run: one scenario × one strategy × one seed.
+
+Nothing is imported here: the package's name is also that of a function of ``cl_complora``.
+"""

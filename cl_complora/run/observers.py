@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from ..data.tasks import TaskData
+from ..data.tasks import StreamData, TaskData
+from ..delta import TaskDelta
 from ..engine.observer import Observer
 from ..progress import Progress
 from ..store.forms import TRANSDUCTIVE
@@ -21,6 +23,11 @@ class ProgressObserver(Observer):
 
     def __init__(self, progress: Progress, total: int) -> None:
         self.progress, self.total = progress, total
+
+    def stream_begins(self, data: StreamData, deltas: Sequence[TaskDelta]) -> None:
+        """The head of the rows to come, where the display has one."""
+        if begins := getattr(self.progress, "begins", None):
+            begins([task.name for task in data.tasks], list(data.zero_shot))
 
     def task_begins(self, task: TaskData, steps: int) -> None:
         """As in the base class."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,6 +72,7 @@ def run(
     analysis: bool = True,
     save_every: float = SAVE_EVERY,
     elsewhere: bool = False,
+    log: Sequence[str] = (),
 ) -> RunResult:
     """Run a stream, or go on with one that was interrupted, or return the results of one that is done.
 
@@ -89,6 +90,7 @@ def run(
         save_every: seconds between two states within a task that an interrupted run can go on from.
         elsewhere: go on with an interrupted run although device, GPU or versions are others; from then on
             its bits differ from those of an undisturbed one, and results.json says so.
+        log: trackers that are told what TensorBoard is: ``wandb``, ``mlflow``, ``trackio``.
         variant: keeps runs of one strategy with other settings apart: a folder of that name within the
             strategy's.
 
@@ -97,6 +99,10 @@ def run(
         Stopped: when Ctrl-C or SIGTERM came; what was done is saved.
     """
     started = time.perf_counter()
+    if log:
+        from ..report.trackers import check_trackers
+
+        check_trackers(log)
     progress = progress or Quiet()
     plans = planning.plan(scenario, seed)
     for line in plans.skipped:
@@ -146,6 +152,8 @@ def run(
         reused = max(0, len(records) - 1)
         if not done:
             _write_beginning(folder, made_with, scenario, strategy, plans)
+        elif log:
+            progress.message(f"found finished: nothing is told to {', '.join(log)}")
         # Killed after the last record and before the results, or damaged since: they follow from the records.
         if not (done and _tells(folder, results_of(inputs, records), progress)):
             gc.collect()  # what an earlier run of this process left must not count as this one's memory
@@ -153,7 +161,7 @@ def run(
             tests = scenario.value.measure == "test" or (analysis and evaluate)
             data = _load_stream(plans, inputs, progress.message, learner, tests)
             measuring = Measuring(inputs, learner.model, data, folder, evaluate)
-            watching = _observers(inputs, learner, data, folder, progress, analysis and evaluate)
+            watching = _observers(inputs, learner, data, folder, progress, analysis and evaluate, log)
             trainer = Trainer(
                 inputs, data, learner, measuring, folder, checkpoints, stopping, watching, progress
             )
@@ -216,7 +224,13 @@ def _load_stream(
 
 
 def _observers(
-    inputs: RunInputs, learner: Learner, data: StreamData, folder: RunDir, progress: Progress, analysis: bool
+    inputs: RunInputs,
+    learner: Learner,
+    data: StreamData,
+    folder: RunDir,
+    progress: Progress,
+    analysis: bool,
+    log: Sequence[str] = (),
 ) -> list[Observer]:
     """Who watches the run: the display, the analysis and TensorBoard, which reads what the analysis
     writes."""
@@ -231,7 +245,7 @@ def _observers(
         watching.append(AnalysisObserver(learner.model, folder, independent))
     measured = {task.name: measured_images(inputs, task) for task in data.tasks}
     board = BoardObserver(
-        folder, independent, lambda name, places: measured[name].pixels[list(places)], progress.message
+        folder, independent, lambda name, places: measured[name].pixels[list(places)], progress.message, log
     )
     return [*watching, board]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import sys
 
 import pytest
 import torch
@@ -182,6 +183,26 @@ def test_an_optimiser_that_misses_the_factors_is_told():
         naive(model, Late(rank=1)).train(
             benchmark_from_datasets(train=[dataset(1, (12,))]).streams["train"], eval_streams=[]
         )
+
+
+def test_replay_ewc_and_loggers_of_avalanche_stand_beside_it(tmp_path):
+    example = ROOT / "examples" / "avalanche_replay_ewc.py"
+    done = completed(Process(_script, str(example), str(tmp_path), "1"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [line.split()[0] for line in done.stdout.strip().splitlines()] == [
+        "naive",
+        "ewc",
+        "replay",
+        "figures",
+    ]
+    for name in ("naive", "ewc", "replay"):
+        assert "forgetting" in (tmp_path / name / "eval_results.csv").read_text()
+        assert list((tmp_path / name / "tensorboard").glob("events.out.*"))
+
+
+def _script(*words: str) -> None:
+    sys.argv = list(words)
+    runpy.run_path(words[0], None, "__main__")
 
 
 def test_the_example_runs_and_is_short():

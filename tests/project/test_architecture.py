@@ -26,6 +26,7 @@ ORDER = [
         "run",
         "finished",
         "compare",
+        "api",
     ),
     "cli",
 ]

@@ -101,13 +101,13 @@ def test_the_command_that_is_installed_is_this_one():
 
 def test_the_python_snippet(folder):
     (snippet,) = blocks("python")
-    asked = '["training.steps=20"]'
+    asked = '{"training.steps": 20}'
     assert snippet.count(asked) == 1
-    snippet = snippet.replace(asked, repr(FEW_STEPS))
+    snippet = snippet.replace(asked, repr(dict(setting.split("=") for setting in FEW_STEPS)))
     out, err = (process := Process(exec, snippet, {}, cwd=folder)).communicate()
     assert process.returncode == 0, err
     last, retained = out.split()
-    assert 0 <= float(last) <= 1 and -100 <= float(retained) <= 100
+    assert (folder / "change.png").exists() and 0 <= float(last) <= 100 and -100 <= float(retained) <= 100
 
 
 def test_the_scenario_is_short_and_its_own_command_is_right():

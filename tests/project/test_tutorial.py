@@ -90,7 +90,11 @@ def test_the_notebook_does_the_same(folder):
     first, *rest = cells()
     place = folder / "notebook"
     place.mkdir()
-    settings = {"PICTURES": "../my-pictures", "OTHERS": "../other-pictures", "SETTINGS": QUICK}
+    settings = {
+        "PICTURES": "../my-pictures",
+        "OTHERS": "../other-pictures",
+        "SETTINGS": {"training.steps": 2},
+    }
     settings["MODEL"] = [f"../{word}" if "/" in word else word for word in FILES]
     assert all(re.search(rf"^{name} = ", first, re.MULTILINE) for name in settings)
     changed = "\n".join(f"{name} = {value!r}" for name, value in settings.items())
@@ -99,6 +103,7 @@ def test_the_notebook_does_the_same(folder):
     assert process.returncode == 0, err
     assert "complora" in out and "linear-probe" in out and "retention" in out
     assert (place / "mine.safetensors").exists() and list(place.rglob("report.html"))
+    assert all((place / name).exists() for name in ("matrix.png", "methods.png"))
 
 
 def test_the_notebook_is_written_as_the_code_is():

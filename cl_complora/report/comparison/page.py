@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -78,7 +79,11 @@ def comparison_page(found: Content, folder: Path, target: Path) -> Page:
     sections = [
         Section("summary", "In short", _summary(found)),
         Section("trade-off", "Learning against keeping", _trade_off(found)),
-        Section("accuracy", "Results of every method", [made["Accuracy"]] if "Accuracy" in made else []),
+        Section(
+            "accuracy",
+            "Results of every method",
+            [made[title] for title in ("Accuracy", "Last by task", "By shots") if title in made],
+        ),
         Section("differences", "Is the difference real?", _differences(found, made)),
         Section("sweep", "How the settings were chosen", _sweep(found, made)),
         Section("updates", "How far the weights moved", [made["Updates"]] if "Updates" in made else []),
@@ -94,7 +99,7 @@ def comparison_page(found: Content, folder: Path, target: Path) -> Page:
 def _signed(table: Table) -> Table:
     """The table with minus signs instead of hyphens in its numbers."""
     rows = [
-        [Cell(cell.text.replace("-", "−"), cell.value) if cell.value is not None else cell for cell in row]
+        [replace(cell, text=cell.text.replace("-", "−")) if cell.value is not None else cell for cell in row]
         for row in table.rows
     ]
     head = [name.replace("≥ -", "≥ −") for name in table.head]

@@ -5,19 +5,35 @@ from __future__ import annotations
 import io
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...files import write_bytes
 from .tables import Content, front, kept, methods_of
 
-
-def pareto(found: Content, path: Path) -> None:
-    """Last against retention: left the whole sweep with every method's front, right the tested settings."""
+if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+
+def pareto(found: Content, path: Path) -> None:
+    """Save :func:`pareto_figure` as a PNG file."""
+    from matplotlib.figure import Figure
+
+    buffer = io.BytesIO()
+    pareto_figure(found, Figure).savefig(buffer, format="png", dpi=110)
+    write_bytes(path, buffer.getvalue())
+
+
+def pareto_figure(found: Content, kind: type[Figure]) -> Figure:
+    """Last against retention: left the whole sweep with every method's front, right the tested settings.
+
+    Args:
+        found: content of comparison.json.
+        kind: class of the figure.
+    """
     swept = any(m["curve"] for m in methods_of(found))
-    figure = Figure(figsize=(13 if swept else 8, 5.5), layout="constrained")
+    figure = kind(figsize=(13 if swept else 8, 5.5), layout="constrained")
     axes = figure.subplots(1, 2 if swept else 1, squeeze=False)[0]
     for index, m in enumerate(methods_of(found)):
         style = {"color": f"C{index % 10}", "marker": "osD^vPX*<>"[(index // 10 + index) % 10]}
@@ -45,6 +61,4 @@ def pareto(found: Content, path: Path) -> None:
     if axes[-1].get_legend_handles_labels()[0]:
         figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     figure.suptitle(found["scenario"])
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    write_bytes(path, buffer.getvalue())
+    return figure

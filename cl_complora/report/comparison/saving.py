@@ -12,15 +12,18 @@ import numpy as np
 
 from ...files import write_json, write_text
 from ..elements import NOTHING
+from .latex_table import latex, latex_table
 from .pareto import pareto
-from .tables import Content, chosen, failures, how_chosen, methods_of, metrics_of, spread, tables, texts
+from .tables import BEST, Content, chosen, failures, how_chosen, methods_of, metrics_of, spread, tables
+
+__all__ = ["csv_text", "latex", "markdown", "save", "tried"]
 
 
 def save(found: Content, folder: Path) -> list[Path]:
     """Write everything into ``folder`` and say where."""
     written = {
         "comparison.md": markdown(found),
-        "comparison.tex": latex(texts(found)["Accuracy"]),
+        "comparison.tex": latex_table(found),
         "comparison.csv": csv_text(_wide(found)),
         "comparison-runs.csv": csv_text(_long(found)),
         "comparison-sweep.csv": csv_text(_swept(found)),
@@ -41,9 +44,9 @@ def markdown(found: Content) -> str:
     lines = [f"# {found['scenario']}: {len(found['methods'])} methods, seeds {seeds}", ""]
     chosen_by = how_chosen(found)
     lines += [chosen_by, ""] if chosen_by else []
-    notes = tables(found)
-    for title, rows in texts(found).items():
-        lines += [f"## {title}", "", notes[title].note, "", _markdown(rows), ""]
+    for title, table in tables(found).items():
+        cells = [[f"**{c.text}**" if c.mark == BEST else c.text for c in row] for row in table.rows]
+        lines += [f"## {title}", "", table.note, "", _markdown([list(table.head), *cells]), ""]
     failed = [f"* {failure}" for failure in failures(found)]
     return "\n".join(lines + (["## Failed", "", *failed, ""] if failed else []))
 
@@ -52,42 +55,6 @@ def _markdown(rows: list[list[str]]) -> str:
     head, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     lines = [f"| {' | '.join(head)} |", "|---" + "|--:" * (len(head) - 1) + "|"]
     return "\n".join(lines + [f"| {' | '.join(row)} |" for row in body])
-
-
-_TEX = {
-    "\\": r"\textbackslash{}",
-    "±": r"$\pm$",
-    "–": "--",
-    "%": r"\%",
-    "_": r"\_",
-    "&": r"\&",
-    "#": r"\#",
-    "‖ΔW‖": r"$\|\Delta W\|$",
-}
-
-
-def latex(rows: list[list[str]]) -> str:
-    """A booktabs table."""
-
-    def cell(text: str) -> str:
-        for plain, tex in _TEX.items():
-            text = text.replace(plain, tex)
-        return text
-
-    head, *body = [" & ".join(map(cell, row)) + r" \\" for row in rows]
-    columns = "ll" + "r" * (len(rows[0]) - 2)
-    return "\n".join(
-        [
-            rf"\begin{{tabular}}{{{columns}}}",
-            r"\toprule",
-            head,
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            "",
-        ]
-    )
 
 
 def csv_text(rows: Sequence[dict[str, Any]]) -> str:

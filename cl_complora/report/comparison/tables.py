@@ -31,6 +31,9 @@ RETRIEVAL = {
 }
 # And of those with images of several labels.
 BESIDE = RETRIEVAL | {"multi_label": "retention mAP"}
+LOWER_IS_BETTER = ("forgetting",)
+# Mark of the best mean of a column.
+BEST = "best"
 # What is a level or a loss; the others are changes, told with their sign.
 _LEVELS = ("learned", "last", "forgetting", "average", "transfer")
 # Retention that a method may lose at most, in points: the rows of the view at equal retention.
@@ -67,7 +70,34 @@ def accuracy_table(found: Content) -> tuple[list[str], Rows]:
             _spread(m["figures"].get(metric), sign=metric not in _LEVELS) for metric in metrics_of(found)
         ]
         rows.append([Cell(m["name"]), Cell(chosen(m) or NOTHING), *cells])
+    for place, metric in enumerate(metrics_of(found), start=2):
+        _mark_best(rows, place, metric in LOWER_IS_BETTER)
     return ["method", "chosen", *metrics_of(found).values()], rows
+
+
+def task_table(found: Content) -> tuple[list[str], Rows]:
+    """Accuracy on every task after the stream, mean over seeds; none of comparisons that did not keep it."""
+    by_method = {m["name"]: m["per_task"] for m in methods_of(found) if m["per_task"]}
+    tasks = list(dict.fromkeys(row["task"] for told in by_method.values() for row in told))
+    rows = []
+    for name, told in by_method.items():
+        if all("last" in row for row in told):
+            values = [[row["last"] for row in told if row["task"] == task] for task in tasks]
+            rows.append([Cell(name), *map(_spread, values)])
+    for place in range(1, len(tasks) + 1):
+        _mark_best(rows, place, lowest=False)
+    return ["method", *tasks], rows
+
+
+def _mark_best(rows: Rows, place: int, lowest: bool) -> None:
+    """Mark the best of a column, and what is shown as the same figure; nothing where there is no choice."""
+    known = {at: round(row[place].value, 1) for at, row in enumerate(rows) if row[place].value is not None}
+    if len(known) < 2 or len(set(known.values())) < 2:
+        return
+    best = (min if lowest else max)(known.values())
+    for at, value in known.items():
+        if value == best:
+            rows[at][place] = replace(rows[at][place], mark=BEST, note="best of its column")
 
 
 def shots_table(found: Content) -> tuple[list[str], Rows]:
@@ -157,6 +187,10 @@ _TABLES: dict[str, tuple[Callable[[Content], tuple[list[str], Rows]], str]] = {
     "Accuracy": (
         accuracy_table,
         "Test images, mean ± standard deviation over seeds; percent, forgetting and retention in points.",
+    ),
+    "Last by task": (
+        task_table,
+        "Test images, accuracy on every task after the stream in percent; the best of a task is bold.",
     ),
     "By shots": (
         shots_table,

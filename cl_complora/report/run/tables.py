@@ -24,20 +24,36 @@ MEANING = {
 }
 
 
-def matrix(results: dict[str, Any]) -> Table:
+def matrix(results: dict[str, Any], width: int = 0) -> Table:
     """The accuracy matrix in percent; the cell of the task just trained is bold, zero-shot sets stand at the
-    right."""
-    table = Table(
-        title=f"{results['scenario']} · {results['strategy']} · seed {results['seed']}: accuracy in %"
-    )
+    right.
+
+    Args:
+        results: content of results.json.
+        width: columns of the terminal; where the names are too long for it, tasks are numbered instead of
+            broken. 0 for any width.
+    """
+    title = f"{results['scenario']} · {results['strategy']} · seed {results['seed']}: accuracy in %"
+    tasks, sets = results["tasks"], results["zero_shot_sets"]
+    # Two blanks and a line for every column, and the line at the end.
+    needed = max(map(len, (*tasks, "(zero-shot)"))) + 4
+    needed += sum(max(5, len(name)) + 3 for name in tasks) + sum(max(11, len(name)) + 3 for name in sets)
+    numbered = 0 < width < needed
+    table = Table(title=Text(title))
+    if numbered:
+        table = Table(title=Text(title), title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("after", no_wrap=True)
-    for task in results["tasks"]:
-        shown = f"{task}\n(mean R@1)" if task in results.get("task_measures", {}) else task
-        table.add_column(shown, justify="right", overflow="fold")
-    for name in results["zero_shot_sets"]:
-        table.add_column(f"{name}\n(zero-shot)", justify="right", style="cyan", overflow="fold")
+    for number, task in enumerate(tasks, start=1):
+        name = f"{task}\n(mean R@1)" if task in results.get("task_measures", {}) else task
+        table.add_column(str(number) if numbered else name, justify="right", no_wrap=True)
+    for name in sets:
+        head = name if numbered else f"{name}\n(zero-shot)"
+        table.add_column(head, justify="right", style="cyan", overflow="fold")
     for index, row in enumerate(results["accuracy"]):
-        label = results["tasks"][index - 1] if index else "(zero-shot)"
+        label = tasks[index - 1] if index else "(zero-shot)"
+        if numbered and index:
+            measure = " (mean R@1)" if label in results.get("task_measures", {}) else ""
+            label = f"{index:2} {label}{measure}"
         cells = [
             Text(_percent(value), style="bold" if column == index - 1 else "")
             for column, value in enumerate(row)
@@ -94,10 +110,12 @@ def headlines(results: dict[str, Any], paired: PairedChanges) -> Table:
 
 def show(console: Console, results: dict[str, Any], paired: PairedChanges) -> None:
     """Print matrix and headlines."""
-    console.print(Group(matrix(results), "", headlines(results, paired)))
+    width = console.width if console.is_terminal else 0
+    console.print(Group(matrix(results, width), "", headlines(results, paired)))
 
 
 def _percent(value: float | None, signed: bool = False) -> str:
     if value is None or value != value:
         return "–"
-    return f"{100 * value:+.1f}" if signed else f"{100 * value:.1f}"
+    shown = round(100 * value, 1) + 0.0  # no minus before a zero
+    return f"{shown:+.1f}" if signed else f"{shown:.1f}"

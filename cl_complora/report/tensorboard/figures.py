@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -34,13 +35,19 @@ _SETTINGS = {"text.parse_math": False, "font.size": 9, "axes.spines.top": False,
 
 @contextmanager
 def drawing(
-    width: float, height: float, left: float, right: float, bottom: float, top: float
+    width: float,
+    height: float,
+    left: float,
+    right: float,
+    bottom: float,
+    top: float,
+    kind: type[Figure] = Figure,
 ) -> Iterator[Figure]:
     """A figure of fixed margins, all in inches: matplotlib's layout engines take as long again as the
     drawing."""
     with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a letter that the font lacks is drawn as a box
-        figure = Figure(figsize=(width, height), dpi=90)
+        figure = kind(figsize=(width, height), dpi=90)
         figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height)
         FigureCanvasAgg(figure)
         yield figure
@@ -63,45 +70,77 @@ def matrix_image(rows: ArrayLike, tasks: Sequence[str]) -> np.ndarray:
     values = 100 * np.full((len(tasks) + 1, len(tasks)), np.nan)
     measured = 100 * np.asarray(rows, dtype=float)
     values[: len(measured)] = measured
-    side = max(2.6, 0.55 * min(len(tasks), LEGIBLE))
-    every = -(-len(tasks) // LEGIBLE)
-    names = [plain(task, 14) for task in tasks]
-    with drawing(side + 2.65, side + 1.4, 1.6, 1.05, 1.2, 0.2) as figure:
-        axes = figure.add_subplot()
-        picture = axes.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")
-        axes.set_xticks(range(0, len(tasks), every), names[::every], rotation=45, ha="right")
-        axes.set_yticks(range(0, len(tasks) + 1, every), ["untouched", *names][::every])
-        axes.set_ylabel("after")
-        for (i, j), value in np.ndenumerate(values if every == 1 else values[:0]):
-            if np.isfinite(value):
-                style = {
-                    "weight": "bold" if i == j + 1 else "normal",
-                    "color": "white" if value < 60 else "black",
-                }
-                axes.text(j, i, f"{value:.1f}", ha="center", va="center", **style)
-        edge = axes.get_position()
-        inch = 1 / figure.get_figwidth()
-        bar = figure.add_axes((edge.x1 + 0.15 * inch, edge.y0, 0.15 * inch, edge.height))
-        figure.colorbar(picture, cax=bar, label="accuracy %")
+    with drawing(*matrix_size(len(tasks))) as figure:
+        draw_matrix(figure, values, ["untouched", *tasks], tasks)
         return image_of(figure)
+
+
+def matrix_size(tasks: int) -> tuple[float, float, float, float, float, float]:
+    """Width, height and margins of :func:`draw_matrix` in inches, as :func:`drawing` takes them."""
+    side = max(2.6, 0.55 * min(tasks, LEGIBLE))
+    return side + 2.65, side + 1.4, 1.6, 1.05, 1.2, 0.2
+
+
+def draw_matrix(figure: Figure, values: np.ndarray, states: Sequence[str], columns: Sequence[str]) -> None:
+    """A heat map in percent; the cell of the task just trained is bold.
+
+    Args:
+        figure: empty, of :func:`matrix_size`.
+        values: ``(states, columns)`` percent; NaN stays empty.
+        states: names of the rows, the untouched model first.
+        columns: names of the columns, in the order that the tasks were trained in.
+    """
+    every = -(-len(columns) // LEGIBLE)
+    axes = figure.add_subplot()
+    picture = axes.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+    axes.set_xticks(
+        range(0, len(columns), every), [plain(c, 14) for c in columns][::every], rotation=45, ha="right"
+    )
+    axes.set_yticks(range(0, len(states), every), [plain(s, 14) for s in states][::every])
+    axes.set_ylabel("after")
+    for (i, j), value in np.ndenumerate(values if every == 1 else values[:0]):
+        if np.isfinite(value):
+            style = {
+                "weight": "bold" if i == j + 1 else "normal",
+                "color": "white" if value < 60 else "black",
+            }
+            axes.text(j, i, f"{value:.1f}", ha="center", va="center", **style)
+    edge = axes.get_position()
+    inch = 1 / figure.get_figwidth()
+    bar = figure.add_axes((edge.x1 + 0.15 * inch, edge.y0, 0.15 * inch, edge.height))
+    figure.colorbar(picture, cax=bar, label="accuracy %")
 
 
 def curves_image(rows: ArrayLike, tasks: Sequence[str]) -> np.ndarray:
     """Accuracy on every task over the stream; a dot where it was learned."""
-    values = 100 * np.asarray(rows, dtype=float)
-    with drawing(6.8, 3.8, 0.6, 1.75, 0.5, 0.15) as figure:
-        axes = figure.add_subplot()
-        for j, task in enumerate(tasks):
-            colour, style = COLOURS[j % len(COLOURS)], _STYLES[j // len(COLOURS) % len(_STYLES)]
-            axes.plot(values[:, j], color=colour, linestyle=style, label=plain(task, 18))
-            if j + 1 < len(values):
-                axes.plot([j + 1], [values[j + 1, j]], "o", color=colour, markersize=5)
-        axes.set(xlabel="tasks learned", ylabel="accuracy %", xlim=(-0.1, len(tasks) + 0.1))
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
-        if len(tasks) <= LEGIBLE:
-            axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8)
+    with drawing(*CURVES_SIZE) as figure:
+        draw_curves(figure.add_subplot(), rows, tasks)
         return image_of(figure)
+
+
+# Width, height and margins of a drawing of curves, in inches.
+CURVES_SIZE = (6.8, 3.8, 0.6, 1.75, 0.5, 0.15)
+
+
+def draw_curves(axes: Axes, rows: ArrayLike, tasks: Sequence[str]) -> None:
+    """Accuracy on every task over the stream, in percent.
+
+    Args:
+        axes: empty.
+        rows: ``(t+1, T)`` fractions, the untouched model first.
+        tasks: T names.
+    """
+    values = 100 * np.asarray(rows, dtype=float)
+    for j, task in enumerate(tasks):
+        colour, style = COLOURS[j % len(COLOURS)], _STYLES[j // len(COLOURS) % len(_STYLES)]
+        axes.plot(values[:, j], color=colour, linestyle=style, label=plain(task, 18))
+        if j + 1 < len(values):
+            axes.plot([j + 1], [values[j + 1, j]], "o", color=colour, markersize=5)
+    axes.set(xlabel="tasks learned", ylabel="accuracy %", xlim=(-0.1, len(tasks) + 0.1))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    if len(tasks) <= LEGIBLE:
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8)
 
 
 def spectra_image(matrices: dict[str, dict[str, Any]]) -> np.ndarray:

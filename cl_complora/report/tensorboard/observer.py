@@ -22,6 +22,7 @@ from ...engine.observer import Observer
 from ...errors import UserError
 from ...store.folder import RunDir
 from ...store.records import Record, Retrieval
+from ..trackers import Everywhere, open_trackers
 from .figures import LEGIBLE, curves_image, layers_image, matrix_image, mistakes_image, spectra_image
 from .hparams import COLUMNS, table_row
 from .layout import custom_scalars
@@ -61,6 +62,7 @@ class BoardObserver(Observer):
         independent: whether every task started from the pretrained weights.
         pictures: (task, places among its measured images) → those images, ``N × 3 × H × W`` uint8.
         tell: told where the events cannot be written.
+        trackers: names of trackers that are told the same (:mod:`~cl_complora.report.trackers`).
     """
 
     def __init__(
@@ -69,8 +71,10 @@ class BoardObserver(Observer):
         independent: bool,
         pictures: Callable[[str, Sequence[int]], Tensor],
         tell: Callable[[str], None],
+        trackers: Sequence[str] = (),
     ) -> None:
         self.folder, self.independent, self.pictures, self.tell = folder, independent, pictures, tell
+        self.trackers = trackers
         self.board: BoardWriter | None = None
 
     def stream_begins(self, data: StreamData, deltas: Sequence[TaskDelta]) -> None:
@@ -87,6 +91,12 @@ class BoardObserver(Observer):
             list(data.multi_label),
         )
         self.board.__enter__()
+        if self.trackers:
+            config = self.board.config or {}
+            told = (config.get(part, {}).get("name", "") for part in ("scenario", "strategy"))
+            name = " · ".join([*told, f"seed {config.get('seed', 0)}"])
+            opened = open_trackers(self.trackers, name, config, self.folder.root, self.tell)
+            self.board.writer = Everywhere(self.board.writer, opened)
 
     def recorded(self, learned: int, record: Record, before: bool = False) -> None:
         """A row of the matrix and what came with it."""

@@ -1,0 +1,246 @@
+"""Comparisons for scripts and notebooks: made, loaded, and shown."""
+
+from __future__ import annotations
+
+import html
+import math
+import multiprocessing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError
+from .running import Settings
+from .wording import callers_words, checked_seed, named, overrides_of
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+    from .table import LabelledTable
+
+
+@dataclass(repr=False)
+class ComparedMethods:
+    """Several strategies on one scenario, each with every seed.
+
+    Attributes:
+        content: all that was found, as comparison.json holds it.
+        folder: where the tables, figures and the report lie.
+    """
+
+    content: dict[str, Any]
+    folder: Path
+
+    @property
+    def methods(self) -> list[str]:
+        """Names of the strategies."""
+        return list(self.content["methods"])
+
+    @property
+    def matrix(self) -> LabelledTable:
+        """Means over seeds: a row for every method, a column for every metric, in percent or points."""
+        from .table import LabelledTable
+
+        metrics = list(dict.fromkeys(key for m in self.content["methods"].values() for key in m["figures"]))
+        values = [[row.get(metric, math.nan) for metric in metrics] for row in self.summary().values()]
+        return LabelledTable(values, self.methods, metrics, corner="method")
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Method → metric → mean over seeds (percent or points), and what is different from the reference.
+
+        A method other than the reference also has ``<metric>_difference``, ``…_low``, ``…_high``, ``…_p`` and
+        ``…_verdict`` (``better``, ``worse``, ``not shown`` or ``too few pairs``).
+        """
+        found: dict[str, dict[str, Any]] = {}
+        for name, method in self.content["methods"].items():
+            row: dict[str, Any] = {metric: _mean(values) for metric, values in method["figures"].items()}
+            for metric, told in method["differences"].items():
+                row |= {f"{metric}_difference": told["mean"]}
+                row |= {f"{metric}_{key}": told[key] for key in ("low", "high", "p", "verdict")}
+            found[name] = row
+        return found
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A tidy pandas frame: ``method``, ``seed``, ``metric``, ``value`` (percent or points).
+
+        Raises:
+            UserError: if pandas is not installed.
+        """
+        from .table import pandas_or_error
+
+        pandas = pandas_or_error("to_frame()")
+        rows = [
+            {"method": name, "seed": seed, "metric": metric, "value": value}
+            for name, method in self.content["methods"].items()
+            for metric, values in method["figures"].items()
+            for seed, value in zip(self.content["request"]["seeds"], values, strict=True)
+        ]
+        return pandas.DataFrame(rows, columns=["method", "seed", "metric", "value"])
+
+    def plot(self) -> Figure:
+        """A matplotlib figure: accuracy after the stream against retention."""
+        from ..report.plots import trade_off_plot
+
+        return trade_off_plot(self.content)
+
+    def report(self, output: str | Path | None = None) -> Path:
+        """Write the comparison as one HTML file and return its path.
+
+        Args:
+            output: the file; ``report.html`` in the comparison's folder by default.
+        """
+        from ..report.html import write_report
+
+        with callers_words():
+            return write_report(self.folder, None if output is None else Path(output))
+
+    def _name(self) -> str:
+        seeds = ", ".join(map(str, self.content["request"]["seeds"]))
+        return f"{self.content['scenario']}: {len(self.methods)} methods, seeds {seeds}"
+
+    def __repr__(self) -> str:
+        failed = [name for name, m in self.content["methods"].items() if m["failed"]]
+        told = "".join(f"\nnot finished: {name}" for name in failed)
+        return f"<ComparedMethods {self._name()}; {self.folder}>\n{self.matrix}{told}"
+
+    def _repr_html_(self) -> str:
+        name, place = html.escape(self._name()), html.escape(str(self.folder))
+        return f"<p><b>{name}</b><br><code>{place}</code></p>{self.matrix._repr_html_()}"
+
+
+def compare(
+    scenario: str | Path = "embedded",
+    strategies: Sequence[str | Path] = ("zeroshot", "lora", "complora"),
+    seeds: int | Sequence[int] | None = None,
+    settings: Settings = None,
+    *,
+    sweep: Mapping[str, Sequence[float]] | bool = False,
+    sweep_seeds: Sequence[int] = (),
+    metric: str = "last",
+    floor: float | None = None,
+    reference: str = "",
+    validation_shots: int = 4,
+    jobs: int = 1,
+    out: str | Path = "runs",
+    device: str = "auto",
+    allow_plugins: bool = False,
+    progress: bool = False,
+) -> ComparedMethods:
+    """Run what is missing of several strategies on one scenario, and compare them.
+
+    The runs are made by processes of their own: in a script, call this below
+    ``if __name__ == "__main__":``.
+
+    Args:
+        scenario: name of a shipped scenario, or path of a YAML file.
+        strategies: names or paths.
+        seeds: of the tests; the scenario's by default.
+        settings: what differs from the files, for all methods (as for :func:`cl_complora.run`).
+        sweep: key → values to try for every method on validation shots (``{"lr": [1e-4, 3e-4]}``); True for
+            each method's own, from its file.
+        sweep_seeds: of the sweep; the first of ``seeds`` by default.
+        metric: what a swept value is chosen by: ``last``, ``average`` or ``harmonic``.
+        floor: choose among values that lose at most this (-10) of zero-shot accuracy.
+        reference: strategy that differences are taken to; the first by default.
+        validation_shots: images per class set apart for the sweep.
+        jobs: runs at a time; each has its share of the cores.
+        out: folder of all runs.
+        device, allow_plugins: as for :func:`cl_complora.run`.
+        progress: whether to print a line for every finished run.
+
+    Returns:
+        What was found; the same files as those of ``cl-complora compare`` are written.
+
+    Raises:
+        UserError: for input that cannot work, before anything is run.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise UserError(
+            "compare() starts processes, which read your script again: call it below"
+            ' if __name__ == "__main__":'
+        )
+    with callers_words():
+        from ..compare import study
+        from ..compare.choosing import known_metric
+        from ..compare.trials import SHORT_KEYS
+        from ..config import load_scenario
+        from ..config.loading import split_overrides
+        from ..config.model_names import check_model
+        from ..errors import raise_all
+        from ..files import slug
+        from ..report.comparison.saving import save
+        from ..report.html import try_report
+
+        known_metric(metric)
+        if isinstance(strategies, (str, Path)) or not strategies:
+            raise UserError(f"strategies: must be a list of names or paths, got {strategies!r}")
+        for_scenario, for_strategy = split_overrides(overrides_of(settings))
+        place = named(scenario, "scenario")
+        located = load_scenario(place, for_scenario)
+        raise_all(check_model(located))
+        given = located.value.seeds if seeds is None else [seeds] if isinstance(seeds, int) else seeds
+        request = study.Request(
+            scenario=place,
+            strategies=tuple(named(one, "strategies") for one in strategies),
+            seeds=tuple(checked_seed("seeds", seed) for seed in given),
+            sweep_seeds=tuple(checked_seed("sweep_seeds", seed) for seed in sweep_seeds),
+            sweep=_sweep(sweep, SHORT_KEYS),
+            metric=metric,
+            floor=floor,
+            reference=reference,
+            validation_shots=validation_shots,
+            scenario_settings=tuple(for_scenario),
+            strategy_settings=tuple(for_strategy),
+        )
+
+        def report(trial: Any, outcome: Any, done: int, total: int) -> None:
+            print(f"{done:3}/{total} {trial.label()}: {outcome.told()}", flush=True)
+
+        found = study.compare(
+            request,
+            Path(out),
+            jobs,
+            device,
+            allow_plugins,
+            report if progress else None,
+            print if progress else None,
+        )
+        content, folder = found.content(), Path(out) / slug(found.scenario)
+        save(content, folder)
+        try_report(folder, print)
+    return ComparedMethods(content, folder)
+
+
+def load_comparison(folder: str | Path) -> ComparedMethods:
+    """A comparison that is there already.
+
+    Args:
+        folder: of the scenario's runs, such as ``runs/embedded``.
+
+    Raises:
+        UserError: if there is none, or it is damaged.
+    """
+    from ..report.comparison.page import load_comparison as load
+
+    place = Path(folder)
+    if not (place / "comparison.json").is_file():
+        raise UserError(f"{place}: holds no comparison (no comparison.json)")
+    with callers_words():
+        return ComparedMethods(load(place), place)
+
+
+def _sweep(
+    sweep: Mapping[str, Sequence[float]] | bool, short: Mapping[str, str]
+) -> dict[str, list[float]] | None:
+    if isinstance(sweep, bool):
+        return {} if sweep else None
+    if not isinstance(sweep, Mapping) or not sweep or isinstance(sweep, str):
+        raise UserError(f"sweep: must be a mapping such as {{'lr': [1e-4, 3e-4]}}, or True, got {sweep!r}")
+    return {short.get(key, key): list(values) for key, values in sweep.items()}
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    known = [math.nan if value is None else value for value in values]
+    return sum(known) / len(known) if known else math.nan

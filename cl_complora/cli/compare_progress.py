@@ -1,0 +1,63 @@
+"""What a comparison says while it works: its plan at once, runs that end and go on, time left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..compare.outcomes import Outcome
+    from ..compare.study import Request
+    from ..compare.trials import Trial
+
+
+class CompareProgress:
+    """Lines of a comparison.
+
+    Args:
+        request: what is compared.
+        jobs: runs at a time.
+        say: given every line.
+    """
+
+    def __init__(self, request: Request, jobs: int, say: Callable[[str], None]) -> None:
+        self.request, self.jobs, self.say = request, jobs, say
+        self.waiting = [f"{method} · seed {seed}" for method in request.strategies for seed in request.seeds]
+        self.began = time.perf_counter()
+        self.worked = 0
+
+    def plan(self) -> None:
+        """What will be run; said before anything is imported that takes long."""
+        methods, seeds = len(self.request.strategies), len(self.request.seeds)
+        told = f"{methods * seeds} runs: {_counted(methods, 'method')} × {_counted(seeds, 'seed')}"
+        if self.request.sweep is not None:
+            told += ", after a sweep on validation shots that chooses their settings"
+        self.say(f"{self.request.scenario}: {told}, {self.jobs} at a time; finished runs are reused")
+        if self.request.sweep is None:
+            self.say(f"begins with {', '.join(self.waiting[: self.jobs])}")
+
+    def report(self, trial: Trial, outcome: Outcome, done: int, total: int) -> None:
+        """A run ended."""
+        line = f"{done:3}/{total} {trial.label()}: {outcome.told()}"
+        if not outcome.reused:
+            self.worked += 1
+        if done < total and self.worked:
+            left = (time.perf_counter() - self.began) / self.worked * (total - done)
+            line += f" · about {_duration(left)} left"
+        name = f"{trial.method} · seed {trial.seed}"
+        if not trial.validation and name in self.waiting:
+            self.waiting.remove(name)
+            if self.waiting and not outcome.reused:
+                line += f"; now {', '.join(self.waiting[: self.jobs])}"
+        self.say(line)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

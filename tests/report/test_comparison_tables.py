@@ -1,0 +1,99 @@
+"""The tables of a comparison as they are published: bold best figures, accuracy by task, LaTeX."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from cl_complora.report.comparison.latex_table import escaped, latex_table
+from cl_complora.report.comparison.saving import markdown
+from cl_complora.report.comparison.tables import tables
+
+
+def method(name: str, last: list[float], forgetting: list[float], retention: list[float], chosen=()) -> dict:
+    per_task = [
+        {"seed": seed, "task": task, "learned": value + 5, "last": value + shift, "norm": 1.0}
+        for seed, value in enumerate(last)
+        for task, shift in (("a", -1.0), ("b", 1.0))
+    ]
+    figures = {"last": last, "forgetting": forgetting, "retention": retention}
+    return {
+        "name": name, "chosen": dict(chosen), "curve": [], "figures": figures, "differences": {},
+        "budget": {}, "updates": {}, "per_task": per_task, "failed": [],
+    }  # fmt: skip
+
+
+def comparison(*methods: dict, scenario: str = "my_stream") -> dict:
+    request = {"seeds": list(range(len(methods[0]["figures"]["last"]))), "sweep": None, "floor": None}
+    return {
+        "scenario": scenario, "reference": methods[0]["name"], "request": request,
+        "methods": {m["name"]: m for m in methods},
+    }  # fmt: skip
+
+
+LORA = method("lora-r8", [80.0, 82.0], [3.0, 5.0], [-2.0, -1.0])
+OURS = method("ours", [85.0, 83.0], [1.0, 1.0], [-0.5, 0.1])
+
+
+def test_the_best_of_a_column_is_marked_whichever_way_it_counts():
+    table = tables(comparison(LORA, OURS))["Accuracy"]
+    marked = {
+        head: [row[0].text for row in table.rows if row[place].mark == "best"]
+        for place, head in enumerate(table.head)
+    }
+    assert marked["Last"] == marked["forgetting"] == marked["retention"] == ["ours"]
+    assert not marked["method"] and not marked["Average"]
+
+
+def test_what_is_shown_as_the_same_is_marked_alike_and_one_method_is_no_best():
+    same = method("same", [84.04, 84.0], [1.0, 1.0], [-0.2, -0.2])
+    table = tables(comparison(LORA, OURS, same))["Accuracy"]
+    last = table.head.index("Last")
+    assert [row[last].mark for row in table.rows] == ["", "best", "best"]
+    assert not any(cell.mark for row in tables(comparison(LORA))["Accuracy"].rows for cell in row)
+
+
+def test_accuracy_by_task_and_method():
+    table = tables(comparison(LORA, OURS))["Last by task"]
+    assert table.head == ["method", "a", "b"]
+    assert [cell.value for cell in table.rows[0][1:]] == [80.0, 82.0]
+    assert [cell.mark for cell in table.rows[1]] == ["", "best", "best"]
+    older = comparison(LORA | {"per_task": [{"seed": 0, "task": "a", "norm": 1.0}]})
+    assert "Last by task" not in tables(older)
+
+
+def test_markdown_has_the_best_in_bold():
+    page = markdown(comparison(LORA, OURS))
+    assert "**84.0 ± 1.4**" in page and "## Last by task" in page
+
+
+def test_the_latex_table_can_be_published_as_it_is():
+    text = latex_table(comparison(LORA, OURS))
+    assert text.startswith(
+        "% needs \\usepackage{booktabs}\n\\begin{table}[t]\n\\centering\n\\caption{2 methods on"
+    )
+    assert r"\texttt{my\_stream}" in text and r"\label{tab:my-stream}" in text
+    assert r"Last $\uparrow$" in text and r"forgetting $\downarrow$" in text and "chosen" not in text
+    assert r"\textbf{84.0} $\pm$ 1.4" in text and r"$-$1.5 $\pm$ 0.7" in text and "lora-r8 &" in text
+    assert text.count("\\begin") == text.count("\\end") == 2
+    assert not re.search(r"[^\x00-\x7f]", text)
+    columns = re.search(r"\\begin{tabular}{(l+r+)}", text)[1]
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert {line.count("&") for line in rows} == {len(columns) - 1}
+    swept = comparison(method("lora", [1.0], [0.0], [0.0], chosen=[("optimiser.lr", 0.001)]), OURS)
+    assert "chosen" in latex_table(swept) and "lr=0.001" in latex_table(swept)
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("a_b{c}$d^e~f", r"a\_b\{c\}\$d\textasciicircum{}e\textasciitilde{}f"),
+        ("back\\slash", r"back\textbackslash{}slash"),
+        ("-1.5 [+0.2, -3.0]", "$-$1.5 [+0.2, $-$3.0]"),
+        ("lora-8 lr=1e-05", "lora-8 lr=1e-05"),
+        ("image→text ≥ 5 %", r"image$\to$text $\geq$ 5 \%"),
+    ],
+)
+def test_names_are_escaped_and_signs_are_minus_signs(text, shown):
+    assert escaped(text) == shown
