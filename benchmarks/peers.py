@@ -45,6 +45,12 @@ def has_peft() -> bool:
     return importlib.util.find_spec("peft") is not None
 
 
+class OneBatch(list):
+    """What a strategy reads batches from; no captions were drawn for any."""
+
+    drawn: dict = {}
+
+
 class StepSide(ABC):
     """One way to train on one batch, over and over.
 
@@ -130,7 +136,7 @@ class Engine(StepSide):
 
     def step(self) -> None:
         """As in the base class."""
-        self.strategy.dataloader = [self.batch]
+        self.strategy.dataloader = OneBatch([self.batch])
         self.strategy.training_epoch()
         self.logits = self.strategy.mb_output.detach()
 
@@ -369,7 +375,7 @@ class FullAvalanche(StepSide):
 
     def step(self) -> None:
         """As in the base class."""
-        self.strategy.dataloader = [self.batch]
+        self.strategy.dataloader = OneBatch([self.batch])
         self.strategy.training_epoch()
         self.logits = self.strategy.mb_output.detach()
 

@@ -8,7 +8,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from .options import AsJson, Run, RunModelConfig, RunWeights, log_console, telling
+from .consoles import log_console
+from .options import AsJson, Run, RunModelConfig, RunWeights, telling
 from .output import say_json
 
 NAMES = {"class_token": "class token", "dense": "dense", "box": "box", "crop": "crop"}

@@ -230,14 +230,14 @@ VALUES = [
         S, "source-kind", "kind: folder, root", "kind: foldr, root",
         (
             9, "tasks[0].source.kind",
-            "'manifest', 'coop', 'shards' or 'dataset', got 'foldr'; did you mean 'folder'?",
+            "'manifest', 'coop', 'shards', 'dataset' or 'captions', got 'foldr'; did you mean 'folder'?",
         ),
     ),
     changed(
         S, "source-kind-missing", "kind: folder, root", "root",
         (
             9, "tasks[0].source.kind",
-            "this key is missing; must be 'world', 'folder', 'manifest', 'coop', 'shards' or",
+            "this key is missing; must be 'world', 'folder', 'manifest', 'coop', 'shards', ",
         ),
     ),
     changed(

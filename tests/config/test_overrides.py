@@ -22,7 +22,7 @@ def folder(tmp_path_factory) -> Path:
 BAD_SETTINGS = [
     ("optimiser.lr", "must have the form key.path=value, such as optimiser.lr=1e-3"),
     ("=5", "must have the form key.path=value"),
-    ("optimizer.lr=1", "unknown key; did you mean 'optimiser'? allowed: name,"),
+    ("optimizer.lr=1", "unknown key; did you mean 'optimiser.lr'? allowed: name,"),
     ("name=x", "write scenario.name or strategy.name: both have this key"),
     ("scenario=x", "unknown key"),
     ("strategy.shots=4", "unknown key; allowed: name, description, about, adapter,"),
