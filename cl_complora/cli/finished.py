@@ -177,7 +177,7 @@ def evaluate(
     model = (pretrained, model_config)
     if not curve:
         _none_of(for_curves, "is for --curve")
-    run = _run_meant(what)
+    run = None if model_config is not None and not Path(what).is_dir() else _run_meant(what)
     if run is not None:
         if curve:
             _none_of(

@@ -126,7 +126,7 @@ def test_killed_in_the_middle_and_started_again_ends_with_the_same_table(
         *("--jobs", "2", "--out", str(tmp_path / "runs")),
     ]  # fmt: skip
     process = start(*command)
-    process.wait_for(lambda: process.said().count("\n") >= 2)
+    process.wait_for(lambda: "2/4" in process.said())  # two runs of the sweep are there
     process.kill()
     process.communicate()
     # Whatever the workers hold is free as soon as they notice: at once, or the second start would be refused.

@@ -12,6 +12,7 @@ import pytest
 from builders.commands import cli
 from builders.places import ROOT
 from builders.runs import STRATEGY
+from cl_complora.compare import leaderboard as rows_of
 from cl_complora.compare import study
 from cl_complora.compare.by_image import kept_by
 from cl_complora.compare.leaderboard import leaderboard, scenarios
@@ -162,7 +163,7 @@ def test_the_leaderboard_is_by_last_and_marks_what_is_stale(
     assert said.index("| quick ◆ |") < said.index("| slow |") and "stale" not in said
     page = leaderboard_page([board]).html()
     assert "<select data-table" in page and "as shipped" not in page and "lr=0.005" in page
-    monkeypatch.setattr("cl_complora.compare.leaderboard.is_current", lambda entry: entry.method != "quick")
+    monkeypatch.setattr(rows_of, "is_current", lambda entry: entry.method != "quick")
     board = leaderboard(tmp_path, "tiny", "slow")
     assert [row["name"] for row in board["rows"]] == ["slow", "quick"] and board["best"] == "slow"
     assert "| quick (stale) |" in markdown([board]) and not board["rows"][1]["front"]

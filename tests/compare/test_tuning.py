@@ -259,7 +259,8 @@ def test_interrupted_it_says_that_it_goes_on(tmp_path, tiny_scenario, tiny_strat
     process.wait_for(lambda: "  1 " in process.said())
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()
-    assert process.returncode == 130 and "finished trials; the same command goes on" in err
+    assert process.returncode == 130, err
+    assert "finished trials; the same command goes on" in err
     assert "Traceback" not in err
     again = start(*command, "--budget", "0.0001")
     out, err = again.communicate()

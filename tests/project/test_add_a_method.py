@@ -11,7 +11,7 @@ import pytest
 
 from builders.places import ROOT
 from cl_complora.cli import main
-from cl_complora.compare import Request, compare
+from cl_complora.compare.study import Request, compare
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.engine import external_plugin as external
 from cl_complora.errors import UserError

@@ -78,6 +78,10 @@ ALLOWED = {
     ("config/model_names.py", "importlib"): "where open_clip lies, without importing it",
     ("data/picture_files.py", "importlib"): "whether pillow-heif is installed",
     ("data/kinds.py", "importlib"): "our own modules by names that stand in our own code",
+    ("__init__.py", "importlib"): "our own modules by names that stand there",
+    ("clip/deferred_imports.py", "importlib"): "timm, torchmetrics and matplotlib, when they are used",
+    ("clip/tokenizers.py", "importlib"): "whether transformers is installed",
+    ("report/trackers.py", "importlib"): "wandb, mlflow and trackio by names that stand there",
     ("compare/publishing.py", "subprocess"): "git, for the commit of the package's own folder",
     ("engine/stock_plugins.py", "importlib"): "whether quadprog is installed",
 }

@@ -103,7 +103,9 @@ def test_the_python_snippet(folder):
     (snippet,) = blocks("python")
     asked = '{"training.steps": 20}'
     assert snippet.count(asked) == 1
-    snippet = snippet.replace(asked, repr(dict(setting.split("=") for setting in FEW_STEPS)))
+    snippet = snippet.replace(
+        asked, repr({key: int(value) for key, _, value in (one.partition("=") for one in FEW_STEPS)})
+    )
     out, err = (process := Process(exec, snippet, {}, cwd=folder)).communicate()
     assert process.returncode == 0, err
     last, retained = out.split()
