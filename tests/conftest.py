@@ -28,6 +28,8 @@ from cl_complora.run.stream import RunResult, run
 # Decoded images of the tests are no business of the user's cache; subprocesses read the same variable.
 _CACHE = tempfile.TemporaryDirectory(prefix="cl_complora-test-cache-")
 os.environ["CL_COMPLORA_CACHE"] = _CACHE.name
+# Nothing is asked of a hub, which some machines wait for in vain.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 # The files that take longest, by the minute: begun first, so that no process is left alone with one at the
