@@ -108,6 +108,20 @@ def read_lines(path: Path, most: int) -> Iterator[str]:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
+def json_lines(path: Path, most: int) -> Iterator[tuple[int, Any]]:
+    """Number and value of every line of JSON that is not blank; None for one that is no JSON.
+
+    Raises:
+        UserError: as :func:`read_lines`.
+    """
+    for number, line in enumerate(read_lines(path, most), start=1):
+        if line.strip():
+            try:
+                yield number, parse_json(line)
+            except ValueError:
+                yield number, None
+
+
 def stand_in(head: bytes) -> str:
     """What stands where a file should, by its first bytes: ``a git-lfs pointer …``, ``a web page …``; empty
     where it is neither."""

@@ -13,7 +13,7 @@ from ..errors import UserError
 SECTIONS = {
     "Begin": ("init", "check", "list", "data"),
     "Run": ("run", "compare", "tune"),
-    "Look": ("report", "tensorboard", "leaderboard", "explain", "audit", "curvature"),
+    "Look": ("report", "tensorboard", "leaderboard", "explain", "audit", "curvature", "regions"),
     "Use": ("eval", "predict", "export"),
 }
 # What other programs call them.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ from ..config.about import UNTOLD
 from ..config.catalog import shipped
 from ..errors import UserError
 from ..files import slug
+from ..report.comparison.tables import front
 from .method import Method, against
 from .outcomes import Outcome
 from .results_files import Entry, is_current, read_entries
@@ -56,7 +56,7 @@ def leaderboard(folder: Path, scenario: str, reference: str = "lora") -> dict[st
     if not entries:
         raise UserError(f"{folder / slug(scenario)}: holds no results; compare --publish writes them")
     tests = {entry.method: entry.tests() for entry in entries}
-    rows = [_row(entry, list(tests[entry.method].values())) for entry in entries]
+    rows = [_row(entry, tests[entry.method]) for entry in entries]
     rows.sort(key=lambda row: (row["stale"], -np.mean(row["figures"]["last"])))
     best = next((row["name"] for row in rows if row["kind"] not in BOUNDS and not row["stale"]), None)
     for row in rows:
@@ -75,15 +75,15 @@ def leaderboard(folder: Path, scenario: str, reference: str = "lora") -> dict[st
     }
 
 
-def _row(entry: Entry, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _row(entry: Entry, tests: dict[int, Outcome]) -> dict[str, Any]:
     method = Method(entry.method, tuple(entry.chosen.items()))
-    method.describe(outcomes)
+    method.describe(list(tests.values()))
     return {
         "name": entry.method,
         "kind": entry.kind or UNTOLD,
         "source": entry.source,
-        "seeds": sorted(entry.tests()),
-        "swept": bool(entry.curve()),
+        "seeds": sorted(tests),
+        "swept": any(run.validation for run in entry.trials),
         "stale": not is_current(entry),
         "chosen": told(method.chosen),
         "figures": method.figures,
@@ -99,15 +99,11 @@ def _paired(ours: dict[int, Outcome], other: dict[int, Outcome]) -> dict[str, Di
 
 def _mark_front(rows: Sequence[dict[str, Any]]) -> None:
     """Those that no other current method beats in both Last and retention."""
-    means = {
-        row["name"]: tuple(float(np.mean(row["figures"][key])) for key in ("last", "retention"))
+    points = {
+        row["name"]: tuple(float(np.mean(row["figures"][key])) for key in ("retention", "last"))
         for row in rows
         if not row["stale"] and row["kind"] not in BOUNDS
     }
-    beaten = {
-        one
-        for (one, (last, kept)), (last_too, kept_too) in itertools.product(means.items(), means.values())
-        if last_too >= last and kept_too >= kept and (last_too, kept_too) != (last, kept)
-    }
+    best = front(list(points.values()))
     for row in rows:
-        row["front"] = row["name"] in means.keys() - beaten
+        row["front"] = points.get(row["name"]) in best

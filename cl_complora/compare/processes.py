@@ -13,10 +13,9 @@ from multiprocessing.connection import wait
 from queue import SimpleQueue
 from types import TracebackType
 
-from ..errors import UserError
 from .outcomes import Outcome
 from .trials import Trial
-from .workers import Placing, Report, run_trial
+from .workers import Placing, Report, no_gpu, run_trial
 
 # How often a run may be killed from outside before it counts as failed.
 KILLED = 2
@@ -141,10 +140,7 @@ def spread(placing: Placing, devices: Sequence[str]) -> list[str]:
     most = placing.jobs
     if placing.gpus_per_run is not None:
         if not all(device.startswith("cuda") for device in devices):
-            raise UserError(
-                f"--gpus-per-run {placing.gpus_per_run:g}: there is no GPU to share; leave it out, or see"
-                " --device"
-            )
+            raise no_gpu(placing.gpus_per_run)
         # Three thirds are one, whatever the digits.
         most = min(most, len(devices) * int(1 / placing.gpus_per_run + 1e-6))
     return [devices[index % len(devices)] for index in range(most)]

@@ -21,7 +21,7 @@ from ..errors import UserError
 from ..run.spinning import spinning
 from .outcomes import Outcome
 from .trials import Trial
-from .workers import Placing, Report, cores, run_trial
+from .workers import Placing, Report, cores, no_gpu, run_trial
 
 # How often a run is given to another process or node after its own was lost.
 RETRIES = 3
@@ -159,10 +159,7 @@ def gpu_share(placing: Placing, nodes: Sequence[Mapping[str, float]]) -> float:
     if placing.device == "cuda" or (placing.device == "auto" and there):
         return 1.0 if placing.gpus_per_run is None else placing.gpus_per_run
     if placing.gpus_per_run is not None:
-        raise UserError(
-            f"--gpus-per-run {placing.gpus_per_run:g}: there is no GPU to share; leave it out, or see"
-            " --device"
-        )
+        raise no_gpu(placing.gpus_per_run)
     return 0.0
 
 

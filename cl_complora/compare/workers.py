@@ -76,6 +76,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def no_gpu(share: float) -> UserError:
+    """What is told of a share of a GPU where there is none."""
+    return UserError(f"--gpus-per-run {share:g}: there is no GPU to share; leave it out, or see --device")
+
+
 def run_trial(t: Trial, placing: Placing, device: str) -> Outcome:
     """One trial, in this process.
 

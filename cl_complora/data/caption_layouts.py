@@ -12,7 +12,7 @@ from typing import Any
 
 from ..config.yaml_lines import shown
 from ..errors import UserError
-from ..files import parse_json, read_lines, read_text
+from ..files import json_lines, parse_json, read_lines, read_text
 
 # Karpathy's file of COCO has 144 MB; one JSON value takes several times its size in memory.
 MAX_JSON = 2**28
@@ -104,12 +104,7 @@ def _are_texts(value: Any) -> bool:
 
 
 def _json_lines(file: Path) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(read_lines(file, MAX_LINES), start=1):
-        if line.strip():
-            try:
-                yield f"{file}:{number}", parse_json(line)
-            except ValueError:
-                yield f"{file}:{number}", None
+    return ((f"{file}:{number}", row) for number, row in json_lines(file, MAX_LINES))
 
 
 def _rows(file: Path, rows: Iterable[tuple[str, Any]]) -> Iterator[Entry]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +30,10 @@ class Item:
     key: str
     size: int | None = None
     order: int = field(default=0, compare=False)
+
+    def told(self) -> dict[str, Any]:
+        """``key``, and ``bytes`` where it is a file: as split manifests have it."""
+        return {"key": self.key} | ({} if self.size is None else {"bytes": self.size})
 
 
 def files(items: Sequence[Item]) -> list[Item]:

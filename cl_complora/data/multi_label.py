@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..config.sources import MultiLabelSource
 from ..config.yaml_lines import shown
 from ..errors import MOST_FAULTS, UserError, raise_all
-from ..files import is_utf8, parse_json, read_lines
+from ..files import is_utf8, json_lines
 from .captioned import TEST
 from .items import Item
 from .labels import name_fault
@@ -86,7 +86,8 @@ def _labels_by_image(file: Path, roots: Sequence[str], classes: Sequence[str] | 
     found: dict[str, list[str]] = {}
     first: dict[str, str] = {}
     faults = []
-    for place, row in _rows(file):
+    for number, row in json_lines(file, MAX_LINES):
+        place = f"{file}:{number}"
         try:
             key, names = _checked(row, roots, classes)
             if key in found:
@@ -98,15 +99,6 @@ def _labels_by_image(file: Path, roots: Sequence[str], classes: Sequence[str] | 
                 break
     raise_all(faults)
     return found
-
-
-def _rows(file: Path) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(read_lines(file, MAX_LINES), start=1):
-        if line.strip():
-            try:
-                yield f"{file}:{number}", parse_json(line)
-            except ValueError:
-                yield f"{file}:{number}", None
 
 
 def _checked(row: Any, roots: Sequence[str], classes: Sequence[str] | None) -> tuple[str, list[str]]:

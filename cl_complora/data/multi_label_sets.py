@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from ..errors import UserError
 from .captioned import TEST
 from .compound_prompts import CompoundPrompts, matched, pairs
 from .items import Item, Source
+from .retrieval_sets import drawn_evenly
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,7 @@ class MultiLabelPlan:
     def manifest(self) -> list[dict[str, Any]]:
         """Every image as ``{"split", "labels", "key"}``, with ``"bytes"`` where it is a file."""
         return [
-            {"split": TEST, "labels": [self.class_names[k] for k in own], "key": item.key}
-            | ({} if item.size is None else {"bytes": item.size})
+            {"split": TEST, "labels": [self.class_names[k] for k in own], **item.told()}
             for item, own in zip(self.test, self.labels, strict=True)
         ]
 
@@ -73,10 +72,7 @@ def plan_multi_label(
     """
     if located.value.measure == "validation":
         return None
-    items = source.items(TEST)
-    if entry.images is not None and entry.images < len(items):
-        drawn = random.Random(f"multi-label/{len(items)}").sample(range(len(items)), entry.images)
-        items = [items[place] for place in sorted(drawn)]
+    items = drawn_evenly(source.items(TEST), entry.images, "multi-label")
     labelled = getattr(source, "source", source)  # also where broken pictures are left out
     labels = tuple(labelled.labels(item) for item in items)
     names, scenario = tuple(source.class_names), located.value

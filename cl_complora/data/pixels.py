@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
@@ -150,6 +151,12 @@ class Pixels:
             raise _unreadable(name, "there is not enough memory for it") from None
         except Exception as error:  # decoders raise whatever a hostile file leads them to
             raise _unreadable(name, " ".join(str(error).split()) or type(error).__name__) from None
+
+    def drawn(self, image: np.ndarray) -> Tensor:
+        """A picture that was drawn, ``h × w × 3`` uint8; of another size it is resized like any file."""
+        if image.shape[:2] == self.size:
+            return torch.from_numpy(image.copy()).permute(2, 0, 1)
+        return self.fit(Image.fromarray(image))
 
     def fit(self, image: Image.Image) -> Tensor:
         """Resize and crop an RGB image to ``3 × H × W`` uint8."""

@@ -56,12 +56,7 @@ class Plan:
         """Every chosen image as ``{"split", "class", "key"}``, of captions with ``"texts"`` in place of the
         class, and with ``"bytes"`` where it is a file."""
         parts = (("train", self.train), ("validation", self.validation), ("test", self.test))
-        return [
-            {"split": split, **self._told(item), "key": item.key}
-            | ({} if item.size is None else {"bytes": item.size})
-            for split, part in parts
-            for item in part
-        ]
+        return [{"split": split, **self._told(item), **item.told()} for split, part in parts for item in part]
 
     def _told(self, item: Item) -> dict[str, Any]:
         if self.texts is not None:

@@ -44,8 +44,7 @@ class CaptionPlan:
     def manifest(self) -> list[dict[str, Any]]:
         """Every image as ``{"split", "texts", "key"}``, with ``"bytes"`` where it is a file."""
         return [
-            {"split": TEST, "texts": list(own), "key": item.key}
-            | ({} if item.size is None else {"bytes": item.size})
+            {"split": TEST, "texts": list(own), **item.told()}
             for item, own in zip(self.test, self.texts, strict=True)
         ]
 
@@ -54,11 +53,15 @@ class CaptionPlan:
         return hashlib.sha256(json.dumps(self.manifest(), ensure_ascii=False).encode()).hexdigest()
 
 
-def drawn_evenly(items: list[Item], most: int | None) -> list[Item]:
-    """At most so many, the same for every seed, in their order."""
+def drawn_evenly(items: list[Item], most: int | None, what: str = "retrieval") -> list[Item]:
+    """At most so many, the same for every seed, in their order.
+
+    Args:
+        what: are drawn; each kind of set has a draw of its own.
+    """
     if most is None or most >= len(items):
         return items
-    drawn = random.Random(f"retrieval/{len(items)}").sample(range(len(items)), most)
+    drawn = random.Random(f"{what}/{len(items)}").sample(range(len(items)), most)
     return [items[place] for place in sorted(drawn)]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from ..config.sources import ManifestSource
 from ..config.yaml_lines import shown
 from ..errors import UserError
-from ..files import parse_json, read_lines, read_text
+from ..files import json_lines, parse_json, read_lines, read_text
 from .columns import LABEL, SPLIT, Meaning, Unclear, meaning, split_of
 
 # A million rows take about a hundred megabytes. What is one JSON value takes up to 24 times its size in
@@ -65,21 +65,12 @@ def read_table(config: ManifestSource, file: Path) -> Table:
     table = Table(file)
     said = config.columns.model_dump()
     if suffix in _LINES:
-        table.rows = _objects(table, said, _json_lines(file))
+        table.rows = _objects(table, said, json_lines(file, MAX_BYTES))
     elif suffix == ".json":
         table.rows = _objects(table, said, _json_list(table, said))
     else:
         table.rows = _cells(table, said, config.separator)
     return table
-
-
-def _json_lines(file: Path) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(read_lines(file, MAX_BYTES), start=1):
-        if line.strip():
-            try:
-                yield number, parse_json(line)
-            except ValueError:
-                yield number, None
 
 
 def _json_list(table: Table, said: dict[str, str | None]) -> Iterable[tuple[int, Any]]:
@@ -94,7 +85,7 @@ def _json_list(table: Table, said: dict[str, str | None]) -> Iterable[tuple[int,
         except ValueError:
             whole = False
         if whole:
-            return _json_lines(file)
+            return json_lines(file, MAX_BYTES)
         raise UserError(f"{file}: cannot be read as JSON: {error}") from None
     if isinstance(content, dict):
         try:

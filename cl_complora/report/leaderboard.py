@@ -10,8 +10,9 @@ import numpy as np
 
 from ..config.about import KINDS
 from ..version import __version__
-from .comparison.figures import Tested, trade_off
-from .comparison.tables import MARKS
+from .comparison.figures import trade_off
+from .comparison.page import tested
+from .comparison.tables import MARKS, plus_minus, whole
 from .elements import NOTHING, Cell, Figure, Gallery, Page, Section, Table, Text, number
 
 # Figure → heading and whether it is told with its sign.
@@ -65,7 +66,7 @@ def leaderboard_page(boards: Sequence[Mapping[str, Any]]) -> Page:
     for place, board in enumerate(boards):
         head, rows = _table(board)
         table = Table(f"Methods on {board['scenario']}", head, rows, HOW_TO_READ, filtered=head.index("kind"))
-        points = [_tested(row) for row in board["rows"] if _has(row, "last") and _has(row, "retention")]
+        points = tested(board["rows"])
         drawn = trade_off(points, f"front{place}") if points else None
         blocks = [table, Text([_notes(board)])]
         if drawn is not None:
@@ -75,22 +76,8 @@ def leaderboard_page(boards: Sequence[Mapping[str, Any]]) -> Page:
     return Page("Leaderboard", "published results", facts, sections, f"cl_complora {__version__}")
 
 
-def _has(row: Mapping[str, Any], figure: str) -> bool:
-    return bool(row["figures"].get(figure)) and bool(np.isfinite(row["figures"][figure]).all())
-
-
-def _tested(row: Mapping[str, Any]) -> Tested:
-    retention, last = (row["figures"][key] for key in ("retention", "last"))
-    spreads = (_deviation(values) or 0.0 for values in (retention, last))
-    return Tested(row["name"], float(np.mean(retention)), float(np.mean(last)), *spreads)
-
-
-def _deviation(values: Sequence[float]) -> float | None:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
 def _table(board: Mapping[str, Any]) -> tuple[list[str], list[list[Cell]]]:
-    shown = [key for key in FIGURES if any(_has(row, key) for row in board["rows"])]
+    shown = [key for key in FIGURES if any(whole(row["figures"].get(key)) for row in board["rows"])]
     head = ["method", "kind", *(FIGURES[key][0] for key in shown)]
     head += [f"Last minus {board[key]}" for key in ("reference", "best") if board[key] is not None]
     head += ["‖ΔW‖", "trained", "training s", "peak MB", "seeds", "settings"]
@@ -116,11 +103,11 @@ def _cells(row: Mapping[str, Any], board: Mapping[str, Any], shown: Sequence[str
 
 
 def _spread(values: Sequence[float] | None, signed: bool) -> Cell:
-    if not values or not np.isfinite(values).all():
+    known = whole(values)
+    if not known:
         return Cell(NOTHING)
-    mean = number(float(np.mean(values)), 1, signed)
-    deviation = _deviation(values)
-    return mean if deviation is None else Cell(f"{mean.text} ± {deviation:.1f}", mean.value)
+    mean = number(float(np.mean(known)), 1, signed)
+    return Cell(f"{mean.text}{plus_minus(known)}", mean.value)
 
 
 def _difference(found: Mapping[str, Any] | None) -> Cell:

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -22,6 +22,7 @@ MAX_YAML = 1_000_000
 MAX_VALUES = 200_000
 
 Number = float | None
+_Form = TypeVar("_Form", bound=BaseModel)
 
 # Of retrieval: of every image the texts, and of every text the images; shares found among the first k.
 DIRECTIONS = ("image_to_text", "text_to_image")
@@ -233,13 +234,22 @@ def checked(path: Path, form: type[BaseModel], content: Any) -> dict[str, Any]:
     Raises:
         UserError: naming the first key that is missing or of another kind.
     """
+    parsed(path, form, content)
+    return content
+
+
+def parsed(path: Path, form: type[_Form], content: Any) -> _Form:
+    """The content in its form.
+
+    Raises:
+        UserError: as :func:`checked`.
+    """
     try:
-        form.model_validate(content)
+        return form.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(step) for step in first["loc"])
         raise damaged(path, f"{where}: {first['msg']}" if where else first["msg"]) from None
-    return content
 
 
 def checked_results(path: Path, content: Any) -> dict[str, Any]:

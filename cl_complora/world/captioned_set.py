@@ -87,15 +87,8 @@ class WorldCaptions(Pictures):
 
     def picture(self, item: Item, pixels: Pixels) -> Tensor:
         """Draw one image; a model of another input size gets it resized like any file."""
-        import torch
-        from PIL import Image
-
         image = render_captioned(int(item.key))[0]
-        if self.domain != CAPTIONS:
-            image = 255 - image
-        if image.shape[:2] == pixels.size:
-            return torch.from_numpy(image.copy()).permute(2, 0, 1)
-        return pixels.fit(Image.fromarray(image))
+        return pixels.drawn(image if self.domain == CAPTIONS else 255 - image)
 
 
 @lru_cache(maxsize=2048)

@@ -74,14 +74,8 @@ class World(Pictures):
 
     def picture(self, item: Item, pixels: Pixels) -> Tensor:
         """Draw one image; a model of another input size gets it resized like any file."""
-        import torch
-        from PIL import Image
-
         split, label, number = item.key.split("/")
-        image = self._draw(int(label), int(number), split)
-        if image.shape[:2] == pixels.size:
-            return torch.from_numpy(image).permute(2, 0, 1)
-        return pixels.fit(Image.fromarray(image))
+        return pixels.drawn(self._draw(int(label), int(number), split))
 
     def _draw(self, label: int, number: int, split: str):
         if self.domain == GENERAL:

@@ -65,13 +65,7 @@ class WorldTogether(Pictures):
 
     def picture(self, item: Item, pixels: Pixels) -> Tensor:
         """Draw one image; a model of another input size gets it resized like any file."""
-        import torch
-        from PIL import Image
-
-        image = render_together(int(item.key))
-        if image.shape[:2] == pixels.size:
-            return torch.from_numpy(image.copy()).permute(2, 0, 1)
-        return pixels.fit(Image.fromarray(image))
+        return pixels.drawn(render_together(int(item.key)))
 
 
 def shown_in(number: int) -> tuple[int, ...]:

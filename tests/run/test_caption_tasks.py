@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from safetensors.torch import load_file
 
 from builders.caption_tasks import with_captions
 from builders.commands import cli
+from builders.interruptions import ask_after, same_bits
 from builders.runs import deltas_of, without_timings
 from cl_complora.compare.by_image import kept_by
 from cl_complora.config import load_scenario, load_strategy
@@ -19,7 +19,7 @@ from cl_complora.finished.evaluation import measure_stream
 from cl_complora.finished.states import find_state, open_run
 from cl_complora.report.run.page import run_page
 from cl_complora.report.run.tables import matrix
-from cl_complora.run.signals import Stopped, Stopping
+from cl_complora.run.signals import Stopped
 from cl_complora.run.stream import run
 from cl_complora.store.answers import ranks_of
 from cl_complora.store.folder import RunDir
@@ -74,26 +74,14 @@ def test_its_update_is_low_rank_and_merged_like_any_other(finished):
 def test_a_run_stopped_inside_the_task_ends_with_the_same_bits(
     finished, stream, tiny_strategy, tmp_path, monkeypatch, step
 ):
-    asked = []
-    real = Stopping.is_asked
-
-    def is_asked(self):
-        asked.append(1)
-        if len(asked) == step:
-            self.asked = signal.SIGTERM
-        return real(self)
-
     scenario, strategy = load_scenario(str(stream)), load_strategy(str(tiny_strategy))
     with monkeypatch.context() as patch:
-        patch.setattr(Stopping, "is_asked", is_asked)
+        ask_after(patch, step)
         with pytest.raises(Stopped):
             run(scenario, strategy, out=tmp_path, analysis=False)
     again = run(scenario, strategy, out=tmp_path)
     assert again.reused == 1
-    ours, theirs = deltas_of(again.folder), deltas_of(finished.folder)
-    assert ours.keys() == theirs.keys()
-    for name, tensors in ours.items():
-        assert all(value.equal(theirs[name][key]) for key, value in tensors.items()), name
+    assert same_bits(again.folder, finished.folder)
     assert without_timings(again.results)["accuracy"] == without_timings(finished.results)["accuracy"]
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -106,15 +106,19 @@ def _signed(table: Table) -> Table:
     return Table(table.caption, head, rows, table.note)
 
 
-def _tested(found: Content) -> list[Tested]:
-    """Methods with both figures of the trade."""
-    methods = []
-    for m in found["methods"].values():
+def tested(methods: Iterable[Mapping[str, Any]]) -> list[Tested]:
+    """Methods with both figures of the trade.
+
+    Args:
+        methods: each with ``name`` and ``figures``.
+    """
+    found = []
+    for m in methods:
         retention, last = (whole(m["figures"].get(key)) for key in ("retention", "last"))
         if retention and last:
             means = (float(np.mean(retention)), float(np.mean(last)))
-            methods.append(Tested(m["name"], *means, spread(retention), spread(last)))
-    return methods
+            found.append(Tested(m["name"], *means, spread(retention), spread(last)))
+    return found
 
 
 def _summary(found: Content) -> list:
@@ -162,7 +166,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _trade_off(found: Content) -> list:
-    methods = _tested(found)
+    methods = tested(found["methods"].values())
     if not methods:
         return []
     note = (
