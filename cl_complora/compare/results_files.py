@@ -151,8 +151,7 @@ def read_entry(path: Path) -> Entry | None:
     content = forms.read_json(path)
     if content is None:
         return None
-    forms.checked(path, Entry, content)
-    entry = Entry.model_validate(content)
+    entry = forms.parsed(path, Entry, content)
     for run in entry.trials:
         if run.results is None and run.error is None:
             raise forms.damaged(path, "trials: one has neither results nor an error")
@@ -218,7 +217,7 @@ class Identities:
         key = _digest([stream, str(t.scenario.folder)]), t.seed
         if key not in self._splits:
             plans = plan(t.scenario, t.seed)
-            self._splits[key] = {p.name: p.sha256() for p in (*plans, *plans.retrieval)}
+            self._splits[key] = {p.name: p.sha256() for p in (*plans, *plans.beside)}
         weights = _weights(scenario, t.scenario.folder)
         return _digest([stream, settings_of(t.strategy.value), t.seed, self._splits[key], weights])
 

@@ -29,7 +29,7 @@ def warm_pixels(scenarios: Sequence[Located[Scenario]], seeds: Sequence[int]) ->
         pixels = load_clip(scenario.value.model, scenario.folder).pixels
         for seed in seeds:
             plans = plan(scenario, seed).opened(scenario.value.measure)
-            for one in (*plans, *plans.retrieval):
+            for one in (*plans, *plans.beside):
                 if one.test:
                     load_cached(one.source, one.test, pixels)
                     sets += 1

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from builders.captions import painted
 from builders.commands import cli
 from builders.places import ROOT
 from builders.runs import STRATEGY
@@ -18,8 +19,9 @@ from cl_complora.compare.by_image import kept_by
 from cl_complora.compare.leaderboard import leaderboard, scenarios
 from cl_complora.compare.outcomes import Outcome
 from cl_complora.compare.publishing import publish
-from cl_complora.compare.results_files import is_current, place, read_entries, read_entry
+from cl_complora.compare.results_files import Identities, is_current, place, read_entries, read_entry
 from cl_complora.compare.study import Request, compare
+from cl_complora.compare.trials import trial
 from cl_complora.compare.updates import measure_updates
 from cl_complora.config import load_scenario
 from cl_complora.errors import UserError
@@ -101,6 +103,20 @@ def test_other_settings_shots_or_images_are_run(tmp_path, tiny_scenario, methods
     ran.clear()
     compare(replace(request, scenario_settings=("shots=2",)), results=tmp_path)
     assert len(ran) == 8
+
+
+def test_images_of_several_classes_are_part_of_a_trial(tmp_path, tiny_scenario, methods):
+    """Other labels of a multi-label set are other numbers."""
+    painted(tmp_path)
+    more = "\nmulti_label:\n  - {name: several, source: {kind: multi-label, file: labels.jsonl}}\n"
+    (tmp_path / "scenario.yaml").write_text(tiny_scenario.read_text() + more)
+    found = set()
+    for labels in (["warm"], ["warm", "red"]):
+        rows = [{"image": "red.png", "labels": labels}, {"image": "blue.png", "labels": ["cold"]}]
+        (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        located = load_scenario(str(tmp_path / "scenario.yaml"))
+        found.add(Identities().of(trial(methods[0], (), 0, located)))
+    assert len(found) == 2
 
 
 def test_seeds_come_together_in_a_file(tmp_path, tiny_scenario, methods, ran):
