@@ -19,7 +19,7 @@ class Outcome:
     Attributes:
         results: content of results.json, or None where the run failed.
         updates: size and overlaps of every task's update (of test runs only).
-        kept: metric → set → keys of its images or queries, and which of them the last state got right;
+        kept: metric → set → which of its images or queries the last state got right (:data:`.by_image.Kept`);
             without those of which no answers are recorded (of test runs only).
         error: what went wrong.
         seconds: time that it took now; next to none where it was there already.

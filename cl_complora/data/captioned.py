@@ -15,7 +15,7 @@ from ..errors import MOST_FAULTS, UserError, raise_all
 from ..files import is_utf8
 from .caption_layouts import Entry, read_entries
 from .items import Item
-from .manifests import Listed, Malformed, inside, roots_of
+from .manifests import Listed, Malformed, inside, refuse_no_folder, roots_of
 
 TRAIN, TEST = "train", "test"
 
@@ -112,9 +112,7 @@ def _read_part(
     root = named_root if named_root is not None else _root(file, entries)
     if named_root is None and root != file.parent:
         notes.append(f"{file}: its pictures are taken from {root} (root: in the source for another folder)")
-    if not root.is_dir():
-        problem = "is a file, and" if root.exists() else "there is no such folder, though"
-        raise UserError(f"{root}: {problem} the names of the pictures start from it (root in the source)")
+    refuse_no_folder(root, "names")
     texts = _texts_by_image(entries, roots_of(root))
     if len(texts) < 2:
         told = "no image" if not texts else "one image, which is always found"

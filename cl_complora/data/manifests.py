@@ -154,7 +154,7 @@ def open_manifest(config: ManifestSource, folder: Path) -> Listed:
     file = folder / Path(config.file).expanduser()
     root = folder / Path(config.root).expanduser() if config.root is not None else file.parent
     table = read_table(config, file)
-    _refuse_no_folder(root)
+    refuse_no_folder(root)
     check = _Check(config, root)
     rows, seen, faults = [], set(), []
     for number, cells in table.rows:
@@ -205,10 +205,18 @@ def _undivided(
     return _listed(file, root, names, listed, [*notes, share])
 
 
-def _refuse_no_folder(root: Path) -> None:
+def refuse_no_folder(root: Path, what: str = "paths") -> None:
+    """Refuse a root that is none.
+
+    Args:
+        what: of the pictures starts from it.
+
+    Raises:
+        UserError: saying whether it is missing or a file.
+    """
     if not root.is_dir():
         problem = "is a file, and" if root.exists() else "there is no such folder, though"
-        raise UserError(f"{root}: {problem} the paths of the pictures start from it (root in the source)")
+        raise UserError(f"{root}: {problem} the {what} of the pictures start from it (root in the source)")
 
 
 def _listed(

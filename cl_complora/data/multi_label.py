@@ -13,7 +13,7 @@ from ..files import is_utf8, json_lines
 from .captioned import TEST
 from .items import Item
 from .labels import name_fault
-from .manifests import Listed, Malformed, inside, roots_of
+from .manifests import Listed, Malformed, inside, refuse_no_folder, roots_of
 
 MAX_LINES = 2**30
 _EXAMPLE = '{"image": "a.jpg", "labels": ["cat", "dog"]}'
@@ -55,9 +55,7 @@ def open_multi_label(config: MultiLabelSource, folder: Path) -> MultiLabelled:
     """
     file = folder / Path(config.file).expanduser()
     root = folder / Path(config.root).expanduser() if config.root is not None else file.parent
-    if not root.is_dir():
-        problem = "is a file, and" if root.exists() else "there is no such folder, though"
-        raise UserError(f"{root}: {problem} the names of the pictures start from it (root in the source)")
+    refuse_no_folder(root, "names")
     named = _labels_by_image(file, roots_of(root), config.classes)
     shown_classes = {name for names in named.values() for name in names}
     classes = list(config.classes) if config.classes is not None else sorted(shown_classes)
