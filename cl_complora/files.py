@@ -199,6 +199,15 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def yaml_text(value: Any) -> str:
+    """YAML of plain values, keys in their order; by libyaml, where PyYAML was built with it (the same text,
+    five times as fast)."""
+    import yaml
+
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    return yaml.dump(value, Dumper=dumper, sort_keys=False, allow_unicode=True)
+
+
 def finite(value: Any) -> Any:
     """The value with null for every number that JSON does not know, and lists for tuples."""
     if isinstance(value, float) and not math.isfinite(value):

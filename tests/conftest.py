@@ -62,8 +62,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
-# Every run collects garbage before it measures memory; what the imports left need not be looked at each time.
-gc.freeze()
+def pytest_collection_finish() -> None:
+    """Every run collects garbage before it measures memory; what the imports left need not be looked at each
+    time."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unsynchronised():
+    """No test cuts the power, and a disk takes milliseconds to say that it has written."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda file: None)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

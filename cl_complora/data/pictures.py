@@ -123,13 +123,16 @@ class Pictures(ABC):
         """
         import torch
 
+        from .pixels import no_log
+
         pixels = replace(pixels, conversion=self.conversion)
         decoded, faults = [], []
-        for item in items:
-            try:
-                decoded.append(self.picture(item, pixels))
-            except UserError as error:
-                faults += error.messages
+        with no_log():
+            for item in items:
+                try:
+                    decoded.append(self.picture(item, pixels))
+                except UserError as error:
+                    faults += error.messages
         raise_all(faults)
         return torch.stack(decoded)
 

@@ -211,15 +211,28 @@ def open_picture(content: bytes) -> Iterator[Image.Image]:
 def quiet(content: bytes) -> Iterator[None]:
     """Whatever matters is raised; Pillow also warns of broken metadata and logs, and libtiff writes on the
     terminal."""
+    silence = _no_stderr() if content[:2] in (b"II", b"MM") else nullcontext()
+    with no_log(), warnings.catch_warnings(), silence:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+@contextmanager
+def no_log() -> Iterator[None]:
+    """Pillow logs nothing.
+
+    A change of level makes every logger of the process forget what it knows, so that whoever reads many
+    pictures enters this once around them all.
+    """
     logger = logging.getLogger("PIL")
     level = logger.level
+    if level >= logging.CRITICAL:
+        yield
+        return
     logger.setLevel(logging.CRITICAL)
-    silence = _no_stderr() if content[:2] in (b"II", b"MM") else nullcontext()
     try:
-        with warnings.catch_warnings(), silence:
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            yield
+        yield
     finally:
         logger.setLevel(level)
 

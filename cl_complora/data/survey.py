@@ -16,7 +16,7 @@ from typing import BinaryIO, TypeVar
 from PIL import Image
 
 from .deep import extent, is_deep
-from .pixels import MAX_BYTES, formats, open_picture, quiet
+from .pixels import MAX_BYTES, formats, no_log, open_picture, quiet
 from .value_range import ValueRange
 
 # Pictures decoded for a range.
@@ -76,10 +76,16 @@ def spread(entries: Sequence[_Entry], most: int) -> Sequence[_Entry]:
 def header(opener: Opener) -> Header:
     """Of a file that cannot be read, nothing; whoever loads it tells why."""
     try:
-        with opener() as file, quiet(b"II"), Image.open(file, formats=formats()) as image:
+        with opener() as file, quiet(_beginning(file)), Image.open(file, formats=formats()) as image:
             return Header(is_deep(image), image.has_transparency_data)
     except Exception:  # decoders raise whatever a hostile file leads them to
         return Header()
+
+
+def _beginning(file: BinaryIO) -> bytes:
+    beginning = file.read(2)
+    file.seek(0)
+    return beginning
 
 
 def _extents(openers: Iterable[Opener], part: str) -> Taken | None:
@@ -119,7 +125,8 @@ def taken_of(openers: Sequence[Opener], part: str) -> Taken | None:
         openers: of the pictures.
         part: which they are.
     """
-    return _extents(spread([opener for opener in openers if header(opener).deep], SAMPLE), part)
+    with no_log():
+        return _extents(spread([opener for opener in openers if header(opener).deep], SAMPLE), part)
 
 
 def concerned(
@@ -134,10 +141,10 @@ def concerned(
         stored: opens it.
     """
     plain = [item for item in items if _is_plain(name(item))]
-    for item in spread(plain, SNIFFED):
-        found = header(partial(stored, item))
-        if found.deep or found.transparent:
-            return items
+    with no_log():
+        sniffed = [header(partial(stored, item)) for item in spread(plain, SNIFFED)]
+    if any(found.deep or found.transparent for found in sniffed):
+        return items
     return [item for item in items if not _is_plain(name(item))] if plain else items
 
 

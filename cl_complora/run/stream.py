@@ -10,14 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from ..config import Scenario, Strategy
 from ..config.loading import Located
 from ..data import planning
 from ..data.notes import notes
 from ..errors import UserError
-from ..files import finite, write_json, write_text
+from ..files import finite, write_json, write_text, yaml_text
 from ..progress import Progress, Quiet
 from ..store.elsewhere import step_elsewhere, told
 from ..store.folder import RunDir
@@ -191,7 +189,7 @@ def _write_beginning(
 ) -> None:
     """What the run is made with, before anything of it is done."""
     config = {**made_with, "files": places_of(folder.root, scenario, strategy)}
-    write_text(folder.config, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    write_text(folder.config, yaml_text(config))
     of_classes = [p for p in plans if not p.captioned]
     write_json(folder.classes, {p.name: {"classes": p.class_names, "prompts": p.prompts} for p in of_classes})
     for task_plan in plans:

@@ -3,6 +3,8 @@ it."""
 
 from __future__ import annotations
 
+import copy
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -190,7 +192,7 @@ def read_yaml(path: Path) -> Any:
     Raises:
         UserError: if the file is damaged.
     """
-    return _read(path, MAX_YAML, _plain_yaml)
+    return copy.deepcopy(_read(path, MAX_YAML, _plain_yaml))
 
 
 def _read(path: Path, most: int, parse: Callable[[bytes], Any]) -> Any:
@@ -213,6 +215,9 @@ class _Loader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(None, None, "a merge key", node.start_mark)
 
 
+# By its bytes: the config of a run is read by several who ask, and parsing is slow. libyaml's own loader is
+# fast and overflows the stack on deep nesting.
+@functools.lru_cache(maxsize=4)
 def _plain_yaml(content: bytes) -> Any:
     loaded = _Loader(content.decode("utf-8")).get_single_data()
     for count, _ in enumerate(_values(loaded)):

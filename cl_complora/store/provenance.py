@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import platform
 import re
@@ -18,6 +19,7 @@ from pydantic import ValidationError
 from ..config import Scenario, Strategy
 from ..data import planning
 from ..errors import UserError
+from ..files import yaml_text
 from ..version import __version__
 from .elsewhere import Changes, take_places, told
 from .folder import RunDir
@@ -82,6 +84,11 @@ def _ranges(plans: planning.Plans) -> dict[str, dict[str, list[float]]]:
 
 def software() -> dict[str, str]:
     """Versions of what a run depends on."""
+    return dict(_installed())
+
+
+@functools.cache
+def _installed() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -186,7 +193,7 @@ def check_same(
     # Where the settings came from does not matter, what they are does.
     files = before.pop("files", None) or {}
     before.pop("elsewhere", None)
-    now = yaml.safe_load(yaml.safe_dump(made_with))
+    now = yaml.safe_load(yaml_text(made_with))
     # A version that knew fewer settings had what is their default now; 16 bits that are used never needed
     # one.
     with suppress(ValidationError, KeyError, TypeError):

@@ -7,10 +7,10 @@ import shlex
 from collections.abc import Sequence
 
 import numpy as np
-import yaml
 
 from ... import metrics
 from ...analysis.paired import PairedChanges, paired_changes, set_curve
+from ...files import yaml_text
 from ...store.elsewhere import told
 from ...store.loaded_run import LoadedRun
 from ...store.moved import config_now
@@ -355,6 +355,6 @@ def _origin(run: LoadedRun) -> list:
         note = "Fingerprint of the chosen images and their classes; the same fingerprint is the same data."
         blocks.append(Table("Splits", ["set", "SHA-256"], rows, note, sortable=False))
     if run.config:
-        text = yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)
+        text = yaml_text(run.config)
         blocks.append(Fold("All settings, as the run resolved them", [Code("config.yaml", text)]))
     return blocks

@@ -13,13 +13,12 @@ from contextlib import contextmanager
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from ... import metrics
 from ...analysis.mistakes import Mistake, changes
 from ...clip.matrix_names import place_of
 from ...engine.observer import Observer
 from ...errors import UserError
+from ...files import yaml_text
 from ...store.folder import RunDir
 from ...store.records import Record, Retrieval
 from ..trackers import Everywhere, open_trackers
@@ -170,7 +169,7 @@ class BoardWriter:
             *([self.tags[name] for name in part] for part in (tasks, zero_shot, captioned, labelled))
         )
         self.writer.file_writer.add_summary(layout)
-        text = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
+        text = yaml_text(self.config)
         self.writer.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()))
 
     def __enter__(self) -> BoardWriter:
