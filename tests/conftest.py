@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import signal
+import sys
 import tempfile
 
 import open_clip
@@ -54,6 +55,9 @@ LONGEST = (
 TRIES_NORMALISATIONS = ("test_untouched",)
 
 
+_IMPORTED = [0]  # modules there were when garbage was last frozen
+
+
 def pytest_unconfigure() -> None:
     gc.unfreeze()  # else libraries report at the end what they take for leaks
 
@@ -62,11 +66,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
-def pytest_collection_finish() -> None:
-    """Every run collects garbage before it measures memory; what the imports left need not be looked at each
+@pytest.fixture(scope="module", autouse=True)
+def frozen_imports():
+    """Every run collects garbage before it measures memory; what imports left need not be looked at each
     time."""
-    gc.collect()
-    gc.freeze()
+    if len(sys.modules) > _IMPORTED[0] + 50:
+        gc.collect()
+        gc.freeze()
+        _IMPORTED[0] = len(sys.modules)
 
 
 @pytest.fixture(scope="session", autouse=True)

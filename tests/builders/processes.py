@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 from pathlib import Path
 
 import cl_complora
@@ -56,9 +56,12 @@ class Process:
         self._out.touch()
         self._err.touch()
         where = os.fsdecode(cwd or os.getcwd())
+        forkserver.ensure_running()
+        server = forkserver._forkserver._forkserver_address
         self._process = CONTEXT.Process(
             target=_begin,
-            args=(str(self._out), str(self._err), where, dict(os.environ), is_undrawn(), target, arguments),
+            args=(str(self._out), str(self._err), where, dict(os.environ), server, is_undrawn())
+            + (target, arguments),
         )
         self._process.start()
         self.pid = self._process.pid
@@ -118,6 +121,7 @@ def _begin(
     err: str,
     cwd: str,
     environment: dict[str, str],
+    server: str | bytes,
     undrawn: bool,
     target: Callable,
     arguments: tuple,
@@ -138,6 +142,9 @@ def _begin(
     )
     if undrawn:  # what the tests leave undrawn, a process of theirs does not draw either
         undraw(setattr)
+    # Processes of this one come from the server that it came from, instead of from another that imports all.
+    forkserver._forkserver._forkserver_address = server
+    forkserver._forkserver.ensure_running = lambda: None
     share_imports(setattr)
     target(*arguments)
 

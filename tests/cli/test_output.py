@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from builders.commands import cli
+from builders.processes import Process, command_line, completed
 from cl_complora.cli.class_names import class_names
 from cl_complora.cli.output import UNREAD, Output, end_when_unread, lasting_streams, say_json
 from cl_complora.errors import UserError
@@ -114,14 +114,21 @@ def test_the_exit_code_says_what_was_done(tmp_path, line, code):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs bash")
+def into_head(*words: str) -> None:
+    """The command with its output read by ``head -1``, which then goes away."""
+    head = subprocess.Popen(["head", "-1"], stdin=subprocess.PIPE)
+    os.dup2(head.stdin.fileno(), 1)
+    head.stdin.close()
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
+    command_line(*words)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs head")
 def test_a_comparison_is_on_disk_whatever_becomes_of_its_output(
     tmp_path, tiny_scenario, tiny_strategy, monkeypatch, capsys
 ):
     words = ["compare", str(tiny_scenario), "-s", str(tiny_strategy), "--seeds", "0, 1", "--out", "c"]
-    # Waiting threads leave the cores to other tests.
-    line = f"set -o pipefail; cl {shlex.join(words)} | head -1"
-    done = shell(line, tmp_path, OMP_WAIT_POLICY="PASSIVE")
+    done = completed(Process(into_head, *words, cwd=tmp_path))
     assert done.returncode == 0 and done.stdout.count("\n") == 1 and not done.stderr
     page = (tmp_path / "c" / "tiny" / "comparison.md").read_text(encoding="utf-8")
     assert "quick" in page and " ± " in page
