@@ -20,7 +20,7 @@ from builders.drawing import draw, undraw
 from builders.images import COLOURS, paint
 from builders.models import TINY, tiny_clip
 from builders.places import LONG
-from builders.processes import share_imports
+from builders.processes import share_imports, unsynchronise
 from builders.runs import STRATEGY
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.run import untouched
@@ -78,9 +78,8 @@ def frozen_imports():
 
 @pytest.fixture(scope="session", autouse=True)
 def unsynchronised():
-    """No test cuts the power, and a disk takes milliseconds to say that it has written."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("os.fsync", lambda file: None)
+        unsynchronise(patch.setattr)
         yield
 
 

@@ -261,6 +261,8 @@ def _register_config(path: Path, name: str) -> tuple[str, dict]:
         raise UserError(f"model.name: {name!r} cannot be what {path} is called: {allowed}")
     if name in BUILT_IN and config != open_clip.get_model_config(name):
         raise UserError(f"{path}: open_clip has another model of the name {name}; give this one its own")
+    if config == open_clip.get_model_config(name):
+        return name, preprocess
     # A copy that is gone afterwards: open_clip reads every file that it was ever given again at each
     # addition.
     with tempfile.TemporaryDirectory() as copies:

@@ -103,6 +103,12 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="surrogateescape")
 
 
+def unsynchronise(put: Callable[[object, str, object], None]) -> None:
+    """No test cuts the power, and a disk takes milliseconds to say that it has written. ``put`` is
+    ``setattr`` or a monkeypatch's."""
+    put(os, "fsync", lambda file: None)
+
+
 def share_imports(put: Callable[[object, str, object], None]) -> None:
     """A comparison's workers begin with everything imported, do not draw, and have one thread each: two fight
     over the cores with the other tests. ``put`` is ``setattr`` or a monkeypatch's."""
@@ -113,6 +119,7 @@ def share_imports(put: Callable[[object, str, object], None]) -> None:
 
 def _settle_undrawn(threads: int) -> None:
     undraw(setattr)
+    unsynchronise(setattr)
     _settle(threads)
 
 
@@ -146,6 +153,7 @@ def _begin(
     forkserver._forkserver._forkserver_address = server
     forkserver._forkserver.ensure_running = lambda: None
     share_imports(setattr)
+    unsynchronise(setattr)
     target(*arguments)
 
 

@@ -34,7 +34,7 @@ def test_version():
 
 
 def test_a_run_prints_its_table_and_its_folder(tmp_path, tiny_scenario, tiny_strategy):
-    done = cli("run", tiny_scenario, "--strategy", tiny_strategy, cwd=tmp_path)
+    done = ended("run", tiny_scenario, "--strategy", tiny_strategy, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for word in (
         "warm",

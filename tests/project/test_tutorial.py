@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from builders.commands import cli
 from builders.images import COLOURS, paint
 from builders.models import TINY, tiny_clip
 from builders.places import ROOT
-from builders.processes import Process
+from builders.processes import Process, ended
 from cl_complora.config import load_scenario
 
 PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
@@ -86,6 +88,17 @@ def cells() -> list[str]:
     return ["".join(cell["source"]) for cell in read["cells"] if cell["cell_type"] == "code"]
 
 
+def without_an_import(words: list[str], **options: object) -> subprocess.CompletedProcess:
+    """In place of ``subprocess.run``, for ``python -m cl_complora …``."""
+    assert words[:3] == [sys.executable, "-m", "cl_complora"]
+    return ended(*words[3:])
+
+
+def execute(code: str) -> None:
+    subprocess.run = without_an_import
+    exec(code, {"__name__": "__main__"})
+
+
 def test_the_notebook_does_the_same(folder):
     first, *rest = cells()
     place = folder / "notebook"
@@ -98,7 +111,7 @@ def test_the_notebook_does_the_same(folder):
     settings["MODEL"] = [f"../{word}" if "/" in word else word for word in FILES]
     assert all(re.search(rf"^{name} = ", first, re.MULTILINE) for name in settings)
     changed = "\n".join(f"{name} = {value!r}" for name, value in settings.items())
-    process = Process(exec, "\n".join([first, changed, *rest]), {"__name__": "__main__"}, cwd=place)
+    process = Process(execute, "\n".join([first, changed, *rest]), cwd=place)
     out, err = process.communicate()
     assert process.returncode == 0, err
     assert "complora" in out and "linear-probe" in out and "retention" in out
