@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from types import SimpleNamespace
@@ -56,9 +57,21 @@ def probed(tmp_path_factory, tiny_scenario):
     return finish(tiny_scenario, "linear-probe", tmp_path_factory.mktemp("probed"))
 
 
+@pytest.fixture(scope="module")
+def run_of(tmp_path_factory, tiny_scenario):
+    """A finished run of a head on a protocol, for reading only."""
+
+    @functools.cache
+    def finished(strategy: str, protocol: str):
+        out = tmp_path_factory.mktemp(strategy)
+        return finish(tiny_scenario, strategy, out, [f"protocol={protocol}"], analysis=False)
+
+    return finished
+
+
 @pytest.mark.parametrize("strategy", HEADS)
-def test_untouched_towers_keep_transfer_and_retention_at_zero_shot_exactly(strategy, tiny_scenario, tmp_path):
-    found = finish(tiny_scenario, strategy, tmp_path / "runs", analysis=False)
+def test_untouched_towers_keep_transfer_and_retention_at_zero_shot_exactly(strategy, run_of):
+    found = run_of(strategy, "task-incremental")
     rows = np.array(found.results["accuracy"])
     assert rows[1, 1] == rows[0, 1]  # not learned yet
     assert rows[2, 0] == rows[1, 0]  # learned before
@@ -78,11 +91,9 @@ def test_untouched_towers_keep_transfer_and_retention_at_zero_shot_exactly(strat
 
 
 @pytest.mark.parametrize("strategy", HEADS)
-def test_in_one_label_space_images_of_unlearned_classes_are_answered_as_before(
-    strategy, tiny_scenario, tmp_path
-):
+def test_in_one_label_space_images_of_unlearned_classes_are_answered_as_before(strategy, run_of):
     """Where the texts take an image for a class that no head knows, the head has no say."""
-    found = finish(tiny_scenario, strategy, tmp_path, ["protocol=class-incremental"], analysis=False)
+    found = run_of(strategy, "class-incremental")
     folder = RunDir(found.folder)
     states = (-1, "zero-shot"), (0, "warm")
     before, after = (load_answers(folder.predictions(*state))["cold"][0] for state in states)
@@ -175,9 +186,9 @@ def test_predict_asks_the_head(probed, class_folders, monkeypatch, capsys):
 @pytest.mark.parametrize("protocol", ["task-incremental", "class-incremental"])
 @pytest.mark.parametrize("strategy", HEADS)
 def test_an_exported_head_answers_as_the_run_did(
-    strategy, protocol, tiny_scenario, tmp_path, monkeypatch, capsys, class_folders
+    strategy, protocol, run_of, tmp_path, monkeypatch, capsys, class_folders
 ):
-    found = finish(tiny_scenario, strategy, tmp_path / "runs", [f"protocol={protocol}"], analysis=False)
+    found = run_of(strategy, protocol)
     # Of a name that no other test of this process has made known to open_clip.
     out = tmp_path / f"mine-{strategy}-{protocol}.safetensors"
     code, said, _ = cli(monkeypatch, capsys, "export", found.folder, "-o", out)
