@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from .base import EachOnce, PathText, Section, Text, refused
+from .base import PathText, Section, Text, refused
+from .hub_sources import HuggingFaceSource, ParquetSource
+from .picture_source import ClassNames, PictureSource
 from .yaml_lines import shown
 
 # The world's pictures with captions, which are no classes, and with several objects each.
@@ -43,47 +45,6 @@ class Splits(Section):
     test: PathText
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
-
-
-def _a_range(value: Any) -> Any:
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 32:
-        return value
-    pair = isinstance(value, list) and len(value) == 2 and all(map(_number, value))
-    if value is None or (pair and value[0] < value[1]):
-        return value
-    allowed = "must be [low, high] with low < high, or a number of bits from 1 to 32 (12 for [0, 4095])"
-    raise refused(f"{allowed}, got {shown(value)}")
-
-
-def _a_colour(value: Any) -> Any:
-    if isinstance(value, list) and len(value) == 3:
-        if all(isinstance(part, int) and not isinstance(part, bool) and 0 <= part <= 255 for part in value):
-            return value
-    elif isinstance(value, str):
-        from PIL import ImageColor
-
-        try:
-            if len(ImageColor.getrgb(value)) == 3:
-                return value
-        except ValueError:
-            pass
-    allowed = 'must be the name of a colour (white), "#rrggbb" in quotes, or [r, g, b] from 0 to 255'
-    told = "got nothing: what follows # is a comment" if value is None else f"got {shown(value)}"
-    raise refused(f"{allowed}, {told}")
-
-
-class PictureSource(Section):
-    """What every source of picture files may say of how they are read."""
-
-    range: Annotated[int | list[float] | None, BeforeValidator(_a_range)] = None
-    """``[low, high]``, the stored values that become black and white, or a number of bits, for pictures of
-    more than eight bits; by default the bits that the training pictures use."""
-    background: Annotated[str | list[int], BeforeValidator(_a_colour)] = "white"
-    """What transparent pictures are put on: a colour's name, ``"#rrggbb"`` or ``[r, g, b]``."""
-
-
 class FolderSource(PictureSource):
     """Class folders: ``root/train/<class>/…`` and ``root/test/<class>/…``, or ``root/<class>/…`` divided by
     us."""
@@ -103,9 +64,6 @@ class FolderSource(PictureSource):
     none, or the two that are named."""
     exclude: list[Text] = []
     """Patterns of names, or of paths below the root, to leave out: ``["*_mask.png", "old/*"]``."""
-
-
-ClassNames = Annotated[list[Text], Field(min_length=1), EachOnce]
 
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " "}
@@ -200,7 +158,14 @@ class ShardsSource(PictureSource):
 
 
 SourceConfig = Annotated[
-    WorldSource | FolderSource | ManifestSource | CoopSource | ShardsSource | DatasetSource,
+    WorldSource
+    | FolderSource
+    | ManifestSource
+    | CoopSource
+    | ShardsSource
+    | ParquetSource
+    | HuggingFaceSource
+    | DatasetSource,
     Field(discriminator="kind"),
 ]
 
@@ -296,6 +261,8 @@ TaskSource = Annotated[
     | ManifestSource
     | CoopSource
     | ShardsSource
+    | ParquetSource
+    | HuggingFaceSource
     | DatasetSource
     | CaptionsTaskSource,
     Field(discriminator="kind"),
