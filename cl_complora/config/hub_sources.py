@@ -24,6 +24,7 @@ class PictureColumns(Section):
 
 class _Columned(PictureSource):
     columns: PictureColumns = PictureColumns()
+    """Names of the columns, where several may be meant."""
     classes: ClassNames | None = None
     """Class names in label order, in place of those that the data set has; needed where it has numbers
     alone."""
@@ -37,8 +38,11 @@ class ParquetSource(_Columned):
 
     kind: Literal["parquet"]
     train: PathText | None = None
+    """Pattern of the training files."""
     test: PathText | None = None
+    """Pattern of the test files."""
     validation: PathText | None = None
+    """Pattern of the validation files; the test where there is no other."""
 
     @model_validator(mode="after")
     def _some_files(self) -> ParquetSource:
@@ -63,7 +67,9 @@ class NamedSplits(Section):
     """Which split of a data set is which part."""
 
     train: SplitName
+    """The split to train on."""
     test: SplitName
+    """The split to test on."""
 
 
 class HuggingFaceSource(_Columned):

@@ -36,13 +36,16 @@ class WorldSource(Section):
 
     kind: Literal["world"]
     domain: Annotated[Text, AfterValidator(_with_classes)]
+    """``general``, or one of its few-shot domains (``cl-complora list datasets``)."""
 
 
 class Splits(Section):
     """Which folder is which split."""
 
     train: PathText
+    """Folder of the training pictures, below the root."""
     test: PathText
+    """Folder of the test pictures, below the root."""
 
 
 class FolderSource(PictureSource):
@@ -89,8 +92,11 @@ class Columns(Section):
     their names."""
 
     path: Text | None = None
+    """The column of pictures."""
     label: Text | None = None
+    """The column of classes."""
     split: Text | None = None
+    """The column of parts."""
 
 
 class ManifestSource(PictureSource):
@@ -99,6 +105,7 @@ class ManifestSource(PictureSource):
 
     kind: Literal["manifest"]
     file: PathText
+    """The table."""
     root: PathText | None = None
     """Folder that the paths start from; the file's own by default."""
     classes: ClassNames | None = None
@@ -107,6 +114,7 @@ class ManifestSource(PictureSource):
     """Between the cells of a row; by default the one of ``,`` ``;`` tab ``|`` that parts the first line into
     the columns."""
     columns: Columns = Columns()
+    """Names of its columns, where they are unusual."""
     test_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Share of each class set apart for testing where the table has no column of splits; 1 for all of it."""
     suffix: Annotated[Text, AfterValidator(_a_suffix)] | None = None
@@ -118,7 +126,9 @@ class CoopSource(PictureSource):
 
     kind: Literal["coop"]
     file: PathText
+    """The ``split_zhou_*.json``."""
     root: PathText
+    """Folder that the paths in it start from."""
 
 
 class DatasetSource(PictureSource):
@@ -126,6 +136,7 @@ class DatasetSource(PictureSource):
 
     kind: Literal["dataset"]
     name: Text
+    """What ``cl-complora list datasets`` calls it."""
     root: PathText | None = None
     """Folder that holds the data sets; ``$CL_COMPLORA_DATA`` or ``~/data`` by default."""
 
@@ -146,7 +157,9 @@ class ShardsSource(PictureSource):
 
     kind: Literal["shards"]
     train: PathText
+    """Pattern of the training shards."""
     test: PathText
+    """Pattern of the test shards."""
     classes: ClassNames | None = None
     """Class names in label order; needed where labels are numbers."""
     image: Extension | None = None
@@ -176,6 +189,7 @@ class CaptionsSource(PictureSource):
 
     kind: Literal["captions"]
     file: PathText
+    """The file of captions, in any of five layouts."""
     root: PathText | None = None
     """Folder that the names of pictures start from; by default the file's own, or the one beside it where
     COCO and Flickr30k keep theirs."""
@@ -216,6 +230,7 @@ class WorldCaptionsSource(Section):
 
     kind: Literal["world"]
     domain: Literal["captions", "negatives"]
+    """Pictures with captions, or photographic negatives of such."""
 
 
 RetrievalSource = Annotated[CaptionsSource | WorldCaptionsSource, Field(discriminator="kind")]
@@ -227,6 +242,7 @@ class MultiLabelSource(PictureSource):
 
     kind: Literal["multi-label"]
     file: PathText
+    """The JSON lines."""
     root: PathText | None = None
     """Folder that the names of pictures start from; the file's own by default."""
     classes: ClassNames | None = None
@@ -239,6 +255,7 @@ class WorldTogetherSource(Section):
 
     kind: Literal["world"]
     domain: Literal["together"]
+    """Pictures of two or three objects."""
 
 
 LabelledSource = Annotated[MultiLabelSource | WorldTogetherSource, Field(discriminator="kind")]
@@ -253,6 +270,7 @@ class WorldTaskSource(Section):
 
     kind: Literal["world"]
     domain: Annotated[Text, AfterValidator(_one_answer)]
+    """One of its few-shot domains (``cl-complora list datasets``), or its pictures with captions."""
 
 
 TaskSource = Annotated[
