@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from ...store.elsewhere import told
 from ...store.loaded_run import LoadedRun
 from ...store.moved import config_now
 from ...version import __version__
+from ..comparison.members import REPORT, comparison_of, way_back
 from ..elements import (
     NOTHING,
     Cell,
@@ -34,7 +36,7 @@ from ..elements import (
 from ..heat_map import shaded
 from ..reproduce import changed_settings, run_command
 from . import figures
-from .audits import curvatures, leaks
+from .audits import curvatures, leaks, places
 from .causes import changed_answers, explanation
 from .head_drift_table import head_drift_table
 from .paired_changes import change_table
@@ -45,8 +47,14 @@ from .summary import interval_of, summary
 from .weights import moved_weights
 
 
-def run_page(run: LoadedRun) -> Page:
-    """All that is known of a run, on one page."""
+def run_page(run: LoadedRun, target: Path | None = None) -> Page:
+    """All that is known of a run, on one page.
+
+    Args:
+        run: the run.
+        target: the file that the page becomes, which addresses start from; report.html in the run's folder by
+            default.
+    """
     results = run.results
     facts = {
         "Model": _model(run),
@@ -69,14 +77,29 @@ def run_page(run: LoadedRun) -> Page:
         Section("geometry", "Where the weights moved", moved_weights(run)),
         Section("training", "Training", _training(run)),
         Section("membership", "What it gives away", leaks(run)),
+        Section("regions", "What it sees where", places(run)),
         Section("curvature", "How curved the loss is", curvatures(run)),
         Section("cost", "Tasks and what they cost", _costs(run)),
         Section("origin", "How to repeat it", _origin(run)),
     ]
     kicker = f"{results['scenario']} · seed {results['seed']}"
+    made_by = f"cl_complora {__version__} · {run.folder.root}"
     return Page(
-        str(results["strategy"]), kicker, facts, sections, f"cl_complora {__version__} · {run.folder.root}"
+        str(results["strategy"]),
+        kicker,
+        facts,
+        sections,
+        made_by,
+        _comparison(run, target or run.folder.root / REPORT),
     )
+
+
+def _comparison(run: LoadedRun, target: Path) -> list[Cell]:
+    """The way to the comparison that the run belongs to, where that has a report."""
+    folder = comparison_of(run.folder.root)
+    if folder is None or not (folder / REPORT).is_file():
+        return []
+    return [way_back(folder, target)]
 
 
 def _changed(run: LoadedRun) -> dict[str, str]:
