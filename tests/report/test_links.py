@@ -104,7 +104,9 @@ def test_regions_are_shown(made, tmp_path):
     (run / "regions.json").write_text(json.dumps(regions()))
     page = read(write_report(run))
     assert page.values("Accuracy after 'two'") == [[40, 0.5, 0.75, 0.3, 0.35]]
-    assert page.values("Change since the untouched model")[0][1:] == pytest.approx([0, 0.5, 0, -0.05])
+    assert page.values("Change of these accuracies since the untouched model")[0][1:] == pytest.approx(
+        [0, 0.5, 0, -0.05]
+    )
     assert len(page.tables["Places after every task"]) == 3 and "What it sees where" in page.text
 
 

@@ -58,7 +58,7 @@ def comparison_page(found: Content, folder: Path, target: Path) -> Page:
     facts |= {"Changed by --set": ", ".join(changed)} if changed else {}
     sections = [
         Section("summary", "In short", _summary(found)),
-        Section("trade-off", "Learning against keeping", _trade_off(found)),
+        Section("trade-off", "Trade-off: accuracy against retention", _trade_off(found)),
         Section(
             "accuracy",
             "Results of every method",

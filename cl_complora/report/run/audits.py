@@ -169,7 +169,14 @@ def _places(found: dict[str, Any]) -> list:
     if len(states) > 1:
         heads = [name.replace(" %", "") for name in _FEATURES.values()]
         told = "In points: where the class token keeps its accuracy, dense features and crops may not."
-        blocks.append(Table("Change since the untouched model", ["set", "images", *heads], change, told))
+        blocks.append(
+            Table(
+                "Change of these accuracies since the untouched model",
+                ["set", "images", *heads],
+                change,
+                told,
+            )
+        )
         table = Table(
             "Places after every task", ["set", "tasks learned", "after", *_FEATURES.values()], every
         )

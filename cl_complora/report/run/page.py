@@ -69,7 +69,7 @@ def run_page(run: LoadedRun, target: Path | None = None) -> Page:
         Section("summary", "In short", summary(run, paired)),
         Section("accuracy", "Accuracy after every task", _accuracy(run)),
         Section("forgetting", "Forgetting", _forgetting(run, paired)),
-        Section("answers", "What is mistaken now", changed_answers(run)),
+        Section("answers", "New mistakes", changed_answers(run)),
         Section("why", "Why it was forgotten", explanation(run)),
         Section("zero-shot", "Zero-shot accuracy", _zero_shot(run, paired)),
         Section("retrieval", "Retrieval", retrieval(run, paired)),
@@ -307,41 +307,39 @@ def _training(run: LoadedRun) -> list:
 
 
 def _costs(run: LoadedRun) -> list:
-    rows = []
+    learned, costs = [], []
     for d in run.results["tasks_detail"]:
         shots = d.get("shots")
         told = "–".join(map(str, sorted({min(shots), max(shots)}))) if isinstance(shots, list) else shots
         shown = (
             Cell(str(told), shots if isinstance(shots, int) else None) if told is not None else Cell("all")
         )
-        counts = [
-            number(d.get(key), 0) for key in ("train_images", "test_images", "steps", "trainable_parameters")
-        ]
+        images = [number(d.get(key), 0) for key in ("train_images", "test_images", "steps")]
+        moved, name = number(d.get("delta_norm"), 3), Cell(str(d.get("name")))
+        learned.append([name, number(d.get("classes"), 0), shown, *images, moved])
         times = [number(d.get(key), 1) for key in ("train_seconds", "eval_seconds")]
-        sizes = [number(d.get(key), 2, scale=1e-6) for key in ("stored_bytes", "carried_bytes")]
         memory = number(d.get("peak_memory_bytes"), 0, scale=1e-6)
-        moved = number(d.get("delta_norm"), 3)
-        rows.append(
-            [
-                Cell(str(d.get("name"))),
-                number(d.get("classes"), 0),
-                shown,
-                *counts,
-                *times,
-                memory,
-                *sizes,
-                moved,
-            ]
-        )
-    if not rows:
+        sizes = [number(d.get(key), 2, scale=1e-6) for key in ("stored_bytes", "carried_bytes")]
+        costs.append([name, number(d.get("trainable_parameters"), 0), *times, memory, *sizes])
+    if not learned:
         return []
-    head = ["task", "classes", "shots", "training images", "test images", "steps", "parameters trained",
-            "training s", "measuring s", "peak memory MB", "delta MB", "carried MB", "‖ΔW‖"]  # fmt: skip
+    # Two tables: one of all the columns is wider than any screen.
+    head = ["task", "classes", "shots", "training images", "test images", "steps", "‖ΔW‖"]
+    dear = [
+        "task",
+        "parameters trained",
+        "training s",
+        "measuring s",
+        "peak memory MB",
+        "delta MB",
+        "carried MB",
+    ]
     note = (
         "Delta: the file of what the task added to the weights; carried: what the method keeps for later"
         " tasks; peak memory: the device's on CUDA, the whole process's on the CPU."
     )
-    return [Table("Tasks", head, rows, note)]
+    moved = "‖ΔW‖: length of what the task added to all weights together."
+    return [Table("Tasks", head, learned, moved), Table("What they cost", dear, costs, note)]
 
 
 def _origin(run: LoadedRun) -> list:
