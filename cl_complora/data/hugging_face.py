@@ -46,7 +46,11 @@ class DatasetRows(Rows):
     def _batches(self, column: str) -> Iterator[pyarrow.ChunkedArray]:
         with _reading(self.place):
             for batch in self._rows.select_columns([column]).iter(_BATCH):
-                yield batch.column(column)
+                found = batch.column(column)
+                found.validate(
+                    full=True
+                )  # offsets of a damaged file lead out of the memory that it is mapped to
+                yield found
 
     def labels(self, column: str) -> list[Any]:
         """As in the base class."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,10 +75,11 @@ class ParquetRows(Rows):
         self._metadata: FileMetaData | None = None
         with self._open() as file:
             self._metadata, self._schema = file.metadata, file.schema_arrow
+            groups = range(file.metadata.num_row_groups)
+            counts = [file.metadata.row_group(group).num_rows for group in groups]
         found = os.stat(path)
         self.stamp = f"{path} {found.st_size} {found.st_mtime_ns}"
-        counts = [self._metadata.row_group(group).num_rows for group in range(self._metadata.num_row_groups)]
-        self._starts = [sum(counts[:group]) for group in range(len(counts))]
+        self._starts = [0, *accumulate(counts)][:-1]
 
     @contextmanager
     def _open(self) -> Iterator[ParquetFile]:
@@ -110,8 +113,8 @@ class ParquetRows(Rows):
         Raises:
             UserError: for damage, and for a group that is too large.
         """
-        self._refuse_large(column, group)
         with self._open() as file:
+            self._refuse_large(column, group)
             for batch in file.iter_batches(_ROWS, row_groups=[group], columns=[column]):
                 for cell in batch.column(batch.schema.get_field_index(column)).to_pylist():
                     yield picture_of(cell)
@@ -156,7 +159,7 @@ class ParquetRows(Rows):
 
     def picture(self, column: str, row: int) -> bytes:
         """As in the base class."""
-        group = max(place for place, start in enumerate(self._starts) if start <= row)
+        group = bisect_right(self._starts, row) - 1
         try:
             values = self._kept.get(self, column, group)
         except UserError as error:
