@@ -12,8 +12,8 @@ from builders.pages import read
 from builders.reported import made_run
 from cl_complora.compare.method import METRICS, Method
 from cl_complora.compare.study import Comparison, Request
+from cl_complora.files import write_json
 from cl_complora.report.comparison.members import comparison_of
-from cl_complora.report.comparison.saving import save
 from cl_complora.report.html import write_report
 from cl_complora.report.run.audits import places
 from cl_complora.store.folder import RunDir
@@ -40,7 +40,7 @@ def compared(made, tmp_path):
     shutil.copytree(made, folder / "plain" / "seed0")
     request = Request("tiny", tuple(m.name for m in methods), (0,), reference="plain")
     content = Comparison(request, "tiny", "plain", methods).content()
-    save(content, folder)
+    write_json(folder / "comparison.json", content)
     return folder
 
 
