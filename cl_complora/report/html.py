@@ -52,6 +52,20 @@ def _link_back(folder: Path, target: Path) -> None:
             continue
 
 
+def write_reports_of_runs(folder: Path) -> list[Path]:
+    """Write the report of every tested run of a comparison, which is then written itself.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: if the folder is no comparison, or a run is damaged.
+    """
+    if not (folder / COMPARISON).is_file():
+        raise UserError(f"--runs: {folder} is no comparison (no {COMPARISON})")
+    return [write_report(run) for run in members(load_comparison(folder), folder)]
+
+
 def try_report(folder: Path, tell: Callable[[str], None]) -> Path | None:
     """:func:`write_report` after a run, which must not fail because of a view of it.
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from builders.commands import cli
 from builders.pages import read
 from builders.reported import made_run
 from cl_complora.compare.method import METRICS, Method
@@ -97,6 +98,15 @@ def regions(**changes):
         {"after": "two", "sets": {"one": shares | {"dense": 0.75, "crop": 0.35}}},
     ]
     return {"box": [0, 0, 1, 1], "images": {"one": 40}, "states": states} | changes
+
+
+def test_the_command_writes_the_reports_of_all_runs(compared, monkeypatch, capsys):
+    code, out, _ = cli(monkeypatch, capsys, "report", "--runs", compared)
+    assert code == 0 and "1 reports of runs written" in out
+    assert links(read(compared / "report.html")) == ["./plain/seed0/report.html"]
+    assert links(read(compared / "plain" / "seed0" / "report.html")) == ["./../../report.html"]
+    code, _, err = cli(monkeypatch, capsys, "report", "--runs", compared / "plain" / "seed0")
+    assert code == 2 and "is no comparison (no comparison.json)" in err
 
 
 def test_regions_are_shown(made, tmp_path):

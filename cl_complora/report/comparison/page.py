@@ -215,7 +215,7 @@ def _runs(found: Content, folder: Path, target: Path) -> list:
             cells = [number(figures[0]), number(figures[1]), number(figures[2], 1, signed=True)]
             rows.append([Cell(m["name"]), number(seed, 0), view, Cell(chosen(m) or NOTHING), *cells, told])
     head = ["method", "seed", "report", "chosen", "Last", "forgetting", "retention", "folder"]
-    note = "Every tested run. Where there is no report yet, cl-complora report and the run's folder makes it."
+    note = "Every tested run. cl-complora report --runs and the comparison's folder writes their reports."
     return [Fold(f"All {len(rows)} runs, with their reports and folders", [Table("Runs", head, rows, note)])]
 
 
