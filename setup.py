@@ -54,6 +54,7 @@ EXTRAS_REQUIRE = {
     "wandb": ["wandb>=0.16"],  # --log
     "mlflow": ["mlflow-skinny>=2.10", "pillow>=10"],
     "trackio": ["trackio>=0.2"],
+    "datasets": ["pyarrow>=15", "datasets>=4"],  # source: {kind: parquet} needs the former alone
     "heif": ["pillow-heif>=0.16"],  # photographs of telephones
     "pandas": ["pandas>=2"],  # to_frame() of runs and comparisons
     "bench": ["peft>=0.14"],  # a peer of the benchmarks, which go without it where it is missing

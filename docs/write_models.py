@@ -11,14 +11,14 @@ import logging
 import sys
 import warnings
 from collections import Counter
-from pathlib import Path
 
 import open_clip
 import torch
+from written_pages import output
 
 from cl_complora.clip.slots import open_slots
 
-OUT = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "models.md"
+OUT = output("models.md")
 ASKED = sys.argv[2:] or open_clip.list_models()
 
 PAGE = """\

@@ -1,17 +1,13 @@
 """Writes strategies.md, the table of all shipped strategies, from their YAML. Run: python
 docs/write_strategies.py [FILE]"""
 
-import sys
-from pathlib import Path
-from textwrap import fill
+from written_pages import output, prose, table
 
 from cl_complora.config.about import CHECKED, KINDS, About, Published
 from cl_complora.config.catalog import shipped
 from cl_complora.config.overview import Entry, entries
 
-OUT = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "strategies.md"
-
-HEAD = "| strategy | kind | what it is | source | trains | checked | published |"
+HEAD = ("strategy", "kind", "what it is", "source", "trains", "checked", "published")
 # Paragraphs are wrapped below.
 PAGE = """\
 # Strategies
@@ -45,16 +41,6 @@ it does. Methods that route by task or image (MoE-Adapters, DIKI) are left out f
 """
 
 
-def wrapped(paragraph: str) -> str:
-    indent = "  " if paragraph.startswith("* ") else ""
-    words = " ".join(paragraph.split())
-    return fill(words, 118, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
-
-
-def cell(text: str) -> str:
-    return text.replace("|", "\\|") or "–"
-
-
 def check(about: About) -> str:
     scope = f" ({about.scope})" if about.scope else ""
     if about.test is None:
@@ -68,13 +54,12 @@ def figures(published: Published) -> str:
     return f"{published.benchmark}: {named} ({published.source})"
 
 
-def row(entry: Entry) -> str:
+def row(entry: Entry) -> tuple[str, ...]:
     about = entry.about
     link = f"[{entry.name}](../strategies/{shipped('strategy')[entry.name].name})"
     published = "; ".join(map(figures, about.published))
     source = (about.source or "").replace("; ", "<br>", 1)
-    cells = (link, entry.title, entry.summary, source, entry.trained, check(about), published)
-    return f"| {' | '.join(map(cell, cells))} |"
+    return link, entry.title, entry.summary, source, entry.trained, check(about), published
 
 
 def page() -> str:
@@ -86,9 +71,7 @@ def page() -> str:
         kinds=", ".join(f"{title} ({number})" for title, number in kinds.items()),
         meanings="\n\n".join(f"* **{name}**: {CHECKED[name]}" for name in used),
     )
-    prose = "\n\n".join(map(wrapped, text.strip().split("\n\n")))
-    rule = "|---" * HEAD.count(" | ") + "|---|"
-    return "\n".join([prose, "", HEAD, rule, *map(row, listed), ""])
+    return f"{prose(text)}\n\n{table(HEAD, map(row, listed))}\n"
 
 
-OUT.write_text(page(), encoding="utf-8")
+output("strategies.md").write_text(page(), encoding="utf-8")

@@ -7,6 +7,7 @@ import math
 import multiprocessing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,7 +149,7 @@ def compare(
         jobs: runs at a time; each has its share of the cores.
         out: folder of all runs.
         device, allow_plugins: as for :func:`cl_complora.run`.
-        progress: whether to print a line for every finished run.
+        progress: True prints what ``cl-complora compare`` does: the plan, every run that ends, time left.
 
     Returns:
         What was found; the same files as those of ``cl-complora compare`` are written.
@@ -164,6 +165,7 @@ def compare(
     with callers_words():
         from ..compare import study
         from ..compare.choosing import known_metric
+        from ..compare.compare_progress import CompareProgress
         from ..compare.trials import SHORT_KEYS
         from ..config import load_scenario
         from ..config.loading import split_overrides
@@ -195,17 +197,17 @@ def compare(
             strategy_settings=tuple(for_strategy),
         )
 
-        def report(trial: Any, outcome: Any, done: int, total: int) -> None:
-            print(f"{done:3}/{total} {trial.label()}: {outcome.told()}", flush=True)
-
+        told = CompareProgress(request, jobs, partial(print, flush=True)) if progress else None
+        if told is not None:
+            told.plan()
         found = study.compare(
             request,
             Path(out),
             jobs,
             device,
             allow_plugins,
-            report if progress else None,
-            print if progress else None,
+            told.report if told is not None else None,
+            told.say if told is not None else None,
         )
         content, folder = found.content(), Path(out) / slug(found.scenario)
         save(content, folder)
@@ -222,7 +224,7 @@ def load_comparison(folder: str | Path) -> ComparedMethods:
     Raises:
         UserError: if there is none, or it is damaged.
     """
-    from ..report.comparison.page import load_comparison as load
+    from ..report.comparison.members import load_comparison as load
 
     place = Path(folder)
     if not (place / "comparison.json").is_file():

@@ -29,7 +29,9 @@ class LabelledTable:
         corner: what the names of the rows are.
 
     Attributes:
-        values, rows, columns, corner: as given.
+        values: ``(rows, columns)``, NaN where nothing was measured.
+        rows, columns: their names.
+        corner: what the rows are.
     """
 
     def __init__(

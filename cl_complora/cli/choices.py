@@ -100,6 +100,14 @@ def _data_sets() -> None:
         ("manifest", "a CSV or JSONL table of path, label, split: source: {kind: manifest, file: …}"),
         ("coop", "CoOp's split files: source: {kind: coop, file: split_zhou_….json, root: …}"),
         ("shards", "WebDataset tar files: source: {kind: shards, train: train-*.tar, test: test-*.tar}"),
+        (
+            "parquet",
+            "Parquet files of Hugging Face: source: {kind: parquet, train: data/train-*.parquet, test: …}",
+        ),
+        (
+            "huggingface",
+            "data sets that are in Hugging Face's cache: source: {kind: huggingface, name: owner/name}",
+        ),
     ]
     _lines(rows)
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UserError, raise_all
-from .compare_progress import CompareProgress
 from .consoles import log_console
 from .options import AllowPlugins, Device, Elsewhere, Out, Settings, known_device, say, seeds_of
 from .report import say_report
@@ -118,6 +117,7 @@ def compare(
     """
     from ..compare import study
     from ..compare.choosing import known_metric
+    from ..compare.compare_progress import CompareProgress
     from ..compare.publishing import publish as publish_results
     from ..compare.trials import parse_sweep
     from ..compare.workers import Placing

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 def init(
     folders: Annotated[
-        list[Path], typer.Argument(help="Folders of class folders; each is a task of the stream.")
+        list[Path],
+        typer.Argument(
+            help="Folders of class folders, or of Hugging Face's Parquet files; each is a task of the stream."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The scenario file to write.")] = Path(
         "scenario.yaml"

@@ -32,6 +32,9 @@ def report(
         Path | None,
         typer.Option("--output", "-o", help="The file to write; report.html in the folder by default."),
     ] = None,
+    runs: Annotated[
+        bool, typer.Option("--runs", help="Of a comparison: write the reports of its runs too.")
+    ] = False,
 ) -> None:
     """Write a run or a comparison as one HTML file: numbers, drawings, reasons, and how to repeat it."""
     if not folder.exists():
@@ -39,7 +42,9 @@ def report(
 
         folder = find_run(folder)
 
-    from ..report.html import write_report
+    from ..report.html import write_report, write_reports_of_runs
 
+    if runs:
+        typer.echo(f"{len(write_reports_of_runs(folder))} reports of runs written")
     written = write_report(folder, output)
     typer.echo(f"{written}  {written.stat().st_size:,} bytes")

@@ -51,10 +51,12 @@ class About(Section):
     """What kind of method a strategy is, whose, and what it was checked against."""
 
     kind: Kind
+    """Under which heading lists show it."""
     source: Line | None = None
     """Paper, and the authors' code with its commit."""
     checked: Checked = "none"
-    """See :data:`CHECKED`."""
+    """What a test holds it against: numbers that the authors' code computed, code of a library, the published
+    equation, or nothing but what is ours (:data:`CHECKED`)."""
     scope: Line | None = None
     """What of it the check covers, where that is not all."""
     test: Annotated[str, StringConstraints(pattern=r"^tests/[\w/]+\.py::[\w:]+$", max_length=200)] | None = (
@@ -62,6 +64,7 @@ class About(Section):
     )
     """The test that says so (``tests/…/test_….py::test_…``)."""
     published: Annotated[list[Published], Field(max_length=20)] = []
+    """Figures of the method in the tables of others."""
 
     @model_validator(mode="after")
     def _checks_have_an_object(self) -> About:

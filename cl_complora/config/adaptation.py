@@ -43,12 +43,19 @@ class Subspace(Section):
     """Where the low-rank updates may point."""
 
     select: Literal["complement", "top", "bottom", "random", "none"] = "complement"
-    """``bottom``: the ``rank`` directions of smallest singular value outside the principal ones."""
+    """``complement``: outside the principal directions. ``top``: in them. ``bottom``: the ``rank`` directions
+    of smallest singular value outside them. ``random``: as many as the complement has, in no particular
+    place. ``none``: anywhere, as plain LoRA."""
     keep: KeepRule = KeepRule(energy=0.5)
+    """How many principal directions are protected."""
     sides: Literal["both", "in", "out"] = "both"
+    """Whether inputs, outputs or both are confined."""
     of: Literal["merged", "pretrained"] = "merged"
+    """Whose principal directions: the weights as merged so far, or as pretrained."""
     protect: Annotated[list[Literal["principal", "updates"]], Field(min_length=1), EachOnce] = ["principal"]
+    """Principal directions, and those of the updates of earlier tasks."""
     form: Literal["reduced", "projector"] = "reduced"
+    """Factors in coordinates of the subspace, or of full size between projectors."""
 
     @model_validator(mode="after")
     def _compatible(self) -> Subspace:
@@ -67,6 +74,7 @@ class Interpolation(Section):
 
     kind: Literal["interpolate"]
     weight: Fraction = 0.5
+    """The share."""
     towards: Literal["previous", "pretrained"] = "previous"
     """What the trained weights are interpolated with."""
 
@@ -77,6 +85,7 @@ class NormMatch(Section):
 
     kind: Literal["norm"]
     norm: Annotated[float, Field(gt=0)]
+    """The norm."""
 
 
 Merge = Annotated[Interpolation | NormMatch, Field(discriminator="kind")]
@@ -101,25 +110,34 @@ class Adapter(Section):
     """Which weights move, and in which shape."""
 
     kind: Literal["lowrank", "full", "none"]
+    """Low-rank factors that are merged after every task, the weights themselves, or nothing."""
     rank: Count = 4
+    """Of the factors (in a tower's first block, where ``rank_last`` is given)."""
     rank_last: Count | None = None
     """Rank in a tower's last block; it grows evenly from ``rank`` in the first (halves are rounded up). The
     scaling is that of ``rank`` everywhere."""
     alpha: Annotated[float, Field(gt=0)] | None = None
     """Numerator of the scaling s; the rank by default, so that s = 1."""
     scaling: Literal["alpha/rank", "alpha/sqrt(rank)"] = "alpha/rank"
+    """How s follows from ``alpha`` and ``rank``."""
     depth_scale: Fraction | None = None
     """γ of a scaling that grows from γ·s in a tower's first block to s in its last; s everywhere by
     default."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of a factor's inputs that are dropped in training."""
     dropout_masks: Literal["shared", "separate"] = "shared"
     """Matrices that read the same input (q, k, v) drop the same entries of it, or each its own."""
     towers: Annotated[list[Tower], Field(min_length=1), EachOnce] = ["vision", "text"]
+    """Which towers move."""
     matrices: Annotated[list[Matrix], Field(min_length=1), EachOnce] = ["q", "k", "v"]
+    """Which linear maps of a block carry factors: attention's q, k, v, o, the MLP's fc and proj, or
+    others."""
     layers: Annotated[list[Layer], Field(min_length=1, max_length=1000), EachOnce] | None = None
     """Blocks to adapt; negative numbers count from the last; all by default."""
     subspace: Subspace = Subspace(select="none")
+    """Where the updates may point."""
     start: Start = KaimingStart(kind="kaiming")
+    """What the factors begin as."""
     between: Between | None = None
     """What stands between the factors; nothing by default."""
     pruning: Pruning | None = None

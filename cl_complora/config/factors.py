@@ -76,7 +76,9 @@ class TowerEnergy(Section):
     """A share of energy for each tower."""
 
     vision: Energy = 0.85
+    """Of the image tower."""
     text: Energy = 0.2
+    """Of the text tower."""
 
 
 class GradientStart(Section):
@@ -279,3 +281,4 @@ class FullGradient(Section):
         0.9,
         0.999,
     ]
+    """Decay of Adam's two moments."""

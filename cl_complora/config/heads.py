@@ -38,10 +38,13 @@ class LinearHead(Section):
     start: Literal["text", "random"] = "text"
     """Rows begin as the classes' text features, or at random."""
     lr: Positive = 2e-4
+    """Learning rate."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    """Of AdamW."""
     steps_per_shot: Count = 120
     """Steps of a task for every shot of a class (the mean number where classes have different ones)."""
     batch_size: Count = 32
+    """Features a step."""
 
 
 class LpPlusPlus(Section):
@@ -97,9 +100,11 @@ class TipAdapter(Section):
     alpha: Positive | None = None
     """Weight α of the shots."""
     lr: Positive = 1e-3
+    """Learning rate of the keys."""
     epochs: Count = 20
     """Most epochs; which of them stays is chosen on validation images, where there are some."""
     batch_size: Count = 256
+    """Features a step."""
 
     @model_validator(mode="after")
     def _settings_of_training(self) -> TipAdapter:
@@ -114,10 +119,13 @@ class RAda(Section):
 
     kind: Literal["rada"]
     lr: Positive = 1e-3
+    """Learning rate."""
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     """Coupled L2 of Adam."""
     epochs: Count = 5
+    """Passes over the shots."""
     batch_size: Count = 32
+    """Features a step."""
     penalty: Annotated[float, Field(ge=0)] = 0.0
     """Weight of mean max |mask − 1|."""
     temperature: Positive = 1.0
@@ -138,8 +146,11 @@ class Lfa(Section):
     map: Literal["refined", "ema"] = "refined"
     """What is kept: the trained map, or its running mean, which stays nearer to the identity."""
     steps: CountOrZero = 200
+    """Steps of the refinement; 0 keeps the map as it is solved for."""
     lr: Positive = 5e-4
+    """Learning rate."""
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    """Of AdamW."""
     neighbours: Count = 3
     """Nearest classes that the loss keeps away."""
     scale: Positive = 4.0

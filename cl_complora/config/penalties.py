@@ -35,7 +35,9 @@ class Lwf(Section):
 
     kind: Literal["lwf"]
     strength: Annotated[float, Field(ge=0)]
+    """Weight in the loss."""
     temperature: Annotated[float, Field(gt=0)] = 2.0
+    """That logits are divided by."""
 
 
 class Similarities(Section):
@@ -44,7 +46,9 @@ class Similarities(Section):
 
     kind: Literal["similarities"]
     strength: Annotated[float, Field(ge=0)] = 1.0
+    """Weight in the loss."""
     temperature: Annotated[float, Field(gt=0)] = 2.0
+    """That logits are divided by."""
     texts_of: Literal["teacher", "student"] = "teacher"
     """Whose texts the student's images are compared with."""
 
@@ -54,6 +58,7 @@ class TextToImage(Section):
 
     kind: Literal["text-to-image"]
     strength: Annotated[float, Field(ge=0)] = 1.0
+    """Weight in the loss."""
 
 
 class L2Init(Section):
@@ -61,7 +66,9 @@ class L2Init(Section):
 
     kind: Literal["l2-init"]
     strength: Annotated[float, Field(ge=0)]
+    """Weight in the loss."""
     to: Literal["pretrained", "previous"] = "pretrained"
+    """The pretrained weights, or those before the task."""
 
 
 class Reference(Section):
@@ -72,7 +79,9 @@ class Reference(Section):
 
     kind: Literal["reference"]
     strength: Annotated[float, Field(ge=0)] = 1.0
+    """Weight in the loss."""
     temperature: Annotated[float, Field(gt=0)] = 2.0
+    """That logits are divided by."""
     batch_size: Count = 32
     """Reference images a step."""
     texts: Count = 64
@@ -88,6 +97,7 @@ class Orthogonal(Section):
 
     kind: Literal["orthogonal"]
     strength: Annotated[float, Field(ge=0)] = 0.5
+    """Weight in the loss."""
     norm: Annotated[float, Field(ge=0)] = 0.0
     """λ₂ of norm · Σ (‖A‖ + ‖B‖), norms not squared, from the first task on."""
 
@@ -97,6 +107,7 @@ class Orthonormal(Section):
 
     kind: Literal["orthonormal"]
     strength: Annotated[float, Field(ge=0)] = 0.1
+    """Weight in the loss."""
 
 
 class Consistency(Section):
@@ -105,6 +116,7 @@ class Consistency(Section):
 
     kind: Literal["consistency"]
     strength: Annotated[float, Field(ge=0)] = 1e-4
+    """Weight in the loss."""
 
 
 class Diversity(Section):
@@ -113,6 +125,7 @@ class Diversity(Section):
 
     kind: Literal["diversity"]
     strength: Annotated[float, Field(ge=0)] = 3e-4
+    """Weight in the loss."""
 
 
 class Spectrum(Section):
@@ -121,6 +134,7 @@ class Spectrum(Section):
 
     kind: Literal["spectrum"]
     strength: Annotated[float, Field(ge=0)] = 1e-4
+    """Weight in the loss."""
     largest: Count = 3
     """How many; all where a batch has fewer images or classes."""
 
@@ -131,6 +145,7 @@ class Apart(Section):
 
     kind: Literal["apart"]
     strength: Annotated[float, Field(ge=0)] = 0.1
+    """Weight in the loss."""
     past: Literal["all", "merged"] = "all"
     """Earlier tasks' experts: all of them, as published (by a fault), or those that were merged."""
 
@@ -162,6 +177,7 @@ class Regions(_OnRegions):
 
     kind: Literal["regions"]
     strength: Annotated[float, Field(ge=0)] = 0.1
+    """Weight in the loss."""
     confidence: Fraction = 0.3
     """Cells count where the teacher is surer of a word."""
     scale: Annotated[float, Field(gt=0, le=1e4)] = 100.0
@@ -180,6 +196,7 @@ class Crops(_OnRegions):
 
     kind: Literal["crops"]
     strength: Annotated[float, Field(ge=0)] = 0.1
+    """Weight in the loss."""
 
 
 Regulariser = Annotated[

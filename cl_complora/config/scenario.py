@@ -29,6 +29,7 @@ class Model(Section):
     image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
     """Pixels of a side, where another size than the model's own is wanted (and its tower can do it)."""
     mean: Channels | None = None
+    """What is taken from pixels in 0..1, by colour channel, before they are divided by ``std``."""
     std: Channels | None = None
     """Normalisation of pixels in 0..1 by colour channel, where the weights want another than open_clip
     assumes."""
@@ -59,7 +60,9 @@ class LongTail(Section):
     """Shots that fall exponentially from the first class to the last (Cui et al., CVPR 2019)."""
 
     most: Count
+    """Shots of the first class."""
     least: Count = 1
+    """Shots of the last class."""
 
     def of(self, classes: int) -> list[int]:
         """Shots by class: most · (least / most)^(i / (classes − 1)), rounded."""
@@ -77,9 +80,9 @@ class ShotGroups(Section):
     """Which classes have many training images and which have few, where accuracy is told by shots."""
 
     many: Count = 16
-    """More are many (in the literature 100, of streams of more than a few shots)."""
+    """Classes of more shots are many (in the literature 100, of streams of more than a few shots)."""
     few: Count = 5
-    """Fewer are few (20 there)."""
+    """Classes of fewer are few (20 there)."""
 
     @model_validator(mode="after")
     def _apart(self) -> ShotGroups:
@@ -98,7 +101,9 @@ class Task(Section):
     """One few-shot task of the stream."""
 
     name: Name
+    """What the task is called everywhere."""
     source: TaskSource
+    """Where its images come from."""
     classes: Annotated[list[Text], Field(min_length=1), EachOnce] | None = None
     """Class names to take from the source, in this order; all by default."""
     class_range: Annotated[list[CountOrZero], Field(min_length=2, max_length=2)] | None = None
@@ -108,12 +113,15 @@ class Task(Section):
     )
     """Training images per class, or one number for every class; the scenario's by default."""
     sampler: Sampler | None = None
+    """How shots are drawn; the scenario's way by default."""
     split_file: PathText | None = None
     """A published list of training images (JSON lines) instead of a draw."""
     prompts: Annotated[list[Template], Field(min_length=1)] | None = None
+    """Texts that a class name is filled into; the source's or the scenario's by default."""
     test_limit: Count | None = None
     """At most this many test images, spread evenly over the classes."""
     augment: Augmentation | None = None
+    """What may happen to training images; the scenario's by default."""
     images: Annotated[int, Field(ge=2, le=MOST)] | None = None
     """Training pictures of a task of captions; all by default."""
     validation_images: Annotated[int, Field(ge=2, le=MOST)] | None = None
@@ -169,7 +177,9 @@ class ZeroShotSet(Section):
     """A held-out set whose accuracy before and after the stream is the retention."""
 
     name: Name
+    """What the set is called everywhere."""
     source: SourceConfig
+    """Where its images come from."""
     prompts: Annotated[list[Template], Field(min_length=1)] | Literal["imagenet-80", "imagenet-7"] | None = (
         None
     )
@@ -183,7 +193,9 @@ class RetrievalSet(Section):
     retrieval."""
 
     name: Name
+    """What the set is called everywhere."""
     source: RetrievalSource
+    """Where its images and texts come from."""
     images: Annotated[int, Field(ge=2, le=MOST)] | None = None
     """How many images, with all of their texts, fixed for all runs; all by default."""
 
@@ -193,7 +205,9 @@ class MultiLabelSet(Section):
     retention of it."""
 
     name: Name
+    """What the set is called everywhere."""
     source: LabelledSource
+    """Where its images and labels come from."""
     prompts: Annotated[list[Template], Field(min_length=1)] | None = None
     """Templates; the source's or the scenario's by default."""
     images: Annotated[int, Field(ge=2, le=MOST)] | None = None
@@ -208,7 +222,9 @@ class ReferenceSet(Section):
     used)."""
 
     source: SourceConfig
+    """Where its images come from."""
     prompts: Annotated[list[Template], Field(min_length=1)] | None = None
+    """Texts that a class name is filled into; the source's or the scenario's by default."""
     images: Count | None = None
     """How many images, spread evenly over the classes; all by default."""
 
@@ -217,9 +233,14 @@ class Scenario(Section):
     """A stream of tasks."""
 
     name: Name
+    """What runs, folders and reports are called."""
     description: str = ""
+    """A sentence for lists of scenarios."""
     protocol: Literal["task-incremental", "class-incremental", "domain-incremental"] = "task-incremental"
+    """Which classes the model is told at test time: those of the image's own task, those of all tasks
+    together, or the same ones in every task."""
     model: Model = Model()
+    """The CLIP that the stream starts from."""
     shots: Annotated[Shots, AfterValidator(_falling)] = 8
     """Training images per class: a number, ``all``, or ``{most: 16, least: 1}`` for a long tail."""
     shot_groups: ShotGroups | None = None
@@ -233,21 +254,29 @@ class Scenario(Section):
     """Images that the matrix is measured on: ``validation`` to choose hyper-parameters without the test set.
     """
     prompts: Annotated[list[Template], Field(min_length=1)] = DEFAULT_PROMPTS
+    """Texts that a class name is filled into, for tasks and sets that name none."""
     test_limit: Count | None = None
+    """At most this many test images a task, spread evenly over the classes; all by default."""
     augment: Augmentation = Augmentation()
+    """What may happen to training images; a task may say otherwise."""
     independent: bool = False
     """Every task starts from the pretrained weights and is measured by itself: few-shot learning without a
     stream."""
     broken: Literal["refuse", "skip"] = "refuse"
     """A picture that cannot be read ends the run, or is named and left out before shots are drawn."""
     tasks: Annotated[list[Task], Field(min_length=1)]
+    """What is learned, in this order."""
     zero_shot: list[ZeroShotSet] = []
+    """Sets of no task, whose accuracy before and after the stream is the retention."""
     retrieval: list[RetrievalSet] = []
-    """Not measured on validation shots: settings are chosen without it."""
+    """Pictures with captions of no task; not measured on validation shots: settings are chosen without
+    it."""
     multi_label: list[MultiLabelSet] = []
-    """Not measured on validation shots either."""
+    """Pictures of several classes each, of no task; not measured on validation shots either."""
     reference: ReferenceSet | None = None
+    """Images of no task for the methods that need them (``regularisers: [{kind: reference}]``)."""
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1), EachOnce] = [0, 1, 2]
+    """Seeds that ``compare`` runs where it is told no others."""
 
     @property
     def shares_labels(self) -> bool:

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from .base import EachOnce, PathText, Section, Text, refused
+from .base import PathText, Section, Text, refused
+from .hub_sources import HuggingFaceSource, ParquetSource
+from .picture_source import ClassNames, PictureSource
 from .yaml_lines import shown
 
 # The world's pictures with captions, which are no classes, and with several objects each.
@@ -34,54 +36,16 @@ class WorldSource(Section):
 
     kind: Literal["world"]
     domain: Annotated[Text, AfterValidator(_with_classes)]
+    """``general``, or one of its few-shot domains (``cl-complora list datasets``)."""
 
 
 class Splits(Section):
     """Which folder is which split."""
 
     train: PathText
+    """Folder of the training pictures, below the root."""
     test: PathText
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
-
-
-def _a_range(value: Any) -> Any:
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 32:
-        return value
-    pair = isinstance(value, list) and len(value) == 2 and all(map(_number, value))
-    if value is None or (pair and value[0] < value[1]):
-        return value
-    allowed = "must be [low, high] with low < high, or a number of bits from 1 to 32 (12 for [0, 4095])"
-    raise refused(f"{allowed}, got {shown(value)}")
-
-
-def _a_colour(value: Any) -> Any:
-    if isinstance(value, list) and len(value) == 3:
-        if all(isinstance(part, int) and not isinstance(part, bool) and 0 <= part <= 255 for part in value):
-            return value
-    elif isinstance(value, str):
-        from PIL import ImageColor
-
-        try:
-            if len(ImageColor.getrgb(value)) == 3:
-                return value
-        except ValueError:
-            pass
-    allowed = 'must be the name of a colour (white), "#rrggbb" in quotes, or [r, g, b] from 0 to 255'
-    told = "got nothing: what follows # is a comment" if value is None else f"got {shown(value)}"
-    raise refused(f"{allowed}, {told}")
-
-
-class PictureSource(Section):
-    """What every source of picture files may say of how they are read."""
-
-    range: Annotated[int | list[float] | None, BeforeValidator(_a_range)] = None
-    """``[low, high]``, the stored values that become black and white, or a number of bits, for pictures of
-    more than eight bits; by default the bits that the training pictures use."""
-    background: Annotated[str | list[int], BeforeValidator(_a_colour)] = "white"
-    """What transparent pictures are put on: a colour's name, ``"#rrggbb"`` or ``[r, g, b]``."""
+    """Folder of the test pictures, below the root."""
 
 
 class FolderSource(PictureSource):
@@ -103,9 +67,6 @@ class FolderSource(PictureSource):
     none, or the two that are named."""
     exclude: list[Text] = []
     """Patterns of names, or of paths below the root, to leave out: ``["*_mask.png", "old/*"]``."""
-
-
-ClassNames = Annotated[list[Text], Field(min_length=1), EachOnce]
 
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " "}
@@ -131,8 +92,11 @@ class Columns(Section):
     their names."""
 
     path: Text | None = None
+    """The column of pictures."""
     label: Text | None = None
+    """The column of classes."""
     split: Text | None = None
+    """The column of parts."""
 
 
 class ManifestSource(PictureSource):
@@ -141,6 +105,7 @@ class ManifestSource(PictureSource):
 
     kind: Literal["manifest"]
     file: PathText
+    """The table."""
     root: PathText | None = None
     """Folder that the paths start from; the file's own by default."""
     classes: ClassNames | None = None
@@ -149,6 +114,7 @@ class ManifestSource(PictureSource):
     """Between the cells of a row; by default the one of ``,`` ``;`` tab ``|`` that parts the first line into
     the columns."""
     columns: Columns = Columns()
+    """Names of its columns, where they are unusual."""
     test_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Share of each class set apart for testing where the table has no column of splits; 1 for all of it."""
     suffix: Annotated[Text, AfterValidator(_a_suffix)] | None = None
@@ -160,7 +126,9 @@ class CoopSource(PictureSource):
 
     kind: Literal["coop"]
     file: PathText
+    """The ``split_zhou_*.json``."""
     root: PathText
+    """Folder that the paths in it start from."""
 
 
 class DatasetSource(PictureSource):
@@ -168,6 +136,7 @@ class DatasetSource(PictureSource):
 
     kind: Literal["dataset"]
     name: Text
+    """What ``cl-complora list datasets`` calls it."""
     root: PathText | None = None
     """Folder that holds the data sets; ``$CL_COMPLORA_DATA`` or ``~/data`` by default."""
 
@@ -188,7 +157,9 @@ class ShardsSource(PictureSource):
 
     kind: Literal["shards"]
     train: PathText
+    """Pattern of the training shards."""
     test: PathText
+    """Pattern of the test shards."""
     classes: ClassNames | None = None
     """Class names in label order; needed where labels are numbers."""
     image: Extension | None = None
@@ -200,7 +171,14 @@ class ShardsSource(PictureSource):
 
 
 SourceConfig = Annotated[
-    WorldSource | FolderSource | ManifestSource | CoopSource | ShardsSource | DatasetSource,
+    WorldSource
+    | FolderSource
+    | ManifestSource
+    | CoopSource
+    | ShardsSource
+    | ParquetSource
+    | HuggingFaceSource
+    | DatasetSource,
     Field(discriminator="kind"),
 ]
 
@@ -211,6 +189,7 @@ class CaptionsSource(PictureSource):
 
     kind: Literal["captions"]
     file: PathText
+    """The file of captions, in any of five layouts."""
     root: PathText | None = None
     """Folder that the names of pictures start from; by default the file's own, or the one beside it where
     COCO and Flickr30k keep theirs."""
@@ -251,6 +230,7 @@ class WorldCaptionsSource(Section):
 
     kind: Literal["world"]
     domain: Literal["captions", "negatives"]
+    """Pictures with captions, or photographic negatives of such."""
 
 
 RetrievalSource = Annotated[CaptionsSource | WorldCaptionsSource, Field(discriminator="kind")]
@@ -262,6 +242,7 @@ class MultiLabelSource(PictureSource):
 
     kind: Literal["multi-label"]
     file: PathText
+    """The JSON lines."""
     root: PathText | None = None
     """Folder that the names of pictures start from; the file's own by default."""
     classes: ClassNames | None = None
@@ -274,6 +255,7 @@ class WorldTogetherSource(Section):
 
     kind: Literal["world"]
     domain: Literal["together"]
+    """Pictures of two or three objects."""
 
 
 LabelledSource = Annotated[MultiLabelSource | WorldTogetherSource, Field(discriminator="kind")]
@@ -288,6 +270,7 @@ class WorldTaskSource(Section):
 
     kind: Literal["world"]
     domain: Annotated[Text, AfterValidator(_one_answer)]
+    """One of its few-shot domains (``cl-complora list datasets``), or its pictures with captions."""
 
 
 TaskSource = Annotated[
@@ -296,6 +279,8 @@ TaskSource = Annotated[
     | ManifestSource
     | CoopSource
     | ShardsSource
+    | ParquetSource
+    | HuggingFaceSource
     | DatasetSource
     | CaptionsTaskSource,
     Field(discriminator="kind"),

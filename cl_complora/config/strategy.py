@@ -28,6 +28,7 @@ class Memory(Section):
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 16
     """Images drawn from the memory at every step, with replacement and beside the task's own batch."""
     weight: Annotated[float, Field(gt=0)] = 1.0
+    """Of the memory's loss beside that of the task's own batch."""
 
 
 SweepValues = Annotated[list[float | int], Field(min_length=1, max_length=50), EachOnce]
@@ -37,12 +38,17 @@ class Strategy(Section):
     """How one method learns a stream."""
 
     name: Name
+    """What runs, folders and reports call it."""
     description: str = ""
+    """A few words for lists of strategies."""
     about: About | None = None
     """Kind, source and check of the method, for lists of strategies."""
     adapter: Adapter
+    """Which weights move, and in which shape."""
     regularisers: list[Regulariser] = []
+    """What is added to the loss, each kind at most once."""
     memory: Memory | None = None
+    """Images of earlier tasks to train on again; none by default."""
     head: Head | None = None
     """Answers for learned classes in place of their texts; nothing but texts by default."""
     plugin: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*(:[A-Za-z_]\w*)?$")] | None = None
@@ -51,8 +57,11 @@ class Strategy(Section):
     settings: dict[Text, Any] = {}
     """Handed to that plugin as it is."""
     optimiser: Optimiser | None = None
+    """How trained weights are updated; needed unless ``adapter.kind`` is ``none``."""
     schedule: Schedule = Schedule()
+    """The learning rate over the steps of a task."""
     training: Training = Training()
+    """Budget and loss of a task."""
     sweep: Annotated[dict[Text, SweepValues], Field(max_length=20)] = {}
     """Values worth trying for a key path (``optimiser.lr: [1e-4, 1e-3]``); each must be one that the setting
     takes."""

@@ -43,10 +43,12 @@ class Optimiser(Section):
     parameters that ``adapter.whole`` trains as they are (``tokens: 3e-3``). A kind's rate wins over its
     tower's, and both over ``lr``."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Share of the weights that decays with the rate at every step (of sgd and adam: coupled L2)."""
     betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [
         0.9,
         0.999,
     ]
+    """Decay of the two moments."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Of sgd, and of muon (0.95 by default)."""
     adjust: Literal["match_rms_adamw", "original"] = "match_rms_adamw"
@@ -56,6 +58,7 @@ class Optimiser(Section):
     """Every step moves a matrix by ``lr`` times its own length (for factors: that of the matrix they update),
     so that a rate carries over between models of different size."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 5.0
+    """Longest gradient, over all trained parameters; null for any."""
 
     @model_validator(mode="before")
     @classmethod
@@ -79,6 +82,7 @@ class Schedule(Section):
     """Learning rate over the steps of one task."""
 
     name: Literal["cosine", "constant"] = "cosine"
+    """How the rate falls after the warm-up."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the steps over which the rate rises linearly from zero."""
     end: Fraction = 0.0
@@ -99,13 +103,16 @@ class Training(Section):
     """Of one task; ``auto``: as many as pass its training images (shots × classes) ``epochs`` times, within
     ``bounds``."""
     epochs: Annotated[float, Field(gt=0, le=MOST)] = 25.0
+    """Passes over the training images with ``steps: auto``."""
     bounds: Annotated[list[Count], Field(min_length=2, max_length=2)] = [40, 400]
     """Fewest and most steps of a task with ``steps: auto``."""
     batch_size: Count = 32
+    """Images a step."""
     loss: Loss = CrossEntropy(kind="classes")
     """``classes`` (cross-entropy), ``batch`` (CLIP's own), or one of those for uneven shots; a name, or a
     section with ``kind`` and the settings of that loss."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target that is spread over all classes."""
     prompts: Literal["sample", "first", "ensemble"] = "sample"
     """Per step one random template, always the first, or all of them; evaluation always uses all."""
     classes: Literal["task", "seen"] = "seen"

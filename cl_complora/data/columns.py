@@ -147,6 +147,14 @@ def label_names(columns: Sequence[str]) -> list[str]:
     return [name for name in columns if _plain(name) in _USUAL[LABEL][1]]
 
 
+def usual(columns: Sequence[str], role: str) -> list[str]:
+    """The columns that are called by a usual name of ``path`` or ``label``: those of the surest kind."""
+    if role in columns:
+        return [role]
+    meant = ([name for name in columns if _plain(name) in names] for names in _USUAL[role])
+    return next(filter(None, meant), [])
+
+
 def _said(columns: Sequence[str], role: str, named: str) -> str:
     if named in columns:
         return named

@@ -1,4 +1,4 @@
-"""Folders of pictures looked at, and a scenario written for them."""
+"""Folders of pictures, or of Parquet files of pictures, looked at, and a scenario written for them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from ..config.hub_sources import ParquetSource
 from ..config.model_names import EMBEDDED, architectures
 from ..config.normalisation import unstated
 from ..config.scenario import DEFAULT_PROMPTS, Model
@@ -19,6 +20,7 @@ from ..errors import UserError
 from . import retention
 from .broken import Readable
 from .folders import open_folder
+from .hub_folders import beside, hub_folder
 from .items import Source
 from .kinds import open_source
 from .picture_files import is_rubbish, refuse_not_utf8
@@ -38,12 +40,14 @@ OPENED = 5000
 class _Found:
     name: str
     root: Path
+    config: FolderSource | ParquetSource
     source: Source
     counts: tuple[int, ...]
     train: int
     test: int
     broken: tuple[str, ...]
     suiting: Suiting
+    left_out: tuple[str, ...] = ()
 
     @property
     def smallest(self) -> int:
@@ -68,8 +72,8 @@ def describe(
     """A commented scenario file for class folders.
 
     Args:
-        folders: class folders (``root/<class>/…`` or ``root/train/<class>/…``), or folders that hold several
-            of them.
+        folders: class folders (``root/<class>/…`` or ``root/train/<class>/…``), folders of Parquet files, or
+            folders that hold several of either.
         output: the scenario file, whose folder relative paths start from.
         shots: training images a class; as many as the poorest class has, at most 16, by default.
         model: what the stream starts from, its files by absolute paths; the embedded one by default.
@@ -125,10 +129,9 @@ def describe(
         )
     lines.append("tasks:")
     for f in found:
-        where = _quoted(os.path.relpath(f.root.resolve(), base))
         size = f"{len(f.source.class_names)} classes, {f.train} training and {f.test} test images"
         lines.append(f"  - name: {json.dumps(f.name)}    # {size}")
-        lines.append(f"    source: {{kind: folder, root: {where}}}")
+        lines.append(f"    source: {_source_line(f, base)}")
         if fewer := f.shots(chosen):
             lines.append(f"    shots: {fewer}    # as many as each class has, at most {chosen}")
             notes.append(
@@ -141,6 +144,7 @@ def describe(
         if all(map(is_code, f.source.class_names)):
             notes.append(f"{f.name}: {f.suiting.prompts_why} ({f.source.class_names[0]!r} …)")
         notes += [f"{f.name}: {line}" for line in source_notes(f.source, f.source.items("train"))]
+        notes += [f"{f.name}: {one}: is called like no part, and is left out" for one in f.left_out]
         notes.append(f"{f.name}: {size}")
         notes += getattr(f.source, "notes", ())
     lines += ["", *held_out.lines, "seeds: [0, 1, 2]"]
@@ -202,6 +206,13 @@ def _beside(path: str, base: Path) -> str:
     return str(place.relative_to(base)) if place.is_relative_to(base) else path
 
 
+def _source_line(found: _Found, base: Path) -> str:
+    if isinstance(found.config, FolderSource):
+        return f"{{kind: folder, root: {_quoted(os.path.relpath(found.root.resolve(), base))}}}"
+    files = beside(found.config, found.root, base)
+    return f"{{kind: parquet, {', '.join(f'{part}: {_quoted(files[part])}' for part in files)}}}"
+
+
 def _listed(prompts: Sequence[str]) -> str:
     return f"[{', '.join(map(_quoted, prompts))}]"
 
@@ -211,18 +222,22 @@ def _roots(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: {'is a file' if folder.exists() else 'there is no such folder'}")
     refuse_not_utf8(folder)
-    if _holds_classes(folder):
+    if _is_task(folder):
         return [folder]
     inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and not is_rubbish(path.name)]
     for path in inside:
         refuse_not_utf8(path)
-    sets = [path for path in inside if _holds_classes(path)]
+    sets = [path for path in inside if _is_task(path)]
     if not sets:
         raise UserError(
             f"{folder}: holds no class folders with pictures (<class>/…, train/<class>/… and "
-            "test/<class>/…, or <class>/train/… and <class>/test/…)"
+            "test/<class>/…, or <class>/train/… and <class>/test/…), nor Parquet files"
         )
     return sets
+
+
+def _is_task(folder: Path) -> bool:
+    return hub_folder(folder) is not None or _holds_classes(folder)
 
 
 def _holds_classes(folder: Path) -> bool:
@@ -244,7 +259,9 @@ def _holds_classes(folder: Path) -> bool:
 
 
 def _look(root: Path, name: str) -> _Found:
-    source = open_source(FolderSource(kind="folder", root=str(root.resolve())), Path("."))
+    hub = hub_folder(root)
+    config = hub.config if hub else FolderSource(kind="folder", root=str(root.resolve()))
+    source = open_source(config, root.resolve())
     train, test = source.items("train"), source.items("test")
     broken: list[str] = []
     if len(train) + len(test) <= OPENED:
@@ -261,8 +278,11 @@ def _look(root: Path, name: str) -> _Found:
         raise UserError(problem, tuple(broken))
     if not test:
         raise UserError(f"{root}: has no test images")
+    left_out = hub.left_out if hub else ()
     suits = suiting(root.resolve().name, source.class_names, source, train)
-    return _Found(name, root, source, tuple(counts), len(train), len(test), tuple(broken), suits)
+    return _Found(
+        name, root, config, source, tuple(counts), len(train), len(test), tuple(broken), suits, left_out
+    )
 
 
 def _refuse_splits(roots: Sequence[Path]) -> None:

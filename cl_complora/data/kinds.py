@@ -22,6 +22,8 @@ _OPENERS: dict[str, str] = {
     "manifest": "cl_complora.data.manifests:open_manifest",
     "coop": "cl_complora.data.manifests:open_coop",
     "shards": "cl_complora.data.shards:open_shards",
+    "parquet": "cl_complora.data.parquet:open_parquet",
+    "huggingface": "cl_complora.data.hugging_face:open_hugging_face",
     "multi-label": "cl_complora.data.multi_label:open_multi_label",
     "captions": "cl_complora.data.captioned:open_captions",
     "dataset": "cl_complora.data.registry:open_named",

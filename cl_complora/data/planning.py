@@ -122,6 +122,8 @@ _TEST_OF = {
     "apart",
     "folder": "; they lie in test/<class>/…, and without such a folder test_fraction sets them apart",
     "coop": "; the list 'test' of its file is empty",
+    "parquet": "; test: names its files, and without it test_fraction sets them apart",
+    "huggingface": "; splits: names its split, and split: one alone, of which test_fraction is set apart",
 }
 
 

@@ -7,7 +7,7 @@ import glob
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import UserError
@@ -21,33 +21,34 @@ _LETTERS = re.compile(r"([A-Za-z])\.\.([A-Za-z])")
 _ADDRESS = re.compile(r"(?:pipe|[A-Za-z][A-Za-z0-9+.-]*(?=://)):")
 
 
-def files_of(pattern: str, folder: Path) -> list[Path]:
+def files_of(pattern: str, folder: Path, what: str = "shard") -> list[Path]:
     """The files that a pattern names: braces in their order, each ``*`` sorted.
 
     Args:
         pattern: paths, below ``folder`` where they are relative.
         folder: that of the scenario.
+        what: such a file is called in messages.
 
     Raises:
         UserError: where a name or a pattern matches nothing, or two of them the same file.
     """
     found: dict[Path, None] = {}
     if _ADDRESS.match(pattern):
-        raise UserError(f"{pattern}: shards are read from files of this machine; fetch them first")
+        raise UserError(f"{pattern}: {what}s are read from files of this machine; fetch them first")
     for part in pattern.split("::"):
         if not part.strip():
-            raise UserError(f"{pattern}: an empty name among the shards; part patterns with one ::")
-        for name in [part] if os.path.lexists(folder / os.path.expanduser(part)) else _named(part):
-            for path in _matches(name, folder):
+            raise UserError(f"{pattern}: an empty name among the {what}s; part patterns with one ::")
+        for name in [part] if os.path.lexists(folder / os.path.expanduser(part)) else _named(part, what):
+            for path in _matches(name, folder, what):
                 if path in found:
-                    raise UserError(f"{path}: this shard is named twice by {pattern}")
+                    raise UserError(f"{path}: this {what} is named twice by {pattern}")
                 found[path] = None
                 if len(found) > MOST:
-                    raise UserError(f"{pattern}: names more than {MOST:,} shards")
+                    raise UserError(f"{pattern}: names more than {MOST:,} {what}s")
     return list(found)
 
 
-def _named(part: str) -> list[str]:
+def _named(part: str, what: str) -> list[str]:
     if len(part) > MAX_LENGTH:
         raise UserError(f"{part[:60]}…: a pattern has at most {MAX_LENGTH:,} characters; part them with ::")
     try:
@@ -55,11 +56,11 @@ def _named(part: str) -> list[str]:
     except RecursionError:
         raise UserError(f"{part[:60]}…: braces are nested too deeply") from None
     if len(names) > MOST:
-        raise UserError(f"{part}: names more than {MOST:,} shards")
+        raise UserError(f"{part}: names more than {MOST:,} {what}s")
     return names
 
 
-def _matches(name: str, folder: Path) -> list[Path]:
+def _matches(name: str, folder: Path, what: str) -> list[Path]:
     """The file of this name, or those that its ``*``, ``?`` and ``[…]`` stand for."""
     path = folder / os.path.expanduser(name)
     if os.path.lexists(path):
@@ -67,7 +68,7 @@ def _matches(name: str, folder: Path) -> list[Path]:
     inside = os.path.expanduser(name)
     matches = glob.glob(inside, root_dir=folder, recursive=True) if glob.has_magic(inside) else []
     if not matches:
-        raise UserError(f"{path}: no shard matches")
+        raise UserError(f"{path}: no {what} matches")
     return sorted(folder / match for match in matches)
 
 
@@ -117,3 +118,13 @@ def _options(inside: str) -> Iterator[str] | None:
         else:
             parts[-1] += character
     return (option for part in parts for option in braces(part)) if len(parts) > 1 else None
+
+
+def called(paths: Sequence[Path]) -> dict[Path, str]:
+    """What files are called in keys: their names, with their folders' where two have the same one."""
+    names = {path: path.name for path in paths}
+    if len(set(names.values())) < len(names):
+        whole = {path: os.path.abspath(path) for path in names}
+        common = os.path.commonpath([os.path.dirname(path) for path in whole.values()])
+        names = {path: Path(whole[path]).relative_to(common).as_posix() for path in names}
+    return names

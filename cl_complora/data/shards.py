@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from .items import Item
 from .packed import how_to_unpack
 from .picture_files import image_suffixes
 from .pictures import Pictures
-from .shard_names import files_of
+from .shard_names import called, files_of
 from .shard_samples import Sample, samples
 from .tar import Damaged, Member
 
@@ -63,9 +62,9 @@ class Shards(Pictures):
         self._passed_over: list[str] = []
         self._used: Counter[str] = Counter()
         self._beside: set[str] = set()
-        called = _called([*train, *test])
+        names = called([*train, *test])
         found = {
-            split: [row for path in paths for row in self._index(path, called[path])]
+            split: [row for path in paths for row in self._index(path, names[path])]
             for split, paths in (("train", train), ("test", test))
         }
         labels = {label for rows in found.values() for _, label, _ in rows}
@@ -210,16 +209,6 @@ class Shards(Pictures):
         with open_file(path) as file:
             file.seek(member.start)
             return io.BytesIO(file.read(member.size))
-
-
-def _called(paths: Sequence[Path]) -> dict[Path, str]:
-    """What the shards are called in keys: their names, with their folders' where two have the same one."""
-    names = {path: path.name for path in paths}
-    if len(set(names.values())) < len(names):
-        whole = {path: os.path.abspath(path) for path in names}
-        common = os.path.commonpath([os.path.dirname(path) for path in whole.values()])
-        names = {path: Path(whole[path]).relative_to(common).as_posix() for path in names}
-    return names
 
 
 def _label(extension: str, content: bytes) -> str | None:

@@ -61,7 +61,8 @@ def read_table(config: ManifestSource, file: Path) -> Table:
     """
     suffix = file.suffix.lower()
     if suffix in _OTHERS:
-        raise UserError(f"{file}: tables are read from text; save it as CSV or JSON lines (.jsonl)")
+        hint = "; pictures inside a Parquet file are kind: parquet" if suffix == ".parquet" else ""
+        raise UserError(f"{file}: tables are read from text; save it as CSV or JSON lines (.jsonl){hint}")
     table = Table(file)
     said = config.columns.model_dump()
     if suffix in _LINES:

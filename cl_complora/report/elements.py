@@ -244,6 +244,22 @@ class Section:
     blocks: list[Block] = field(default_factory=list)
 
 
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def with_links(page: str, links: Sequence[Cell]) -> str:
+    """A page that was written without links to other reports, with some; any other stays as it is."""
+    ways = _environment().get_template("blocks.html").module.ways
+    return page.replace(f"{ways([])}\n", f"{ways(links)}\n", 1)
+
+
 @dataclass
 class Page:
     """A whole report.
@@ -254,6 +270,7 @@ class Page:
         facts: what was run, in short.
         sections: the parts; empty ones are left out.
         made_by: the line at the end.
+        links: to other reports, below the facts.
     """
 
     title: str
@@ -261,23 +278,21 @@ class Page:
     facts: dict[str, str]
     sections: Sequence[Section]
     made_by: str
+    links: Sequence[Cell] = ()
 
     def html(self) -> str:
         """The page as one file."""
-        environment = Environment(
-            loader=FileSystemLoader(TEMPLATES),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
         script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-        text = environment.get_template("page.html").render(
-            page=self,
-            sections=[section for section in self.sections if section.blocks],
-            style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
-            script=Markup(script),
-            script_digest=digest,
+        text = (
+            _environment()
+            .get_template("page.html")
+            .render(
+                page=self,
+                sections=[section for section in self.sections if section.blocks],
+                style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+                script=Markup(script),
+                script_digest=digest,
+            )
         )
         return FORBIDDEN.sub("", text)  # names from data files may hold what no page may

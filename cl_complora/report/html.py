@@ -9,8 +9,8 @@ from pathlib import Path
 from ..errors import UserError
 from ..files import write_text
 from ..store.folder import RunDir
-
-NAME = "report.html"
+from .comparison.members import COMPARISON, REPORT, load_comparison, members, way_back
+from .elements import with_links
 
 
 def write_report(folder: Path, out: Path | None = None) -> Path:
@@ -27,11 +27,43 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
         UserError: if the folder is neither, or what it holds is damaged.
         OSError: if the file cannot be written.
     """
-    target = folder / NAME if out is None else out
+    target = folder / REPORT if out is None else out
     if target.is_dir():
-        raise UserError(f"{target}: is a folder; name the file, such as -o {target / NAME}")
+        raise UserError(f"{target}: is a folder; name the file, such as -o {target / REPORT}")
     write_text(target, _page(folder, target))
+    if out is None:
+        _link_back(folder, target)
     return target
+
+
+def _link_back(folder: Path, target: Path) -> None:
+    """Put the way back into those reports of a comparison's runs that were written before it."""
+    if not (folder / COMPARISON).is_file():
+        return
+    for run in members(load_comparison(folder), folder):
+        page = run / REPORT
+        try:
+            if page.is_file():
+                before = page.read_text(encoding="utf-8")
+                after = with_links(before, [way_back(folder, page)])
+                if after != before:
+                    write_text(page, after)
+        except (OSError, ValueError):  # a report of somebody else's, which stays as it is
+            continue
+
+
+def write_reports_of_runs(folder: Path) -> list[Path]:
+    """Write the report of every tested run of a comparison, which is then written itself.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: if the folder is no comparison, or a run is damaged.
+    """
+    if not (folder / COMPARISON).is_file():
+        raise UserError(f"--runs: {folder} is no comparison (no {COMPARISON})")
+    return [write_report(run) for run in members(load_comparison(folder), folder)]
 
 
 def try_report(folder: Path, tell: Callable[[str], None]) -> Path | None:
@@ -57,8 +89,8 @@ def _page(folder: Path, target: Path) -> str:
         raise UserError(
             f"{folder}: there is no such folder; give a run's, such as runs/embedded/complora/seed0"
         )
-    if (folder / "comparison.json").is_file():
-        from .comparison.page import comparison_page, load_comparison
+    if (folder / COMPARISON).is_file():
+        from .comparison.page import comparison_page
 
         return comparison_page(load_comparison(folder), folder, target).html()
     run = RunDir(folder)
@@ -71,4 +103,4 @@ def _page(folder: Path, target: Path) -> str:
     from ..store.loaded_run import load_run
     from .run.page import run_page
 
-    return run_page(load_run(run)).html()
+    return run_page(load_run(run), target).html()

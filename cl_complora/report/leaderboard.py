@@ -70,7 +70,9 @@ def leaderboard_page(boards: Sequence[Mapping[str, Any]]) -> Page:
         drawn = trade_off(points, f"front{place}") if points else None
         blocks = [table, Text([_notes(board)])]
         if drawn is not None:
-            blocks.append(Gallery([Figure("Learning against keeping: means over seeds.", drawn)], "wide"))
+            blocks.append(
+                Gallery([Figure("Trade-off: accuracy against retention, means over seeds.", drawn)], "wide")
+            )
         sections.append(Section(f"scenario-{place}", board["scenario"], blocks))
     facts = {"Scenarios": str(len(boards)), "Methods": str(max(len(board["rows"]) for board in boards))}
     return Page("Leaderboard", "published results", facts, sections, f"cl_complora {__version__}")

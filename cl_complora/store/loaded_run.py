@@ -25,8 +25,8 @@ class LoadedRun:
         config: its config.yaml, where there is one.
         records: what every finished task measured, the untouched model first; None where a record is missing.
         analyses: what analysis/ says after each finished task; empty where it says nothing.
-        explained, membership, curvature: explain.json, membership.json and curvature.json, where they are
-            there.
+        explained, membership, curvature, regions: explain.json, membership.json, curvature.json and
+            regions.json, where they are there.
         missing: sentences about what the report cannot show.
     """
 
@@ -38,6 +38,7 @@ class LoadedRun:
     explained: dict[str, Any] | None = None
     membership: dict[str, Any] | None = None
     curvature: dict[str, Any] | None = None
+    regions: dict[str, Any] | None = None
     missing: list[str] = field(default_factory=list)
 
     @property
@@ -121,6 +122,7 @@ def load_run(folder: RunDir) -> LoadedRun:
     run.explained = _optional(run, folder.root / "explain.json")
     run.membership = _optional(run, folder.root / "membership.json")
     run.curvature = _optional(run, folder.root / "curvature.json")
+    run.regions = _optional(run, folder.root / "regions.json")
     return run
 
 

@@ -100,7 +100,11 @@ def test_without_pandas_the_message_says_what_to_install(loaded, monkeypatch):
 def test_a_comparison_shows_itself(tmp_path, tiny_scenario, tiny_strategy, capsys):
     options = {"seeds": [0, 1], "settings": {"training.steps": 2}, "out": tmp_path, "progress": True}
     made = cl_complora.compare(tiny_scenario, ["zeroshot", tiny_strategy], **options)
-    assert made.methods == ["zeroshot", "quick"] and "4/4" in capsys.readouterr().out
+    said = capsys.readouterr().out.splitlines()
+    assert made.methods == ["zeroshot", "quick"] and any(line.startswith("  4/4 ") for line in said)
+    assert "4 runs: 2 methods × 2 seeds, 1 at a time" in said[0] and said[1].startswith(
+        "begins with zeroshot"
+    )
     last = made.content["methods"]["quick"]["figures"]["last"]
     assert made.matrix["quick", "last"] == made.summary()["quick"]["last"] == pytest.approx(np.mean(last))
     assert made.summary()["quick"]["last_verdict"] in ("better", "worse", "not shown", "too few pairs")

@@ -11,8 +11,8 @@ from rich.console import Console, Group
 from rich.table import Table
 
 from builders.commands import cli
-from cl_complora.cli.compare_progress import CompareProgress
 from cl_complora.cli.consoles import LogConsole
+from cl_complora.compare.compare_progress import CompareProgress
 from cl_complora.compare.study import Request
 from cl_complora.errors import UserError
 from cl_complora.progress import PlainProgress

@@ -77,6 +77,7 @@ ALLOWED = {
     ("clip/checkpoint_files.py", "pickle"): "the error that weights_only raises",
     ("config/model_names.py", "importlib"): "where open_clip lies, without importing it",
     ("data/picture_files.py", "importlib"): "whether pillow-heif is installed",
+    ("data/hub_pictures.py", "importlib"): "whether pyarrow and datasets are installed",
     ("data/kinds.py", "importlib"): "our own modules by names that stand in our own code",
     ("__init__.py", "importlib"): "our own modules by names that stand there",
     ("clip/deferred_imports.py", "importlib"): "timm, torchmetrics and matplotlib, when they are used",

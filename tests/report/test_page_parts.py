@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cl_complora.report.comparison.tables import front
-from cl_complora.report.elements import TEMPLATES, number
+from cl_complora.report.elements import TEMPLATES, Cell, Fold, Page, Section, Table, number
 from cl_complora.report.heat_map import shaded
 from cl_complora.report.run.figures import MOST_POINTS, thinned
 from cl_complora.report.svg import plain
@@ -54,3 +54,20 @@ def test_colours_can_be_told_apart_and_read():
         )
     cells = [shaded(number(share), share) for share in np.linspace(0, 1, 101)]
     assert all(contrast(cell.ink, cell.shade) >= 4.5 for cell in cells)
+
+
+def test_wide_tables_scroll_below_a_frozen_first_column():
+    """Every table, a folded one too, stands in a box that scrolls, with a first column of heads and a
+    caption that stay; the script shades an edge behind which there is more."""
+    wide = Table("wide <b>", ["name", *map(str, range(40))], [[Cell("one"), *[number(1.0)] * 40]])
+    page = Page("t", "k", {}, [Section("s", "S", [wide, Fold("more", [wide])])], "x").html()
+    boxes = re.findall(r'<div class="scroll"[^>]*>\s*<table[^>]*>\s*<caption[^>]*><span>[^<]*</span>', page)
+    assert len(boxes) == page.count("<table") == 2
+    assert page.count('<th scope="row">') == 2
+    style = (TEMPLATES / "page.css").read_text(encoding="utf-8")
+    frozen = [rule for rule in re.findall(r"([^{}]+)\{([^{}]*)\}", style) if "sticky" in rule[1]]
+    names = " ".join(name.strip() for name, _ in frozen)
+    assert "thead tr > :first-child" in names and "tbody th" in names and "caption span" in names
+    assert all("var(--paper)" in rule for name, rule in frozen if "tbody th" in name or "thead" in name)
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
+    assert 'toggle("more"' in script and ".scroll.more {" in style and ".scroll.more:focus-visible" in style

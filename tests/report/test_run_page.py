@@ -54,10 +54,11 @@ def test_every_number_is_that_of_the_results(finished, monkeypatch, capsys, tmp_
     ]
     low, high = metrics.interval(rows[-1][0], 12)
     assert page.tables["Forgetting per task"][1][5][0] == f"{100 * low:.1f}–{100 * high:.1f}"
-    costs = {row[0][0]: [v for _, v in row[1:]] for row in page.tables["Tasks"][1:]}
+    tables = (page.tables["Tasks"][1:], page.tables["What they cost"][1:])
+    costs = {row[0][0]: [v for _, v in (*row[1:], *dear[1:])] for row, dear in zip(*tables, strict=True)}
     for detail in results["tasks_detail"]:
-        keys = "classes shots train_images test_images steps trainable_parameters train_seconds eval_seconds"
-        keys = [*keys.split(), "peak_memory_bytes", "stored_bytes", "carried_bytes", "delta_norm"]
+        keys = "classes shots train_images test_images steps delta_norm trainable_parameters train_seconds"
+        keys = [*keys.split(), "eval_seconds", "peak_memory_bytes", "stored_bytes", "carried_bytes"]
         assert costs[detail["name"]] == [detail[key] for key in keys]
         assert detail["split_sha256"] in page.text
     assert results["model"]["sha256"] in page.text and results["software"]["torch"] in page.text

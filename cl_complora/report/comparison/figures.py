@@ -50,7 +50,7 @@ def trade_off(methods: Sequence[Tested], prefix: str) -> Markup:
         told = "; ".join(
             f"{m.name}: Last {m.last:.1f} %, retention {m.retention:+.1f} points" for m in methods
         )
-        return inline(figure, prefix, "Learning against keeping", told)
+        return inline(figure, prefix, "Trade-off: accuracy against retention", told)
 
 
 def _name_points(axes: Axes, methods: Sequence[Tested]) -> None:

@@ -4,19 +4,14 @@ how."""
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 
-from ...errors import UserError
-from ...files import slug
-from ...store.folder import RunDir
 from ...version import __version__
 from ..elements import (
     NOTHING,
@@ -35,28 +30,13 @@ from ..elements import (
 )
 from ..reproduce import compare_command, compared_settings
 from .figures import MOST_NAMES, Paired, Tested, differences, sweep_curve, trade_off
+from .members import REPORT, address, run_folder
 from .tables import METRICS, Content, chosen, failures, how_chosen, kept, plus_minus, spread, tables, whole
 
 # Metrics whose differences are drawn; the table has all of them.
 _DRAWN = ("last", "forgetting", "retention")
 # More names than this are counted in the summary instead of listed.
 MOST_LISTED = 8
-
-
-def load_comparison(folder: Path) -> dict[str, Any]:
-    """comparison.json of a folder.
-
-    Raises:
-        UserError: if it is damaged.
-    """
-    path = folder / "comparison.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        tables(found), how_chosen(found), failures(found), compare_command(found["request"])
-        return found
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: damaged ({told}); the same compare command writes it again") from None
 
 
 def comparison_page(found: Content, folder: Path, target: Path) -> Page:
@@ -78,7 +58,7 @@ def comparison_page(found: Content, folder: Path, target: Path) -> Page:
     facts |= {"Changed by --set": ", ".join(changed)} if changed else {}
     sections = [
         Section("summary", "In short", _summary(found)),
-        Section("trade-off", "Learning against keeping", _trade_off(found)),
+        Section("trade-off", "Trade-off: accuracy against retention", _trade_off(found)),
         Section(
             "accuracy",
             "Results of every method",
@@ -225,30 +205,22 @@ def _runs(found: Content, folder: Path, target: Path) -> list:
     rows = []
     for m in found["methods"].values():
         for place, seed in enumerate(found["request"]["seeds"]):
-            where = _run_of(found, folder, m, seed)
-            address = quote(os.path.relpath(where, target.parent).replace(os.sep, "/")) if where else ""
-            told = Cell(str(where.relative_to(folder)), link=f"./{address}/") if where else Cell("not found")
+            where = run_folder(found, folder, m, seed)
+            told = Cell("not found")
+            if where:
+                told = Cell(str(where.relative_to(folder)), link=f"{address(where, target)}/")
+            page = where / REPORT if where else None
+            view = Cell("report", link=address(page, target)) if page and page.is_file() else Cell(NOTHING)
             figures = [_at(m["figures"].get(key), place) for key in ("last", "forgetting", "retention")]
             cells = [number(figures[0]), number(figures[1]), number(figures[2], 1, signed=True)]
-            rows.append([Cell(m["name"]), number(seed, 0), Cell(chosen(m) or NOTHING), *cells, told])
-    head = ["method", "seed", "chosen", "Last", "forgetting", "retention", "folder"]
-    note = "Every tested run: its own report is made with cl-complora report and its folder."
-    return [Fold(f"All {len(rows)} runs, with their folders", [Table("Runs", head, rows, note)])]
+            rows.append([Cell(m["name"]), number(seed, 0), view, Cell(chosen(m) or NOTHING), *cells, told])
+    head = ["method", "seed", "report", "chosen", "Last", "forgetting", "retention", "folder"]
+    note = "Every tested run. cl-complora report --runs and the comparison's folder writes their reports."
+    return [Fold(f"All {len(rows)} runs, with their reports and folders", [Table("Runs", head, rows, note)])]
 
 
 def _at(values: Sequence[float | None] | None, place: int) -> float | None:
     return values[place] if values and place < len(values) else None
-
-
-def _run_of(found: Content, folder: Path, method: dict[str, Any], seed: int) -> Path | None:
-    """The folder of a tested run: runs with other settings than their file's have one that says so."""
-    settings = [*(found["request"].get("strategy_settings") or ())]
-    settings += [f"{key}={value:g}" for key, value in dict(method["chosen"]).items()]
-    for variant in (",".join(settings), ""):
-        place = RunDir.of(folder.parent, folder.name, method["name"], seed, variant).root
-        if place.is_dir() and slug(folder.name) == folder.name:
-            return place
-    return None
 
 
 def _origin(found: Content, folder: Path) -> list:
@@ -258,7 +230,7 @@ def _origin(found: Content, folder: Path) -> list:
     ]
     for m in found["methods"].values():
         for seed in found["request"]["seeds"]:
-            where = _run_of(found, folder, m, seed)
+            where = run_folder(found, folder, m, seed)
             if where is not None and (told := _software(where)):
                 return [*blocks, Terms(told)]
     return blocks

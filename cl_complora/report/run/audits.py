@@ -1,5 +1,5 @@
-"""The parts of a run's report that audits add: what the model gives away of its training images, and how
-curved the loss was where training started."""
+"""The parts of a run's report that audits add: what the model gives away of its training images, how curved
+the loss was where training started, and what the model sees where."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...store.loaded_run import LoadedRun
-from ..elements import NOTHING, Cell, Fold, Notice, Table, number
+from ..elements import NOTHING, Cell, Fold, Notice, Table, number, percent
 from ..heat_map import shaded
 
 _FAILURES = (KeyError, TypeError, AttributeError, IndexError, ValueError)
@@ -21,6 +21,11 @@ def leaks(run: LoadedRun) -> list:
 def curvatures(run: LoadedRun) -> list:
     """What curvature.json found: λ_max jointly and per module."""
     return _part_of(run.curvature, "curvature.json", _curvatures)
+
+
+def places(run: LoadedRun) -> list:
+    """What regions.json found: accuracy of dense features and of crops beside the class token's."""
+    return _part_of(run.regions, "regions.json", _places)
 
 
 def _part_of(found: dict[str, Any] | None, name: str, make: Callable[[dict[str, Any]], list]) -> list:
@@ -134,6 +139,48 @@ def _curvatures(found: dict[str, Any]) -> list:
             ]
             table = Table(f"Curvature of {task['name']}", ["module", "λ_max", "λ_min", "steps"], lines)
             blocks.append(Fold(f"{task['name']}, module by module", [table]))
+    return blocks
+
+
+# In the order of the columns, as regions.json names them.
+_FEATURES = {"class_token": "class token %", "dense": "dense %", "box": "box %", "crop": "crop %"}
+
+
+def _places(found: dict[str, Any]) -> list:
+    states, images = found["states"], found["images"]
+    untouched, last = states[0], states[-1]
+    now, change, every = [], [], []
+    for name, shares in last["sets"].items():
+        before = untouched["sets"][name]
+        head = [Cell(str(name)), number(images[name], 0)]
+        now.append([*head, *(percent(shares[key]) for key in _FEATURES)])
+        change.append([*head, *(percent(shares[key] - before[key], signed=True) for key in _FEATURES)])
+        for place, state in enumerate(states):
+            cells = (percent(state["sets"][name][key]) for key in _FEATURES)
+            every.append([Cell(str(name)), number(place, 0), Cell(str(state["after"])), *cells])
+    note = (
+        "By texts alone, on a sample of each set's test images. Class token: what the model is asked for"
+        " everywhere else. Dense: the mean of the patches' features over the whole picture. Box: over its"
+        " central three quarters. Crop: the class token of that box, enlarged."
+    )
+    blocks: list = [
+        Table(f"Accuracy after '{last['after']}'", ["set", "images", *_FEATURES.values()], now, note)
+    ]
+    if len(states) > 1:
+        heads = [name.replace(" %", "") for name in _FEATURES.values()]
+        told = "In points: where the class token keeps its accuracy, dense features and crops may not."
+        blocks.append(
+            Table(
+                "Change of these accuracies since the untouched model",
+                ["set", "images", *heads],
+                change,
+                told,
+            )
+        )
+        table = Table(
+            "Places after every task", ["set", "tasks learned", "after", *_FEATURES.values()], every
+        )
+        blocks.append(Fold("Every state", [table]))
     return blocks
 
 

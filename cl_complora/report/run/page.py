@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from ...store.elsewhere import told
 from ...store.loaded_run import LoadedRun
 from ...store.moved import config_now
 from ...version import __version__
+from ..comparison.members import REPORT, comparison_of, way_back
 from ..elements import (
     NOTHING,
     Cell,
@@ -34,7 +36,7 @@ from ..elements import (
 from ..heat_map import shaded
 from ..reproduce import changed_settings, run_command
 from . import figures
-from .audits import curvatures, leaks
+from .audits import curvatures, leaks, places
 from .causes import changed_answers, explanation
 from .head_drift_table import head_drift_table
 from .paired_changes import change_table
@@ -45,8 +47,14 @@ from .summary import interval_of, summary
 from .weights import moved_weights
 
 
-def run_page(run: LoadedRun) -> Page:
-    """All that is known of a run, on one page."""
+def run_page(run: LoadedRun, target: Path | None = None) -> Page:
+    """All that is known of a run, on one page.
+
+    Args:
+        run: the run.
+        target: the file that the page becomes, which addresses start from; report.html in the run's folder by
+            default.
+    """
     results = run.results
     facts = {
         "Model": _model(run),
@@ -61,7 +69,7 @@ def run_page(run: LoadedRun) -> Page:
         Section("summary", "In short", summary(run, paired)),
         Section("accuracy", "Accuracy after every task", _accuracy(run)),
         Section("forgetting", "Forgetting", _forgetting(run, paired)),
-        Section("answers", "What is mistaken now", changed_answers(run)),
+        Section("answers", "New mistakes", changed_answers(run)),
         Section("why", "Why it was forgotten", explanation(run)),
         Section("zero-shot", "Zero-shot accuracy", _zero_shot(run, paired)),
         Section("retrieval", "Retrieval", retrieval(run, paired)),
@@ -69,14 +77,29 @@ def run_page(run: LoadedRun) -> Page:
         Section("geometry", "Where the weights moved", moved_weights(run)),
         Section("training", "Training", _training(run)),
         Section("membership", "What it gives away", leaks(run)),
+        Section("regions", "What it sees where", places(run)),
         Section("curvature", "How curved the loss is", curvatures(run)),
         Section("cost", "Tasks and what they cost", _costs(run)),
         Section("origin", "How to repeat it", _origin(run)),
     ]
     kicker = f"{results['scenario']} · seed {results['seed']}"
+    made_by = f"cl_complora {__version__} · {run.folder.root}"
     return Page(
-        str(results["strategy"]), kicker, facts, sections, f"cl_complora {__version__} · {run.folder.root}"
+        str(results["strategy"]),
+        kicker,
+        facts,
+        sections,
+        made_by,
+        _comparison(run, target or run.folder.root / REPORT),
     )
+
+
+def _comparison(run: LoadedRun, target: Path) -> list[Cell]:
+    """The way to the comparison that the run belongs to, where that has a report."""
+    folder = comparison_of(run.folder.root)
+    if folder is None or not (folder / REPORT).is_file():
+        return []
+    return [way_back(folder, target)]
 
 
 def _changed(run: LoadedRun) -> dict[str, str]:
@@ -284,41 +307,39 @@ def _training(run: LoadedRun) -> list:
 
 
 def _costs(run: LoadedRun) -> list:
-    rows = []
+    learned, costs = [], []
     for d in run.results["tasks_detail"]:
         shots = d.get("shots")
         told = "–".join(map(str, sorted({min(shots), max(shots)}))) if isinstance(shots, list) else shots
         shown = (
             Cell(str(told), shots if isinstance(shots, int) else None) if told is not None else Cell("all")
         )
-        counts = [
-            number(d.get(key), 0) for key in ("train_images", "test_images", "steps", "trainable_parameters")
-        ]
+        images = [number(d.get(key), 0) for key in ("train_images", "test_images", "steps")]
+        moved, name = number(d.get("delta_norm"), 3), Cell(str(d.get("name")))
+        learned.append([name, number(d.get("classes"), 0), shown, *images, moved])
         times = [number(d.get(key), 1) for key in ("train_seconds", "eval_seconds")]
-        sizes = [number(d.get(key), 2, scale=1e-6) for key in ("stored_bytes", "carried_bytes")]
         memory = number(d.get("peak_memory_bytes"), 0, scale=1e-6)
-        moved = number(d.get("delta_norm"), 3)
-        rows.append(
-            [
-                Cell(str(d.get("name"))),
-                number(d.get("classes"), 0),
-                shown,
-                *counts,
-                *times,
-                memory,
-                *sizes,
-                moved,
-            ]
-        )
-    if not rows:
+        sizes = [number(d.get(key), 2, scale=1e-6) for key in ("stored_bytes", "carried_bytes")]
+        costs.append([name, number(d.get("trainable_parameters"), 0), *times, memory, *sizes])
+    if not learned:
         return []
-    head = ["task", "classes", "shots", "training images", "test images", "steps", "parameters trained",
-            "training s", "measuring s", "peak memory MB", "delta MB", "carried MB", "‖ΔW‖"]  # fmt: skip
+    # Two tables: one of all the columns is wider than any screen.
+    head = ["task", "classes", "shots", "training images", "test images", "steps", "‖ΔW‖"]
+    dear = [
+        "task",
+        "parameters trained",
+        "training s",
+        "measuring s",
+        "peak memory MB",
+        "delta MB",
+        "carried MB",
+    ]
     note = (
         "Delta: the file of what the task added to the weights; carried: what the method keeps for later"
         " tasks; peak memory: the device's on CUDA, the whole process's on the CPU."
     )
-    return [Table("Tasks", head, rows, note)]
+    moved = "‖ΔW‖: length of what the task added to all weights together."
+    return [Table("Tasks", head, learned, moved), Table("What they cost", dear, costs, note)]
 
 
 def _origin(run: LoadedRun) -> list:

@@ -44,13 +44,20 @@ for (const choice of document.querySelectorAll(".choice")) {
   choice.addEventListener("change", show);
   show();
 }
+const edges = part => {
+  part.classList.toggle("more", part.scrollLeft + part.clientWidth < part.scrollWidth - 1);
+  part.classList.toggle("moved", part.scrollLeft > 0);
+};
 const settle = () => {
   for (const part of document.querySelectorAll(".scroll")) {
     if (part.scrollWidth > part.clientWidth + 1) part.tabIndex = 0;
     else part.removeAttribute("tabindex");
+    edges(part);
   }
 };
 settle();
+for (const part of document.querySelectorAll(".scroll"))
+  part.addEventListener("scroll", () => edges(part), {passive: true});
 addEventListener("resize", settle);
 document.addEventListener("change", settle);
 document.addEventListener("toggle", settle, true);

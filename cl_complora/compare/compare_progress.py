@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..compare.outcomes import Outcome
-    from ..compare.study import Request
-    from ..compare.trials import Trial
+    from .outcomes import Outcome
+    from .study import Request
+    from .trials import Trial
 
 
 class CompareProgress:
