@@ -46,7 +46,8 @@ INSTALL_REQUIRES = [
 ]
 
 EXTRAS_REQUIRE = {
-    "test": ["pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "ruff>=0.6"],
+    # pyarrow: one source is read by it, and a source that no test reads breaks unseen.
+    "test": ["pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "ruff>=0.6", "pyarrow>=15"],
     "cluster": ["ray>=2.49"],  # compare --cluster
     # Tokenisers of SigLIP, SigLIP2 and others of open_clip's models (docs/models.md).
     "transformers": ["transformers>=4.40", "sentencepiece>=0.2"],
