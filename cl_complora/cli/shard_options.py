@@ -91,6 +91,7 @@ def evaluate_request(
         print(note, file=sys.stderr)
     if shards is None and one is None:
         found = opened.measured(opened.answer(opened.all_parts()))
+        changed = opened.compared(opened.all_parts())
     else:
         from ..finished.eval_shards import Shards, gather
 
@@ -98,7 +99,12 @@ def evaluate_request(
         if one is not None:
             _say_shard(Shards.find(opened, one[1], place), one[0], as_json)
             return
-        found = opened.measured(gather(request, Shards.find(opened, shards, place), _tell))
+        all_shards = Shards.find(opened, shards, place)
+        found = opened.measured(gather(request, all_shards, _tell))
+        changed = all_shards.changed()
+    if changed[1]:
+        share = f"{100 * changed[0] / changed[1]:.2f} % of {changed[1]:,} answers"
+        _tell(f"note: measured in {opened.precision}: {share} are others than in fp32")
     if as_json:
         say_json([vars(each) for each in found])
     else:

@@ -71,13 +71,18 @@ def predictions(
 
 @torch.no_grad()
 def share_changed(
-    classifier: ClipClassifier, pixels: Tensor, space: LabelSpace, precision: str, batch_size: int = BATCH
+    classifier: ClipClassifier,
+    pixels: Tensor,
+    space: LabelSpace,
+    precision: str,
+    batch_size: int = BATCH,
+    head: Head | None = None,
 ) -> float:
     """Share of answers that are others when the towers compute in ``precision`` than in ``fp32``, in 0..1."""
     found = []
     for each in ("fp32", precision):
         with classifier.measured_in(each):
-            found.append(predictions(classifier, pixels, space, batch_size))
+            found.append(answers(classifier, pixels, space, batch_size, head)[0])
     return float((found[0] != found[1]).double().mean())
 
 

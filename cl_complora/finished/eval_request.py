@@ -13,15 +13,16 @@ from pathlib import Path
 from torch import Tensor
 
 from ..clip.classifier import ClipClassifier
-from ..clip.evaluate import BATCH
+from ..clip.evaluate import BATCH, share_changed
 from ..clip.model import LoadedClip
 from ..config.scenario import DEFAULT_PROMPTS
+from ..data.cache import load_part
 from ..data.picture_notes import picture_notes
 from ..errors import UserError
 from ..run.devices import check_precision, device_of
 from ..store.provenance import software
 from ..store.tensors import digest_of, read_tensors, told_with
-from .asked_sets import Asked, Measured, Part, answer_parts, parts_of
+from .asked_sets import Asked, ClassSet, Measured, Part, answer_parts, parts_of
 from .evaluation import data_asked, find_data, stream_asked, told, with_recorded
 from .model_files import classifier_of, open_model
 from .states import State, open_run
@@ -87,6 +88,18 @@ class Opened:
         """Answers to parts of the sets."""
         with self.classifier.measured_in(self.precision):
             return list(answer_parts(self.classifier, self.asked, list(parts), self.loaded.pixels))
+
+    def compared(self, parts: Iterable[Part]) -> tuple[int, int]:
+        """How many answers are others than in 32 bits, and to how many images: the first batch of the first
+        part whose images have classes; nothing where that is how they are answered."""
+        for part in () if self.precision == "fp32" else parts:
+            one = self.asked[part.place]
+            if isinstance(one, ClassSet):
+                images = min(part.stop - part.start, BATCH)
+                pixels = load_part(one.source, one.items, self.loaded.pixels, part.start, part.start + images)
+                share = share_changed(self.classifier, pixels, one.space, self.precision, BATCH, one.head)
+                return round(share * images), images
+        return 0, 0
 
     def measured(self, found: list[tuple[Part, dict[str, Tensor]]]) -> list[Measured]:
         """What the answers to all parts come to."""

@@ -3,11 +3,12 @@ together come to what one evaluation comes to, to the bit on one kind of device.
 
 A slice is a run of whole batches among those of all sets, so that every image is computed in the batch that
 it has without shards (see ``asked_sets.py``). The files are named after everything that answers follow from.
-A shard that is there is not computed again; one that is computed twice leaves the same file twice.
+A shard that is there is not computed again; one that is computed twice leaves the same answers twice.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -102,6 +103,7 @@ class Shards:
         found = self.opened.answer(self.parts(number))
         tensors = {f"{part.place}/{key}": value for part, by in found for key, value in by.items()}
         said = {"identity": self.identity, "shard": f"{number}/{self.of}", "computed": self._where()}
+        said["changed"] = "/".join(map(str, self.opened.compared(self.parts(number))))
         try:
             write_bytes(self.path(number), with_checksum(tensors, "shard", said))
         except OSError as error:
@@ -132,6 +134,14 @@ class Shards:
     def computed(self, number: int) -> str:
         """Where a shard was computed; empty of one without images."""
         return told_with(self.path(number)).get("computed", "") if self.parts(number) else ""
+
+    def changed(self) -> tuple[int, int]:
+        """How many answers are others than in 32 bits, and to how many images of all shards; as of
+        :meth:`~cl_complora.finished.eval_request.Opened.compared`."""
+        said = [told_with(self.path(number)) for number in range(1, self.of + 1) if self.parts(number)]
+        pairs = [re.fullmatch(r"(\d+)/(\d+)", one.get("changed", "")) for one in said]
+        others, images = (sum(int(pair[place]) for pair in pairs if pair) for place in (1, 2))
+        return others, images
 
     def others(self) -> int:
         """Number of files in the folder that belong to other evaluations of as many shards."""

@@ -1,4 +1,4 @@
-"""Jobs for the workers of an evaluation in shards that are killed now and then."""
+"""A job for the workers of an evaluation in shards that is killed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,5 @@ def killed_once(request: EvalRequest, number: int, of: int, folder: Path, device
     with tries.open("a") as file:
         file.write(f"{device}\n")
     if number == 2 and len(tries.read_text().split()) == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return compute_shard(request, number, of, folder, device)
-
-
-def killed_always(request: EvalRequest, number: int, of: int, folder: Path, device: str) -> tuple[str, ...]:
-    """As ``compute_shard``, but for shard 2."""
-    if number == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return compute_shard(request, number, of, folder, device)

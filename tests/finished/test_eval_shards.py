@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
 
 from builders.captions import json_lines, painted
 from builders.commands import cli
-from builders.shards import killed_always, killed_once
+from builders.shards import killed_once
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.evaluate import BATCH, answers
 from cl_complora.data.labels import LabelSpace
@@ -117,12 +118,29 @@ def test_a_killed_worker_costs_its_shard_another_try(request_, tmp_path, monkeyp
     assert same(found, opened.answer(opened.all_parts()))
     tries = {n: (tmp_path / f"tries-{n}").read_text().split() for n in (1, 2, 3)}
     assert {n: len(devices) for n, devices in tries.items()} == {1: 1, 2: 2, 3: 1}
-    monkeypatch.setattr(eval_shards, "compute_shard", killed_always)
+    monkeypatch.setattr(eval_shards, "WorkerProcesses", AlwaysKilled)
     for file in (tmp_path / "shards").glob("shard-[12]*"):
         file.unlink()
     with pytest.raises(UserError, match="shard 2/3 was killed from outside, twice"):
         gather(request_, Shards.find(opened, 3, tmp_path / "shards"), print, ["cpu", "cpu"])
     assert len(list((tmp_path / "shards").iterdir())) == 2
+
+
+class AlwaysKilled:
+    """Stands in for processes of which the one that has shard 2 is killed twice."""
+
+    def __init__(self, devices, threads: int) -> None:
+        self.devices = devices
+
+    def __enter__(self) -> AlwaysKilled:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to end."""
+
+    def each(self, job, arguments):
+        for index, (request, number, *rest) in enumerate(arguments):
+            yield index, None if number == 2 else job(request, number, *rest, self.devices[0])
 
 
 def test_what_is_damaged_or_of_something_else_is_computed_again(request_, tmp_path, small_batches):
@@ -215,6 +233,14 @@ def test_processes_have_the_threads_of_an_evaluation_without_shards(monkeypatch)
     monkeypatch.setattr(eval_shards, "visible_gpus", lambda: gpus)
     assert places_for("auto", 5) == gpus and places_for("cuda", 1) == ["cuda:0"]
     assert places_for("cpu", 2) == ["cpu"] * 2
+
+
+def test_what_bf16_changes_is_told_of_all_shards(tiny_run, tmp_path, monkeypatch, capsys):
+    words = ("eval", tiny_run.folder, "--device", "cpu", "--precision", "bf16", "--json")
+    code, plain, said = cli(monkeypatch, capsys, *words)
+    assert code == 0 and re.search(r"note: measured in bf16: \d+.\d\d % of 12 answers are others", said)
+    code, out, said = cli(monkeypatch, capsys, *words, "--shards", "3", "--shard-folder", tmp_path)
+    assert code == 0 and out == plain and "of 32 answers are others than in fp32" in said
 
 
 def test_shards_of_different_devices_are_told(request_, tmp_path, monkeypatch):
