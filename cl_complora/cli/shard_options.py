@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ..errors import UserError
 from .consoles import log_console
-from .options import known_device
+from .options import known_device, say
 from .output import say_json
 
 if TYPE_CHECKING:
@@ -120,13 +120,14 @@ def _say_shard(shards: Shards, number: int, as_json: bool) -> None:
     if as_json:
         say_json(parts)
         return
-    table = Table(title=Text(f"shard {number}/{shards.of} of {shards.opened.title}"), title_justify="left")
+    table = Table()
     for column in ("", "images", "from", "right"):
         table.add_column(column, justify="right" if column else "left")
     for part in parts:
         right = "–" if part["right"] is None else str(part["right"])
         table.add_row(Text(part["name"]), str(part["images"]), str(part["from"]), right)
     console = log_console()
+    say(console, f"shard {number}/{shards.of} of {shards.opened.title}")
     console.print(table)
     console.print(
         f"{shards.path(number)}" if parts else "no images are left for it", markup=False, soft_wrap=True

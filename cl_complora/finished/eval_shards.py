@@ -172,12 +172,10 @@ def gather(
     if there:
         tell(f"{there} of {shards.of} shards are there, or have no images")
     if missing and (others := shards.others()):
-        tell(
-            f"{shards.folder}: holds {others} shards of other weights, data or settings, which are left alone"
-        )
+        tell(f"{shards.folder}: holds {counted(others)} of other weights, data or settings: left alone")
     if missing:
         chosen = list(places or places_for(request.device, len(missing), tell))[: len(missing)]
-        tell(f"computing {len(missing)} shards, {len(chosen)} at a time")
+        tell(f"computing {counted(len(missing))}, {len(chosen)} at a time")
         if len(chosen) == 1:
             for number in missing:
                 shards.compute(number)
@@ -198,6 +196,11 @@ def gather(
             " than those of an evaluation on one of them"
         )
     return found
+
+
+def counted(shards: int) -> str:
+    """``1 shard``, ``2 shards``."""
+    return f"{shards} shard{'s' if shards != 1 else ''}"
 
 
 def places_for(device: str, shards: int, tell: Callable[[str], None] = lambda sentence: None) -> list[str]:

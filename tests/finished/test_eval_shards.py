@@ -97,7 +97,7 @@ def test_any_number_of_shards_gives_the_same(request_, tmp_path, small_batches):
         said: list[str] = []
         found = gather(request_, Shards.find(opened, of, tmp_path), said.append, ["cpu"])
         assert same(found, whole) and opened.measured(found) == rows
-        assert said[-1] == f"computing {of} shards, 1 at a time"
+        assert said[-1] == f"computing {eval_shards.counted(of)}, 1 at a time"
         said.clear()
         again = gather(request_, Shards.find(opened, of, tmp_path), said.append, ["cpu"])
         assert same(again, whole) and said == [f"{of} of {of} shards are there, or have no images"]
@@ -160,7 +160,7 @@ def test_what_is_damaged_or_of_something_else_is_computed_again(request_, tmp_pa
         said: list[str] = []
         assert same(gather(request_, shards, said.append, ["cpu"]), whole)
         assert why in said[0] and said[0].endswith("; computed again") and str(second) in said[0]
-        assert said[1:] == ["2 of 3 shards are there, or have no images", "computing 1 shards, 1 at a time"]
+        assert said[1:] == ["2 of 3 shards are there, or have no images", "computing 1 shard, 1 at a time"]
     for key, value in {"label": torch.full((3,), 9, dtype=torch.int32), "share": torch.ones(2)}.items():
         assert not opened.asked[0].fits({**opened.answer([Part(0, 0, 3)])[0][1], key: value}, 3)
 
@@ -177,7 +177,7 @@ def test_other_weights_data_or_settings_are_another_evaluation(request_, tmp_pat
     said: list[str] = []
     found = gather(replace(request_, **change), Shards.find(other, 2, tmp_path), said.append, ["cpu"])
     assert same(found, other.answer(other.all_parts()))
-    assert "holds 1 shards of other weights, data or settings" in said[0]
+    assert "holds 1 shard of other weights, data or settings" in said[0]
 
 
 def test_an_array_of_tasks_and_one_that_puts_together(tiny_run, tmp_path, monkeypatch, capsys):
