@@ -263,6 +263,7 @@ class Scenario(Section):
     """Images that the matrix is measured on: ``validation`` to choose hyper-parameters without the test set.
     """
     evaluation: Evaluation = Evaluation()
+    """How answers are computed where the model is measured."""
     prompts: Annotated[list[Template], Field(min_length=1)] = DEFAULT_PROMPTS
     """Texts that a class name is filled into, for tasks and sets that name none."""
     test_limit: Count | None = None
