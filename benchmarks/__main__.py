@@ -24,6 +24,7 @@ MODULES = {
     "step": "step",
     "subspace": "subspace",
     "eval": "evaluation",
+    "rate": "evaluation_rate",
     "memory": "memory",
     "stream": "stream",
     "scaling": "scaling",

@@ -15,11 +15,18 @@ from rich.text import Text
 from ..errors import UserError
 from .class_names import class_names
 from .consoles import log_console
-from .options import AsJson, Run, RunModelConfig, RunWeights, telling
+from .options import AsJson, Device, Run, RunModelConfig, RunWeights, telling
 from .output import end_when_unread, say_json
+from .shard_options import (
+    InShards,
+    OneShard,
+    Precision,
+    ShardFolder,
+    check_sharding,
+    evaluate_request,
+)
 
 if TYPE_CHECKING:
-    from ..finished.evaluation import Data, Measured
     from ..finished.update_curve import Curve
 
 After = Annotated[
@@ -168,10 +175,16 @@ def evaluate(
     pretrained: Annotated[
         str | None, typer.Option(help="A MODEL's open_clip tag or weight file; a RUN's, where it was moved.")
     ] = None,
+    device: Device = "auto",
+    precision: Precision = None,
+    shards: InShards = None,
+    shard: OneShard = None,
+    shard_folder: ShardFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure any state of a run (on its stream or other data, with tasks left out or scaled), or any
     model."""
+    one = check_sharding(device, shards, shard, shard_folder)
     for_runs = {"--after": after, "--without": without, "--scale": scale, "--curve": curve}
     for_curves = {"--factors": factors, "--plot": plot}
     model = (pretrained, model_config)
@@ -184,16 +197,27 @@ def evaluate(
                 {"--data": data, "--prompt": prompt},
                 "is not for --curve, which measures the run's own stream",
             )
+            _none_of({"--shards": shards, "--shard": shard, "--precision": precision}, "is not for --curve")
             _draw_curves(run, after, _factors(without, scale), curve, factors, plot, as_json, *model)
             return
-        found, title = _evaluate_run(run, after, _factors(without, scale), data, prompt, *model)
+        if prompt and not data:
+            raise UserError("--prompt: is for --data; the run's own stream has its own prompts")
     else:
         _none_of(for_runs, f"is for a run, and {what} is no run's folder")
-        found, title = _evaluate_model(what, *model, data, prompt)
-    if as_json:
-        say_json([vars(one) for one in found])
-    else:
-        log_console().print(_measured(found, title))
+    from ..finished.eval_request import EvalRequest
+
+    request = EvalRequest(
+        str(run or what),
+        run is not None,
+        tuple(data or ()),
+        tuple(prompt or ()),
+        after,
+        tuple(_factors(without, scale).items()),
+        *model,
+        device,
+        precision,
+    )
+    evaluate_request(request, shards, one, shard_folder, as_json)
 
 
 def _run_meant(what: str) -> Path | None:
@@ -253,29 +277,6 @@ def _number(text: str, option: str, form: str) -> float:
     return factor
 
 
-def _evaluate_run(
-    run: Path,
-    after: str | None,
-    factors: dict[str, float],
-    data: list[str] | None,
-    prompts: list[str] | None,
-    pretrained: str | None = None,
-    model_config: str | None = None,
-) -> tuple[list[Measured], str]:
-    from ..finished.evaluation import find_data, measure_data, measure_stream
-    from ..finished.states import open_run
-
-    if prompts and not data:
-        raise UserError("--prompt: is for --data; the run's own stream has its own prompts")
-    state = open_run(run, after, factors, pretrained, model_config)
-    title = f"{run} after {state.after[-1] if state.after else 'no task'}"
-    if not data:
-        return measure_stream(state, as_recorded=not factors), title
-    found = [find_data(one, prompts or (), state.scenario.value.prompts) for one in data]
-    _tell(found)
-    return [row for one in found for row in measure_data(state.loaded, one)], title
-
-
 def _draw_curves(
     run: Path,
     after: str | None,
@@ -329,44 +330,4 @@ def _curve(found: Curve) -> Table:
         table.add_column(Text(name), justify="right")
     for place, factor in enumerate(found.factors):
         table.add_row(f"{factor:g}", *(f"{100 * values[place]:.1f}" for values in lines.values()))
-    return table
-
-
-def _evaluate_model(
-    name: str, pretrained: str | None, config: str | None, data: list[str] | None, prompts: list[str] | None
-) -> tuple[list[Measured], str]:
-    from ..finished.evaluation import find_data, measure_data
-    from ..finished.model_files import open_model
-
-    loaded = open_model(name, pretrained, config)
-    if not data:
-        raise UserError(f"{name}: is a model, which has no stream of its own; give --data")
-    found = [find_data(one, prompts or ()) for one in data]
-    for note in loaded.notes:
-        print(note, file=sys.stderr)
-    _tell(found)
-    rows = [row for one in found for row in measure_data(loaded, one)]
-    return rows, f"{loaded.name} ({loaded.pretrained or 'random weights'})"
-
-
-def _tell(found: list[Data]) -> None:
-    from ..data.picture_notes import picture_notes
-
-    for one in found:
-        for note in picture_notes(one.plans):
-            print(f"note: {note}", file=sys.stderr)
-
-
-def _measured(found: list[Measured], title: str) -> Table:
-    from ..metrics import interval
-
-    table = Table(title=title, title_justify="left")
-    recorded = any(one.recorded is not None for one in found)
-    for column in ("", "accuracy %", "95 % interval", "images", *(["recorded %"] if recorded else [])):
-        table.add_column(column, justify="right" if column else "left")
-    for one in found:
-        low, high = interval(one.accuracy, one.images)
-        told = f"{100 * low:.1f}–{100 * high:.1f}" if one.share else "–"
-        row = [one.name, f"{100 * one.accuracy:.1f}", told, str(one.images)]
-        table.add_row(*row, *([f"{100 * one.recorded:.1f}"] if one.recorded is not None else []))
     return table

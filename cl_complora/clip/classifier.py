@@ -45,6 +45,7 @@ class ClipClassifier(nn.Module):
         self.precision = precision
         self.text = TextEncoder(clip, tokenizer, precision)
         self.everything = False
+        self.measuring = "fp32"
         self.compute_as(Computing())
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1) * 255.0, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1) * 255.0, persistent=False)
@@ -60,11 +61,15 @@ class ClipClassifier(nn.Module):
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 pixels → the float range that the image tower expects; floats pass."""
-        return (images.float() - self.mean) / self.std if images.dtype == torch.uint8 else images
+        if images.dtype != torch.uint8:
+            return images
+        # One program on a GPU; on the CPU, where a sum of two types is slow, two of which none takes memory.
+        shifted = torch.sub(images, self.mean) if images.is_cuda else images.float().sub_(self.mean)
+        return shifted.div_(self.std)
 
     def image_features(self, images: Tensor) -> Tensor:
         """``N × embed`` unit vectors."""
-        with lower_precision(self.clip, self.precision):
+        with lower_precision(self.clip, self.precision, self.measuring):
             features = in_chunks(self._encode, self.normalise(images), self.computing.chunk)
         return F.normalize(features.float(), dim=-1)
 
@@ -100,6 +105,20 @@ class ClipClassifier(nn.Module):
             yield
         finally:
             self.everything = self.text.everything = False
+
+    @contextmanager
+    def measured_in(self, precision: str) -> Iterator[None]:
+        """Within, the towers compute so where they are not trained; features and logits stay float32.
+
+        Args:
+            precision: ``fp32``, ``tf32`` (products on an NVIDIA GPU) or ``bf16`` (autocast).
+        """
+        before = self.measuring
+        self.measuring = self.text.measuring = precision
+        try:
+            yield
+        finally:
+            self.measuring = self.text.measuring = before
 
     def compute_as(self, computing: Computing) -> None:
         """Let both towers compute so while gradients are taken; what was compiled before is forgotten.

@@ -8,6 +8,7 @@ from torch import Tensor
 from ..data.labels import LabelSpace
 from .classifier import ClipClassifier
 from .heads.head import Head, answered
+from .on_device import batches_on
 from .text import evaluating
 
 # Images at a time; what is measured again later is measured in the same batches, for the same bits.
@@ -19,9 +20,7 @@ def image_features(classifier: ClipClassifier, pixels: Tensor, batch_size: int =
     """``N × D`` unit features of ``N × 3 × H × W`` uint8 images, on the classifier's device."""
     device = next(classifier.parameters()).device
     with evaluating(classifier):
-        found = [
-            classifier.image_features(batch.to(device)) for batch in pixels.split(batch_size) if len(batch)
-        ]
+        found = [classifier.image_features(batch) for batch in batches_on(device, pixels, batch_size)]
     return torch.cat(found) if found else torch.empty(0, 0, device=device)
 
 
@@ -37,6 +36,8 @@ def answers(
     """``(N,)`` predicted labels of ``N × 3 × H × W`` uint8 images and their softmax probabilities, on the
     CPU.
 
+    Nothing waits for a GPU before all batches are asked for.
+
     Args:
         classifier: the model.
         pixels, space: images and the classes to choose among.
@@ -45,17 +46,20 @@ def answers(
         features: the images' unit features, where they are known.
     """
     device = next(classifier.parameters()).device
-    labels, shares = [torch.empty(0, dtype=torch.long)], [torch.empty(0)]
-    known = None if features is None else features.split(batch_size)
-    with evaluating(classifier):
-        for place, batch in enumerate(pixels.split(batch_size)):
-            if len(batch):  # nothing splits into one empty batch
-                seen = classifier.image_features(batch.to(device)) if known is None else known[place]
-                logits = answered(classifier, seen, space, head)
-                label = logits.argmax(1)
-                labels.append(label.cpu())
-                shares.append(logits.softmax(1).gather(1, label[:, None]).squeeze(1).cpu())
-    return torch.cat(labels), torch.cat(shares)
+    labels, shares = [], []
+    with evaluating(classifier), classifier.text.unchanging():
+        if features is None:
+            batches = map(classifier.image_features, batches_on(device, pixels, batch_size))
+        else:
+            batches = iter(features.split(batch_size) if len(features) else ())
+        for seen in batches:
+            logits = answered(classifier, seen, space, head)
+            label = logits.argmax(1)
+            labels.append(label)
+            shares.append(logits.softmax(1).gather(1, label[:, None]).squeeze(1))
+    if not labels:
+        return torch.empty(0, dtype=torch.long), torch.empty(0)
+    return torch.cat(labels).cpu(), torch.cat(shares).cpu()
 
 
 def predictions(
@@ -63,6 +67,23 @@ def predictions(
 ) -> Tensor:
     """``(N,)`` predicted labels, as in :func:`answers`."""
     return answers(classifier, pixels, space, batch_size)[0]
+
+
+@torch.no_grad()
+def share_changed(
+    classifier: ClipClassifier,
+    pixels: Tensor,
+    space: LabelSpace,
+    precision: str,
+    batch_size: int = BATCH,
+    head: Head | None = None,
+) -> float:
+    """Share of answers that are others when the towers compute in ``precision`` than in ``fp32``, in 0..1."""
+    found = []
+    for each in ("fp32", precision):
+        with classifier.measured_in(each):
+            found.append(answers(classifier, pixels, space, batch_size, head)[0])
+    return float((found[0] != found[1]).double().mean())
 
 
 def share_right(found: Tensor, labels: Tensor) -> float:

@@ -33,7 +33,11 @@ class LabelScores(NamedTuple):
 
 @torch.no_grad()
 def label_scores(
-    classifier: ClipClassifier, pixels: Tensor, plan: MultiLabelPlan, tokens: Tensor | None
+    classifier: ClipClassifier,
+    pixels: Tensor,
+    plan: MultiLabelPlan,
+    tokens: Tensor | None,
+    features: Tensor | None = None,
 ) -> LabelScores:
     """Score a multi-label set by the two towers.
 
@@ -42,8 +46,9 @@ def label_scores(
         pixels: ``N × 3 × H × W`` uint8.
         plan: of the set.
         tokens: of its compound prompts; None where it has none.
+        features: the images' unit features, where they are known.
     """
-    images = image_features(classifier, pixels)
+    images = image_features(classifier, pixels) if features is None else features
     space = LabelSpace.from_templates(plan.class_names, plan.prompts)
     single = images @ classifier.text.features(space).float().mT
     if tokens is None:
@@ -55,13 +60,17 @@ def label_scores(
 
 
 def precisions(
-    classifier: ClipClassifier, pixels: Tensor, plan: MultiLabelPlan, tokens: Tensor | None
+    classifier: ClipClassifier,
+    pixels: Tensor,
+    plan: MultiLabelPlan,
+    tokens: Tensor | None,
+    features: Tensor | None = None,
 ) -> tuple[float, float, float]:
     """mAP of each of :class:`LabelScores`; NaN of what there is not. Arguments as of :func:`label_scores`."""
     positive = torch.tensor(plan.positive)
     plain, by_set, sparc = (
         float("nan") if scores is None else mean_average_precision(scores.cpu(), positive)
-        for scores in label_scores(classifier, pixels, plan, tokens)
+        for scores in label_scores(classifier, pixels, plan, tokens, features)
     )
     return plain, by_set, sparc
 

@@ -35,10 +35,35 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def lower_precision(model: nn.Module, precision: torch.dtype) -> AbstractContextManager:
-    """Autocast while the model is being trained; evaluation is always in the parameters' own precision."""
+def lower_precision(
+    model: nn.Module, precision: torch.dtype, measuring: str = "fp32"
+) -> AbstractContextManager:
+    """The arithmetic of a tower.
+
+    Args:
+        model: whose parameters and mode say where and what for.
+        precision: while it is trained (autocast).
+        measuring: otherwise: ``fp32`` is the parameters' own precision, ``tf32`` that of a GPU's products,
+            ``bf16`` autocast.
+    """
     device = next(model.parameters()).device.type
-    return torch.autocast(device, dtype=precision, enabled=model.training and precision != torch.float32)
+    if model.training:
+        return torch.autocast(device, dtype=precision, enabled=precision != torch.float32)
+    if measuring == "tf32":
+        return _tensor_float_32(device)
+    return torch.autocast(device, dtype=torch.bfloat16, enabled=measuring == "bf16")
+
+
+@contextmanager
+def _tensor_float_32(device: str) -> Iterator[None]:
+    """Within, products of 32-bit matrices are computed in TensorFloat-32 where the device can."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        with torch.autocast(device, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class TextEncoder:
@@ -58,6 +83,8 @@ class TextEncoder:
         self._features: dict[LabelSpace, tuple[tuple, Tensor]] = {}
         self._trim: bool | None = None
         self.everything = False
+        self.measuring = "fp32"
+        self._holding, self._held = False, None
         self.compute_as(Computing())
 
     def compute_as(self, computing: Computing) -> None:
@@ -86,16 +113,34 @@ class TextEncoder:
         parameters = self.parameters()
         if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
             return self.encode_space(space)
-        adapters = [m for name, m in self.tower.named_modules() if isinstance(m, Adapters) and _is_text(name)]
-        if any(m.training and m.enabled and block.dropout > 0 for m in adapters for block in m.values()):
-            return self.encode_space(space)  # another draw every time
-        state = (tuple(m.enabled for m in adapters), _state(parameters))
+        state = self._held
+        if state is None:
+            adapters = [
+                m for name, m in self.tower.named_modules() if isinstance(m, Adapters) and _is_text(name)
+            ]
+            if any(m.training and m.enabled and block.dropout > 0 for m in adapters for block in m.values()):
+                return self.encode_space(space)  # another draw every time
+            state = (tuple(m.enabled for m in adapters), self.measuring, _state(parameters))
+            self._held = state if self._holding else None
         known = self._features.get(space)
         if known is None or known[0] != state:
             with torch.no_grad():
                 known = (state, self.encode_space(space))
             self._features[space] = known
         return known[1]
+
+    @contextmanager
+    def unchanging(self) -> Iterator[None]:
+        """Within, neither weights nor precision change: :meth:`features` looks once whether they did, and not
+        at every call, each of which would wait until a GPU has computed all that it was asked for."""
+        before = self._holding
+        self._holding = True
+        try:
+            yield
+        finally:
+            self._holding = before
+            if not before:
+                self._held = None
 
     def forget(self) -> None:
         """Drop cached features (tokens stay)."""
@@ -139,7 +184,7 @@ class TextEncoder:
     def encode(self, tokens: Tensor) -> Tensor:
         """Text features (not normalised), the tower run to the longest prompt where that is exact."""
         self.settle(tokens)
-        with lower_precision(self.model, self.precision):
+        with lower_precision(self.model, self.precision, self.measuring):
             return in_chunks(self._encode, tokens, self.computing.chunk)
 
     def settle(self, tokens: Tensor) -> None:

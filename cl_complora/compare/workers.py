@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import TracebackType
 from typing import Protocol
 
 from ..errors import UserError
+from ..run.worker_processes import cores
 from .by_image import kept_by
 from .outcomes import Outcome, folder_of
 from .trials import Trial
@@ -69,11 +69,6 @@ class Workers(Protocol):
         Returns:
             The outcomes in the order of the trials.
         """
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def no_gpu(share: float) -> UserError:

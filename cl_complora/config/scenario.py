@@ -95,6 +95,7 @@ class ShotGroups(Section):
 
 Shots = Count | Literal["all"] | LongTail
 Sampler = Literal["uniform", "coop", "clip_lora"]
+Precision = Literal["fp32", "tf32", "bf16"]
 
 
 class Task(Section):
@@ -229,6 +230,14 @@ class ReferenceSet(Section):
     """How many images, spread evenly over the classes; all by default."""
 
 
+class Evaluation(Section):
+    """How answers are computed where the model is measured."""
+
+    precision: Precision = "fp32"
+    """Arithmetic of the towers; features, logits and probabilities stay in 32 bits. ``tf32`` is a way of
+    NVIDIA GPUs. What is not ``fp32`` is told with the share of answers that it changes."""
+
+
 class Scenario(Section):
     """A stream of tasks."""
 
@@ -253,6 +262,8 @@ class Scenario(Section):
     measure: Literal["test", "validation"] = "test"
     """Images that the matrix is measured on: ``validation`` to choose hyper-parameters without the test set.
     """
+    evaluation: Evaluation = Evaluation()
+    """How answers are computed where the model is measured."""
     prompts: Annotated[list[Template], Field(min_length=1)] = DEFAULT_PROMPTS
     """Texts that a class name is filled into, for tasks and sets that name none."""
     test_limit: Count | None = None

@@ -81,6 +81,16 @@ def load_cached(source: Source, items: Sequence[Item], pixels: Pixels) -> Tensor
     return source.load(items, pixels) if found is None else found
 
 
+def load_part(source: Source, items: Sequence[Item], pixels: Pixels, start: int, stop: int) -> Tensor:
+    """``load_cached(source, items, pixels)[start:stop]``, without decoding any other image."""
+    folder = cache_folder()
+    if folder is not None:
+        whole = _mapped(file_of(source, items, pixels, folder), len(items), pixels)
+        if whole is not None:
+            return whole[start:stop]
+    return load_cached(source, items[start:stop], pixels)
+
+
 def _mapped(path: Path, count: int, pixels: Pixels) -> Tensor | None:
     import warnings
 

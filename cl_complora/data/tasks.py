@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .pixels import Pixels
+
+Reader = Callable[[Source, Sequence[Item], "Pixels"], "Tensor"]
 
 # Training images beyond so many bytes stay on the disk like test images (a full Food-101 takes 11 GB
 # decoded).
@@ -99,7 +101,12 @@ class StreamData:
 
 
 def load(
-    plans: Plans, protocol: str, pixels: Pixels, loss_classes: str = "seen", tests: bool = True
+    plans: Plans,
+    protocol: str,
+    pixels: Pixels,
+    loss_classes: str = "seen",
+    tests: bool = True,
+    read: Reader = load_cached,
 ) -> StreamData:
     """Load the planned images and declare the label spaces of the protocol.
 
@@ -110,8 +117,10 @@ def load(
         loss_classes: ``seen`` or ``task``, the classes that a training loss contrasts (class-incremental
             only).
         tests: False leaves the test images of tasks unopened; there are none then.
+        read: gives the images of whatever is kept decoded on the disk; :func:`unread` opens none.
     """
     joint = protocol == "class-incremental"
+    uncached = _decoded if read is load_cached else read
     own = [_space(p) for p in plans.tasks]
     seen: list[LabelSpace] = []
     for space in own if joint else ():
@@ -133,7 +142,7 @@ def load(
                 _labelled(task_plan, items, own[index]),
                 pixels,
                 where,
-                cached=name == "test" or size(items, pixels) > LARGE,
+                read if name == "test" or size(items, pixels) > LARGE else uncached,
             )
             for name, items, where in (
                 ("train", task_plan.train, train_position),
@@ -146,8 +155,8 @@ def load(
                 task_plan.name, index, space, train_space, augment=task_plan.augment, plan=task_plan, **parts
             )
         )
-    zero_shot = {p.name: _held_out(p, pixels) for p in plans.zero_shot}
-    reference = _held_out(plans.reference, pixels) if plans.reference else None
+    zero_shot = {p.name: _held_out(p, pixels, read) for p in plans.zero_shot}
+    reference = _held_out(plans.reference, pixels, read) if plans.reference else None
     captioned, labelled = load_captions(plans.retrieval, pixels), load_labelled(plans.multi_label, pixels)
     return StreamData(tasks, zero_shot, reference, captioned, labelled)
 
@@ -162,8 +171,19 @@ def load_labelled(plans: Sequence[MultiLabelPlan], pixels: Pixels) -> dict[str, 
     return {one.name: MultiLabelData(load_cached(one.source, one.test, pixels), one) for one in plans}
 
 
-def _held_out(chosen: Plan, pixels: Pixels) -> tuple[Images, LabelSpace]:
-    images = _images(chosen.source, chosen.test, pixels, range(len(chosen.class_names)), cached=True)
+def unread(source: Source, items: Sequence[Item], pixels: Pixels) -> Tensor:
+    """No image: for who needs labels and label spaces alone."""
+    import torch
+
+    return torch.empty(0, 3, *pixels.size, dtype=torch.uint8)
+
+
+def _decoded(source: Source, items: Sequence[Item], pixels: Pixels) -> Tensor:
+    return source.load(items, pixels)
+
+
+def _held_out(chosen: Plan, pixels: Pixels, read: Reader) -> tuple[Images, LabelSpace]:
+    images = _images(chosen.source, chosen.test, pixels, range(len(chosen.class_names)), read)
     return images, LabelSpace.from_templates(chosen.class_names, chosen.prompts)
 
 
@@ -187,11 +207,11 @@ def _prefix(space: LabelSpace, classes: int) -> LabelSpace:
 
 
 def _images(
-    source: Source, items: Sequence[Item], pixels: Pixels, position: Sequence[int], cached: bool
+    source: Source, items: Sequence[Item], pixels: Pixels, position: Sequence[int], read: Reader
 ) -> Images:
     import torch
 
     if not items:
         return Images(torch.empty(0, 3, *pixels.size, dtype=torch.uint8), torch.empty(0, dtype=torch.long))
     labels = torch.tensor([position[item.label] for item in items])
-    return Images(load_cached(source, items, pixels) if cached else source.load(items, pixels), labels)
+    return Images(read(source, items, pixels), labels)

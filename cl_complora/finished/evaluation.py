@@ -4,30 +4,43 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
-from ..clip.evaluate import accuracy, image_features
+import torch
+from torch import Tensor
+
+from ..clip.classifier import ClipClassifier
+from ..clip.evaluate import accuracy
 from ..clip.heads.head import Head
-from ..clip.label_scores import compound_tokens, precisions
 from ..clip.model import LoadedClip
-from ..clip.retrieval import ranks, text_features
 from ..config import load_scenario
 from ..config.catalog import shipped
 from ..config.scenario import DEFAULT_PROMPTS, Augmentation
 from ..config.sources import DatasetSource, FolderSource, SourceConfig, WorldSource
+from ..data.cache import load_cached
 from ..data.kinds import open_source
 from ..data.labels import LabelSpace
-from ..data.multi_label_sets import MultiLabelPlan
 from ..data.planning import Plan, Plans, plan
 from ..data.registry import DATASETS
-from ..data.retrieval_sets import CaptionPlan
-from ..data.tasks import Images, load, load_captions, load_labelled
+from ..data.tasks import Images, Reader, load, unread
 from ..errors import UserError
-from ..metrics import recall_at
-from ..store.forms import DIRECTIONS, PRECISIONS, RECALLS, TRANSDUCTIVE
 from ..world.source import domain_names
+from .asked_sets import (
+    Asked,
+    CaptionSet,
+    ClassSet,
+    LabelledSet,
+    Measured,
+    Part,
+    answer_parts,
+    label_name,
+    parts_of,
+    retrieval_name,
+    together,
+)
 from .model_files import classifier_of
 from .states import State
 
@@ -49,27 +62,9 @@ class MeasuredSet:
     head: Head | None = None
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Accuracy on one data set, R@k of a retrieval set, or mAP of a multi-label set.
-
-    Attributes:
-        name: of the task, set or folder.
-        accuracy: fraction.
-        images: how many.
-        recorded: what the run itself measured in the same state; None where it did not.
-        share: whether it is a share of the images, as mAP is not.
-    """
-
-    name: str
-    accuracy: float
-    images: int
-    recorded: float | None = None
-    share: bool = True
-
-
 def measure_stream(state: State, as_recorded: bool) -> list[Measured]:
-    """Every task, zero-shot set, retrieval set and multi-label set of the run's own scenario.
+    """Every task, zero-shot set, retrieval set and multi-label set of the run's own scenario, in the
+    precision that the run measured in.
 
     Args:
         state: the state.
@@ -78,12 +73,22 @@ def measure_stream(state: State, as_recorded: bool) -> list[Measured]:
     Raises:
         UserError: if the pictures are not those of the run any more.
     """
-    plans = plans_of(state)
-    found = measure(state.loaded, _sets_of(state, plans))
-    found += measure_captions(state.loaded, plans.measured_captions(state.scenario.value.measure))
-    found += measure_labelled(state.loaded, plans.multi_label)
-    if not as_recorded:
-        return found
+    found = measure_asked(state.loaded, stream_asked(state), state.precision)
+    return with_recorded(state, found) if as_recorded else found
+
+
+def stream_asked(state: State) -> list[Asked]:
+    """Everything that the run measures, on paper.
+
+    Raises:
+        UserError: if the pictures are not those of the run any more.
+    """
+    plans, scenario = plans_of(state), state.scenario.value
+    return _asked(state.loaded, plans, scenario.protocol, scenario.measure, heads=state.heads())
+
+
+def with_recorded(state: State, found: Sequence[Measured]) -> list[Measured]:
+    """What was found on a run's own stream, with what the run itself measured in the same state."""
     results, row = state.results, state.row
     recorded = dict(zip(results["tasks"], results["accuracy"][row], strict=True))
     recorded |= {name: curve[row] for name, curve in results["zero_shot"].items()}
@@ -188,71 +193,84 @@ def find_data(data: str, prompts: Sequence[str] = (), default: Sequence[str] = D
     return Data(held, scenario.protocol, scenario.measure, f"{scenario.name}/")
 
 
-def measure_data(loaded: LoadedClip, data: Data) -> list[Measured]:
+def measure_data(loaded: LoadedClip, data: Data, precision: str = "fp32") -> list[Measured]:
     """A model on data that no run of it needs to know."""
-    found = measure(loaded, _load_sets(loaded, data.plans, data.protocol, data.part))
-    found += measure_captions(loaded, data.plans.measured_captions(data.part))
-    found += measure_labelled(loaded, data.plans.multi_label)
-    return [replace(one, name=f"{data.prefix}{one.name}") for one in found]
+    return measure_asked(loaded, data_asked(loaded, data), precision)
 
 
-def measure(loaded: LoadedClip, sets: Sequence[MeasuredSet]) -> list[Measured]:
+def data_asked(loaded: LoadedClip, data: Data) -> list[Asked]:
+    """Everything that data hold, on paper."""
+    return _asked(loaded, data.plans, data.protocol, data.part, data.prefix)
+
+
+def measure_asked(loaded: LoadedClip, asked: Sequence[Asked], precision: str) -> list[Measured]:
+    """All of it, answered here and now."""
+    classifier = classifier_of(loaded)
+    with classifier.measured_in(precision):
+        parts = parts_of([len(one.items) for one in asked])
+        return told(classifier, asked, list(answer_parts(classifier, asked, parts, loaded.pixels)))
+
+
+def told(
+    classifier: ClipClassifier, asked: Sequence[Asked], found: Sequence[tuple[Part, Mapping[str, Tensor]]]
+) -> list[Measured]:
+    """What the answers to all parts of all sets come to."""
+    by_set, rows = together(found), []
+    for place, one in enumerate(asked):
+        # A set without images is in no part.
+        answered = by_set.get(place) or one.answer(classifier, torch.empty(0, 3, 1, 1, dtype=torch.uint8))
+        rows += one.measured(classifier, answered)
+    return rows
+
+
+def measure(loaded: LoadedClip, sets: Sequence[MeasuredSet], precision: str = "fp32") -> list[Measured]:
     """Accuracy of the model as it is on every set."""
     classifier = classifier_of(loaded)
-    return [
-        Measured(
-            one.name,
-            accuracy(classifier, one.images.pixels, one.images.labels, one.space, head=one.head),
-            len(one.images),
+    with classifier.measured_in(precision):
+        return [
+            Measured(
+                one.name,
+                accuracy(classifier, one.images.pixels, one.images.labels, one.space, head=one.head),
+                len(one.images),
+            )
+            for one in sets
+        ]
+
+
+def _asked(
+    loaded: LoadedClip,
+    plans: Plans,
+    protocol: str,
+    part: str,
+    prefix: str = "",
+    heads: Mapping[str, Head] = MappingProxyType({}),
+) -> list[Asked]:
+    tasks = tuple(one for one in plans.tasks if not one.captioned)
+    chosen = {one.name: getattr(one, part) for one in tasks} | {one.name: one.test for one in plans.zero_shot}
+    sources = {one.name: one.source for one in (*tasks, *plans.zero_shot)}
+    asked: list[Asked] = [
+        ClassSet(
+            prefix + one.name,
+            sources[one.name],
+            tuple(chosen[one.name]),
+            one.images.labels,
+            one.space,
+            heads.get(one.name),
         )
-        for one in sets
+        for one in _load_sets(loaded, plans, protocol, part, unread)
     ]
+    captioned = plans.measured_captions(part)
+    asked += [CaptionSet(prefix + one.name, one.source, one.test, one) for one in captioned]
+    return asked + [LabelledSet(prefix + one.name, one.source, one.test, one) for one in plans.multi_label]
 
 
-def measure_captions(loaded: LoadedClip, plans: Sequence[CaptionPlan]) -> list[Measured]:
-    """R@1, R@5 and R@10 of the model as it is on every retrieval set, both ways; ``images`` are queries."""
-    classifier, found = classifier_of(loaded), []
-    for one in load_captions(plans, loaded.pixels).values():
-        tokens = classifier.text.tokenizer(list(one.plan.captions))
-        both = ranks(
-            image_features(classifier, one.pixels), text_features(classifier, tokens), one.plan.owners
-        )
-        for direction, placed in zip(DIRECTIONS, both, strict=True):
-            for told, k in RECALLS.items():
-                name = retrieval_name(one.plan.name, direction, told)
-                found.append(Measured(name, recall_at(placed, k), len(placed)))
-    return found
-
-
-def measure_labelled(loaded: LoadedClip, plans: Sequence[MultiLabelPlan]) -> list[Measured]:
-    """mAP of the model as it is on every multi-label set, by every scorer that there is."""
-    classifier, found = classifier_of(loaded), []
-    for one in load_labelled(plans, loaded.pixels).values():
-        tokens = compound_tokens(classifier, one.plan)
-        values = precisions(classifier, one.pixels, one.plan, tokens)
-        for scorer, value in zip(PRECISIONS, values, strict=True):
-            if value == value:
-                name, images = label_name(one.plan.name, scorer), len(one.plan.test)
-                found.append(Measured(name, value, images, share=False))
-    return found
-
-
-def label_name(name: str, scorer: str) -> str:
-    """``voc, mAP`` or ``voc, mAP normalised (transductive)``."""
-    told = scorer.replace("_sparc", " SPARC").replace("_", " ")
-    return f"{name}, {told}" + (" (transductive)" if scorer in TRANSDUCTIVE else "")
-
-
-def retrieval_name(name: str, direction: str, told: str) -> str:
-    """``captions, image to text R@1``."""
-    return f"{name}, {direction.replace('_', ' ')} {told}"
-
-
-def _load_sets(loaded: LoadedClip, plans: Plans, protocol: str, part: str) -> list[MeasuredSet]:
+def _load_sets(
+    loaded: LoadedClip, plans: Plans, protocol: str, part: str, read: Reader = load_cached
+) -> list[MeasuredSet]:
     """The ``part`` of every task, and every zero-shot set; no other picture is loaded."""
     unused: dict[str, tuple] = {name: () for name in ("train", "validation", "test") if name != part}
     tasks = tuple(replace(one, **unused) for one in plans.tasks if not one.captioned)
-    data = load(Plans(tasks, plans.zero_shot), protocol, loaded.pixels)
+    data = load(Plans(tasks, plans.zero_shot), protocol, loaded.pixels, read=read)
     return [
         *(MeasuredSet(task.name, getattr(task, part), task.space) for task in data.tasks),
         *(MeasuredSet(name, images, space) for name, (images, space) in data.zero_shot.items()),

@@ -30,8 +30,9 @@ MAX_MERGES = 2**25
 
 
 def classifier_of(loaded: LoadedClip) -> ClipClassifier:
-    """The model with its text head, for evaluation."""
-    return ClipClassifier(loaded.model, loaded.tokenizer, mean=loaded.mean, std=loaded.std).eval()
+    """The model with its text head, for evaluation, where the model is."""
+    classifier = ClipClassifier(loaded.model, loaded.tokenizer, mean=loaded.mean, std=loaded.std)
+    return classifier.to(next(loaded.model.parameters()).device).eval()
 
 
 def open_model(name: str, pretrained: str | None = None, config: str | None = None) -> LoadedClip:

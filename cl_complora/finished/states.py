@@ -53,6 +53,11 @@ class State:
         return classifier_of(self.loaded)
 
     @property
+    def precision(self) -> str:
+        """What the towers compute in where the run measures."""
+        return self.scenario.value.evaluation.precision
+
+    @property
     def row(self) -> int:
         """Row of the run's matrix that this state was measured in; 0 is the untouched model."""
         return self.results["tasks"].index(self.after[-1]) + 1 if self.after else 0

@@ -103,7 +103,9 @@ def curves_along(
             scaled.merge()
             heads = scaled.heads()
             asked = [replace(one, head=heads.get(one.name)) for one in sets]
-            measured[point] = {one.name: one.accuracy for one in measure(state.loaded, asked)}
+            measured[point] = {
+                one.name: one.accuracy for one in measure(state.loaded, asked, state.precision)
+            }
         return measured[point]
 
     curves = []

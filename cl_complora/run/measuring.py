@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -22,6 +22,7 @@ from ..store.folder import RunDir
 from ..store.forms import DIRECTIONS, PRECISIONS, RECALLS
 from ..store.records import Retrieval
 from .by_shots import bounds_of, by_shots, groups_of
+from .changed_answers import ChangedAnswers, changed_answers
 from .inputs import RunInputs
 from .untouched import Standing, standing_of
 
@@ -38,6 +39,7 @@ class Measured:
         by_shots: on every task, the means of the classes' accuracies by shots; nothing where shots are even.
         multi_label: mAP by every scorer on every multi-label set.
         standings: how every set stands to chance; of the untouched model.
+        changed: of the untouched model, where it is not measured in 32 bits: answers that are others there.
     """
 
     row: list[float]
@@ -47,6 +49,7 @@ class Measured:
     by_shots: dict[str, dict[str, float]] = field(default_factory=dict)
     multi_label: dict[str, dict[str, float]] = field(default_factory=dict)
     standings: tuple[Standing, ...] = ()
+    changed: ChangedAnswers | None = None
 
 
 class Measuring:
@@ -72,7 +75,11 @@ class Measuring:
 
     def untouched(self) -> Measured:
         """The model before the first task."""
-        return self._measure(None, True)
+        found = self._measured(None, True)
+        precision = self.run.scenario.evaluation.precision
+        if precision == "fp32" or not self.evaluate:
+            return found
+        return replace(found, changed=self._compared(precision))
 
     def after(self, task: TaskData, changed: bool, head: HeadFitting | None = None) -> Measured:
         """The model with the task's update merged.
@@ -83,7 +90,21 @@ class Measuring:
                 asked again.
             head: what answers for the tasks that it has learned; zero-shot sets are answered by their texts.
         """
-        return self._measure(task, changed, head)
+        return self._measured(task, changed, head)
+
+    def _measured(self, task: TaskData | None, changed: bool, head: HeadFitting | None = None) -> Measured:
+        with self.model.measured_in(self.run.scenario.evaluation.precision):
+            return self._measure(task, changed, head)
+
+    def _compared(self, precision: str) -> ChangedAnswers | None:
+        """On the largest set that is not learned, or the first task; None where no image has a class."""
+        sets = list(self.data.zero_shot.items())
+        sets += [("reference", self.data.reference)] if self.data.reference is not None else []
+        sets.sort(key=lambda one: -len(one[1][0]))
+        tasks = [one for one in self.data.tasks if not one.captioned]
+        sets += [(one.name, (measured_images(self.run, one), one.space)) for one in tasks[:1]]
+        found = (changed_answers(self.model, name, *both, precision) for name, both in sets)
+        return next((one for one in found if one is not None), None)
 
     def _measure(self, task: TaskData | None, changed: bool, head: HeadFitting | None = None) -> Measured:
         began = time.perf_counter()

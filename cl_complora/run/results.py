@@ -11,6 +11,7 @@ from ..store.forms import DIRECTIONS, PRECISIONS, RECALLS
 from ..store.provenance import software
 from ..store.records import Record
 from .by_shots import results_by_shots
+from .devices import told_device
 from .head_drift import head_drift
 from .inputs import RunInputs
 
@@ -24,6 +25,8 @@ UNITS = {
 }
 LABEL_UNITS = {"multi_label": "fraction", "multi_label_retention": "points"}
 DRIFT_UNITS = {"head_drift": "fraction"}
+# In the untouched model's record, where answers were not computed in 32 bits.
+CHANGED = "changed_answers"
 # What stands in the matrix for a task of captions, in place of accuracy.
 MEAN_RECALL = "mean R@1 of both directions"
 RETRIEVAL_UNITS = {"retrieval": "fraction", "retrieval_retention": "points"}
@@ -71,6 +74,7 @@ def results_of(run: RunInputs, records: Sequence[Record]) -> dict[str, Any]:
     }
     shots = results_by_shots(scenario, plans, records)
     drift = head_drift(run, records)
+    changed = {key: value for key, value in records[0].detail.items() if key == CHANGED}
     return {
         "schema": SCHEMA,
         "scenario": scenario.name,
@@ -100,7 +104,8 @@ def results_of(run: RunInputs, records: Sequence[Record]) -> dict[str, Any]:
         "tasks_detail": [record.detail for record in records[1:]],
         "status": "done" if len(records) == len(plans.tasks) + 1 else "running",
         "software": software(),
-        "device": _device_name(run.device),
+        "device": told_device(run.device),
+        "evaluation": {"precision": scenario.evaluation.precision, **changed},
         **({"elsewhere": list(run.elsewhere)} if run.elsewhere else {}),
     }
 
@@ -111,11 +116,3 @@ def _curves(records: Sequence[Record], name: str) -> dict[str, dict[str, list[fl
         direction: {told: [record.retrieval[name][direction][told] for record in records] for told in RECALLS}
         for direction in DIRECTIONS
     }
-
-
-def _device_name(device: str) -> str:
-    if not device.startswith("cuda"):
-        return device
-    import torch
-
-    return f"{device} ({torch.cuda.get_device_name(device)})"

@@ -23,6 +23,7 @@ from ..store.moved import places_of
 from ..store.provenance import check_same, describe
 from ..store.records import finished_records
 from .allocator import keep_freed_memory
+from .devices import check_precision, device_of
 from .inputs import RunInputs
 from .signals import Stopping
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 SAVE_EVERY = 60.0
 # In results.json beside what follows from the records: where it was made, and what its numbers are (which
 # earlier versions did not write).
-_BESIDE = ("software", "device", "units")
+_BESIDE = ("software", "device", "units", "evaluation")
 
 
 @dataclass
@@ -108,7 +109,8 @@ def run(
     for line in notes(scenario, plans.opened(scenario.value.measure)):
         progress.message(f"note: {line}")
     folder = RunDir.of(out, scenario.value.name, strategy.value.name, seed, variant)
-    chosen = _device(device)
+    chosen = device_of(device)
+    check_precision(scenario.value.evaluation.precision, chosen)
     if chosen == "cpu":
         keep_freed_memory()
 
@@ -272,20 +274,3 @@ def _set_aside(folder: RunDir, progress: Progress) -> None:
     kept = folder.set_aside()
     if kept is not None:
         progress.message(f"the earlier run was kept as {kept}")
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(
-            f"--device {name}: this machine has no CUDA device that torch {torch.__version__} can use"
-        )
-    index = name.partition(":")[2]
-    if index and int(index) >= torch.cuda.device_count():
-        raise UserError(
-            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices, counted from 0"
-        )
-    return name

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 
 from ..data.registry.published import beside
 from ..data.tasks import StreamData, TaskData
@@ -25,7 +26,7 @@ from ..store.records import Record
 from .inputs import RunInputs
 from .learner import Learner
 from .measuring import Measuring
-from .results import results_of
+from .results import CHANGED, results_of
 from .signals import Stopping
 from .untouched import cautions
 
@@ -102,6 +103,9 @@ class Trainer:
         for line in cautions(found.standings, self.run.loaded, self.learner.model, self.data):
             self.progress.message(line)
         detail = {"eval_seconds": found.seconds}
+        if found.changed is not None:
+            detail[CHANGED] = asdict(found.changed)
+            self.progress.message(found.changed.told(self.run.scenario.evaluation.precision))
         parts = {key: getattr(found, key) for key in ("retrieval", "by_shots", "multi_label")}
         return Record(found.row, found.zero_shot, detail, **parts)
 

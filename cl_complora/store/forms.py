@@ -91,6 +91,21 @@ class HeadDrift(Form):
     now: Number
 
 
+class ChangedAnswers(Form):
+    """Share of answers that are others than in 32 bits."""
+
+    set: str
+    images: int
+    share: float
+
+
+class EvaluatedIn(Form):
+    """How answers were computed, and what that changes against 32 bits."""
+
+    precision: str
+    changed_answers: ChangedAnswers | None = None
+
+
 class Results(Form):
     """results.json."""
 
@@ -123,6 +138,7 @@ class Results(Form):
     head_drift: dict[str, HeadDrift] = {}
     software: dict[str, str]
     device: str
+    evaluation: EvaluatedIn | None = None
     elsewhere: list[Elsewhere] = []
 
 

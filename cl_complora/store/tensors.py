@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import safetensors.torch
 import torch
@@ -15,13 +16,21 @@ from ..errors import UserError
 from ..files import open_file
 
 
-def with_checksum(tensors: Mapping[str, Tensor], kind: str) -> bytes:
-    """Tensors as the content of a safetensors file that names its kind and holds a checksum."""
-    metadata = {"format": f"cl_complora {kind} 1", "sha256": _digest(tensors)}
+def with_checksum(
+    tensors: Mapping[str, Tensor], kind: str, told: Mapping[str, str] = MappingProxyType({})
+) -> bytes:
+    """Tensors as the content of a safetensors file that names its kind and holds a checksum.
+
+    Args:
+        tensors: what is stored.
+        kind: of the file.
+        told: what else it says of them, outside the checksum.
+    """
+    metadata = {**told, "format": f"cl_complora {kind} 1", "sha256": digest_of(tensors)}
     return safetensors.torch.save(dict(tensors), metadata=metadata)
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
     """Of names, types, shapes and content."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
@@ -42,9 +51,23 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
             known = (file.metadata() or {}).get("sha256")
-        if known is not None and known != _digest(tensors):
+        if known is not None and known != digest_of(tensors):
             raise ValueError("its content does not have the checksum that it was written with")
         return tensors
+    except (OSError, SafetensorError, ValueError) as error:
+        raise UserError(f"{path}: damaged ({error})") from None
+
+
+def told_with(path: Path) -> dict[str, str]:
+    """What a file of tensors says beside them: its format, their checksum, and what it was given to say.
+
+    Raises:
+        UserError: if the file is missing or damaged.
+    """
+    try:
+        open_file(path).close()
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
     except (OSError, SafetensorError, ValueError) as error:
         raise UserError(f"{path}: damaged ({error})") from None
 

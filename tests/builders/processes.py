@@ -21,9 +21,10 @@ from pathlib import Path
 
 import cl_complora
 from builders.drawing import is_undrawn, undraw
-from cl_complora.compare import processes, workers
+from cl_complora.compare import workers
+from cl_complora.run import worker_processes
 
-_settle = processes._settle
+_settle = worker_processes._settle
 CONTEXT = get_context("forkserver")
 # A package of the wheel that cannot be imported here (PEFT, say) is passed over by the server.
 CONTEXT.set_forkserver_preload(
@@ -112,8 +113,8 @@ def unsynchronise(put: Callable[[object, str, object], None]) -> None:
 def share_imports(put: Callable[[object, str, object], None]) -> None:
     """A comparison's workers begin with everything imported, do not draw, and have one thread each: two fight
     over the cores with the other tests. ``put`` is ``setattr`` or a monkeypatch's."""
-    put(processes, "get_context", lambda kind: CONTEXT)
-    put(processes, "_settle", _settle_undrawn)
+    put(worker_processes, "get_context", lambda kind: CONTEXT)
+    put(worker_processes, "_settle", _settle_undrawn)
     put(workers, "cores", lambda: 1)
 
 

@@ -14,7 +14,6 @@ import pytest
 from builders.commands import cli
 from builders.processes import start
 from builders.trials import Answering, Here, outcome
-from cl_complora.compare import processes
 from cl_complora.compare import tuning as module
 from cl_complora.compare.tunable import axes_of, grid_of
 from cl_complora.compare.tuned import place_of, save
@@ -22,6 +21,7 @@ from cl_complora.compare.tuning import Tuning, TuningRequest, prepare, tune
 from cl_complora.config import load_strategy
 from cl_complora.config.catalog import shipped
 from cl_complora.errors import UserError
+from cl_complora.run import worker_processes
 
 LR, STEPS, ENERGY = "optimiser.lr", "training.steps", "adapter.subspace.keep.energy"
 
@@ -214,7 +214,7 @@ def opened(monkeypatch):
 def test_a_user_tunes_uses_and_goes_on(
     tmp_path, tiny_scenario, tiny_strategy, class_folders, monkeypatch, capsys, opened
 ):
-    monkeypatch.setattr(processes, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(worker_processes, "ProcessPoolExecutor", Here)
     monkeypatch.chdir(tmp_path)
     words = ["tune", tiny_scenario, "-s", tiny_strategy, "--set", "training.steps=1", "--set", "test_limit=2"]
     words += ["--floor=-100"]
@@ -244,7 +244,7 @@ def test_a_user_tunes_uses_and_goes_on(
 def test_what_no_setting_would_change_ends_the_search(
     tmp_path, tiny_scenario, tiny_strategy, monkeypatch, capsys
 ):
-    monkeypatch.setattr(processes, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(worker_processes, "ProcessPoolExecutor", Here)
     strategy = tmp_path / "own.yaml"
     strategy.write_text(tiny_strategy.read_text() + "plugin: own:Own\n")
     command = ["tune", tiny_scenario, "-s", strategy, "--out", tmp_path / "runs"]

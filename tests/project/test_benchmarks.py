@@ -24,6 +24,7 @@ PEERS = {
     "step": {"LoRA (ours)", "CLIP-LoRA's loop", "full fine-tuning, plain Avalanche", "forward only"},
     "subspace": {"torch.linalg.svd, float32", "torch.linalg.svd, float64"},
     "eval": {"JPEG loader of 0 workers", "raw forward of the image tower"},
+    "rate": {"raw forward of the image tower"},
     "memory": {"CLIP-LoRA's loop", "full fine-tuning, plain Avalanche"},
     "stream": {"plain Avalanche", "the model alone"},
     "scaling": set(),

@@ -45,7 +45,7 @@ def test_scripts_are_scripts(script):
 
 def test_there_is_one_of_each_kind():
     scripts = blocks("bash")
-    assert sum(text.startswith("#!/bin/bash\n#SBATCH") for text in scripts) == 2
+    assert sum(text.startswith("#!/bin/bash\n#SBATCH") for text in scripts) == 3
     assert any("ray symmetric-run" in text for text in scripts) and len(blocks("yaml")) == 1
 
 
@@ -62,16 +62,19 @@ def test_jobs_of_kubernetes_are_whole():
 
 def test_our_commands_parse():
     found = [parsed(shlex.split(command)[1:]) for command in commands()]
-    assert len(found) >= 7 and {name for name, _ in found} == {"compare"}
-    assert sum(options["list_"] for _, options in found) == 2
-    assert {options["cluster"] for _, options in found} == {None, "auto"}
-    assert any(options["gpus_per_run"] == 0.5 for _, options in found)
+    compared = [options for name, options in found if name == "compare"]
+    evaluated = [options for name, options in found if name == "eval"]
+    assert len(found) >= 9 and len(compared) + len(evaluated) == len(found)
+    assert sum(options["list_"] for options in compared) == 2
+    assert {options["cluster"] for options in compared} == {None, "auto"}
+    assert any(options["gpus_per_run"] == 0.5 for options in compared)
+    assert {options["shards"] for options in evaluated} == {None, 8}
 
 
 def test_options_that_are_named_exist():
     compare = typer.main.get_command(app).commands["compare"]
-    run = typer.main.get_command(app).commands["run"]
-    known = {option for command in (compare, run) for p in command.params for option in p.opts}
+    others = [typer.main.get_command(app).commands[name] for name in ("run", "eval")]
+    known = {option for command in (compare, *others) for p in command.params for option in p.opts}
     # Of Ray's own commands.
     named = set(re.findall(r"`(?:compare )?(--[a-z-]+)", PAGE)) - {"--object-store-memory"}
     assert named and named <= known

@@ -37,6 +37,12 @@ def summary(run: LoadedRun, paired: PairedChanges) -> list:
         notices.append(
             f"{len(skipped)} pictures could not be read and were left out, {skipped[0]} among them."
         )
+    evaluation = run.results.get("evaluation") or {}
+    if (changed := evaluation.get("changed_answers")) is not None:
+        notices.append(
+            f"Answers were computed in {evaluation['precision']}: {100 * changed['share']:.2f} % of"
+            f" {changed['images']:,} answers of the untouched model on '{changed['set']}' are others in fp32."
+        )
     if notices:
         blocks.append(Notice(notices))
     if run.measured and run.trained:

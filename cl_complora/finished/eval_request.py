@@ -1,0 +1,186 @@
+"""What ``cl-complora eval`` is asked for, in a form that another process can be told, and the model with what
+it is asked about."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from torch import Tensor
+
+from ..clip.classifier import ClipClassifier
+from ..clip.evaluate import BATCH, share_changed
+from ..clip.model import LoadedClip
+from ..config.scenario import DEFAULT_PROMPTS
+from ..data.cache import load_part
+from ..data.picture_notes import picture_notes
+from ..errors import UserError
+from ..run.devices import check_precision, device_of
+from ..store.provenance import software
+from ..store.tensors import digest_of, read_tensors, told_with
+from .asked_sets import Asked, ClassSet, Measured, Part, answer_parts, parts_of
+from .evaluation import data_asked, find_data, stream_asked, told, with_recorded
+from .model_files import classifier_of, open_model
+from .states import State, open_run
+
+
+@dataclass(frozen=True)
+class EvalRequest:
+    """A state of a run, or a model, and what it is to be measured on.
+
+    Attributes:
+        what: a run's folder, or a model as :func:`~cl_complora.finished.model_files.open_model` takes it.
+        is_run: which of the two.
+        data: what to measure on; a run's own stream where nothing is named.
+        prompts: templates in place of the data's own.
+        after, factors: which state of a run: its last task, and (task, factor) of updates that are scaled.
+        pretrained, model_config: of the model; of a run where they were moved.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        precision: of the towers; by default the run's own, and ``fp32`` of a model.
+    """
+
+    what: str
+    is_run: bool
+    data: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    after: str | None = None
+    factors: tuple[tuple[str, float], ...] = ()
+    pretrained: str | None = None
+    model_config: str | None = None
+    device: str = "auto"
+    precision: str | None = None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model on its device, and what it is asked about, of which no image is loaded.
+
+    Attributes:
+        loaded: the model.
+        asked: the sets, in the order in which they are told.
+        precision: of the towers.
+        device: as torch names it.
+        title: of a table.
+        notes: what the user should know.
+        state: of a run that is measured, None of a model.
+        own: whether the sets are those of the run, in a state that it measured itself.
+    """
+
+    loaded: LoadedClip
+    asked: list[Asked]
+    precision: str
+    device: str
+    title: str
+    notes: tuple[str, ...]
+    state: State | None = None
+    own: bool = False
+
+    @cached_property
+    def classifier(self) -> ClipClassifier:
+        """The model with its text head."""
+        return classifier_of(self.loaded)
+
+    def answer(self, parts: Iterable[Part]) -> list[tuple[Part, dict[str, Tensor]]]:
+        """Answers to parts of the sets."""
+        with self.classifier.measured_in(self.precision):
+            return list(answer_parts(self.classifier, self.asked, list(parts), self.loaded.pixels))
+
+    def compared(self, parts: Iterable[Part]) -> tuple[int, int]:
+        """How many answers are others than in 32 bits, and to how many images: the first batch of the first
+        part whose images have classes; nothing where that is how they are answered."""
+        for part in () if self.precision == "fp32" else parts:
+            one = self.asked[part.place]
+            if isinstance(one, ClassSet):
+                images = min(part.stop - part.start, BATCH)
+                pixels = load_part(one.source, one.items, self.loaded.pixels, part.start, part.start + images)
+                share = share_changed(self.classifier, pixels, one.space, self.precision, BATCH, one.head)
+                return round(share * images), images
+        return 0, 0
+
+    def measured(self, found: list[tuple[Part, dict[str, Tensor]]]) -> list[Measured]:
+        """What the answers to all parts come to."""
+        with self.classifier.measured_in(self.precision):
+            rows = told(self.classifier, self.asked, found)
+        return with_recorded(self.state, rows) if self.own else rows
+
+    def all_parts(self) -> list[Part]:
+        """Every set as a whole."""
+        return parts_of([len(one.items) for one in self.asked])
+
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256 of what the answers follow from: weights, updates, heads, images, classes, prompts,
+        batches, precision and versions; not the device, nor where files lie.
+
+        Of the updates the files count, and not the sum, whose last bits are a matter of the machine.
+        """
+        loaded, deltas = self.loaded, () if self.state is None else self.state.deltas()
+        about = {
+            "weights": loaded.sha256,
+            "architecture": hashlib.sha256(str(loaded.model).encode()).hexdigest(),
+            "preprocessing": [str(loaded.pixels), *map(float, (*loaded.mean, *loaded.std))],
+            "updates": [[_checksum(path), factor] for path, factor in deltas],
+            "sets": [one.identity() for one in self.asked],
+            "batch": BATCH,
+            "precision": self.precision,
+            "software": {name: text for name, text in software().items() if name not in ("python", "numpy")},
+        }
+        return hashlib.sha256(json.dumps(about).encode()).hexdigest()
+
+
+def open_request(request: EvalRequest) -> Opened:
+    """Load the model and find what it is asked about.
+
+    Raises:
+        UserError: for a run, model, data, device or precision that there is not.
+    """
+    device = device_of(request.device)
+    if request.is_run:
+        return _open_run(request, device)
+    loaded = open_model(request.what, request.pretrained, request.model_config)
+    if not request.data:
+        raise UserError(f"{request.what}: is a model, which has no stream of its own; give --data")
+    precision = _precision(request, "fp32", device)
+    asked, notes = _of_data(request, loaded, DEFAULT_PROMPTS)
+    loaded.model.to(device)
+    title = f"{loaded.name} ({loaded.pretrained or 'random weights'})"
+    return Opened(loaded, asked, precision, device, title, (*loaded.notes, *notes))
+
+
+def _open_run(request: EvalRequest, device: str) -> Opened:
+    state = open_run(
+        Path(request.what), request.after, dict(request.factors), request.pretrained, request.model_config
+    )
+    precision = _precision(request, state.precision, device)
+    state.loaded.model.to(device)
+    notes: list[str] = []
+    if request.data:
+        asked, notes = _of_data(request, state.loaded, state.scenario.value.prompts)
+    else:
+        asked = stream_asked(state)
+    title = f"{request.what} after {state.after[-1] if state.after else 'no task'}"
+    own = not request.data and not request.factors
+    return Opened(state.loaded, asked, precision, device, title, tuple(notes), state, own)
+
+
+def _precision(request: EvalRequest, default: str, device: str) -> str:
+    chosen = request.precision or default
+    option = "--precision" if request.precision else f"{request.what}: evaluation.precision"
+    check_precision(chosen, device, option)
+    return chosen
+
+
+def _of_data(
+    request: EvalRequest, loaded: LoadedClip, default: Iterable[str]
+) -> tuple[list[Asked], list[str]]:
+    found = [find_data(one, request.prompts, tuple(default)) for one in request.data]
+    asked = [one for data in found for one in data_asked(loaded, data)]
+    return asked, [f"note: {note}" for data in found for note in picture_notes(data.plans)]
+
+
+def _checksum(path: Path) -> str:
+    return told_with(path).get("sha256") or digest_of(read_tensors(path))
