@@ -38,6 +38,7 @@ test: venv  ## all tests
 
 test-faults: venv  ## the long form of the fault and fuzz tests, and the whole main command
 	CL_COMPLORA_FAULTS=long OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/run/test_faults.py tests/run/test_inside.py \
+		tests/engine/test_computing.py \
 		tests/project/test_readme.py tests/project/test_benchmarks.py tests/*/test_hostile_*.py -n auto --dist loadfile $(PYTEST_ARGS)
 
 bench: venv  ## ours against its peers (an hour; BENCH_ARGS=--quick for minutes)

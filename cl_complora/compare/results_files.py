@@ -228,11 +228,16 @@ def _digest(content: Any) -> str:
 
 def _weights(scenario: Scenario, folder: Path) -> str:
     """The file's SHA-256, or the name and tag where the weights are no file at hand."""
+    file = _weight_file(scenario, folder)
+    return _of_file(file) if file else f"{scenario.model.name}, {scenario.model.pretrained}"
+
+
+def _weight_file(scenario: Scenario, folder: Path) -> Path | None:
     model = scenario.model
     if model.name == "embedded":
-        return _of_file(ASSETS / "model.safetensors")
+        return ASSETS / "model.safetensors"
     path = folder / Path(model.pretrained or "").expanduser()
-    return _of_file(path) if model.pretrained and path.is_file() else f"{model.name}, {model.pretrained}"
+    return path if model.pretrained and path.is_file() else None
 
 
 @lru_cache(maxsize=8)
@@ -247,15 +252,18 @@ def _of_file(path: Path) -> str:
 def is_current(entry: Entry) -> bool:
     """Whether the files that ship today still say what the entry was made with.
 
-    What does not ship (somebody's own scenario or strategy, by its name) cannot be told from here, and is
-    taken to be what it was.
+    What does not ship (somebody's own scenario or strategy, by its name, and weights that are not at hand)
+    cannot be told from here, and is taken to be what it was.
     """
     try:
         scenario = load_scenario(entry.scenario, entry.asked.scenario_settings)
         strategy = load_strategy(entry.method, entry.asked.strategy_settings)
     except UserError:
         return True
-    return entry.fingerprint == fingerprint(scenario.value, strategy.value, scenario.folder)
+    now, before = fingerprint(scenario.value, strategy.value, scenario.folder), entry.fingerprint
+    if _weight_file(scenario.value, scenario.folder) is None:
+        now = now.model_copy(update={"weights": before.weights})
+    return before == now
 
 
 class Library:

@@ -14,7 +14,7 @@ from builders.commands import cli
 from builders.places import ROOT
 from builders.runs import STRATEGY
 from cl_complora.compare import leaderboard as rows_of
-from cl_complora.compare import study
+from cl_complora.compare import results_files, study
 from cl_complora.compare.by_image import kept_by
 from cl_complora.compare.leaderboard import leaderboard, scenarios
 from cl_complora.compare.outcomes import Outcome
@@ -199,12 +199,15 @@ def test_what_the_repository_holds_is_current_and_makes_the_page():
     )
 
 
-def test_another_fingerprint_is_stale():
+def test_another_fingerprint_is_stale(monkeypatch):
     entry = read_entry(ROOT / "results" / "embedded" / "lora.json")
     assert is_current(entry)
     for key in ("scenario", "strategy", "weights"):
         other = entry.fingerprint.model_copy(update={key: "0" * 64})
         assert not is_current(entry.model_copy(update={"fingerprint": other}))
+    # Whether weights that are not at hand have changed cannot be told.
+    monkeypatch.setattr(results_files, "_weight_file", lambda scenario, folder: None)
+    assert is_current(entry.model_copy(update={"fingerprint": other}))
 
 
 @pytest.mark.parametrize(
