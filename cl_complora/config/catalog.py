@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from pathlib import Path
 
 from ..errors import UserError
@@ -15,10 +16,15 @@ def shipped(kind: str) -> dict[str, Path]:
     package)."""
     plural = {"scenario": "scenarios", "strategy": "strategies"}[kind]
     for folder in (PACKAGE / plural, PACKAGE.parent / plural):
-        files = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-        if files:
-            return files
+        if folder.is_dir() and (files := _files(folder, folder.stat().st_mtime_ns)):
+            return dict(files)
     return {}
+
+
+@functools.lru_cache(maxsize=8)
+def _files(folder: Path, changed: int) -> dict[str, Path]:
+    """As of the folder's last change: a name is looked up hundreds of times in a sweep."""
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def find(kind: str, name_or_path: str) -> Path:

@@ -7,6 +7,7 @@ ever means.)
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -129,6 +130,18 @@ def parse(text: str) -> tuple[Any, Lines]:
         Malformed: with the line and, in plain words, the problem.
     """
     try:
+        node = _known(text) if len(text) <= _KEPT else _composed(text)
+        builder = _Builder()
+        return (None if node is None else builder.build(node, ())), builder.lines
+    except yaml.MarkedYAMLError as error:
+        raise _explained(error) from None
+    except RecursionError:
+        raise Malformed(_TOO_DEEP) from None
+
+
+def _composed(text: str) -> yaml.Node | None:
+    """The nodes of a text."""
+    try:
         loader = _Loader(text)
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
@@ -136,11 +149,7 @@ def parse(text: str) -> tuple[Any, Lines]:
             f"not valid YAML: the character U+{error.character:04X} may not be used", line
         ) from None
     try:
-        node = loader.get_single_node()
-        builder = _Builder()
-        return (None if node is None else builder.build(node, ())), builder.lines
-    except yaml.MarkedYAMLError as error:
-        raise _explained(error) from None
+        return loader.get_single_node()
     except RecursionError:
         raise Malformed(_TOO_DEEP, loader.line + 1) from None
     except ValueError:
@@ -149,6 +158,12 @@ def parse(text: str) -> tuple[Any, Lines]:
         ) from None
     finally:
         loader.dispose()
+
+
+# A sweep asks a strategy's file hundreds of times, and scanning it is nearly all of the work. Files of people
+# have a few thousand characters.
+_KEPT = 10_000
+_known = functools.lru_cache(maxsize=100)(_composed)
 
 
 class _Builder:

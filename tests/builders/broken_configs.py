@@ -230,7 +230,7 @@ VALUES = [
         S, "source-kind", "kind: folder, root", "kind: foldr, root",
         (
             9, "tasks[0].source.kind",
-            "'shards', 'parquet', 'huggingface', 'dataset' or 'captions', got 'foldr'; did you mean 'folder'?",
+            "'parquet', 'huggingface', 'dataset' or 'captions', got 'foldr'; did you mean 'folder'?",
         ),
     ),
     changed(

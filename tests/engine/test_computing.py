@@ -42,7 +42,7 @@ def test_the_update_is_the_same(tmp_path, tiny_scenario, monkeypatch, strategy, 
     assert len(made) == (4 if how == "compile=true" else 0)
 
 
-# Inductor writes C++ and compiles it for half a minute; what is before it (one graph, its gradient) is the same.
+# Inductor writes C++ and compiles it for half a minute; what comes before it does not.
 @pytest.mark.skipif(LONG and shutil.which("g++") is None, reason="inductor needs g++ on the CPU")
 @pytest.mark.parametrize("tower", ["image", "text"])
 def test_a_compiled_tower_gives_the_same_gradient(tokenizer, tower, monkeypatch):
