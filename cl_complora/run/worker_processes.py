@@ -78,6 +78,7 @@ class _Process:
         self.device, self.threads = device, threads
         self._pool: ProcessPoolExecutor | None = None
         self._ended = False
+        self._shutting = threading.Lock()
 
     def do(self, job: Callable[..., Any], arguments: tuple) -> Any:
         """One job, begun again in another process where the first is killed."""
@@ -89,7 +90,7 @@ class _Process:
             try:
                 return self._pool.submit(job, *arguments, self.device).result()
             except BrokenProcessPool:
-                self._pool.shutdown(wait=True)
+                self._shut(self._pool)
                 self._pool = None
                 if self._ended:
                     raise
@@ -103,6 +104,12 @@ class _Process:
             if now:
                 for process in list((pool._processes or {}).values()):
                     process.terminate()
+            self._shut(pool)
+
+    def _shut(self, pool: ProcessPoolExecutor) -> None:
+        """Where its process is killed while all are ended, two threads shut a pool down, which closes a pipe
+        twice if they do it at once."""
+        with self._shutting:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
