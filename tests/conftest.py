@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 
+import huggingface_hub.constants
 import open_clip
 import pytest
 import torch
@@ -18,7 +19,7 @@ from safetensors.torch import save_file
 import cl_complora.engine  # noqa: F401 - imports Avalanche with the warnings of its import silenced
 from builders.drawing import draw, undraw
 from builders.images import COLOURS, paint
-from builders.models import TINY, tiny_clip
+from builders.models import TINY, remember_models, tiny_clip
 from builders.places import LONG
 from builders.processes import share_imports, unsynchronise
 from builders.runs import STRATEGY
@@ -31,6 +32,7 @@ _CACHE = tempfile.TemporaryDirectory(prefix="cl_complora-test-cache-")
 os.environ["CL_COMPLORA_CACHE"] = _CACHE.name
 # Nothing is asked of a hub, which some machines wait for in vain.
 os.environ["HF_HUB_OFFLINE"] = "1"
+huggingface_hub.constants.HF_HUB_OFFLINE = True  # it has read the environment already
 
 
 # The files that take longest, by the minute: begun first, so that no process is left alone with one at the
@@ -88,6 +90,14 @@ def one_vocabulary():
     """Every model that is opened by its name shares a tokenizer: reading the merges takes long."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("open_clip.factory.SimpleTokenizer", functools.cache(open_clip.SimpleTokenizer))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def read_once():
+    """Models of the tests, which are opened some thousand times."""
+    with pytest.MonkeyPatch.context() as patch:
+        remember_models(patch.setattr)
         yield
 
 

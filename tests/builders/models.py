@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+
 import open_clip
 import torch
+
+from cl_complora.clip import model as loading
 
 TINY = {
     "embed_dim": 32,
@@ -22,3 +29,31 @@ def tiny_clip(seed: int = 0) -> torch.nn.Module:
             if p.ndim == 2:
                 p.mul_(1.5)
     return model.eval()
+
+
+# Parameters of what is remembered: the tiny model has 1.6 million, most of them embeddings of tokens.
+_SMALL = 3_000_000
+
+
+def remember_models(put: Callable[[object, str, object], None]) -> None:
+    """A small model of the same files is drawn and read once, and copied from then on. ``put`` is a
+    monkeypatch's ``setattr``."""
+    create, make, known = loading._create, open_clip.create_model, {}
+
+    def created(
+        name: str, pretrained: str | None, preprocess: dict, image_size: int | None = None
+    ) -> torch.nn.Module:
+        file = Path(pretrained) if pretrained else None
+        if open_clip.create_model is not make or file is None or not file.is_file():
+            return create(name, pretrained, preprocess, image_size)
+        stamp = file.stat()
+        asked = [open_clip.get_model_config(name), preprocess, image_size]
+        key = (name, pretrained, stamp.st_mtime_ns, stamp.st_size, json.dumps(asked, sort_keys=True))
+        if key not in known:
+            made = create(name, pretrained, preprocess, image_size)
+            if sum(p.numel() for p in made.parameters()) > _SMALL:
+                return made
+            known[key] = made
+        return copy.deepcopy(known[key])
+
+    put(loading, "_create", created)
