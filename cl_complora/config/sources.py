@@ -170,17 +170,17 @@ class ShardsSource(PictureSource):
     text."""
 
 
-SourceConfig = Annotated[
-    WorldSource
-    | FolderSource
+# Those that read what somebody has stored.
+_Stored = (
+    FolderSource
     | ManifestSource
     | CoopSource
     | ShardsSource
     | ParquetSource
     | HuggingFaceSource
-    | DatasetSource,
-    Field(discriminator="kind"),
-]
+    | DatasetSource
+)
+SourceConfig = Annotated[WorldSource | _Stored, Field(discriminator="kind")]
 
 
 class CaptionsSource(PictureSource):
@@ -273,18 +273,7 @@ class WorldTaskSource(Section):
     """One of its few-shot domains (``cl-complora list datasets``), or its pictures with captions."""
 
 
-TaskSource = Annotated[
-    WorldTaskSource
-    | FolderSource
-    | ManifestSource
-    | CoopSource
-    | ShardsSource
-    | ParquetSource
-    | HuggingFaceSource
-    | DatasetSource
-    | CaptionsTaskSource,
-    Field(discriminator="kind"),
-]
+TaskSource = Annotated[WorldTaskSource | _Stored | CaptionsTaskSource, Field(discriminator="kind")]
 
 
 def of_captions(source: Section) -> bool:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import UserError
-from ..files import write_json
-from .cache import cache_folder, file_of
+from .cache import cache_folder, file_of, keep_json
 from .items import Item, Reading, Source
 
 if TYPE_CHECKING:
@@ -89,9 +88,5 @@ def _faults(source: Source, items: Sequence[Item]) -> dict[str, str]:
             source.load([item], pixels)
         except UserError as error:
             faults[item.key] = error.messages[0]
-    if file is not None:
-        try:
-            write_json(file, faults)
-        except OSError:  # a cache that cannot be written is done without
-            pass
+    keep_json(file, faults)
     return faults

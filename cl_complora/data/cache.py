@@ -16,9 +16,11 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..files import write_json
 from ..version import __version__
 from .items import Item, Source
 
@@ -79,6 +81,13 @@ def load_cached(source: Source, items: Sequence[Item], pixels: Pixels) -> Tensor
     _make(path, source, items, pixels)
     found = _mapped(path, len(items), pixels)
     return source.load(items, pixels) if found is None else found
+
+
+def keep_json(file: Path | None, content: Any) -> None:
+    """Write what need not be found out again; a cache that is off or cannot be written is done without."""
+    if file is not None:
+        with suppress(OSError):
+            write_json(file, content)
 
 
 def load_part(source: Source, items: Sequence[Item], pixels: Pixels, start: int, stop: int) -> Tensor:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.hub_sources import ParquetSource
 from ..errors import UserError
-from ..files import open_file, stand_in, write_json
-from .cache import cache_folder
+from ..files import open_file, stand_in
+from .cache import cache_folder, keep_json
 from .hub_columns import hub_columns
 from .hub_pictures import HubPictures, Rows, Value, picture_of, refuse_without
 from .shard_names import called, files_of
@@ -143,11 +143,7 @@ class ParquetRows(Rows):
             return found
         groups = range(self._metadata.num_row_groups)
         found = [_told(*cell) for group in groups for cell in self.values(column, group)]
-        if file is not None:
-            try:
-                write_json(file, found)
-            except OSError:  # a cache that cannot be written is done without
-                pass
+        keep_json(file, found)
         return found
 
     def _known(self, file: Path) -> list[tuple[int | None, str]] | None:
