@@ -30,6 +30,8 @@ MODULES = {
     "scaling": "scaling",
     "busy": "busy",
     "start": "start",
+    "graph": "graph",
+    "mtil": "mtil_stream",
 }
 _VERSIONS = ("torch", "open_clip_torch", "avalanche-lib", "peft", "cl_complora")
 

@@ -19,7 +19,7 @@ from cl_complora.data.tasks import Images, TaskData
 TEMPLATE = "a photo of a {}."
 
 # Sizes that open_clip has no name for; the context stays CLIP's own 77 tokens.
-_OWN = {
+OWN = {
     "tiny": {
         "embed_dim": 32,
         "vision_cfg": {"image_size": 32, "layers": 2, "width": 48, "head_width": 16, "patch_size": 8},
@@ -37,7 +37,7 @@ def random_clip(name: str, seed: int = 0) -> nn.Module:
     """An open_clip model of the named architecture, or one of ours, with random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return open_clip.model.CLIP(**_OWN[name]) if name in _OWN else open_clip.create_model(name)
+        return open_clip.model.CLIP(**OWN[name]) if name in OWN else open_clip.create_model(name)
 
 
 def tokenizer() -> open_clip.tokenizer.SimpleTokenizer:

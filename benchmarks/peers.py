@@ -91,6 +91,8 @@ class Engine(StepSide):
         constraint: of the low-rank updates; ``Constraint(select="none")`` is plain LoRA.
         device: where.
         tokenize: of the model; that of open_clip where None.
+        precision: that the towers compute in while training.
+        compiled: whether torch.compile makes the towers' programs.
     """
 
     def __init__(
@@ -100,9 +102,11 @@ class Engine(StepSide):
         constraint: Constraint,
         device: str = "cpu",
         tokenize: Callable[..., Tensor] | None = None,
+        precision: torch.dtype = torch.float32,
+        compiled: bool = False,
     ) -> None:
         self.name, self.device = name, device
-        self.classifier = ClipClassifier(clip, tokenize or tokenizer()).to(device)
+        self.classifier = ClipClassifier(clip, tokenize or tokenizer(), precision).to(device)
         open_slots(clip)
         self.adapter = CompLoRAPlugin(rank=RANK, scaling=SCALING, matrices=MATRICES, constraint=constraint)
         optimiser = Optimiser(name="adamw", lr=LR, weight_decay=DECAY, clip_norm=None)
@@ -110,7 +114,7 @@ class Engine(StepSide):
         self.strategy = ClipStrategy(
             model=self.classifier,
             make_optimizer=self.make_optimizer,
-            training=Training(steps=1, batch_size=1, prompts="first"),
+            training=Training(steps=1, batch_size=1, prompts="first", compile=compiled),
             device=device,
             plugins=[
                 self.adapter,

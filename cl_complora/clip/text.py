@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 
 import torch
 from open_clip.transformer import text_global_pool
@@ -80,6 +81,7 @@ class TextEncoder:
     ) -> None:
         self.model, self.tokenizer, self.precision = model, tokenizer, precision
         self._tokens: dict[LabelSpace, Tensor] = {}
+        self._lengths: dict[LabelSpace, int] = {}
         self._features: dict[LabelSpace, tuple[tuple, Tensor]] = {}
         self._trim: bool | None = None
         self.everything = False
@@ -148,13 +150,13 @@ class TextEncoder:
 
     def drop(self, space: LabelSpace) -> None:
         """Forget tokens and features of a label space that will not be asked for again."""
-        self._tokens.pop(space, None)
-        self._features.pop(space, None)
+        for known in (self._tokens, self._lengths, self._features):
+            known.pop(space, None)
 
     def encode_space(self, space: LabelSpace) -> Tensor:
         """As :meth:`features`, always computed anew."""
         tokens = self.tokens(space)
-        features = F.normalize(self.encode(tokens).float(), dim=-1)
+        features = F.normalize(self.encode(tokens, self._lengths[space]).float(), dim=-1)
         if space.templates > 1:
             features = F.normalize(features.view(len(space), space.templates, -1).mean(1), dim=-1)
         return features
@@ -164,7 +166,10 @@ class TextEncoder:
         device = next(self.model.parameters()).device
         known = self._tokens.get(space)
         if known is None or known.device != device:
-            self._tokens[space] = known = self.tokenizer(_texts(space)).to(device)
+            tokens = self.tokenizer(_texts(space))
+            # Read here, before they go to a GPU: asked there it would wait at every step.
+            self._lengths[space] = _longest(tokens)
+            self._tokens[space] = known = tokens.to(device)
         return known
 
     def cut_prompts(self, space: LabelSpace) -> list[str]:
@@ -181,11 +186,18 @@ class TextEncoder:
         cut = (longer != tokens).any(1).tolist()
         return list(dict.fromkeys(text for text, was_cut in zip(texts, cut, strict=True) if was_cut))
 
-    def encode(self, tokens: Tensor) -> Tensor:
-        """Text features (not normalised), the tower run to the longest prompt where that is exact."""
+    def encode(self, tokens: Tensor, longest: int | None = None) -> Tensor:
+        """Text features (not normalised), the tower run to the longest prompt where that is exact.
+
+        Args:
+            tokens: ``n × context``.
+            longest: tokens of the longest of them, where that is known.
+        """
         self.settle(tokens)
+        if self._trim and longest is not None:
+            tokens = tokens[:, :longest]
         with lower_precision(self.model, self.precision, self.measuring):
-            return in_chunks(self._encode, tokens, self.computing.chunk)
+            return in_chunks(partial(self._encode, cut=longest is not None), tokens, self.computing.chunk)
 
     def settle(self, tokens: Tensor) -> None:
         """Find out whether the tower can be trimmed, where that is not known: once, with a few tokens.
@@ -197,10 +209,10 @@ class TextEncoder:
             self._trim = self._can_be_trimmed()
             self._trim = self._trim and self._trimming_is_exact(tokens)
 
-    def _encode(self, tokens: Tensor) -> Tensor:
+    def _encode(self, tokens: Tensor, cut: bool = False) -> Tensor:
         learning = torch.is_grad_enabled()
-        if self._trim:
-            tokens = tokens[:, : int(tokens.argmax(dim=-1).max()) + 1]
+        if self._trim and (not cut or self.computing.chunk is not None):
+            tokens = tokens[:, : _longest(tokens)]
         if learning and self._compiled is not None:
             return self._compiled(tokens)
         again = self._blocks if learning and self.computing.checkpointing else []
@@ -262,6 +274,11 @@ def in_chunks(encode: Callable[[Tensor], Tensor], inputs: Tensor, chunk: int | N
         return encode(inputs)
     parts = [checkpoint(encode, part, use_reentrant=False) for part in inputs.split(chunk)]
     return torch.cat(parts)
+
+
+def _longest(tokens: Tensor) -> int:
+    """Tokens of the longest prompt, its end included."""
+    return int(tokens.argmax(dim=-1).max()) + 1
 
 
 def _texts(space: LabelSpace) -> list[str]:

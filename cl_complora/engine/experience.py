@@ -181,7 +181,7 @@ class TrainingBatches(StepState):
             self.chosen = chosen
             # Drawn whether used or not, so that the prompt setting changes no image.
             self.template = int(torch.randint(0, 2**31, (1,), generator=self.generator))
-            images = pixels[chosen].to(self.device)
+            images = _to(self.device, pixels[chosen])
             answers = self._paired(labels[chosen], chosen, part_of)
             yield [self._augmented(images, part_of[chosen]), answers, part_of[chosen]]
 
@@ -219,12 +219,23 @@ class TrainingBatches(StepState):
         self._order, self.done = tensors["order"], int(tensors["done"])
 
     def _augmented(self, images: Tensor, part_of: Tensor) -> Tensor:
+        indices = part_of.unique().tolist()
+        if len(indices) == 1:  # nothing is picked out, which a GPU would be waited for
+            how = self.experience.parts[indices[0]].augment
+            return augment(images, tuple(how.crop), how.flip, self.generator)
         changed = images.clone()
-        for index in part_of.unique().tolist():
+        for index in indices:
             members = (part_of == index).to(self.device)
             how = self.experience.parts[index].augment
             changed[members] = augment(images[members], tuple(how.crop), how.flip, self.generator)
         return changed
+
+
+def _to(device: str | torch.device, images: Tensor) -> Tensor:
+    """On a device; a GPU copies from page-locked memory while the program goes on."""
+    if torch.device(device).type == "cuda":
+        return images.pin_memory().to(device, non_blocking=True)
+    return images.to(device)
 
 
 def one_template(space: LabelSpace, draw: int) -> LabelSpace:

@@ -30,11 +30,13 @@ PEERS = {
     "scaling": set(),
     "busy": {"torch's default"},
     "start": {"nothing deferred"},
+    "graph": set(),
+    "mtil": set(),
 }
 
 
 # Their sides are processes of their own.
-LONG_ONES = ("busy", "start", "stream")
+LONG_ONES = ("busy", "start", "stream", "mtil")
 
 
 @pytest.mark.parametrize(
