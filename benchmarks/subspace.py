@@ -73,7 +73,7 @@ def _merge(slots: Sequence[Slot], before: Subspaces, weights: Mapping[str, Tenso
         a = torch.randn(RANK, split.v_c.shape[1], generator=generator).to(split.v) @ split.v_c.mT
         update = b @ a
         update *= size * split.sigma[split.k - 1] / torch.linalg.matrix_norm(update, 2)
-        slot.weight.copy_(weights[slot.name] + update)
+        slot.weight.copy_(weights[slot.name] + update.to(slot.weight.device))
 
 
 def _case(work: str, slots: Sequence[Slot], before: Subspaces, size: Size, device: str) -> Case:
@@ -94,7 +94,8 @@ def _case(work: str, slots: Sequence[Slot], before: Subspaces, size: Size, devic
     for precision, decomposed in by_peer.items():
         ranks = {name: pair[0].shape[1] for name, pair in found.items()}
         theirs = {
-            name: (u[:, : ranks[name]], vh[: ranks[name]].mT) for name, (u, _, vh) in decomposed.items()
+            name: (u[:, : ranks[name]].cpu(), vh[: ranks[name]].mT.cpu())
+            for name, (u, _, vh) in decomposed.items()
         }
         checks = [
             Check("the same k in every matrix", float(_ranks(decomposed) != ranks), 0.5),
@@ -127,8 +128,7 @@ def _name(precision: torch.dtype) -> str:
 
 def _exact(slots: Sequence[Slot]) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
     """In 64 bits, by LAPACK."""
-    found = {slot.name: torch.linalg.svd(slot.weight.detach().cpu().double()) for slot in slots}
-    return {slot.name: tuple(part.to(slot.weight.device) for part in found[slot.name]) for slot in slots}
+    return {slot.name: torch.linalg.svd(slot.weight.detach().cpu().double()) for slot in slots}
 
 
 def _decompose(slots: Sequence[Slot], precision: torch.dtype) -> dict[str, tuple[Tensor, Tensor, Tensor]]:

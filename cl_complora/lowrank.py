@@ -11,7 +11,7 @@ share one product with their stacked A′. Orientation: U is the output side, V 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,10 @@ class Side:
     def size(self, full: int) -> int:
         """Length of the trained side of a factor, given the weight's own length ``full``."""
         return self.basis.shape[1] if self.basis is not None and self.coordinates else full
+
+    def to(self, device: torch.device) -> Side:
+        """The same on another device."""
+        return self if self.basis is None else replace(self, basis=self.basis.to(device))
 
 
 @dataclass(frozen=True)

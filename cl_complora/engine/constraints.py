@@ -1,5 +1,10 @@
 """The constraint of every matrix of a model over a stream: which directions an update may use, task after
-task."""
+task.
+
+All of it is computed on the CPU, wherever the model is: matrices of some hundred rows are decomposed there
+sooner than a GPU has been asked, waited for and answered a dozen times, the same directions come out on every
+device, and nothing of it lies in a GPU's memory.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +53,7 @@ class _State:
 
 
 class Subspaces:
-    """Principal subspaces of the slots' weights, kept up to date over merges.
+    """Principal subspaces of the slots' weights, kept up to date over merges, in the machine's memory.
 
     Args:
         slots: the matrices.
@@ -80,17 +85,19 @@ class Subspaces:
             state = self._states.get(slot.name)
             if state is not None and self.constraint.of == "pretrained":
                 continue
-            if only is not None:
-                if slot.name not in only:
-                    continue
-            elif state is not None and unchanged(
-                slot.weight, state.split, self.constraint.keep, self._room(slot)
+            if only is not None and slot.name not in only:
+                continue
+            weight = slot.weight.detach().cpu()
+            if (
+                only is None
+                and state is not None
+                and unchanged(weight, state.split, self.constraint.keep, self._room(slot))
             ):
                 continue
             # Only 'bottom' takes single directions of the complement; the others need no more than a basis of
             # it.
             ordered = self.constraint.select == "bottom"
-            split = principal(slot.weight, self.constraint.keep, self._room(slot), ordered)
+            split = principal(weight, self.constraint.keep, self._room(slot), ordered)
             self.decompositions += 1
             rows, columns = (state.rows, state.columns) if state is not None else ([], [])
             self._states[slot.name] = _State(split, task, rows, columns)
@@ -107,8 +114,8 @@ class Subspaces:
     def remember(self, slot: Slot, b: Tensor, a: Tensor) -> None:
         """Add an update ΔW = B A to the earlier ones whose row and column spaces may be protected."""
         if self.constraint.updates and slot.name in self._states:
-            self._states[slot.name].rows.append(orthonormal(a.mT))
-            self._states[slot.name].columns.append(orthonormal(b))
+            self._states[slot.name].rows.append(orthonormal(a.mT.cpu()))
+            self._states[slot.name].columns.append(orthonormal(b.cpu()))
 
     def sides(self, slot: Slot, task: int) -> tuple[Side, Side]:
         """(output, input) constraint of a slot's factors for task ``task``."""
@@ -132,9 +139,10 @@ class Subspaces:
         else:
             output = self._outside(split.u_k, split.u_c, state.columns)
             input = self._outside(split.v_k, split.v_c, state.rows)
-        sides = self.constraint.sides
-        return (output if sides in ("both", "out") else Side()), (
-            input if sides in ("both", "in") else Side()
+        device, sides = slot.weight.device, self.constraint.sides
+        return (
+            output.to(device) if sides in ("both", "out") else Side(),
+            input.to(device) if sides in ("both", "in") else Side(),
         )
 
     def _outside(self, protected: Tensor, free: Tensor, updates: list[Tensor]) -> Side:
@@ -160,15 +168,14 @@ class Subspaces:
         split = self._states[slot.name].split
         if split.k == 0:
             return 0.0
-        moved = (
-            slot.weight.double() @ split.v_k.double() - split.u_k.double() * split.sigma[: split.k].double()
-        )
-        return float(torch.linalg.matrix_norm(moved) / torch.linalg.matrix_norm(before.double()))
+        after = slot.weight.cpu().double()
+        moved = after @ split.v_k.double() - split.u_k.double() * split.sigma[: split.k].double()
+        return float(torch.linalg.matrix_norm(moved) / torch.linalg.matrix_norm(before.cpu().double()))
 
     def overlaps(self, slot: Slot, delta: Tensor) -> dict[str, float]:
         """Share of ‖ΔW‖ inside the protected output and input subspaces (0 by construction for both
         sides)."""
-        split = self._states[slot.name].split
+        split, delta = self._states[slot.name].split, delta.cpu()
         return {"output": overlap(delta, split.u_k), "input": overlap(delta.mT, split.v_k)}
 
 
