@@ -16,6 +16,8 @@ from builders.clip_models import (
     tokenizer_of,
     tokens,
 )
+from cl_complora.clip import text as text_module
+from cl_complora.clip.blocks import Computing
 from cl_complora.clip.slots import open_slots
 from cl_complora.clip.text import TextEncoder
 from cl_complora.data.labels import LabelSpace
@@ -221,3 +223,20 @@ def test_cut_prompts(tokenizer):
     cut = encoder(tiny_clip()).cut_prompts(space)
     assert cut == [f"a photo of a {long}.", "a photo of a " + "x " * 14 + "."]
     assert encoder(tiny_clip()).cut_prompts(SPACE) == []
+
+
+def test_the_length_of_prompts_is_read_once(monkeypatch):
+    """Reading it from tokens on a GPU would wait for the device at every step."""
+    read = []
+    measured = text_module._longest
+    monkeypatch.setattr(text_module, "_longest", lambda tokens: read.append(1) or measured(tokens))
+    model = tiny_clip().requires_grad_(True)
+    head = encoder(model)
+    first = head.features(SPACE)
+    read.clear()
+    torch.testing.assert_close(head.features(SPACE), first, atol=0, rtol=0)
+    assert not read
+    # In chunks each is still cut to its own longest prompt.
+    head.compute_as(Computing(chunk=1))
+    torch.testing.assert_close(head.features(SPACE), first, atol=1e-5, rtol=0)
+    assert read

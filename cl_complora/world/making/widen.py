@@ -26,8 +26,6 @@ import torch
 import typer
 from torch import Tensor
 
-from ...clip.model import load_clip
-from ...config.scenario import Model
 from ...files import parse_json, read_bytes, write_bytes, write_json
 from .. import ASSETS
 
@@ -90,9 +88,10 @@ def main(
 ) -> None:
     """Write config, weights and merges, and say how far its features are from the embedded model's."""
     out.mkdir(parents=True, exist_ok=True)
-    narrow = load_clip(Model()).model
-    config = wider_config(parse_json(read_bytes(ASSETS / "embedded_clip.json", _MAX_CONFIG)))
-    model = open_clip.model.CLIP(**config)
+    of_narrow = parse_json(read_bytes(ASSETS / "embedded_clip.json", _MAX_CONFIG))
+    config = wider_config(of_narrow)
+    narrow, model = (open_clip.model.CLIP(**one) for one in (of_narrow, config))
+    narrow.load_state_dict(safetensors.torch.load_file(ASSETS / "model.safetensors"))
     model.load_state_dict(widened(narrow.state_dict(), seed))
     preprocess = parse_json(read_bytes(ASSETS / "preprocess.json", _MAX_CONFIG))
     told = {"model_cfg": config, "preprocess_cfg": {key: preprocess[key] for key in ("mean", "std")}}
