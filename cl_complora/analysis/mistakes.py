@@ -106,6 +106,42 @@ def changes(folder: RunDir, config: dict[str, Any], name: str, earlier: int, now
     )
 
 
+@dataclass(frozen=True)
+class ClassAnswers:
+    """How many images of one class every state got right.
+
+    Attributes:
+        name: the class.
+        images: how many were measured.
+        right: how many of them every state got right, in the order that the states were asked for in.
+    """
+
+    name: str
+    images: int
+    right: tuple[int, ...]
+
+
+def answers_by_class(
+    folder: RunDir, config: dict[str, Any], name: str, states: Sequence[int]
+) -> list[ClassAnswers]:
+    """Right answers of several states by class, without the classes that no measured image shows.
+
+    Args:
+        folder, config, name: as for :func:`changes`.
+        states: counted by the tasks that they have learned.
+
+    Raises:
+        UserError: as :func:`changes`.
+    """
+    _, classes, truth, given = _answered(folder, config, name, *states)
+    images = np.bincount(truth, minlength=len(classes))
+    right = [np.bincount(truth[a.labels == truth], minlength=len(classes)) for a in given]
+    return [
+        ClassAnswers(classes[label], int(images[label]), tuple(int(counts[label]) for counts in right))
+        for label in np.flatnonzero(images)
+    ]
+
+
 def right_answers(
     folder: RunDir, config: dict[str, Any], name: str, state: int
 ) -> tuple[list[str], np.ndarray]:

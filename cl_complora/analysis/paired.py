@@ -72,6 +72,20 @@ def set_curve(folder: RunDir, results: dict[str, Any], name: str) -> list[Paired
     return known if len(known) == len(found) else None
 
 
+def task_curve(folder: RunDir, results: dict[str, Any], place: int) -> list[PairedChange] | None:
+    """Changes on a task since it was just trained, one after every later task; None where any is unknown.
+
+    Args:
+        folder, results: as for :func:`paired_changes`.
+        place: of the task, from 0.
+    """
+    values = [row[place] for row in results["accuracy"]]
+    states = range(place + 2, len(values))
+    found = [_change(folder, results, results["tasks"][place], values, place + 1, now) for now in states]
+    known = [change for change in found if change is not None]
+    return known if known and len(known) == len(found) else None
+
+
 def _change(
     folder: RunDir,
     results: dict[str, Any],

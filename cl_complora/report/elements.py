@@ -18,6 +18,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 NOTHING = "–"
 # Control characters, marks that turn the writing direction of all that follows, halves of pairs.
 FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Tables of more rows scroll by themselves, below a head that stays.
+MOST_ROWS = 25
 # Longer words are broken in narrow tables.
 _MOST_LETTERS = 16
 
@@ -96,6 +98,11 @@ class Table:
     def choices(self) -> list[str]:
         """Values of the filtered column, in their order."""
         return list(dict.fromkeys(row[self.filtered].text for row in self.rows))
+
+    @property
+    def tall(self) -> bool:
+        """Whether it scrolls by itself below its head, because the head would leave the screen."""
+        return len(self.rows) > MOST_ROWS
 
     def least_width(self, column: int) -> int:
         """Letters that a column must have room for: its longest word, within reason."""

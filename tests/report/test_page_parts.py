@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cl_complora.report.comparison.tables import front
-from cl_complora.report.elements import TEMPLATES, Cell, Fold, Page, Section, Table, number
+from cl_complora.report.elements import MOST_ROWS, TEMPLATES, Cell, Fold, Page, Section, Table, number
 from cl_complora.report.heat_map import shaded
 from cl_complora.report.run.figures import MOST_POINTS, thinned
 from cl_complora.report.svg import plain
@@ -71,3 +71,21 @@ def test_wide_tables_scroll_below_a_frozen_first_column():
     assert all("var(--paper)" in rule for name, rule in frozen if "tbody th" in name or "thead" in name)
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     assert 'toggle("more"' in script and ".scroll.more {" in style and ".scroll.more:focus-visible" in style
+
+
+def test_what_is_folded_says_so_on_paper_and_no_table_is_cut():
+    """Closed parts are not printed, so they are told; a table that fits a page is not torn between two."""
+    style = (TEMPLATES / "page.css").read_text(encoding="utf-8")
+    paper = style[style.index("@media print") :]
+    assert "summary::after" in paper and "folded" in paper
+    assert re.search(r"\.scroll:not\(\.tall\)[^{]*\{[^}]*break-inside: avoid", paper)
+    assert re.search(r"\.scroll, \.scroll\.tall \{[^}]*overflow: visible[^}]*max-height: none", paper)
+
+
+def test_a_long_table_scrolls_below_its_head():
+    rows = [[Cell(str(n)), number(1.0)] for n in range(MOST_ROWS + 1)]
+    for table, tall in ((Table("t", ["a", "b"], rows), True), (Table("t", ["a", "b"], rows[1:]), False)):
+        page = Page("t", "k", {}, [Section("s", "S", [table])], "x").html()
+        assert ('<div class="scroll tall"' in page) is tall
+    style = (TEMPLATES / "page.css").read_text(encoding="utf-8")
+    assert re.search(r"\.tall thead[^{]*\{[^}]*position: sticky; top: 0", style)

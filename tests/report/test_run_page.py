@@ -33,7 +33,8 @@ def test_every_number_is_that_of_the_results(finished, monkeypatch, capsys, tmp_
     page = read(tmp_path / "deep" / "page.html")
     results = json.loads((finished / "results.json").read_text())
     matrix = [
-        [*row, held] for row, held in zip(results["accuracy"], results["zero_shot"]["colours"], strict=True)
+        [*row, sum(row) / len(row), held]
+        for row, held in zip(results["accuracy"], results["zero_shot"]["colours"], strict=True)
     ]
     assert page.values("Accuracy matrix") == matrix
     assert [row[0][0] for row in page.tables["Accuracy matrix"]] == [

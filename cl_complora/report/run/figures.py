@@ -10,6 +10,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
+from ...metrics import PairedChange
 from ..elements import percent
 from ..svg import BLUE, GREEN, INK, LINE, MUTED, PAPER, PURPLE, RED, SKY, drawing, inline, plain
 
@@ -204,6 +205,38 @@ def band(
             f" {len(values) - 1}"
         )
         return inline(figure, prefix, f"{what} on {name} over the stream", told)
+
+
+def change_curves(
+    changes: dict[str, tuple[int, Sequence[PairedChange]]], last: int, prefix: str
+) -> dict[str, Markup]:
+    """Change of accuracy since a task was just trained, with 95 % intervals; all tasks share the axis.
+
+    Args:
+        changes: task → (its place, from 1; a change after every later task).
+        last: number of tasks of the stream.
+        prefix: of the ids.
+    """
+    every = [v for _, curve in changes.values() for c in curve for v in (c.low, c.high)]
+    low, high = _around_zero(np.array(every))
+    drawn = {}
+    for name, (place, curve) in changes.items():
+        with drawing(236, 150) as figure:
+            axes = figure.add_axes((0.135, 0.17, 0.845, 0.79))
+            steps = np.arange(place, place + 1 + len(curve))
+            bounds = ([0.0, *(getattr(c, end) for c in curve)] for end in ("low", "high"))
+            axes.fill_between(steps, *bounds, color=BLUE, alpha=0.16, lw=0)
+            axes.axhline(0, color=MUTED, lw=1, ls=(0, (2, 3)))
+            axes.plot(steps, [0.0, *(c.change for c in curve)], color=BLUE, lw=2.2)
+            axes.plot([place], [0.0], "o", color=BLUE, ms=6)
+            _percent_axis(axes, low, high)
+            _task_axis(axes, last)
+            end = curve[-1]
+            told = f"{100 * end.change:+.1f} points now, 95 % interval {100 * end.low:+.1f} to"
+            told += f" {100 * end.high:+.1f}"
+            title = f"Change of accuracy on {name} since it was just trained"
+            drawn[name] = inline(figure, f"{prefix}-{place}", title, told)
+    return drawn
 
 
 def loss_curve(losses: Sequence[float], highest: float, task: str, prefix: str) -> Markup:

@@ -34,10 +34,12 @@ from ..elements import (
     percent,
 )
 from ..heat_map import shaded
-from ..reproduce import changed_settings, run_command
+from ..reproduce import run_command
 from . import figures
 from .audits import curvatures, leaks, places
 from .causes import changed_answers, explanation
+from .facts import facts, model_of
+from .forgetting import forgetting
 from .head_drift_table import head_drift_table
 from .paired_changes import change_table
 from .precision import multi_label
@@ -56,24 +58,16 @@ def run_page(run: LoadedRun, target: Path | None = None) -> Page:
             default.
     """
     results = run.results
-    facts = {
-        "Model": _model(run),
-        "Stream": f"{len(run.tasks)} tasks, {_protocol(run)}",
-        "Seed": str(results["seed"]),
-        "Device": str(results["device"]),
-        "State": "finished" if run.done else f"{run.trained} of {len(run.tasks)} tasks done",
-    }
-    facts |= _changed(run)
     paired = paired_changes(run.folder, results)
     sections = [
         Section("summary", "In short", summary(run, paired)),
         Section("accuracy", "Accuracy after every task", _accuracy(run)),
-        Section("forgetting", "Forgetting", _forgetting(run, paired)),
-        Section("answers", "New mistakes", changed_answers(run)),
-        Section("why", "Why it was forgotten", explanation(run)),
         Section("zero-shot", "Zero-shot accuracy", _zero_shot(run, paired)),
         Section("retrieval", "Retrieval", retrieval(run, paired)),
         Section("multi-label", "Several classes at once", multi_label(run)),
+        Section("forgetting", "Forgetting", forgetting(run, paired)),
+        Section("answers", "New mistakes", changed_answers(run)),
+        Section("why", "Why it was forgotten", explanation(run)),
         Section("geometry", "Where the weights moved", moved_weights(run)),
         Section("training", "Training", _training(run)),
         Section("membership", "What it gives away", leaks(run)),
@@ -87,7 +81,7 @@ def run_page(run: LoadedRun, target: Path | None = None) -> Page:
     return Page(
         str(results["strategy"]),
         kicker,
-        facts,
+        facts(run),
         sections,
         made_by,
         _comparison(run, target or run.folder.root / REPORT),
@@ -100,25 +94,6 @@ def _comparison(run: LoadedRun, target: Path) -> list[Cell]:
     if folder is None or not (folder / REPORT).is_file():
         return []
     return [way_back(folder, target)]
-
-
-def _changed(run: LoadedRun) -> dict[str, str]:
-    """What was set otherwise than the two files say: a run of two steps is not the strategy as it stands."""
-    if not (run.config and run.config.get("strategy")):
-        return {}
-    changed = changed_settings(config_now(run.folder.root, run.config))
-    return {"Changed by --set": ", ".join(changed)} if changed else {}
-
-
-def _model(run: LoadedRun) -> str:
-    names = (run.results["model"].get(key) for key in ("name", "pretrained"))
-    return " ".join(dict.fromkeys(str(name) for name in names if name)) or NOTHING
-
-
-def _protocol(run: LoadedRun) -> str:
-    if run.independent:
-        return "each from the pretrained weights"
-    return str(run.config["scenario"].get("protocol", "")) if run.config else "one after the other"
 
 
 def _accuracy(run: LoadedRun) -> list:
@@ -141,16 +116,21 @@ def _matrix(run: LoadedRun) -> Table:
             cells.append(
                 shaded(percent(value), value, "trained" if trained else "", "just trained" if trained else "")
             )
+        if not run.independent:
+            cells.append(shaded(percent(mean := float(np.mean(accuracies))), mean))
         cells += [shaded(percent(v := _at(run.results["zero_shot"][name], index)), v) for name in run.sets]
         rows.append(cells)
     measures = run.results.get("task_measures", {})
     tasks = [f"{name} (R@1)" if name in measures else name for name in run.tasks]
-    head = ["after", *tasks, *(f"{name} (zero-shot)" for name in run.sets)]
+    mean = [] if run.independent else ["mean"]
+    head = ["after", *tasks, *mean, *(f"{name} (zero-shot)" for name in run.sets)]
     note = (
         "Percent of the images of a column's task that are right after a row's task was trained; the first"
         " row is the untouched model. Framed: the task trained last. Left of the frame tasks may be"
         " forgotten, right of it they have not been trained yet."
     )
+    if not run.independent:
+        note += " Mean: of all tasks, trained or not; after the whole stream it is Last."
     for name, measure in measures.items():
         note += f" Of '{name}', which has captions and no classes, it is the {measure}."
     return Table("Accuracy matrix", head, rows, note, sortable=False, heat=True)
@@ -190,63 +170,6 @@ def _means_so_far(run: LoadedRun) -> Gallery:
         ),
     ]
     return Gallery(drawn, "middle", "Means over the tasks trained until then.")
-
-
-def _forgetting(run: LoadedRun, paired: PairedChanges) -> list:
-    if not run.measured or not run.trained:
-        return []
-    rows = run.rows[:, : run.trained]
-    learned = [float(rows[j + 1, j]) for j in range(run.trained)]
-    if run.independent:
-        return [_gains(run, learned)]
-    best = [float(rows[j + 1 :, j].max()) for j in range(run.trained)]
-    forgotten, moved = metrics.forgetting(rows), metrics.backward_transfer(rows)
-    lines = []
-    for place, name in enumerate(run.tasks[: run.trained]):
-        last = float(rows[-1, place])
-        measured = run.images_of(place)
-        cells = [percent(value) for value in (rows[0, place], learned[place], best[place], last)]
-        cells += [Cell(interval_of(last, measured) if measured else NOTHING)]
-        lines.append([Cell(name), *cells, percent(forgotten[place]), percent(moved[place], signed=True)])
-    head = [
-        "task",
-        "untouched %",
-        "just trained %",
-        "best since %",
-        "now %",
-        "95 % interval",
-        "forgetting",
-        "BWT",
-    ]
-    note = (
-        "Forgetting is the best accuracy since a task was trained minus the one now; BWT the one now minus"
-        " the one right after training; both in points."
-    )
-    fates = [
-        figures.Fate(name, float(rows[0, j]), learned[j], best[j], float(rows[-1, j]))
-        for j, name in enumerate(run.tasks[: run.trained])
-    ]
-    drawing = Figure(
-        "From the untouched model to now; the thick bar is what was forgotten", figures.fates(fates, "fates")
-    )
-    blocks: list = [Gallery([drawing], "wide"), Table("Forgetting per task", head, lines, note)]
-    if paired.tasks:
-        blocks.append(change_table("Change since a task was just trained", "task", paired.tasks))
-    return blocks
-
-
-def _gains(run: LoadedRun, learned: Sequence[float]) -> Table:
-    rows = []
-    for place, name in enumerate(run.tasks[: run.trained]):
-        measured = run.images_of(place)
-        shown = Cell(interval_of(learned[place], measured) if measured else NOTHING)
-        gain = learned[place] - run.rows[0, place]
-        rows.append(
-            [Cell(name), percent(run.rows[0, place]), percent(learned[place]), shown, percent(gain, True)]
-        )
-    head = ["task", "untouched %", "trained %", "95 % interval", "gain"]
-    note = "Every task has a model of its own, so nothing can be forgotten. Gain in points."
-    return Table("What every model learned", head, rows, note)
 
 
 def _zero_shot(run: LoadedRun, paired: PairedChanges) -> list:
@@ -359,7 +282,7 @@ def _origin(run: LoadedRun) -> list:
     )
     versions = {name: str(version) for name, version in run.results["software"].items()}
     terms = {
-        "Model": _model(run),
+        "Model": model_of(run),
         "SHA-256 of its weights": str(run.results["model"].get("sha256", NOTHING)),
         "Device": str(run.results["device"]),
     }

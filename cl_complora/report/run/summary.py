@@ -17,7 +17,7 @@ NAMES = {
     "average": "Average",
     "transfer": "Transfer",
     "forgetting": "Forgetting",
-    "bwt": "BWT",
+    "bwt": "BWT (backward transfer)",
 }
 POINTS = ("forgetting", "bwt")
 

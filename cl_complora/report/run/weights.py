@@ -77,7 +77,9 @@ def moved_weights(run: LoadedRun) -> list:
         note = (
             "A column of maps per task, a row per tower; in every map a row per layer and a column per kind"
             " of matrix (q, k, v, o: attention; fc, proj: the two of the MLP). Empty where a matrix was not"
-            " trained. Principal: what holds half of the energy. Protected part: ‖(W + ΔW) Vₖ − Uₖ Σₖ‖ / ‖W‖."
+            " trained. Energy: the sum of the squared singular values. Principal: the directions that hold"
+            " half of it. Effective rank: how many singular values of one size would be as spread out"
+            " (the exponential of their entropy). Protected part: ‖(W + ΔW) Vₖ − Uₖ Σₖ‖ / ‖W‖."
         )
         blocks.append(Choice("What to show", drawn, note))
     if nothing:
@@ -202,7 +204,8 @@ def _drift(run: LoadedRun) -> Table | None:
         for task, analysis in zip(run.tasks, run.analyses, strict=False)
     }
     note = (
-        "Linear CKA of the image features of a column's task after a row's task with those right after its"
+        "Linear CKA (centred kernel alignment: how alike two sets of features are, up to rotation and scale)"
+        " of the image features of a column's task after a row's task with those right after its"
         " own training: 1 unchanged, 0 unrelated."
     )
     scale = similarity_scale([value for row in found.values() for value in row.values()])
