@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config.about import UNTOLD
+from ..config.about import BOUNDS, UNTOLD
 from ..config.catalog import shipped
 from ..errors import UserError
 from ..files import slug
@@ -19,9 +19,6 @@ from .outcomes import Outcome
 from .results_files import Entry, is_current, read_entries
 from .statistics import Difference
 from .trials import told
-
-# Kinds that see more than a stream shows them: bounds, which are not called the best.
-BOUNDS = ("replay-and-bounds",)
 
 
 def scenarios(folder: Path) -> list[str]:

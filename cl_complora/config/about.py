@@ -25,6 +25,8 @@ KINDS: dict[Kind, str] = {
     "replay-and-bounds": "Replay and bounds",
 }
 UNTOLD = "Others"
+# Kinds that see more than a stream shows them: bounds, which are not called the best.
+BOUNDS: tuple[Kind, ...] = ("replay-and-bounds",)
 
 CHECKED: dict[Checked, str] = {
     "authors": "a test holds it against numbers that the authors' own code computed",

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ..config.about import KINDS
+from ..config.about import BOUNDS, KINDS
 from ..version import __version__
-from .comparison.figures import trade_off
-from .comparison.page import tested
-from .comparison.tables import MARKS, plus_minus, whole
+from .comparison.figures import MOST_NAMES, MOST_NUMBERS, far_off, trade_off
+from .comparison.page import MOST_LISTED, tested
+from .comparison.tables import LOWER_IS_BETTER, MARKS, mark_best, plus_minus, whole
 from .elements import NOTHING, Cell, Figure, Gallery, Page, Section, Table, Text, number
 
 # Figure → heading and whether it is told with its sign.
@@ -34,6 +34,10 @@ HOW_TO_READ = (
     " pairs to tell. ◆: no other method has both a higher Last and a better retention. Methods that see more"
     " than a stream shows them are listed, and are neither called the best nor on that front. Times are those"
     " of the machine that each was run on."
+)
+_COSTS = (
+    "‖ΔW‖: length of what a task added to the weights, mean over tasks; trained: parameters trained at once;"
+    " training s and peak MB of a run; settings: those that were chosen on validation shots."
 )
 _STALE = "stale: its settings, the scenario or the weights have changed since; run it again"
 
@@ -64,18 +68,58 @@ def leaderboard_page(boards: Sequence[Mapping[str, Any]]) -> Page:
     """The same as a page: sorted by a click on a heading, filtered by kind."""
     sections = []
     for place, board in enumerate(boards):
-        head, rows = _table(board)
-        table = Table(f"Methods on {board['scenario']}", head, rows, HOW_TO_READ, filtered=head.index("kind"))
-        points = tested(board["rows"])
-        drawn = trade_off(points, f"front{place}") if points else None
-        blocks = [table, Text([_notes(board)])]
-        if drawn is not None:
-            blocks.append(
-                Gallery([Figure("Trade-off: accuracy against retention, means over seeds.", drawn)], "wide")
-            )
+        blocks = [*_tables(board), Text([_notes(board, MOST_LISTED)]), *_front(board, f"front{place}")]
         sections.append(Section(f"scenario-{place}", board["scenario"], blocks))
     facts = {"Scenarios": str(len(boards)), "Methods": str(max(len(board["rows"]) for board in boards))}
     return Page("Leaderboard", "published results", facts, sections, f"cl_complora {__version__}")
+
+
+def _tables(board: Mapping[str, Any]) -> list[Table]:
+    """Results, and what they cost: one table of all the columns is wider than any screen."""
+    head, rows = _table(board)
+    fair = [
+        row for row, m in zip(rows, board["rows"], strict=True) if not m["stale"] and m["kind"] not in BOUNDS
+    ]
+    for key, (name, _) in FIGURES.items():
+        if name in head:
+            mark_best(fair, head.index(name), key in LOWER_IS_BETTER)
+    against = f"Last minus {board['reference']}"
+    last = head.index(against) if against in head else head.index("‖ΔW‖") - 1
+    shown = [range(last + 1), [0, *range(last + 1, len(head))]]
+    titles = (f"Methods on {board['scenario']}", f"What they cost on {board['scenario']}")
+    notes = (HOW_TO_READ, _COSTS)
+    return [
+        Table(
+            title,
+            [head[column] for column in columns],
+            [[row[column] for column in columns] for row in rows],
+            note,
+            filtered=None if place else head.index("kind"),
+        )
+        for place, (title, columns, note) in enumerate(zip(titles, shown, notes, strict=True))
+    ]
+
+
+def _front(board: Mapping[str, Any], prefix: str) -> list[Gallery]:
+    """Last against retention, without what lies so far off that it would squeeze all others together."""
+    points = tested(board["rows"])
+    if not points:
+        return []
+    away = far_off(points)
+    kept = [point for point in points if point not in away]
+    note = "Means over seeds; bars: standard deviation. Filled and joined: methods with ◆ in the table."
+    if len(kept) > MOST_NUMBERS:
+        note += " Names where there is room; the table has all."
+    elif len(kept) > MOST_NAMES:
+        note += f" {', '.join(f'{place}: {m.name}' for place, m in enumerate(kept, start=1))}."
+    if away:
+        told = ", ".join(
+            f"{m.name} (Last {number(m.last).text}, retention {number(m.retention, 1, True).text})"
+            for m in away
+        )
+        note += f" Too far below to be drawn: {told}."
+    drawn = trade_off(kept, prefix)
+    return [Gallery([Figure("Trade-off: accuracy against retention", drawn)], "wide", note)]
 
 
 def _table(board: Mapping[str, Any]) -> tuple[list[str], list[list[Cell]]]:
@@ -119,17 +163,30 @@ def _difference(found: Mapping[str, Any] | None) -> Cell:
     return Cell(f"{mean.text} [{low.text}, {high.text}]{MARKS[found['verdict']]}", mean.value)
 
 
-def _notes(board: Mapping[str, Any]) -> str:
+def _notes(board: Mapping[str, Any], most: int | None = None) -> str:
+    """What to know of the rows.
+
+    Args:
+        board: as :func:`markdown` takes them.
+        most: names that are listed before they are counted; all by default.
+    """
     rows = board["rows"]
+
+    def listed(names: Sequence[str], of: int) -> str:
+        whole = most is None or len(names) <= most
+        return ", ".join(names) if whole else f"{len(names)} of {of} methods"
+
     said = []
     once = [row["name"] for row in rows if len(row["seeds"]) == 1]
     if once:
-        said.append(f"One seed only, so that no spread is told: {', '.join(once)}.")
+        said.append(f"One seed only, so that no spread is told: {listed(once, len(rows))}.")
     unswept = [row["name"] for row in rows if not row["swept"] and row["budget"]["steps"] > 0]
     if unswept:
-        said.append(f"Run with the settings that ship, which were not chosen here: {', '.join(unswept)}.")
+        said.append(
+            f"Run with the settings that ship, which were not chosen here: {listed(unswept, len(rows))}."
+        )
     if any(row["stale"] for row in rows):
         said.append(f"{_STALE[0].upper()}{_STALE[1:]}.")
     if board["missing"]:
-        said.append(f"Not measured yet: {', '.join(board['missing'])}.")
+        said.append(f"Not measured yet: {listed(board['missing'], len(rows) + len(board['missing']))}.")
     return " ".join(said)

@@ -97,3 +97,27 @@ def test_the_latex_table_can_be_published_as_it_is():
 )
 def test_names_are_escaped_and_signs_are_minus_signs(text, shown):
     assert escaped(text) == shown
+
+
+def test_change_by_task_since_it_was_just_trained():
+    table = tables(comparison(LORA, OURS))["Change by task"]
+    assert table.head == ["method", "a"]  # the task trained last has had no time to change
+    assert [row[1].text for row in table.rows] == ["-6.0 ± 0.0", "-6.0 ± 0.0"]
+    older = comparison(LORA | {"per_task": [{"seed": 0, "task": t, "norm": 1.0} for t in "ab"]})
+    assert "Change by task" not in tables(older)
+
+
+def test_a_zero_has_no_sign():
+    still = method("still", [80.0, 80.0], [0.0, 0.0], [-0.01, 0.0])
+    still["differences"] = {"last": {"mean": -0.04, "low": -0.5, "high": 0.01, "verdict": "not shown"}}
+    made = tables(comparison(LORA, still))
+    told = [cell.text for row in (*made["Accuracy"].rows, *made["Paired differences"].rows) for cell in row]
+    assert "0.0 [-0.5, 0.0]" in told and "0.0 ± 0.0" in told
+    assert not any(re.search(r"[-+]0\.0\b", text) for text in told)
+
+
+def test_what_was_not_swept_has_no_column():
+    assert "chosen" not in tables(comparison(LORA, OURS))["Accuracy"].head
+    swept = method("swept", [80.0, 80.0], [0.0, 0.0], [0.0, 0.0], {"optimiser.lr": 0.1}.items())
+    table = tables(comparison(LORA, swept))["Accuracy"]
+    assert [row[1].text for row in table.rows] == ["–", "lr=0.1"] and table.head[1] == "chosen"

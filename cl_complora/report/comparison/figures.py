@@ -6,37 +6,54 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from ..svg import BLUE, GREEN, INK, MUTED, PAPER, RED, drawing, inline, plain
+from ..svg import BLUE, GREEN, INK, LINE, MUTED, PAPER, RED, drawing, inline, plain
 from .tables import front
 
 # More names than this would cover one another; then every point has a number.
 MOST_NAMES = 12
+# More numbers than this are a thicket; then only those have a name that there is room for.
+MOST_NUMBERS = 30
+# Points this many quartile distances below the lower quartile squeeze all others together.
+FAR_OFF = 3.0
 
 
 @dataclass(frozen=True)
 class Tested:
     """A method on test images: mean and standard deviation over seeds of retention (points) and Last
-    (percent)."""
+    (percent); whether it is on the front, where that is not for the figure to find."""
 
     name: str
     retention: float
     last: float
     retention_spread: float
     last_spread: float
+    front: bool | None = None
+
+
+def far_off(methods: Sequence[Tested]) -> list[Tested]:
+    """Methods that lie so far below all others that a figure of many is clearer without them."""
+    if len(methods) <= MOST_NUMBERS:
+        return []
+    lows = []
+    for values in ([m.retention for m in methods], [m.last for m in methods]):
+        low, high = np.quantile(values, (0.25, 0.75))
+        lows.append(low - FAR_OFF * (high - low))
+    return [m for m in methods if m.retention < lows[0] or m.last < lows[1]]
 
 
 def trade_off(methods: Sequence[Tested], prefix: str) -> Markup:
     """Last against retention; filled where no other method is better in both."""
-    best = front([(m.retention, m.last) for m in methods])
+    best = front([(m.retention, m.last) for m in methods if m.front is not False])
     with drawing(480, 400) as figure:
         axes = figure.add_axes((0.1, 0.12, 0.88, 0.86))
-        axes.plot(*zip(*best, strict=True), color=RED, lw=1, ls=(0, (4, 3)), zorder=1)
+        axes.plot([x for x, _ in best], [y for _, y in best], color=RED, lw=1, ls=(0, (4, 3)), zorder=1)
         for m in methods:
-            on = (m.retention, m.last) in best
+            on = m.front is not False and (m.retention, m.last) in best
             axes.errorbar(
                 m.retention, m.last, xerr=m.retention_spread, yerr=m.last_spread, fmt="D" if on else "o",
                 color=RED if on else BLUE, mfc=RED if on else PAPER, ms=7, lw=1, zorder=2,
@@ -55,10 +72,10 @@ def trade_off(methods: Sequence[Tested], prefix: str) -> Markup:
 
 def _name_points(axes: Axes, methods: Sequence[Tested]) -> None:
     """A name beside every point (a number where there are many), with a line to it where it had to move
-    away."""
-    shown = [
-        plain(m.name, 22) if len(methods) <= MOST_NAMES else str(n) for n, m in enumerate(methods, start=1)
-    ]
+    away; of very many the front and those that have room."""
+    crowded = len(methods) > MOST_NUMBERS
+    named = crowded or len(methods) <= MOST_NAMES
+    shown = [plain(m.name, 22) if named else str(n) for n, m in enumerate(methods, start=1)]
     middles = [(m.retention, m.last) for m in methods]
     ends = [(m.retention + m.retention_spread, m.last + m.last_spread) for m in methods]
     points, corners = axes.transData.transform(middles), axes.transData.transform(ends)
@@ -66,8 +83,13 @@ def _name_points(axes: Axes, methods: Sequence[Tested]) -> None:
     taken = [_around(x, y, 7, 7) for x, y in points]
     for (x, y), (right, top) in zip(points, corners, strict=True):
         taken += [_around(x, y, right - x, 5), _around(x, y, 5, top - y)]  # the bars
-    for text, (x, y) in zip(shown, points, strict=True):
+    best = front([(m.retention, m.last) for m in methods if m.front is not False])
+    first = [crowded and m.front is not False and (m.retention, m.last) in best for m in methods]
+    order = sorted(range(len(methods)), key=lambda place: not first[place])
+    for text, (x, y), needed in ((shown[place], points[place], first[place]) for place in order):
         box, moved = _place_label(6.0 * len(text) + 2, x, y, taken, frame)
+        if crowded and not needed and (moved or any(_covered(box, other) for other in taken)):
+            continue
         taken.append(box)
         line = {"arrowstyle": "-", "color": MUTED, "lw": 0.7, "shrinkA": 1, "shrinkB": 5}
         end = (
@@ -145,6 +167,39 @@ def sweep_curve(method: str, curves: Mapping[str, Sequence[Mapping[str, Any]]], 
         axes.margins(0.09)
         told = "; ".join(f"Last {last:.1f} % at {retention:+.1f} points" for retention, last in own)
         return inline(figure, prefix, f"Swept values of {method}", told)
+
+
+def stream_curves(curves: Mapping[str, np.ndarray]) -> dict[str, Markup]:
+    """Accuracy on the tasks trained so far, a drawing for every method with the others behind it.
+
+    Args:
+        curves: method → ``(seeds, tasks)`` fractions.
+    """
+    steps = range(1, next(iter(curves.values())).shape[1] + 1)
+    means = {name: 100 * values.mean(0) for name, values in curves.items()}
+    spreads = {name: 100 * values.std(0, ddof=1) for name, values in curves.items() if len(values) > 1}
+    ends = [means[name] + sign * spreads.get(name, 0.0) for name in means for sign in (-1, 1)]
+    low, high = float(np.min(ends)), float(np.max(ends))
+    room = max(2.0, 0.08 * (high - low))
+    drawn = {}
+    for number, name in enumerate(curves):
+        with drawing(236, 150) as figure:
+            axes = figure.add_axes((0.135, 0.17, 0.845, 0.79))
+            for other, mean in means.items():
+                if other != name:
+                    axes.plot(steps, mean, color=LINE, lw=0.9)
+            if name in spreads:
+                band = (means[name] - spreads[name], means[name] + spreads[name])
+                axes.fill_between(steps, *band, color=BLUE, alpha=0.16, lw=0)
+            axes.plot(steps, means[name], color=BLUE, lw=2.2, marker="o", ms=4)
+            axes.set_ylim(low - room, high + room)
+            axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+            axes.yaxis.set_major_locator(MaxNLocator(4))
+            axes.grid(axis="y")
+            told = f"{means[name][0]:.1f} % after the first task, {means[name][-1]:.1f} % after the last"
+            title = f"Accuracy of {name} on the tasks trained so far"
+            drawn[name] = inline(figure, f"stream-{number}", title, told)
+    return drawn
 
 
 @dataclass(frozen=True)

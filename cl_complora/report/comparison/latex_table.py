@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ..elements import NOTHING, Cell
-from .tables import BEST, LOWER_IS_BETTER, METRICS, Content, methods_of, tables
+from ..elements import Cell
+from .tables import BEST, CHOSEN, LOWER_IS_BETTER, METRICS, Content, methods_of, tables
 
 _WORDS = {"‖ΔW‖": r"$\|\Delta W\|$"}
 _CHARACTERS = {
@@ -43,10 +43,8 @@ def latex_table(found: Content) -> str:
         found: content of comparison.json.
     """
     made = tables(found)["Accuracy"]
-    swept = any(cell.text != NOTHING for cell in (row[1] for row in made.rows))
-    kept = [place for place in range(len(made.head)) if swept or place != 1]
-    heads = [_head(made.head[place]) for place in kept]
-    body = [[_cell(row[place]) for place in kept] for row in made.rows]
+    heads = [_head(name) for name in made.head]
+    body = [[_cell(cell) for cell in row] for row in made.rows]
     seeds = len(found["request"]["seeds"])
     spread = f"mean $\\pm$ standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
     name = escaped(str(found["scenario"]))
@@ -62,7 +60,7 @@ def latex_table(found: Content) -> str:
             r"\centering",
             rf"\caption{{{caption}}}",
             rf"\label{{tab:{label}}}",
-            _tabular([heads, *body], texts=2 if swept else 1).rstrip("\n"),
+            _tabular([heads, *body], texts=2 if CHOSEN in made.head else 1).rstrip("\n"),
             r"\end{table}",
             "",
         ]

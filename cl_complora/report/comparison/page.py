@@ -3,7 +3,6 @@ how."""
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -29,8 +28,10 @@ from ..elements import (
     number,
 )
 from ..reproduce import compare_command, compared_settings
-from .figures import MOST_NAMES, Paired, Tested, differences, sweep_curve, trade_off
-from .members import REPORT, address, run_folder
+from .figures import MOST_NAMES, MOST_NUMBERS, Paired, Tested, differences, sweep_curve, trade_off
+from .made_with import runs_facts, software
+from .members import REPORT, address, members, run_folder
+from .over_stream import over_stream
 from .tables import METRICS, Content, chosen, failures, how_chosen, kept, plus_minus, spread, tables, whole
 
 # Metrics whose differences are drawn; the table has all of them.
@@ -53,6 +54,7 @@ def comparison_page(found: Content, folder: Path, target: Path) -> Page:
         "Methods": str(len(found["methods"])),
         "Seeds": ", ".join(map(str, request["seeds"])),
         "Compared with": str(found["reference"]),
+        **runs_facts(found, folder),
     }
     changed = compared_settings(request)
     facts |= {"Changed by --set": ", ".join(changed)} if changed else {}
@@ -62,7 +64,13 @@ def comparison_page(found: Content, folder: Path, target: Path) -> Page:
         Section(
             "accuracy",
             "Results of every method",
-            [made[title] for title in ("Accuracy", "Last by task", "By shots") if title in made],
+            [made[title] for title in ("Accuracy", "By shots") if title in made],
+        ),
+        Section("stream", "Over the stream", over_stream(found, folder)),
+        Section(
+            "tasks",
+            "Task by task",
+            [made[title] for title in ("Last by task", "Change by task") if title in made],
         ),
         Section("differences", "Is the difference real?", _differences(found, made)),
         Section("sweep", "How the settings were chosen", _sweep(found, made)),
@@ -90,14 +98,15 @@ def tested(methods: Iterable[Mapping[str, Any]]) -> list[Tested]:
     """Methods with both figures of the trade.
 
     Args:
-        methods: each with ``name`` and ``figures``.
+        methods: each with ``name`` and ``figures``, and ``front`` where it is known who is on it.
     """
     found = []
     for m in methods:
         retention, last = (whole(m["figures"].get(key)) for key in ("retention", "last"))
         if retention and last:
             means = (float(np.mean(retention)), float(np.mean(last)))
-            found.append(Tested(m["name"], *means, spread(retention), spread(last)))
+            spreads = (spread(retention), spread(last))
+            found.append(Tested(m["name"], *means, *spreads, m.get("front")))
     return found
 
 
@@ -153,7 +162,7 @@ def _trade_off(found: Content) -> list:
         "Last against retention on test images, means with standard deviations over seeds. Filled and joined:"
         " methods that no other one beats in both."
     )
-    if len(methods) > MOST_NAMES:
+    if MOST_NAMES < len(methods) <= MOST_NUMBERS:
         note += f" {', '.join(f'{place}: {m.name}' for place, m in enumerate(methods, start=1))}."
     return [Gallery([Figure("Last against retention", trade_off(methods, "trade-off"))], "wide", note)]
 
@@ -228,20 +237,7 @@ def _origin(found: Content, folder: Path) -> list:
         Code("Compare again", compare_command(found["request"])),
         Code("Write this report again", shlex.join(["cl-complora", "report", str(folder)])),
     ]
-    for m in found["methods"].values():
-        for seed in found["request"]["seeds"]:
-            where = run_folder(found, folder, m, seed)
-            if where is not None and (told := _software(where)):
-                return [*blocks, Terms(told)]
+    for where in members(found, folder):
+        if told := software(where):
+            return [*blocks, Terms(told)]
     return blocks
-
-
-def _software(where: Path) -> dict[str, str]:
-    """Model, device and versions of a run."""
-    try:
-        results = json.loads((where / "results.json").read_text(encoding="utf-8"))
-        model = results["model"]
-        told = {"Model": str(model["name"]), "SHA-256 of its weights": str(model["sha256"])}
-        return told | {"Device": str(results["device"])} | {k: str(v) for k, v in results["software"].items()}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}

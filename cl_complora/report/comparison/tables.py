@@ -32,6 +32,8 @@ RETRIEVAL = {
 # And of those with images of several labels.
 BESIDE = RETRIEVAL | {"multi_label": "retention mAP"}
 LOWER_IS_BETTER = ("forgetting",)
+# Column of the settings, where any were swept.
+CHOSEN = "chosen"
 # Mark of the best mean of a column.
 BEST = "best"
 # What is a level or a loss; the others are changes, told with their sign.
@@ -69,10 +71,15 @@ def accuracy_table(found: Content) -> tuple[list[str], Rows]:
         cells = [
             _spread(m["figures"].get(metric), sign=metric not in _LEVELS) for metric in metrics_of(found)
         ]
-        rows.append([Cell(m["name"]), Cell(chosen(m) or NOTHING), *cells])
-    for place, metric in enumerate(metrics_of(found), start=2):
-        _mark_best(rows, place, metric in LOWER_IS_BETTER)
-    return ["method", "chosen", *metrics_of(found).values()], rows
+        rows.append([Cell(m["name"]), *cells])
+    for place, metric in enumerate(metrics_of(found), start=1):
+        mark_best(rows, place, metric in LOWER_IS_BETTER)
+    settings = [chosen(m) for m in methods_of(found)]
+    swept = any(settings)
+    if swept:
+        for row, text in zip(rows, settings, strict=True):
+            row.insert(1, Cell(text or NOTHING))
+    return ["method", *([CHOSEN] if swept else []), *metrics_of(found).values()], rows
 
 
 def task_table(found: Content) -> tuple[list[str], Rows]:
@@ -85,11 +92,26 @@ def task_table(found: Content) -> tuple[list[str], Rows]:
             values = [[row["last"] for row in told if row["task"] == task] for task in tasks]
             rows.append([Cell(name), *map(_spread, values)])
     for place in range(1, len(tasks) + 1):
-        _mark_best(rows, place, lowest=False)
+        mark_best(rows, place, lowest=False)
     return ["method", *tasks], rows
 
 
-def _mark_best(rows: Rows, place: int, lowest: bool) -> None:
+def change_table(found: Content) -> tuple[list[str], Rows]:
+    """Change of accuracy on every task since it was just trained, mean over seeds, in points; of all but the
+    task trained last."""
+    by_method = {m["name"]: m["per_task"] for m in methods_of(found) if m["per_task"]}
+    tasks = list(dict.fromkeys(row["task"] for told in by_method.values() for row in told))[:-1]
+    rows = []
+    for name, told in by_method.items():
+        if tasks and all(row.get("last") is not None and row.get("learned") is not None for row in told):
+            values = [[row["last"] - row["learned"] for row in told if row["task"] == task] for task in tasks]
+            rows.append([Cell(name), *(_spread(changes, sign=True) for changes in values)])
+    for place in range(1, len(tasks) + 1):
+        mark_best(rows, place, lowest=False)
+    return ["method", *tasks], rows
+
+
+def mark_best(rows: Rows, place: int, lowest: bool) -> None:
     """Mark the best of a column, and what is shown as the same figure; nothing where there is no choice."""
     known = {at: round(row[place].value, 1) for at, row in enumerate(rows) if row[place].value is not None}
     if len(known) < 2 or len(set(known.values())) < 2:
@@ -132,7 +154,14 @@ def update_table(found: Content) -> tuple[list[str], Rows]:
     for m in methods_of(found):
         values = [m["updates"].get(key) for key in ("norm", "matrix_norm", "principal", "earlier", "cosine")]
         rows.append([Cell(m["name"]), *(_figure(value, ".2f") for value in values)])
-    return ["method", "‖ΔW‖", "of matrices", "touches principal", "in earlier", "cosine to earlier"], rows
+    return [
+        "method",
+        "‖ΔW‖",
+        "of matrices",
+        "share in principal",
+        "share in earlier",
+        "cosine to earlier",
+    ], rows
 
 
 def budget_table(found: Content) -> tuple[list[str], Rows]:
@@ -192,6 +221,13 @@ _TABLES: dict[str, tuple[Callable[[Content], tuple[list[str], Rows]], str]] = {
         task_table,
         "Test images, accuracy on every task after the stream in percent; the best of a task is bold.",
     ),
+    "Change by task": (
+        change_table,
+        (
+            "Test images, accuracy on every task after the stream minus that right after its own training, in"
+            " points (BWT by task); the least lost is bold."
+        ),
+    ),
     "By shots": (
         shots_table,
         (
@@ -211,9 +247,9 @@ _TABLES: dict[str, tuple[Callable[[Content], tuple[list[str], Rows]], str]] = {
     "Updates": (
         update_table,
         (
-            "Per task: Frobenius norm of all that moved and of the matrices alone; share of the latter that"
-            " touches the pretrained principal subspaces, that lies in the directions of earlier updates, and"
-            " the cosine to their sum."
+            "Mean over tasks. ‖ΔW‖: Frobenius norm of all that moved, and of the matrices alone; of these the"
+            " share that touches the pretrained principal subspaces (the directions that hold half of the"
+            " energy), the share in the directions of earlier updates, and the cosine to their sum."
         ),
     ),
     "Budget": (
@@ -281,7 +317,13 @@ def methods_of(found: Content) -> list[dict[str, Any]]:
 
 
 def _figure(value: float | None, form: str) -> Cell:
-    return Cell(NOTHING) if value is None or not math.isfinite(value) else Cell(format(value, form), value)
+    return Cell(NOTHING) if value is None or not math.isfinite(value) else Cell(_told(value, form), value)
+
+
+def _told(value: float, form: str) -> str:
+    """The number in its format; a zero has no sign."""
+    text = format(value, form)
+    return text if text.strip("+-0.,") else text.lstrip("+-")
 
 
 def spread(values: Sequence[float]) -> float:
@@ -300,7 +342,7 @@ def _spread(values: Sequence[float | None] | None, sign: bool = False) -> Cell:
     if not known:
         return Cell(NOTHING)
     mean = float(np.mean(known))
-    return Cell(format(mean, "+.1f" if sign else ".1f") + plus_minus(known), mean)
+    return Cell(_told(mean, "+.1f" if sign else ".1f") + plus_minus(known), mean)
 
 
 def plus_minus(values: Sequence[float]) -> str:
@@ -311,4 +353,5 @@ def plus_minus(values: Sequence[float]) -> str:
 def _difference(d: Mapping[str, Any] | None) -> Cell:
     if d is None:
         return Cell(NOTHING)
-    return Cell(f"{d['mean']:+.1f} [{d['low']:+.1f}, {d['high']:+.1f}]{MARKS[d['verdict']]}", d["mean"])
+    mean, low, high = (_told(d[key], "+.1f") for key in ("mean", "low", "high"))
+    return Cell(f"{mean} [{low}, {high}]{MARKS[d['verdict']]}", d["mean"])

@@ -3,9 +3,11 @@ first."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from ...store.folder import RunDir
 from ...store.loaded_run import LoadedRun
 from ...store.moved import config_now
 from ..elements import NOTHING
@@ -18,14 +20,14 @@ def facts(run: LoadedRun) -> dict[str, str]:
     told: dict[str, str | None] = {
         "Model": model_of(run),
         "Stream": f"{len(run.tasks)} tasks, {_protocol(run)}",
-        "Shots per class": _shots(results["tasks_detail"]),
+        "Shots per class": shots(results["tasks_detail"]),
         "Rank": _rank((run.config or {}).get("strategy") or {}),
         "Learning rate": _rate((run.config or {}).get("strategy") or {}, results["tasks_detail"]),
         "Steps per task": _between([d.get("steps") for d in results["tasks_detail"]]),
         "Seed": str(results["seed"]),
         "Device": str(results["device"]),
-        "Last task finished": _finished(run),
-        "Time": _time(results["tasks_detail"]),
+        "Last task finished": finished(run.folder, run.tasks[: run.trained]),
+        "Time": time_spent(results["tasks_detail"]),
         "State": "finished" if run.done else f"{run.trained} of {len(run.tasks)} tasks done",
         "Changed by --set": _changed(run),
     }
@@ -44,11 +46,12 @@ def _protocol(run: LoadedRun) -> str:
     return str(run.config["scenario"].get("protocol", "")) if run.config else "one after the other"
 
 
-def _shots(details: list[dict[str, Any]]) -> str | None:
+def shots(details: Sequence[dict[str, Any]]) -> str | None:
+    """``8``, ``2–16`` or ``all images``: training images per class of the tasks."""
     given = [d["shots"] for d in details if "shots" in d]
-    if given and all(shots is None for shots in given):
+    if given and all(count is None for count in given):
         return "all images"
-    counts = [n for shots in given for n in (shots if isinstance(shots, list) else [shots])]
+    counts = [n for count in given for n in (count if isinstance(count, list) else [count])]
     return _between(counts)
 
 
@@ -76,18 +79,19 @@ def _rate(strategy: dict[str, Any], details: list[dict[str, Any]]) -> str | None
     return f"{optimiser['lr']:g}" + (f" ({', '.join(others)})" if others else "")
 
 
-def _finished(run: LoadedRun) -> str | None:
-    """When the record of the last task was written, which happens once; the clock is this machine's."""
-    if not run.trained:
+def finished(folder: RunDir, tasks: Sequence[str]) -> str | None:
+    """When the record of the last of these tasks was written, which happens once; by this machine's clock."""
+    if not tasks:
         return None
     try:
-        written = run.folder.record(run.trained - 1, run.tasks[run.trained - 1]).stat().st_mtime
+        written = folder.record(len(tasks) - 1, str(tasks[-1])).stat().st_mtime
     except OSError:  # a run without its records still has a report
         return None
     return datetime.fromtimestamp(written).strftime("%Y-%m-%d %H:%M")
 
 
-def _time(details: list[dict[str, Any]]) -> str | None:
+def time_spent(details: Sequence[dict[str, Any]]) -> str | None:
+    """Seconds of training and of measuring over the tasks, in words."""
     spent = [
         (name, sum(d.get(key) or 0 for d in details))
         for name, key in (("training", "train_seconds"), ("measuring", "eval_seconds"))

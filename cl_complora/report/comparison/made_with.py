@@ -1,0 +1,55 @@
+"""What a comparison's runs were made with, when, and how long they took."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ...store.folder import RunDir
+from ..run.facts import finished, shots, time_spent
+from .members import members
+from .tables import Content
+
+
+def runs_facts(found: Content, folder: Path) -> dict[str, str]:
+    """For the head of the page: shots, when the last run finished, and the time of all of them.
+
+    Args:
+        found: content of comparison.json.
+        folder: where it lies, with the runs below it.
+    """
+    runs = {where: results for where in members(found, folder) if (results := _results(where))}
+    if not runs:
+        return {}
+    details = [d for results in runs.values() for d in results["tasks_detail"]]
+    ends = [finished(RunDir(where), results["tasks"]) for where, results in runs.items()]
+    told = {
+        "Model": str(next(iter(runs.values()))["model"].get("name") or ""),
+        "Shots per class": shots(details),
+        "Last run finished": max((end for end in ends if end), default=None),
+        f"Time of {len(runs)} runs": time_spent(details),
+    }
+    return {name: text for name, text in told.items() if text}
+
+
+def software(where: Path) -> dict[str, str]:
+    """Model, device and versions of a run; nothing where it does not tell them."""
+    results = _results(where)
+    if results is None:
+        return {}
+    model = results["model"]
+    told = {"Model": str(model.get("name")), "SHA-256 of its weights": str(model.get("sha256"))}
+    return told | {"Device": str(results["device"])} | {k: str(v) for k, v in results["software"].items()}
+
+
+def _results(where: Path) -> dict[str, Any] | None:
+    """results.json of a run as far as this page reads it; None where it is not that."""
+    try:
+        results = json.loads((where / "results.json").read_text(encoding="utf-8"))
+        kinds = {"model": dict, "software": dict, "tasks": list, "tasks_detail": list, "device": str}
+        if not all(isinstance(results[key], kind) for key, kind in kinds.items()):
+            return None
+        return results if all(isinstance(d, dict) for d in results["tasks_detail"]) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,49 @@
+"""The page of the leaderboard: what it names, what it marks, what it leaves out of the drawing."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from builders.boards import board
+from builders.pages import Reader
+from cl_complora.report.comparison import figures
+from cl_complora.report.leaderboard import leaderboard_page
+
+
+def test_two_tables_instead_of_one_that_no_screen_holds():
+    page = Reader(leaderboard_page([board(4)]).html())
+    results, costs = page.tables["Methods on tiny"], page.tables["What they cost on tiny"]
+    assert [text for text, _ in results[0]][-2:] == ["retention", "Last minus method-2"]
+    assert [text for text, _ in costs[0]][:3] == ["method", "Last minus method-1", "‖ΔW‖"]
+    assert [row[0] for row in results[1:]] == [row[0] for row in costs[1:]]
+
+
+def test_the_best_is_bold_and_no_bound_is():
+    html = leaderboard_page([board(4)]).html()
+    bold = re.findall(r'<td class="number best"[^>]*><data value="([\d.-]+)"', html)
+    assert [float(value) for value in bold] == [89.5, 89.5, 0.1, -0.25]  # of method-1: method-0 is a bound
+
+
+@pytest.mark.parametrize("count", [4, 20, 45])
+def test_every_point_of_the_drawing_can_be_told(count):
+    html = leaderboard_page([board(count)]).html()
+    drawn = " ".join(re.findall(r"<svg.*?</svg>", html, re.DOTALL))
+    if count == 20:
+        assert "1: method-0, 2: method-1" in html
+    elif count == 45:
+        assert "Names where there is room" in html and "method-1" in drawn
+        assert "Too far below to be drawn: method-44 (Last 68.0, retention −80.0)" in html
+        assert (
+            "44 of 45 methods" not in html and "45 of 45 methods" in html
+        )  # one seed each: counted, not listed
+    else:
+        assert all(f"method-{place}" in drawn for place in range(count))
+
+
+def test_only_of_very_many_anything_is_left_out():
+    many = [figures.Tested(str(n), -0.1 * n, 80 - 0.1 * n, 0, 0) for n in range(figures.MOST_NUMBERS)]
+    away = figures.Tested("away", -90.0, 20.0, 0, 0)
+    assert figures.far_off([*many, away]) == [away] and figures.far_off(many) == []
+    assert figures.far_off([*many[:5], away]) == []
