@@ -46,8 +46,16 @@ INSTALL_REQUIRES = [
 ]
 
 EXTRAS_REQUIRE = {
-    # pyarrow: one source is read by it, and a source that no test reads breaks unseen.
-    "test": ["pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "ruff>=0.6", "pyarrow>=15"],
+    # pyarrow: one source is read by it, and a source that no test reads breaks unseen; mkdocs-material: so
+    # does a site that no test builds.
+    "test": [
+        "pytest>=8",
+        "pytest-xdist>=3.7",
+        "hypothesis>=6.100",
+        "ruff>=0.6",
+        "pyarrow>=15",
+        "mkdocs-material>=9.5",
+    ],
     "cluster": ["ray>=2.49"],  # compare --cluster
     # Tokenisers of SigLIP, SigLIP2 and others of open_clip's models (docs/models.md).
     "transformers": ["transformers>=4.40", "sentencepiece>=0.2"],
