@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import os
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from .pixels import Pixels
 
+# Seconds that a table may take to tell the sizes of its pictures before somebody asks where they went.
+LONG = 10.0
 # Characters of a picture's own name that become part of its key.
 _LONGEST = 120
 
@@ -162,7 +165,13 @@ class HubPictures(Pictures):
 
     def _listed(self, rows: Rows, labels: Sequence[Any], known: Mapping[Any, int]) -> Iterator[Item]:
         column = self._columns[rows.name].image
+        began = time.monotonic()
         stored = rows.stored(column)
+        if (took := time.monotonic() - began) > LONG:
+            self.notes.append(
+                f"{rows.place}: its {len(stored):,} pictures were read through once for their sizes, which took"
+                f" {took:.0f} s; they are remembered where there is a cache"
+            )
         if len(stored) != len(labels):
             raise UserError(f"{rows.place}: has {len(labels)} labels for {len(stored)} pictures")
         for row, (label, (size, name)) in enumerate(zip(labels, stored, strict=True)):

@@ -10,6 +10,7 @@ from builders.hostile import PIXELS, told
 from builders.hub import COLOURS, NAMES, NO_PYARROW, coloured, parquet, rows
 from cl_complora.config import load_scenario
 from cl_complora.config.hub_sources import ParquetSource
+from cl_complora.data import hub_pictures
 from cl_complora.data import parquet as reading
 from cl_complora.data.discover import describe
 from cl_complora.data.division import UNDIVIDED
@@ -214,6 +215,12 @@ def test_sizes_are_read_once_and_again_when_the_file_changes(tmp_path, monkeypat
     parquet(tmp_path / "a.parquet", rows(6, 100))
     source = opened(tmp_path, train="a.parquet")
     assert len(source.items(UNDIVIDED)) == 6 and source.load(source.items("test"), PIXELS).shape[0] == 4
+
+
+def test_a_long_look_at_the_sizes_is_told(hub, monkeypatch):
+    monkeypatch.setattr(hub_pictures, "LONG", -1.0)
+    told = [note for note in opened(hub, **FILES).notes if "read through once" in note]
+    assert len(told) == 3 and "train-00000-of-00002.parquet: its 6 pictures were" in told[0]
 
 
 def test_groups_of_rows_that_are_too_large_are_refused(tmp_path, monkeypatch):
