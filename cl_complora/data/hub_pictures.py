@@ -169,8 +169,8 @@ class HubPictures(Pictures):
         stored = rows.stored(column)
         if (took := time.monotonic() - began) > LONG:
             self.notes.append(
-                f"{rows.place}: its {len(stored):,} pictures were read through once for their sizes, which took"
-                f" {took:.0f} s; they are remembered where there is a cache"
+                f"{rows.place}: its {len(stored):,} pictures were read through once for their sizes, which"
+                f" took {took:.0f} s; they are remembered where there is a cache"
             )
         if len(stored) != len(labels):
             raise UserError(f"{rows.place}: has {len(labels)} labels for {len(stored)} pictures")
