@@ -97,7 +97,10 @@ def test_the_geometry_of_every_matrix_is_there(finished, tmp_path):
         place = place_of(name)
         mean = (values["delta_norm"] + other[name]["delta_norm"]) / 2
         assert by_place[place.tower, place.layer, place.kind]["‖ΔW‖"][1] == pytest.approx(mean, rel=1e-3)
-    assert len(page.all("fieldset")) == 1 and page.all("input")[0]["type"] == "radio"
+    maps = [field["value"] for field in page.all("input") if field["type"] == "radio"]
+    assert len(page.all("fieldset")) == 2 and "More maps: " in page.text  # three at once, the rest folded
+    assert maps and len({value.rpartition("-")[0] for value in maps[:3]}) == 1
+    assert maps[3].rpartition("-")[0] != maps[0].rpartition("-")[0]
 
 
 def test_the_same_run_gives_the_same_bytes(finished, tmp_path):

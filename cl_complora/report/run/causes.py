@@ -47,8 +47,13 @@ def _told(found: Changes, best: str, last: str) -> str:
     return (
         f"The most forgotten task is {found.name}. Right after {best}, when it was best,"
         f" {found.right_earlier} of its {found.images} images were right; after {last} {found.right_now} are."
-        f" {len(found.mistakes)} that were right are wrong now, {gained} that were wrong are right."
+        f" {_that(len(found.mistakes), 'right')} wrong now, {_that(gained, 'wrong')} right."
     )
+
+
+def _that(count: int, earlier: str) -> str:
+    """``3 that were right are``, ``1 that was right is``."""
+    return f"{count} that was {earlier} is" if count == 1 else f"{count} that were {earlier} are"
 
 
 def _pictures(run: LoadedRun, found: Changes) -> list:

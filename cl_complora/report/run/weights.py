@@ -16,6 +16,8 @@ from ..elements import Cell, Choice, Figure, Fold, Table, Text, number
 from ..heat_map import only_rounding, shaded, share_scale, similarity_scale
 from . import figures
 
+# Maps that are offered at once; the rest is folded.
+MOST_MAPS = 3
 # Measures of one matrix after one task, as the record (recorded in training) and analysis/ (made afterwards)
 # name them.
 Values = dict[str, Any]
@@ -81,7 +83,11 @@ def moved_weights(run: LoadedRun) -> list:
             " half of it. Effective rank: how many singular values of one size would be as spread out"
             " (the exponential of their entropy). Protected part: ‖(W + ΔW) Vₖ − Uₖ Σₖ‖ / ‖W‖."
         )
-        blocks.append(Choice("What to show", drawn, note))
+        names = list(drawn)
+        blocks.append(Choice("What to show", {name: drawn[name] for name in names[:MOST_MAPS]}, note))
+        if len(names) > MOST_MAPS:
+            rest = {name: drawn[name] for name in names[MOST_MAPS:]}
+            blocks.append(Fold(f"More maps: {', '.join(rest)}", [Choice("What to show", rest)]))
     if nothing:
         told = "; ".join(f"{name} (at most {max(values):.0e})" for name, values in nothing.items())
         blocks.append(Text([f"None beyond rounding, and not drawn: {told}."]))

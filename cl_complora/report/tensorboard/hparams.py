@@ -66,7 +66,8 @@ def table_row(config: dict[str, Any]) -> dict[str, str | float]:
     if optimiser:
         rates = {"token lr": "tokens", "vision lr": "vision", "text lr": "text"}
         row |= {column: optimiser["rates"].get(name) for column, name in rates.items()}
-        row |= {"batch size": training["batch_size"]}
+        row |= {"LR": optimiser["lr"], "optimiser": optimiser["name"]}
+        row |= {"weight decay": optimiser["weight_decay"], "batch size": training["batch_size"]}
         # With ``auto`` every task has its own, which its record tells.
         row |= {"steps": training["steps"]} if training["steps"] != "auto" else {}
     if subspace:

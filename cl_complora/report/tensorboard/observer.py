@@ -241,8 +241,8 @@ class BoardWriter:
             self.steps += 1
             self.writer.add_scalar("train/loss", loss, self.steps)
         if any(map(math.isfinite, row)):
-            self._image("stream/accuracy_matrix", matrix_image(self.rows, self.tasks), index)
-            self._image("stream/accuracy_by_task", curves_image(self.rows, self.tasks), index)
+            self._image("accuracy_matrix", matrix_image(self.rows, self.tasks), index)
+            self._image("accuracy_by_task", curves_image(self.rows, self.tasks), index)
             if len(self.tasks) <= LEGIBLE:
                 self._numbers(index)
         found = (
