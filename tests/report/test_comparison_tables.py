@@ -7,7 +7,7 @@ import re
 import pytest
 
 from cl_complora.report.comparison.latex_table import escaped, latex_table
-from cl_complora.report.comparison.saving import markdown
+from cl_complora.report.comparison.saving import markdown, save
 from cl_complora.report.comparison.tables import tables
 
 
@@ -121,3 +121,10 @@ def test_what_was_not_swept_has_no_column():
     swept = method("swept", [80.0, 80.0], [0.0, 0.0], [0.0, 0.0], {"optimiser.lr": 0.1}.items())
     table = tables(comparison(LORA, swept))["Accuracy"]
     assert [row[1].text for row in table.rows] == ["–", "lr=0.1"] and table.head[1] == "chosen"
+
+
+def test_nothing_swept_leaves_no_table_of_a_sweep(tmp_path):
+    (tmp_path / "comparison-sweep.csv").write_text("of an earlier comparison")
+    written = save(comparison(LORA, OURS), tmp_path)
+    assert not (tmp_path / "comparison-sweep.csv").exists()
+    assert all(path.is_file() and path.stat().st_size > 1 for path in written)

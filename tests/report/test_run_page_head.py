@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -84,3 +85,20 @@ def test_the_change_since_training_is_drawn(finished, tmp_path):
     text = write_report(finished, tmp_path / "page.html").read_text(encoding="utf-8")
     assert "Change of accuracy on warm since it was just trained" in text
     assert "Change of accuracy on cold since" not in text  # the last task has none
+
+
+def test_the_explanation_says_what_follows_and_leaves_out_what_brings_nothing_back(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "seed0")
+    told = json.loads((folder / "explain.json").read_text())
+    pair = told["pairs"][0]
+    pair["parts"][1]["cost"] = 4.0
+    pair["parts"] += [{"kind": "layer", "name": f"text {n}", "returned": 0.0, "cost": 0.0} for n in range(3)]
+    (folder / "explain.json").write_text(json.dumps(told))
+    page = read(write_report(folder))
+    assert (
+        "warm lost 50.0 points to cold. Without one part of the update, layer vision 1, 33.2 points of them"
+        " come back, and cold loses 4.0." in page.text
+    )
+    assert len(page.tables["warm after cold"]) == 3
+    assert "3 of 5 parts bring nothing back and are left out." in page.text
+    assert "The first" not in page.text

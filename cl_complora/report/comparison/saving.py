@@ -31,8 +31,12 @@ def save(found: Content, folder: Path) -> list[Path]:
             [{"method": m["name"], **row} for m in methods_of(found) for row in m["per_task"]]
         ),
     }
-    for name, text in written.items():
-        write_text(folder / name, text)
+    for name, text in [*written.items()]:
+        if text.strip():
+            write_text(folder / name, text)
+        else:  # nothing was swept; what an earlier comparison swept is not of this one
+            (folder / name).unlink(missing_ok=True)
+            del written[name]
     write_json(folder / "comparison.json", found)
     pareto(found, folder / "comparison.png")
     return [folder / name for name in (*written, "comparison.json", "comparison.png")]

@@ -21,6 +21,8 @@ MOST_CONFUSIONS = 12
 # Of each kind.
 MOST_PARTS = 5
 MOST_PAIRS = 20
+# Points; less is shown as 0.0.
+LEAST_RETURNED = 0.05
 # More of them one after the other are folded once more.
 MOST_FOLDS = 5
 
@@ -123,9 +125,25 @@ def explanation(run: LoadedRun) -> list:
         return [Notice([f"explain.json is of another form and left out ({type(error).__name__}: {error})."])]
     if not pairs:
         return []
+    told = _follows(shown[0])
     if len(pairs) > MOST_PAIRS:
         summary.note += f" The {MOST_PAIRS} pairs that lost most, of {len(pairs)}."
-    return [summary, *(folds if len(folds) <= MOST_FOLDS else [Fold("Part by part", folds)])]
+    return [
+        *([Text([told])] if told else []),
+        summary,
+        *(folds if len(folds) <= MOST_FOLDS else [Fold("Part by part", folds)]),
+    ]
+
+
+def _follows(pair: dict[str, Any]) -> str:
+    """What the parts of the pair that lost most say; nothing where no part brings anything back."""
+    lost = 100 * (pair["accuracy_before"] - pair["accuracy_after"])
+    part = next(iter(_ranked(pair["parts"])), None)
+    if part is None or lost <= 0 or part["returned"] < LEAST_RETURNED:
+        return ""
+    told = f"{pair['old']} lost {lost:.1f} points to {pair['new']}. Without one part of the update, "
+    told += f"{part['kind']} {part['name']}, {part['returned']:.1f} points of them come back"
+    return f"{told}, and {pair['new']} loses {part['cost']:.1f}." if "cost" in part else f"{told}."
 
 
 def _pairs(pairs: Sequence[dict[str, Any]]) -> Table:
@@ -152,6 +170,10 @@ def _ranked(parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(parts, key=lambda part: (-part["returned"], -part.get("probability", 0)))
 
 
+def _counts(part: dict[str, Any]) -> bool:
+    return abs(part["returned"]) >= LEAST_RETURNED
+
+
 def _parts(pair: dict[str, Any]) -> Table:
     """The most responsible parts of one pair, kind by kind."""
     parts = _ranked(pair["parts"])
@@ -161,7 +183,7 @@ def _parts(pair: dict[str, Any]) -> Table:
     told = {key: name for key, name in told.items() if any(key in part for part in parts)}
     rows = []
     for kind in kinds:
-        for part in [part for part in parts if part["kind"] == kind][:MOST_PARTS]:
+        for part in [part for part in parts if part["kind"] == kind and _counts(part)][:MOST_PARTS]:
             kept = part.get("retention") or {}
             figures = [part["returned"], *(part.get(key) for key in told), *(kept.get(name) for name in sets)]
             rows.append(
@@ -174,7 +196,9 @@ def _parts(pair: dict[str, Any]) -> Table:
     note += ", the mean probability of the right class" if "probability" in told else ""
     note += ", zero-shot accuracy" if sets else ""
     note += f"; and what {pair['new']} loses by it." if "cost" in told else "."
-    if len(rows) < len(parts):
-        note += f" The first {MOST_PARTS} of each kind, of {len(parts)} parts."
+    if idle := sum(not _counts(part) for part in parts):
+        note += f" {idle} of {len(parts)} parts bring nothing back and are left out."
+    if len(rows) < len(parts) - idle:
+        note += f" The first {MOST_PARTS} of each kind."
     head = ["kind", "part", f"{pair['old']} back", *told.values(), *(f"{name} back" for name in sets)]
     return Table(f"{pair['old']} after {pair['new']}", head, rows, note)

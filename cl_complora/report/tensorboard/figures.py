@@ -12,7 +12,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 from numpy.typing import ArrayLike
 
 from ...clip.matrix_names import kinds_in_order, place_of
@@ -144,34 +143,38 @@ def draw_curves(axes: Axes, rows: ArrayLike, tasks: Sequence[str]) -> None:
 
 
 def spectra_image(matrices: dict[str, dict[str, Any]]) -> np.ndarray:
-    """Singular values before (dashed) and after a task, of the matrices whose spectrum moved most.
+    """Change of the singular values by a task, of the matrices whose spectrum moved most: drawn as they are,
+    before and after lie on each other.
 
     Args:
         matrices: as in the run's ``analysis/`` files.
     """
     ranked = sorted(matrices, key=lambda name: -_moved(matrices[name]))[:6]
-    with drawing(8.4, 4.4, 0.6, 0.15, 0.4, 0.3) as figure:
-        figure.subplots_adjust(wspace=0.3, hspace=0.25)
+    with drawing(8.4, 4.4, 0.75, 0.15, 0.4, 0.3) as figure:
+        figure.subplots_adjust(wspace=0.35, hspace=0.3)
         for place, name in enumerate(ranked, start=1):
             axes = figure.add_subplot(2, 3, place)
-            for key, style in (("spectrum_before", "--"), ("spectrum_after", "-")):
-                axes.plot(
-                    np.linspace(0, 1, len(matrices[name][key])), matrices[name][key], style, color=COLOURS[0]
-                )
-            axes.set_yscale("symlog", linthresh=1e-3)
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            before, after = _spectra(matrices[name])
+            known = before > 0
+            change = 100 * (after[known] / before[known] - 1) if before.shape == after.shape else []
+            axes.axhline(0, color="0.6", lw=0.8)
+            axes.plot(np.linspace(0, 1, len(before))[known] if len(change) else [], change, color=COLOURS[0])
             at = place_of(name)
             axes.set_title(f"{at.tower} {at.layer} {at.kind}", fontsize=9)
             axes.set_xticks([])
             axes.grid(alpha=0.3)
-        figure.supxlabel(
-            "singular values, largest to smallest (logarithmic); dashed: before the task", fontsize=9
-        )
+        figure.supxlabel("singular values, largest to smallest", fontsize=9)
+        figure.supylabel("change by the task, %", fontsize=9)
         return image_of(figure)
 
 
+def _spectra(figures: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    before, after = (np.asarray(figures[key], dtype=float) for key in ("spectrum_before", "spectrum_after"))
+    return before, after
+
+
 def _moved(figures: dict[str, Any]) -> float:
-    before, after = (np.asarray(figures[key]) for key in ("spectrum_before", "spectrum_after"))
+    before, after = _spectra(figures)
     return float(np.linalg.norm(after - before)) if before.shape == after.shape else 0.0
 
 
