@@ -155,16 +155,16 @@ def spectra_image(matrices: dict[str, dict[str, Any]]) -> np.ndarray:
         for place, name in enumerate(ranked, start=1):
             axes = figure.add_subplot(2, 3, place)
             before, after = _spectra(matrices[name])
-            known = before > 0
-            change = 100 * (after[known] / before[known] - 1) if before.shape == after.shape else []
+            if before.shape == after.shape and before.max(initial=0) > 0:
+                change = 100 * (after - before) / before.max()
+                axes.plot(np.linspace(0, 1, len(change)), change, color=COLOURS[0])
             axes.axhline(0, color="0.6", lw=0.8)
-            axes.plot(np.linspace(0, 1, len(before))[known] if len(change) else [], change, color=COLOURS[0])
             at = place_of(name)
             axes.set_title(f"{at.tower} {at.layer} {at.kind}", fontsize=9)
             axes.set_xticks([])
             axes.grid(alpha=0.3)
         figure.supxlabel("singular values, largest to smallest", fontsize=9)
-        figure.supylabel("change by the task, %", fontsize=9)
+        figure.supylabel("change by the task, % of the largest", fontsize=9)
         return image_of(figure)
 
 
