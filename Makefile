@@ -32,9 +32,10 @@ $(STAMP): setup.py pyproject.toml constraints.txt
 demo: venv  ## the default strategy on the default scenario
 	$(BIN)/cl-complora run $(RUN_ARGS)
 
-# A process for every core and one thread in each; the tests of a file stay in one process and in order.
+# A process for every core and one more (tests/conftest.py), and one thread in each; the tests of a file stay in one
+# process and in order. What one process compiles the others read.
 test: venv  ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-faults: venv  ## the long form of the fault and fuzz tests, and the whole main command
 	CL_COMPLORA_FAULTS=long OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/run/test_faults.py tests/run/test_inside.py \

@@ -1,39 +1,28 @@
-"""Fixtures that tests of several rooms use, and the order of the files."""
+"""What holds for the whole suite: its processes, what they share, and the order of the files.
+
+The fixtures are in ``builders/fixtures.py``: the process that only hands out tests (``pytest -n``) does without
+their imports, which take seconds.
+"""
 
 from __future__ import annotations
 
-import functools
-import gc
-import json
+import importlib
 import os
-import signal
 import sys
 import tempfile
+from contextlib import suppress
+from pathlib import Path
 
-import huggingface_hub.constants
-import open_clip
 import pytest
-import torch
-from safetensors.torch import save_file
 
-import cl_complora.engine  # noqa: F401 - imports Avalanche with the warnings of its import silenced
-from builders.drawing import draw, undraw
-from builders.images import COLOURS, paint
-from builders.models import TINY, remember_models, tiny_clip
-from builders.places import LONG
-from builders.processes import share_imports, unsynchronise
-from builders.runs import STRATEGY
-from cl_complora.config import load_scenario, load_strategy
-from cl_complora.run import untouched
-from cl_complora.run.stream import RunResult, run
+from builders import fork_server
+from builders.places import TESTS
 
 # Decoded images of the tests are no business of the user's cache; subprocesses read the same variable.
 _CACHE = tempfile.TemporaryDirectory(prefix="cl_complora-test-cache-")
 os.environ["CL_COMPLORA_CACHE"] = _CACHE.name
 # Nothing is asked of a hub, which some machines wait for in vain.
 os.environ["HF_HUB_OFFLINE"] = "1"
-huggingface_hub.constants.HF_HUB_OFFLINE = True  # it has read the environment already
-
 
 # The files that take longest, by the minute: begun first, so that no process is left alone with one at the
 # end.
@@ -54,181 +43,41 @@ LONGEST = (
 )
 
 
-TRIES_NORMALISATIONS = ("test_untouched",)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: a test often waits for a child, a lock or a disk."""
+    return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS", len(os.sched_getaffinity(0)) + 1))
 
 
-_IMPORTED = [0]  # modules there were when garbage was last frozen
+def hands_out(config: pytest.Config) -> bool:
+    """Whether this process runs no test itself, but has others that do."""
+    return (
+        config.getoption("dist", "no") != "no"
+        and not config.getoption("collectonly")
+        and not hasattr(config, "workerinput")
+    )
 
 
-def pytest_unconfigure() -> None:
-    gc.unfreeze()  # else libraries report at the end what they take for leaks
+def pytest_configure(config: pytest.Config) -> None:
+    if hands_out(config):
+        fork_server.begin()
+    else:
+        config.pluginmanager.import_plugin("builders.fixtures")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Of several processes, each first imports its share of the test files, which the others then find
+    compiled."""
+    given = getattr(session.config, "workerinput", None)
+    chosen = [Path(argument).resolve() for argument in session.config.args]
+    if given is None or chosen != [TESTS] or sys.dont_write_bytecode:
+        return
+    files = sorted(TESTS.glob("*/test_*.py"))
+    sys.path[:0] = sorted({str(file.parent) for file in files} - set(sys.path))
+    for file in files[int(given["workerid"].removeprefix("gw")) :: given["workercount"]]:
+        # Which one fails or is left out, collecting it tells.
+        with suppress(Exception, pytest.skip.Exception):
+            importlib.import_module(file.stem)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def frozen_imports():
-    """Every run collects garbage before it measures memory; what imports left need not be looked at each
-    time."""
-    if len(sys.modules) > _IMPORTED[0] + 50:
-        gc.collect()
-        gc.freeze()
-        _IMPORTED[0] = len(sys.modules)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def unsynchronised():
-    with pytest.MonkeyPatch.context() as patch:
-        unsynchronise(patch.setattr)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_vocabulary():
-    """Every model that is opened by its name shares a tokenizer: reading the merges takes long."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("open_clip.factory.SimpleTokenizer", functools.cache(open_clip.SimpleTokenizer))
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def read_once():
-    """Models of the tests, which are opened some thousand times."""
-    with pytest.MonkeyPatch.context() as patch:
-        remember_models(patch.setattr)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def imported_once():
-    """The workers of comparisons import nothing: ``test_output`` starts some as a user does."""
-    with pytest.MonkeyPatch.context() as patch:
-        share_imports(patch.setattr)
-        yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def undrawn(request: pytest.FixtureRequest):
-    """Blank pictures for TensorBoard, but in ``tests/report`` and where :func:`drawn` is asked for."""
-    if request.path.parent.name == "report":
-        yield
-        return
-    with pytest.MonkeyPatch.context() as patch:
-        undraw(patch.setattr)
-        yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def untried(request: pytest.FixtureRequest):
-    """The tiny model is at chance, so every run would try the usual normalisations: once is enough."""
-    if request.path.stem in TRIES_NORMALISATIONS:
-        yield
-        return
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(untouched, "_better", lambda *words: None)
-        yield
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The pictures as users get them."""
-    draw(monkeypatch.setattr)
-
-
-@pytest.fixture
-def clip_model() -> torch.nn.Module:
-    return tiny_clip()
-
-
-@pytest.fixture(scope="session")
-def tokenizer():
-    return open_clip.tokenizer.SimpleTokenizer(context_length=16)
-
-
-@pytest.fixture(scope="session")
-def class_folders(tmp_path_factory):
-    """root/{train,test}/<colour>/N.png, six images a class and split."""
-    root = tmp_path_factory.mktemp("colours")
-    for split in ("train", "test"):
-        for label, (name, colour) in enumerate(COLOURS.items()):
-            for number in range(6):
-                paint(
-                    root / split / name / f"{number}.png",
-                    colour,
-                    100 * label + 10 * number + (split == "train"),
-                )
-    return root
-
-
-@pytest.fixture(scope="session")
-def tiny_files(tmp_path_factory):
-    """(config JSON, safetensors) of the tiny CLIP, as a user would give them."""
-    folder = tmp_path_factory.mktemp("model")
-    (folder / "tiny_clip.json").write_text(json.dumps(TINY))
-    save_file(tiny_clip().state_dict(), folder / "tiny_clip.safetensors")
-    return folder / "tiny_clip.json", folder / "tiny_clip.safetensors"
-
-
-@pytest.fixture(scope="session")
-def tiny_scenario(tmp_path_factory, class_folders, tiny_files):
-    """A scenario file of two tasks and a zero-shot set on coloured squares."""
-    config, weights = tiny_files
-    path = tmp_path_factory.mktemp("scenario") / "tiny.yaml"
-    path.write_text(f"""
-name: tiny
-protocol: task-incremental
-model: {{name: tiny_clip, config: {config}, pretrained: {weights}}}
-shots: 3
-tasks:
-  - name: warm
-    source: {{kind: folder, root: {class_folders}}}
-    classes: [red, yellow]
-  - name: cold
-    source: {{kind: folder, root: {class_folders}}}
-    classes: [green, blue]
-    prompts: ["a photo of {{}}", "{{}} paint"]
-zero_shot:
-  - name: colours
-    source: {{kind: folder, root: {class_folders}}}
-    images: 8
-reference:
-  source: {{kind: folder, root: {class_folders}}}
-  images: 8
-seeds: [0, 1]
-""")
-    return path
-
-
-@pytest.fixture(scope="session")
-def tiny_strategy(tmp_path_factory):
-    """A Comp-LoRA strategy file of four steps a task."""
-    path = tmp_path_factory.mktemp("strategy") / "quick.yaml"
-    path.write_text(STRATEGY.format(name="quick"))
-    return path
-
-
-@pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory, tiny_scenario, tiny_strategy) -> RunResult:
-    """That strategy on that scenario, for reading only: who changes the folder takes a copy."""
-    out = tmp_path_factory.mktemp("tiny-run")
-    return run(load_scenario(str(tiny_scenario)), load_strategy(str(tiny_strategy)), out=out)
-
-
-class Hangs(BaseException):
-    """No ``except Exception`` swallows it."""
-
-
-@pytest.fixture
-def never_hangs():
-    """Ends a test that takes far longer than any should."""
-
-    def stop(number, frame):
-        raise Hangs
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(1200 if LONG else 60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)

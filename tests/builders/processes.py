@@ -9,37 +9,20 @@ from __future__ import annotations
 
 import gc
 import os
-import pkgutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from multiprocessing import forkserver, get_context
 from pathlib import Path
 
-import cl_complora
+from builders import fork_server
 from builders.drawing import is_undrawn, undraw
 from cl_complora.compare import workers
 from cl_complora.run import worker_processes
 
 _settle = worker_processes._settle
-CONTEXT = get_context("forkserver")
-# A package of the wheel that cannot be imported here (PEFT, say) is passed over by the server.
-CONTEXT.set_forkserver_preload(
-    [
-        *(
-            m.name
-            for m in pkgutil.walk_packages(cl_complora.__path__, "cl_complora.")
-            if "__main__" not in m.name
-        ),
-        "matplotlib.backends.backend_agg",
-        "matplotlib.backends.backend_svg",
-        "matplotlib.pyplot",
-        "scipy.stats",
-    ]
-)
 
 
 class Process:
@@ -57,9 +40,8 @@ class Process:
         self._out.touch()
         self._err.touch()
         where = os.fsdecode(cwd or os.getcwd())
-        forkserver.ensure_running()
-        server = forkserver._forkserver._forkserver_address
-        self._process = CONTEXT.Process(
+        server = fork_server.address()
+        self._process = fork_server.CONTEXT.Process(
             target=_begin,
             args=(str(self._out), str(self._err), where, dict(os.environ), server, is_undrawn())
             + (target, arguments),
@@ -113,7 +95,7 @@ def unsynchronise(put: Callable[[object, str, object], None]) -> None:
 def share_imports(put: Callable[[object, str, object], None]) -> None:
     """A comparison's workers begin with everything imported, do not draw, and have one thread each: two fight
     over the cores with the other tests. ``put`` is ``setattr`` or a monkeypatch's."""
-    put(worker_processes, "get_context", lambda kind: CONTEXT)
+    put(worker_processes, "get_context", lambda kind: fork_server.CONTEXT)
     put(worker_processes, "_settle", _settle_undrawn)
     put(workers, "cores", lambda: 1)
 
@@ -129,7 +111,7 @@ def _begin(
     err: str,
     cwd: str,
     environment: dict[str, str],
-    server: str | bytes,
+    server: str,
     undrawn: bool,
     target: Callable,
     arguments: tuple,
@@ -150,9 +132,7 @@ def _begin(
     )
     if undrawn:  # what the tests leave undrawn, a process of theirs does not draw either
         undraw(setattr)
-    # Processes of this one come from the server that it came from, instead of from another that imports all.
-    forkserver._forkserver._forkserver_address = server
-    forkserver._forkserver.ensure_running = lambda: None
+    fork_server.join(server)
     share_imports(setattr)
     unsynchronise(setattr)
     target(*arguments)
