@@ -1,7 +1,7 @@
 """What holds for the whole suite: its processes, what they share, and the order of the files.
 
-The fixtures are in ``builders/fixtures.py``: the process that only hands out tests (``pytest -n``) does without
-their imports, which take seconds.
+The fixtures are in ``builders/fixtures.py``: the process that only hands out tests (``pytest -n``) does
+without their imports, which take seconds.
 """
 
 from __future__ import annotations

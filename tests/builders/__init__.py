@@ -1,1 +1,1 @@
-"""What several test files make or ask: models, pictures, runs, files, commands. Fixtures: conftest.py."""
+"""What several test files make or ask: models, pictures, runs, files, commands. Fixtures: fixtures.py."""

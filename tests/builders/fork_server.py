@@ -1,7 +1,7 @@
 """The process from which others are forked with everything imported: one for the whole suite.
 
-It takes ten seconds of a core to begin. The process that hands out tests begins it, and those that run tests
-(``pytest -n``) find its address in their environment; a process that runs all tests itself has one of its own.
+It takes ten seconds of a core to begin. The process that hands out tests (``pytest -n``) begins it, and those
+that run them find its address in their environment; a process that runs all tests itself has one of its own.
 """
 
 from __future__ import annotations
