@@ -25,9 +25,7 @@ from cl_complora.config import load_scenario, load_strategy
 from cl_complora.run import untouched
 from cl_complora.run.stream import RunResult, run
 
-huggingface_hub.constants.HF_HUB_OFFLINE = (
-    True  # something may have imported it before the environment said so
-)
+huggingface_hub.constants.HF_HUB_OFFLINE = True  # read from the environment already, maybe
 
 TRIES_NORMALISATIONS = ("test_untouched",)
 
