@@ -222,8 +222,8 @@ def _read(path: Path, most: int, parse: Callable[[bytes], Any]) -> Any:
         raise damaged(path, error) from None
 
 
-class _Loader(yaml.SafeLoader):
-    """Without merge keys, which this package never writes and which multiply what they merge."""
+class _WithoutMerges:
+    """Merge keys multiply what they merge; this package never writes them."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Refuse to merge."""
@@ -231,11 +231,25 @@ class _Loader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(None, None, "a merge key", node.start_mark)
 
 
-# By its bytes: the config of a run is read by several who ask, and parsing is slow. libyaml's own loader is
-# fast and overflows the stack on deep nesting.
+class _Loader(_WithoutMerges, yaml.SafeLoader):
+    """PyYAML's own, which says that a file is nested too deeply."""
+
+
+class _FastLoader(_WithoutMerges, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """libyaml's, ten times as fast, which overflows the stack on deep nesting."""
+
+
+def _is_shallow(text: str) -> bool:
+    """Whether nothing can be nested deeply: every level opens a bracket or begins further to the right (one
+    more at the same place, a sequence in a mapping)."""
+    return text.count("[") + text.count("{") <= 1000 and max(map(len, text.splitlines()), default=0) <= 500
+
+
+# By its bytes: the config of a run is read by several who ask, and parsing is slow.
 @functools.lru_cache(maxsize=4)
 def _plain_yaml(content: bytes) -> Any:
-    loaded = _Loader(content.decode("utf-8")).get_single_data()
+    text = content.decode("utf-8")
+    loaded = (_FastLoader if _is_shallow(text) else _Loader)(text).get_single_data()
     for count, _ in enumerate(_values(loaded)):
         if count > MAX_VALUES:
             raise ValueError(f"more than {MAX_VALUES} values, aliases counted each time")

@@ -37,7 +37,7 @@ def pytest_unconfigure() -> None:
     gc.unfreeze()  # else libraries report at the end what they take for leaks
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def frozen_imports():
     """Every run collects garbage before it measures memory; what imports left need not be looked at each
     time."""
