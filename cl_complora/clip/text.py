@@ -27,13 +27,14 @@ from .blocks import Computing, blocks_of, computed_again, gives_one_token, one_t
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Eval mode within; afterwards every part is in the mode that it was in (``train(True)`` would set all
     alike)."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
+    trained = [part for part in module.modules() if part.training]
+    if trained:
+        module.eval()
     try:
         yield
     finally:
-        for part, mode in modes:
-            part.training = mode
+        for part in trained:
+            part.training = True
 
 
 def lower_precision(

@@ -245,11 +245,19 @@ def _is_shallow(text: str) -> bool:
     return text.count("[") + text.count("{") <= 1000 and max(map(len, text.splitlines()), default=0) <= 500
 
 
+def plain_yaml(text: str) -> Any:
+    """What a text of YAML says, in plain values.
+
+    Raises:
+        YAMLError, ValueError, RecursionError: if it is none, or nested too deeply.
+    """
+    return (_FastLoader if _is_shallow(text) else _Loader)(text).get_single_data()
+
+
 # By its bytes: the config of a run is read by several who ask, and parsing is slow.
 @functools.lru_cache(maxsize=4)
 def _plain_yaml(content: bytes) -> Any:
-    text = content.decode("utf-8")
-    loaded = (_FastLoader if _is_shallow(text) else _Loader)(text).get_single_data()
+    loaded = plain_yaml(content.decode("utf-8"))
     for count, _ in enumerate(_values(loaded)):
         if count > MAX_VALUES:
             raise ValueError(f"more than {MAX_VALUES} values, aliases counted each time")

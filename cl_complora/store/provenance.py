@@ -13,7 +13,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from pydantic import ValidationError
 
 from ..config import Scenario, Strategy
@@ -23,6 +22,7 @@ from ..files import yaml_text
 from ..version import __version__
 from .elsewhere import Changes, take_places, told
 from .folder import RunDir
+from .forms import plain_yaml
 from .moved import PLACES
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def check_same(
     # Where the settings came from does not matter, what they are does.
     files = before.pop("files", None) or {}
     before.pop("elsewhere", None)
-    now = yaml.safe_load(yaml_text(made_with))
+    now = plain_yaml(yaml_text(made_with))
     # A version that knew fewer settings had what is their default now; 16 bits that are used never needed
     # one.
     with suppress(ValidationError, KeyError, TypeError):

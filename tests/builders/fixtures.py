@@ -28,6 +28,7 @@ from cl_complora.run.stream import RunResult, run
 huggingface_hub.constants.HF_HUB_OFFLINE = True  # read from the environment already, maybe
 
 TRIES_NORMALISATIONS = ("test_untouched",)
+LOOKS_AT_PICTURES = ("test_board", "test_board_exact", "test_trackers")
 
 
 _IMPORTED = [0]  # modules there were when garbage was last frozen
@@ -80,8 +81,8 @@ def imported_once():
 
 @pytest.fixture(scope="module", autouse=True)
 def undrawn(request: pytest.FixtureRequest):
-    """Blank pictures for TensorBoard, but in ``tests/report`` and where :func:`drawn` is asked for."""
-    if request.path.parent.name == "report":
+    """Blank pictures for TensorBoard, but in tests of those and where :func:`drawn` is asked for."""
+    if request.path.stem in LOOKS_AT_PICTURES:
         yield
         return
     with pytest.MonkeyPatch.context() as patch:

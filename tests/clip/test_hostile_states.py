@@ -317,7 +317,7 @@ def test_an_export_with_merges_of_its_own_opens(exported):
 
 
 MERGES = {
-    "large": (gzip.compress(bytes(2 * 10**8)), "is larger than 33,554,432 bytes"),
+    "large": (b"", "is larger than 33,554,432 bytes"),
     "few": (gzip.compress(b"#version\na b\n"), "makes 516 words, and the model was made for 49408"),
     "cut": (gzip.compress(b"x" * 1000)[:-20], "cannot be read as a tokenizer's merges"),
     "damaged": (
@@ -333,6 +333,8 @@ MERGES = {
 @pytest.mark.parametrize("name", MERGES)
 def test_hostile_merges(exported, name):
     content, fragment = MERGES[name]
+    if name == "large":  # made here, since every process collects the names
+        content = gzip.compress(bytes(2 * 10**8), 1)
     exported.with_suffix(".bpe.txt.gz").write_bytes(content)
     line = told(open_model, str(exported))
     assert line.startswith(f"{exported.with_suffix('')}.bpe.txt.gz: ") and fragment in line

@@ -45,8 +45,6 @@ def archives() -> dict[str, tuple[bytes, str]]:
         add(archive, "a.cls", b"cat")
     whole = good.getvalue()
     second = 512 + -(-len(seeds()["png"]) // 512) * 512
-    packed = zlib.compressobj(9, wbits=31)
-    bomb = packed.compress(bytes(10**8)) + packed.flush()
     record = b"%d path=a.png\n"
     pax = b"21 GNU.sparse.major=1\n".replace(b"21", b"23")
     return {
@@ -73,7 +71,7 @@ def archives() -> dict[str, tuple[bytes, str]]:
             whole[:second] + bytes([whole[second] ^ 4]) + whole[second + 1 :],
             f"no header of a tar archive at byte {second:,}",
         ),
-        "compressed": (bomb, "is packed with gzip"),
+        "compressed": (b"", "is packed with gzip"),
         "text": (b"<html>404</html>" * 100, "is a web page (HTML)"),
         "nothing": (b"", "it is empty"),
         "latin-1": (header("caf\udce9.png", 0) + END, "that is not UTF-8"),
@@ -84,6 +82,9 @@ def archives() -> dict[str, tuple[bytes, str]]:
 @pytest.mark.parametrize("name", archives())
 def test_hostile_archives(tmp_path, name):
     content, fragment = archives()[name]
+    if name == "compressed":  # made here, since every process collects the names
+        packed = zlib.compressobj(9, wbits=31)
+        content = packed.compress(bytes(10**8)) + packed.flush()
     (tmp_path / "a.tar").write_bytes(content)
     (line,) = told(open_source, ShardsSource(kind="shards", train="a.tar", test="a.tar"), tmp_path)
     assert line.startswith(f"{tmp_path}/a.tar: ") and fragment in line
