@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import runpy
 import sys
+from pathlib import Path
 
 import open_clip
 import pytest
 
 from builders.places import ROOT
+from builders.processes import Process, completed
 from cl_complora.clip.model import BUILT_IN
 
 PAGE = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
@@ -21,6 +22,12 @@ def rows(text: str) -> dict[str, str]:
     return {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
 
 
+def _script(*words: str) -> None:
+    sys.argv = list(words)
+    sys.path.insert(0, str(Path(words[0]).parent))
+    runpy.run_path(words[0], None, "__main__")
+
+
 @pytest.mark.skipif(
     f"open_clip {open_clip.__version__}" not in PAGE,
     reason="another open_clip than the page was written from",
@@ -29,10 +36,8 @@ def test_the_page_is_not_stale(tmp_path):
     assert list(rows(PAGE)) == [name for name in open_clip.list_models() if name in BUILT_IN]
     written = tmp_path / "models.md"
     script = ROOT / "docs" / "write_models.py"
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run(
-        [sys.executable, str(script), str(written), *SOME], check=True, env=environment, timeout=300
-    )
+    done = completed(Process(_script, str(script), str(written), *SOME))
+    assert done.returncode == 0, done.stderr
     fresh = written.read_text(encoding="utf-8")
     stale = "docs/models.md is stale: python docs/write_models.py"
     assert rows(fresh).items() <= rows(PAGE).items(), stale
