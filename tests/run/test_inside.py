@@ -142,7 +142,7 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
 
 
 # So many kills, of runs of so many steps a task.
-KILLS, STEPS = (50, 400) if LONG else (2, 80)
+KILLS, STEPS = (50, 400) if LONG else (2, 40)
 
 
 def killed_until_done(words: list, root: Path, rng: random.Random, most: int) -> int:
