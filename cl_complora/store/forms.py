@@ -22,6 +22,7 @@ MAX_JSON = 2**27
 MAX_YAML = 1_000_000
 # Of a config, however its aliases multiply them.
 MAX_VALUES = 200_000
+MAX_DEPTH = 100
 
 Number = float | None
 _Form = TypeVar("_Form", bound=BaseModel)
@@ -264,11 +265,13 @@ def _plain_yaml(content: bytes) -> Any:
     return loaded
 
 
-def _values(value: Any) -> Iterator[Any]:
+def _values(value: Any, depth: int = 0) -> Iterator[Any]:
+    if depth > MAX_DEPTH:  # whoever copies it goes as deep
+        raise ValueError(f"values nested more than {MAX_DEPTH} deep")
     yield value
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     for part in inner:
-        yield from _values(part)
+        yield from _values(part, depth + 1)
 
 
 def checked(path: Path, form: type[BaseModel], content: Any) -> dict[str, Any]:
