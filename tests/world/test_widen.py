@@ -77,7 +77,9 @@ def test_merges_that_burst_are_refused(wider, tmp_path):
         load_clip(_beside(wider, tmp_path, gzip.compress(b"\0" * (1 << 25))))
 
 
-@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"\xff\xfe\xff")])
+@pytest.mark.parametrize(
+    "content", [b"", b"no gzip", gzip.compress(b"\xff\xfe\xff")], ids=["empty", "no gzip", "no text"]
+)
 def test_merges_that_cannot_be_read_are_named(wider, tmp_path, content):
     with pytest.raises(UserError, match=r"tokeniser of wider_clip cannot be loaded|bpe\.txt\.gz"):
         load_clip(_beside(wider, tmp_path, content))
