@@ -11,6 +11,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from ..point_names import Lettering, NamedPoint, name_points
 from ..svg import BLUE, GREEN, INK, LINE, MUTED, PAPER, RED, drawing, inline, plain
 from .tables import front
 
@@ -20,6 +21,7 @@ MOST_NAMES = 12
 MOST_NUMBERS = 30
 # Points this many quartile distances below the lower quartile squeeze all others together.
 FAR_OFF = 3.0
+_LETTERING = Lettering(INK, MUTED, size=10.5, letter=6.0)
 
 
 @dataclass(frozen=True)
@@ -71,73 +73,23 @@ def trade_off(methods: Sequence[Tested], prefix: str) -> Markup:
 
 
 def _name_points(axes: Axes, methods: Sequence[Tested]) -> None:
-    """A name beside every point (a number where there are many), with a line to it where it had to move
-    away; of very many the front and those that have room."""
+    """A name beside every point (a number where there are many); of very many the front and those that have
+    room."""
     crowded = len(methods) > MOST_NUMBERS
     named = crowded or len(methods) <= MOST_NAMES
-    shown = [plain(m.name, 22) if named else str(n) for n, m in enumerate(methods, start=1)]
-    middles = [(m.retention, m.last) for m in methods]
-    ends = [(m.retention + m.retention_spread, m.last + m.last_spread) for m in methods]
-    points, corners = axes.transData.transform(middles), axes.transData.transform(ends)
-    frame = axes.get_window_extent().extents
-    taken = [_around(x, y, 7, 7) for x, y in points]
-    for (x, y), (right, top) in zip(points, corners, strict=True):
-        taken += [_around(x, y, right - x, 5), _around(x, y, 5, top - y)]  # the bars
     best = front([(m.retention, m.last) for m in methods if m.front is not False])
-    first = [crowded and m.front is not False and (m.retention, m.last) in best for m in methods]
-    order = sorted(range(len(methods)), key=lambda place: not first[place])
-    for text, (x, y), needed in ((shown[place], points[place], first[place]) for place in order):
-        box, moved = _place_label(6.0 * len(text) + 2, x, y, taken, frame)
-        if crowded and not needed and (moved or any(_covered(box, other) for other in taken)):
-            continue
-        taken.append(box)
-        line = {"arrowstyle": "-", "color": MUTED, "lw": 0.7, "shrinkA": 1, "shrinkB": 5}
-        end = (
-            box[0] if x <= box[0] else box[2] if x >= box[2] else (box[0] + box[2]) / 2,
-            (box[1] + box[3]) / 2,
+    points = [
+        NamedPoint(
+            plain(m.name, 22) if named else str(place),
+            m.retention,
+            m.last,
+            m.retention_spread,
+            m.last_spread,
+            not crowded or (m.front is not False and (m.retention, m.last) in best),
         )
-        if moved:
-            axes.annotate(
-                "", (x, y), end, xycoords="figure pixels", textcoords="figure pixels", arrowprops=line
-            )
-        axes.annotate(
-            text, (box[0], end[1]), xycoords="figure pixels", ha="left", va="center", color=INK, fontsize=10.5
-        )
-
-
-Box = tuple[float, float, float, float]
-
-
-def _around(x: float, y: float, wide: float, high: float) -> Box:
-    return (x - wide, y - high, x + wide, y + high)
-
-
-def _place_label(
-    wide: float, x: float, y: float, taken: Sequence[Box], frame: Sequence[float]
-) -> tuple[Box, bool]:
-    """The box near a point that covers least of what is there, and whether it is not right beside the
-    point."""
-    places = []
-    for far in (10, 20, 32, 46, 62):
-        for side, up in ((1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1)):
-            left = x + far if side > 0 else x - far - wide if side < 0 else x - wide / 2
-            middle = y + up * far
-            box = (left, middle - 7, left + wide, middle + 7)
-            outside = max(0, frame[0] - box[0], box[2] - frame[2]) + max(
-                0, frame[1] - box[1], box[3] - frame[3]
-            )
-            moved = far > 10 or up != 0
-            places.append(
-                (sum(_covered(box, other) for other in taken) + 50 * outside + far + 8 * moved, box, moved)
-            )
-    _, box, moved = min(places)
-    return box, moved
-
-
-def _covered(one: Sequence[float], other: Sequence[float]) -> float:
-    wide = min(one[2], other[2]) - max(one[0], other[0])
-    high = min(one[3], other[3]) - max(one[1], other[1])
-    return wide * high if wide > 0 and high > 0 else 0.0
+        for place, m in enumerate(methods, start=1)
+    ]
+    name_points(axes, points, _LETTERING)
 
 
 def sweep_curve(method: str, curves: Mapping[str, Sequence[Mapping[str, Any]]], prefix: str) -> Markup:
