@@ -1,9 +1,9 @@
-"""Learning-rate schedule, gradient clipping and the training curve, as plugins of the strategy."""
+"""Learning-rate schedule, gradient clipping and the training curves, as plugins of the strategy."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from avalanche.training.plugins import SupervisedPlugin
@@ -111,9 +111,33 @@ class AveragePlugin(SupervisedPlugin, StepState, supports_distributed=False):
         self._mean = []
 
 
+def share_right(
+    logits: torch.Tensor, labels: torch.Tensor, of: torch.Tensor, captioned: Sequence[bool]
+) -> torch.Tensor:
+    """Share of a batch's images that are answered rightly, argmax of an image's logits = its label; NaN where
+    no image has classes.
+
+    Images with captions are left out: what they are told from are the texts of their batch alone.
+
+    Args:
+        logits: ``(images, classes)``, those of each image within its own label space.
+        labels: ``(images,)``.
+        of: ``(images,)``, which of the label spaces.
+        captioned: which of the label spaces are texts of the batch.
+    """
+    right = logits.detach().argmax(1) == labels
+    if not any(captioned):
+        return right.float().mean()
+    classed = torch.ones_like(right)
+    for place, texts in enumerate(captioned):
+        if texts:
+            classed &= of != place
+    return (right & classed).sum() / classed.sum()
+
+
 class CurvePlugin(SupervisedPlugin, StepState, supports_distributed=False):
-    """Keeps the loss of every step on the device and hands it out now and then, since reading it waits for
-    the device.
+    """Keeps the loss of every step, and the share of its batch that was answered rightly before the step, on
+    the device and hands the loss out now and then, since reading it waits for the device.
 
     Args:
         report: called with (step, loss, images) every ``every`` steps and after the last.
@@ -123,28 +147,47 @@ class CurvePlugin(SupervisedPlugin, StepState, supports_distributed=False):
         super().__init__()
         self.report, self.every = report, every
         self.losses: list[torch.Tensor] = []
+        self.right: list[torch.Tensor] = []
         self.images = 0
 
     def before_training_exp(self, strategy, **kwargs) -> None:
-        """A curve per experience."""
-        self.losses, self.images = [], 0
+        """Curves per experience."""
+        self.losses, self.right, self.images = [], [], 0
 
     def after_training_iteration(self, strategy, **kwargs) -> None:
-        """Note the loss."""
+        """Note the loss and what was right."""
         self.losses.append(strategy.loss.detach().reshape(()))
+        captioned = strategy.experience.captioned
+        self.right.append(share_right(strategy.mb_output, strategy.mb_y, strategy.mbatch[2], captioned))
         self.images += len(strategy.mb_y)
         step = len(self.losses)
         if step % self.every == 0 or step == len(strategy.dataloader):
             self.report(step, float(self.losses[-1]), self.images)
 
     def step_state(self) -> dict[str, torch.Tensor]:
-        """The curve so far."""
-        return {"losses": torch.tensor(self.curve()), "images": torch.tensor(self.images)}
+        """The curves so far."""
+        return {
+            "losses": torch.tensor(self.curve()),
+            "right": torch.tensor(_read(self.right)),
+            "images": torch.tensor(self.images),
+        }
 
     def load_step_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """As in the base class."""
         self.losses, self.images = list(tensors["losses"]), int(tensors["images"])
+        # Earlier versions saved none: the steps before are not known then.
+        self.right = list(tensors.get("right", torch.full_like(tensors["losses"], math.nan)))
 
     def curve(self) -> list[float]:
         """Loss per step of the last experience."""
-        return torch.stack([loss.cpu() for loss in self.losses]).tolist() if self.losses else []
+        return _read(self.losses)
+
+    def accuracy(self) -> list[float]:
+        """Share answered rightly per step of the last experience, NaN where it is not defined; empty where it
+        is at none."""
+        found = _read(self.right)
+        return found if any(map(math.isfinite, found)) else []
+
+
+def _read(values: Sequence[torch.Tensor]) -> list[float]:
+    return torch.stack([value.cpu() for value in values]).tolist() if values else []

@@ -46,6 +46,7 @@ class Learned:
         seconds: that they took.
         trainable: number of parameters that were trained.
         curve: loss of every step.
+        accuracy: share of every step's batch that was answered rightly; empty where no image has classes.
         skipped: steps that were left out since their loss or gradient was no number.
         fitted: the head, of a strategy that has one.
     """
@@ -55,6 +56,7 @@ class Learned:
     seconds: float
     trainable: int = 0
     curve: Sequence[float] = ()
+    accuracy: Sequence[float] = ()
     skipped: int = 0
     fitted: Fitted | None = None
 
@@ -236,7 +238,8 @@ class Learner:
         trainable += fitted.trained if fitted else 0
         # Seconds of a process that was cut off within the task count as well.
         seconds = time.perf_counter() - began + self._checkpoint.seconds
-        return Learned(delta, steps, seconds, trainable, self._curve.curve(), self._loop.skipped, fitted)
+        curves = self._curve.curve(), self._curve.accuracy()
+        return Learned(delta, steps, seconds, trainable, *curves, self._loop.skipped, fitted)
 
     def _fit_head(self, task: TaskData) -> Fitted | None:
         """Fit the head of a strategy that has one to the features of the model as it is now; captions are

@@ -157,7 +157,7 @@ class Trainer:
             detail["head"] = {"kind": self.run.strategy.head.kind, **learned.fitted.told}
         state = self.learner.adapter.state()
         parts = (geometry, state, list(learned.curve), found.retrieval, found.by_shots, found.multi_label)
-        return Record(found.row, found.zero_shot, detail, *parts)
+        return Record(found.row, found.zero_shot, detail, *parts, training_accuracy=list(learned.accuracy))
 
     def _keep(self, record: Record, records: list[Record]) -> None:
         """Put a record on the disk, let go of what it makes needless, and tell."""

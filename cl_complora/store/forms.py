@@ -157,6 +157,7 @@ class StoredRecord(Form):
     retrieval: dict[str, dict[str, dict[str, Number]]] = {}
     by_shots: dict[str, dict[str, Number]] = {}
     multi_label: dict[str, dict[str, Number]] = {}
+    training_accuracy: list[Number] = []
     sha256: str | None = None  # absent where something else wrote the record
 
 
@@ -381,4 +382,7 @@ def checked_record(
     precisions = record.get("multi_label", {})
     if set(precisions) != set(labelled) or any(set(one) != set(PRECISIONS) for one in precisions.values()):
         raise damaged(path, f"multi_label: has not {', '.join(PRECISIONS)} of every multi-label set")
+    answered = record.get("training_accuracy", [])
+    if answered and len(answered) != len(record.get("curve", [])):
+        raise damaged(path, "training_accuracy: has not one number for every step of curve")
     return record

@@ -15,7 +15,7 @@ from .forms import checked_record
 # Retrieval set → direction → "R@1", "R@5", "R@10" → share of the queries.
 Retrieval = dict[str, dict[str, dict[str, float]]]
 
-_WHERE_MEASURED = ("retrieval", "by_shots", "multi_label")
+_WHERE_MEASURED = ("retrieval", "by_shots", "multi_label", "training_accuracy")
 
 
 @dataclass
@@ -31,10 +31,11 @@ class Record:
     retrieval: Retrieval = field(default_factory=dict)
     by_shots: dict[str, dict[str, float]] = field(default_factory=dict)
     multi_label: dict[str, dict[str, float]] = field(default_factory=dict)
+    training_accuracy: list[float] = field(default_factory=list)
 
     def content(self) -> dict[str, Any]:
-        """What is written of it; retrieval, accuracy by shots and mAP only where they were measured, as
-        earlier versions wrote none."""
+        """What is written of it; retrieval, accuracy by shots, mAP and accuracy in training only where they
+        were measured, as earlier versions wrote none."""
         return {key: value for key, value in vars(self).items() if key not in _WHERE_MEASURED or value}
 
 
@@ -68,7 +69,7 @@ def finished_records(
         except UserError as error:
             tell(f"{error.messages[0]}; going on from {'before it' if index else 'the start'}")
             break
-        for key in ("row", "curve"):
+        for key in ("row", "curve", "training_accuracy"):
             data[key] = [_number(value) for value in data.get(key, [])]
         data["zero_shot"] = {name: _number(value) for name, value in data["zero_shot"].items()}
         data["retrieval"] = {

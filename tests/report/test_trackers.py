@@ -98,7 +98,7 @@ def test_a_tracker_gets_the_scalars_and_figures_of_tensorboard(
         (tag, value), (axis, step) = entry.items() if len(entry) == 2 else (*entry.items(), ("", 0))
         if value != "picture":
             assert axis == (
-                "step" if name == "mlflow" else trackers.STEPS if tag == "train/loss" else trackers.TASKS
+                "step" if name == "mlflow" else trackers.STEPS if tag.startswith("train/") else trackers.TASKS
             )
             told.setdefault(tag, []).append((step, pytest.approx(value, abs=1e-5)))
     shown = {tag: v for tag, v in board(made.folder).items() if not tag.startswith("_hparams_")}

@@ -57,6 +57,8 @@ def test_the_matrix_holds_the_mean_of_r1_of_both_directions(finished):
     assert results["retrieval_retention"] == {} and results["retrieval_queries"]["told"]["images"] == 8
     detail = results["tasks_detail"][1]
     assert (detail["classes"], detail["train_images"], detail["texts"], detail["steps"]) == (0, 8, 16, 4)
+    shares = [len((one or {}).get("training_accuracy", [])) for one in load_run(folder).records[1:]]
+    assert shares == [4, 0, 4]
 
 
 def test_its_update_is_low_rank_and_merged_like_any_other(finished):

@@ -262,6 +262,42 @@ def loss_curve(losses: Sequence[float], highest: float, task: str, prefix: str) 
         return inline(figure, prefix, f"Training loss of {task}", told)
 
 
+def smoothed(values: np.ndarray) -> np.ndarray:
+    """Mean of each value and those of a twentieth of all on either side, fewer at the ends; what is NaN is
+    left out."""
+    known, half, places = np.isfinite(values), len(values) // 20, np.arange(len(values))
+    starts, ends = np.maximum(places - half, 0), np.minimum(places + half + 1, len(values))
+    sums, counts = (
+        np.concatenate([[0.0], np.cumsum(each)])[ends] - np.concatenate([[0.0], np.cumsum(each)])[starts]
+        for each in (np.where(known, values, 0.0), known)
+    )
+    return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0)
+
+
+def accuracy_curve(shares: Sequence[float], task: str, prefix: str) -> Markup:
+    """Accuracy on the batches of one task by step, smoothed before that of every batch.
+
+    Args:
+        shares: one fraction a step; NaN where it is not known.
+        task: its name.
+        prefix: of the ids.
+    """
+    values = 100 * np.asarray(shares, dtype=float)
+    means = smoothed(values)
+    with drawing(236, 130) as figure:
+        axes = figure.add_axes((0.135, 0.2, 0.845, 0.74))
+        axes.plot(*thinned(values), color=MUTED, lw=0.8, alpha=0.5)
+        axes.plot(*thinned(means), color=BLUE, lw=1.8)
+        axes.set_ylim(0, 103)
+        axes.set_xlim(0, len(values) + 1)
+        axes.set_yticks(range(0, 101, 25))
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.grid(axis="y")
+        known = means[np.isfinite(means)]
+        told = f"{len(values)} steps, smoothed from {known[0]:.0f} % to {known[-1]:.0f} %"
+        return inline(figure, prefix, f"Accuracy on the training batches of {task}", told)
+
+
 def thinned(values: np.ndarray, most: int = MOST_POINTS) -> tuple[np.ndarray, np.ndarray]:
     """(steps from 1, values): means of equal stretches where there are more than ``most`` values."""
     width = max(1, -(-len(values) // most))

@@ -45,6 +45,7 @@ from .paired_changes import change_table
 from .precision import multi_label
 from .recall import retrieval
 from .shots_table import by_shots_table
+from .step_curves import step_curves
 from .summary import interval_of, summary
 from .weights import moved_weights
 
@@ -69,7 +70,7 @@ def run_page(run: LoadedRun, target: Path | None = None) -> Page:
         Section("answers", "New mistakes", changed_answers(run)),
         Section("why", "Why it was forgotten", explanation(run)),
         Section("geometry", "Where the weights moved", moved_weights(run)),
-        Section("training", "Training", _training(run)),
+        Section("training", "Training", step_curves(run)),
         Section("membership", "What it gives away", leaks(run)),
         Section("regions", "What it sees where", places(run)),
         Section("curvature", "How curved the loss is", curvatures(run)),
@@ -204,29 +205,6 @@ def _zero_shot(run: LoadedRun, paired: PairedChanges) -> list:
     table = Table("Zero-shot accuracy after every task", head, rows)
     changed = [change_table("Change since the untouched model", "set", paired.sets)] if paired.sets else []
     return [Gallery(drawn, "middle", note), *changed, Fold("The numbers", [table])] if drawn else [table]
-
-
-def _training(run: LoadedRun) -> list:
-    curves = [
-        (place, name, record["curve"])
-        for place, (name, record) in enumerate(zip(run.tasks, run.records[1:], strict=False))
-        if record and record.get("curve")
-    ]
-    curves = [(place, name, [math.nan if v is None else v for v in curve]) for place, name, curve in curves]
-    finite = [value for _, _, curve in curves for value in curve if math.isfinite(value)]
-    if not finite:
-        return []
-    highest = max(finite)
-    drawn = [
-        Figure(name, figures.loss_curve(curve, highest, name, f"loss-{place}"))
-        for place, name, curve in curves
-    ]
-    note = "Training loss by step; all tasks share the vertical axis."
-    if max(len(curve) for _, _, curve in curves) > figures.MOST_POINTS:
-        note += (
-            f" Where there are more than {figures.MOST_POINTS} steps, means of neighbouring steps are drawn."
-        )
-    return [Gallery(drawn, "small", note)]
 
 
 def _costs(run: LoadedRun) -> list:

@@ -93,7 +93,10 @@ def _charts(
             ),
             "retention of mAP in points": of("multi_label_retention", labelled),
         },
-        "Training": {"loss": f"^{re.escape('train/loss')}$"},
+        "Training": {
+            "loss": f"^{re.escape('train/loss')}$",
+            "accuracy on the batches": f"^{re.escape('train/accuracy')}$",
+        },
         "Geometry": {
             "size of the update": of("update", ("delta_norm",)),
             "size by part, embeddings and other whole parameters among them": "^norm/",

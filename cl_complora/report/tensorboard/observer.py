@@ -108,6 +108,7 @@ class BoardObserver(Observer):
             record.geometry,
             record.retrieval,
             record.multi_label,
+            record.training_accuracy,
         )
 
     def stream_ends(self) -> None:
@@ -192,13 +193,15 @@ class BoardWriter:
         geometry: Mapping[str, dict[str, Any]],
         retrieval: Retrieval = MappingProxyType({}),
         precisions: Mapping[str, dict[str, float]] = MappingProxyType({}),
+        answered: Sequence[float] = (),
     ) -> None:
         """One row of the matrix (index 0: the untouched model) and what came with it."""
         with self._bearing_a_full_disk():
             self._norms(geometry, index)
             self._recalls(retrieval, index)
             self._precisions(precisions, index)
-            self._add(index, row, zero_shot, detail, curve)
+            self._steps(curve, answered)
+            self._add(index, row, zero_shot, detail)
 
     def finish(self) -> None:
         """The stream is done: a row of the HParams table, with the metrics that the run ended with."""
@@ -222,7 +225,6 @@ class BoardWriter:
         row: Sequence[float],
         zero_shot: dict[str, float],
         detail: dict,
-        curve: Sequence[float],
     ) -> None:
         self.rows.append(row)
         self.zero_shot.append(zero_shot)
@@ -237,9 +239,6 @@ class BoardWriter:
             if value is not None and math.isfinite(value):  # None and NaN: not defined (yet)
                 self.writer.add_scalar(tag, value, index)
                 self.last[tag] = value
-        for loss in curve:
-            self.steps += 1
-            self.writer.add_scalar("train/loss", loss, self.steps)
         if any(map(math.isfinite, row)):
             self._image("accuracy_matrix", matrix_image(self.rows, self.tasks), index)
             self._image("accuracy_by_task", curves_image(self.rows, self.tasks), index)
@@ -253,6 +252,14 @@ class BoardWriter:
             if not self.independent:
                 self._mistakes(index)
         self.writer.flush()
+
+    def _steps(self, curve: Sequence[float], answered: Sequence[float]) -> None:
+        """Loss and accuracy of the steps of a task; earlier versions measured only the loss."""
+        for loss, share in zip(curve, answered or [math.nan] * len(curve), strict=True):
+            self.steps += 1
+            self.writer.add_scalar("train/loss", loss, self.steps)
+            if math.isfinite(share):
+                self.writer.add_scalar("train/accuracy", share, self.steps)
 
     def _finish(self) -> None:
         from torch.utils.tensorboard.summary import hparams
