@@ -59,19 +59,21 @@ def test_scalars_say_what_the_results_say(done):
         return [(e.step, pytest.approx(e.value)) for e in board.Scalars(tag)]
 
     for column, task in enumerate(results["tasks"]):
-        assert curve(f"accuracy/{task}") == [(i, row[column]) for i, row in enumerate(results["accuracy"])]
+        assert curve(f"accuracy/{column + 1}_{task}") == [
+            (i, row[column]) for i, row in enumerate(results["accuracy"])
+        ]
     assert curve("zero_shot/colours") == list(enumerate(results["zero_shot"]["colours"]))
     assert curve("retention/colours")[-1] == (2, pytest.approx(results["retention"]["colours"], abs=1e-4))
     for name in ("last", "average", "forgetting", "bwt", "transfer"):
         assert curve(f"stream/{name}")[-1] == (2, pytest.approx(results[name]))
     forgotten = metrics.forgetting(results["accuracy"])
-    assert curve("forgetting/warm")[-1] == (2, pytest.approx(forgotten[0], abs=1e-6))
+    assert curve("forgetting/1_warm")[-1] == (2, pytest.approx(forgotten[0], abs=1e-6))
     assert [e.step for e in board.Scalars("train/loss")] == list(range(1, 7))
     assert curve("update/delta_norm") == [
         (i, d["delta_norm"]) for i, d in enumerate(results["tasks_detail"], 1)
     ]
-    assert [e.step for e in board.Scalars("feature_similarity/warm")] == [2]
-    assert [e.step for e in board.Scalars("overlap_with/warm")] == [2]
+    assert [e.step for e in board.Scalars("feature_similarity/1_warm")] == [2]
+    assert [e.step for e in board.Scalars("overlap_with/1_warm")] == [2]
     layers = [tag for tag in board.Tags()["scalars"] if tag.startswith("kept_rank/")]
     assert "kept_rank/vision.0" in layers and "kept_rank/text.1" in layers
 
@@ -193,13 +195,13 @@ def test_newly_wrong_pictures_of_hostile_names(tmp_path, tiny_strategy, tiny_fil
 def test_names_that_tensorboard_would_merge_stay_apart(tmp_path, tiny_scenario):
     out = go(tiny_scenario, tmp_path, scenario=["tasks.0.name=a b", "tasks.1.name=a+b"])
     tags = events(out.folder).Tags()["scalars"]
-    assert {"accuracy/a_b", "accuracy/a_b_2"} <= set(tags)
+    assert {"accuracy/1_a_b", "accuracy/2_a_b"} <= set(tags)
 
 
 def test_independent_tasks(tmp_path, tiny_scenario):
     out = go(tiny_scenario, tmp_path, scenario=["independent=true"])
     board = events(out.folder)
-    assert [e.step for e in board.Scalars("accuracy/cold")] == [0, 2]
+    assert [e.step for e in board.Scalars("accuracy/2_cold")] == [0, 2]
     assert board.Scalars("stream/last")[-1].value == pytest.approx(out.results["last"])
     assert not any(tag.startswith(("forgetting/", "feature_similarity/")) for tag in board.Tags()["scalars"])
 

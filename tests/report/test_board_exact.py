@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from cl_complora.cli import app
 from cl_complora.report.heat_map import only_rounding, share_scale, similarity_scale
 from cl_complora.report.tensorboard.figures import layers_image
-from cl_complora.report.tensorboard.layout import custom_scalars
+from cl_complora.report.tensorboard.layout import custom_scalars, tags_of
 from cl_complora.report.tensorboard.numbers import numbers_text
 
 
@@ -73,3 +73,10 @@ def test_a_port_in_use_is_one_line(tmp_path):
         port = str(taken.getsockname()[1])
         told = CliRunner().invoke(app, ["tensorboard", str(tmp_path), "--port", port])
     assert "--port 0" in str(told.exception) and port in str(told.exception)
+
+
+def test_tasks_sort_as_the_stream_goes():
+    names = [f"task {letter}" for letter in "zyxwvutsrq"]
+    tags = tags_of(names, ["a/b", "a b"])
+    assert [tags[name] for name in names] == sorted(tags[name] for name in names)
+    assert tags["task z"] == "01_task_z" and (tags["a/b"], tags["a b"]) == ("a_b", "a_b_2")

@@ -282,11 +282,11 @@ def test_tensorboard_has_the_task_index_on_its_axis(tiny_run):
     events.Reload()
     results = tiny_run.results
     for column, task in enumerate(results["tasks"]):
-        points = [(e.step, e.value) for e in events.Scalars(f"accuracy/{task}")]
+        points = [(e.step, e.value) for e in events.Scalars(f"accuracy/{column + 1}_{task}")]
         assert points == [(i, pytest.approx(row[column])) for i, row in enumerate(results["accuracy"])]
     assert [e.step for e in events.Scalars("stream/last")] == [1, 2]
     assert events.Scalars("stream/transfer")[-1].value == pytest.approx(results["transfer"])
-    assert events.Scalars("forgetting/warm")[-1].value == pytest.approx(
+    assert events.Scalars("forgetting/1_warm")[-1].value == pytest.approx(
         metrics.forgetting(results["accuracy"])[0]
     )
     assert events.Scalars("retention/colours")[-1].value == pytest.approx(

@@ -16,6 +16,21 @@ if TYPE_CHECKING:
 Prefix = str
 
 
+def tags_of(tasks: Sequence[str], others: Sequence[str]) -> dict[str, str]:
+    """Name → what TensorBoard takes as a part of a tag, no two alike; tasks by their place, as it sorts."""
+    tags: dict[str, str] = {}
+    digits = len(str(len(tasks)))
+    places = {name: f"{place:0{digits}}_" for place, name in enumerate(tasks, start=1)}
+    for name in (*tasks, *others):
+        tag = clean = places.get(name, "") + re.sub(r"[^-\w.]", "_", name)
+        counter = 1
+        while tag in tags.values():
+            counter += 1
+            tag = f"{clean}_{counter}"
+        tags[name] = tag
+    return tags
+
+
 def custom_scalars(
     tasks: Sequence[str],
     zero_shot: Sequence[str],

@@ -4,7 +4,6 @@ loss."""
 from __future__ import annotations
 
 import math
-import re
 import shutil
 import threading
 from collections import defaultdict
@@ -24,7 +23,7 @@ from ...store.records import Record, Retrieval
 from ..trackers import Everywhere, open_trackers
 from .figures import LEGIBLE, curves_image, layers_image, matrix_image, mistakes_image, spectra_image
 from .hparams import COLUMNS, table_row
-from .layout import custom_scalars
+from .layout import custom_scalars, tags_of
 from .numbers import numbers_text
 
 if TYPE_CHECKING:
@@ -159,7 +158,7 @@ class BoardWriter:
         self._hook = threading.excepthook
         self.folder, self.tasks, self.independent, self.pictures = folder, list(tasks), independent, pictures
         self.config = folder.read_config()
-        self.tags = _tags([*tasks, *zero_shot, *captioned, *labelled])
+        self.tags = tags_of(tasks, [*zero_shot, *captioned, *labelled])
         self.rows: list[Sequence[float]] = []
         self.zero_shot: list[dict[str, float]] = []
         self.retrieval: Retrieval = {}  # of the untouched model
@@ -374,19 +373,6 @@ class BoardWriter:
 
     def _image(self, tag: str, picture, index: int) -> None:
         self.writer.add_image(tag, picture, index, dataformats="HWC")
-
-
-def _tags(names: Sequence[str]) -> dict[str, str]:
-    """Name → what TensorBoard takes as a part of a tag, no two alike."""
-    tags: dict[str, str] = {}
-    for name in names:
-        tag = clean = re.sub(r"[^-\w.]", "_", name)
-        counter = 1
-        while tag in tags.values():
-            counter += 1
-            tag = f"{clean}_{counter}"
-        tags[name] = tag
-    return tags
 
 
 def _by_layer(matrices: dict[str, dict[str, Any]]) -> Iterator[tuple[str, float]]:
