@@ -133,7 +133,7 @@ def _compiled(
     labels = (torch.arange(work.batch) * 7 % classes).to(device)
     for one in (comp, compiled):
         one.show(images, labels, classes)
-        one.start()
+    comp.start()
     compiled.start(_factors_of(comp))
     first = seconds_of(compiled.step, device)[0]
     comp.step()

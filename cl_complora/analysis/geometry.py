@@ -39,8 +39,8 @@ class Spectrum:
 
     @classmethod
     def of(cls, weight: Tensor) -> Spectrum:
-        """In float32: figures to look at, not bases to project with."""
-        u, sigma, vh = torch.linalg.svd(weight.detach().float(), full_matrices=False)
+        """In float32: figures to look at, not bases to project with; on the CPU, as subspaces are."""
+        u, sigma, vh = torch.linalg.svd(weight.detach().cpu().float(), full_matrices=False)
         return cls(u, vh.mT, sigma, energy_rank(sigma, ENERGY))
 
     def trimmed(self) -> Spectrum:
@@ -86,7 +86,9 @@ class GeometryWatch:
     def before(self) -> None:
         """Remember the weights that a task starts from, where their spectrum is not known from the task
         before."""
-        self._before = {s.name: _on_host(s.weight) for s in self.slots if s.name not in self._spectra}
+        self._before = {
+            s.name: s.weight.detach().to("cpu", copy=True) for s in self.slots if s.name not in self._spectra
+        }
 
     @torch.no_grad()
     def after(self, task: str, updates: dict[str, Tensor]) -> dict[str, dict[str, Any]]:
@@ -114,9 +116,9 @@ class GeometryWatch:
             update, start = updates.get(slot.name), self._before.pop(slot.name, None)
             if update is None or not bool(update.any()):
                 continue
-            update = _on_host(update)
+            update = update.cpu()
             old = self._spectra.pop(slot.name) if start is None else Spectrum.of(start)
-            new, change = Spectrum.of(_on_host(slot.weight)), Spectrum.of(update)
+            new, change = Spectrum.of(slot.weight), Spectrum.of(update)
             earlier = self._leading.setdefault(slot.name, {})
             found[slot.name] = _figures(update, old, new, change) | {
                 "overlap_with": {name: _shared(update, directions) for name, directions in earlier.items()}
@@ -129,12 +131,7 @@ class GeometryWatch:
         """Take an earlier task's updates (matrix → ΔW) to compare later ones with."""
         for name, update in updates.items():
             if bool(update.any()):
-                self._leading.setdefault(name, {})[task] = Spectrum.of(_on_host(update)).leading()
-
-
-def _on_host(weight: Tensor) -> Tensor:
-    """A copy in the machine's memory, where matrices of this size are decomposed sooner than on a GPU."""
-    return weight.detach().to("cpu", copy=True)
+                self._leading.setdefault(name, {})[task] = Spectrum.of(update).leading()
 
 
 def _figures(update: Tensor, old: Spectrum, new: Spectrum, change: Spectrum) -> dict[str, Any]:

@@ -81,8 +81,7 @@ class TextEncoder:
         self, model: nn.Module, tokenizer: Callable[..., Tensor], precision: torch.dtype = torch.float32
     ) -> None:
         self.model, self.tokenizer, self.precision = model, tokenizer, precision
-        self._tokens: dict[LabelSpace, Tensor] = {}
-        self._lengths: dict[LabelSpace, int] = {}
+        self._tokens: dict[LabelSpace, tuple[Tensor, int]] = {}
         self._features: dict[LabelSpace, tuple[tuple, Tensor]] = {}
         self._trim: bool | None = None
         self.everything = False
@@ -151,26 +150,28 @@ class TextEncoder:
 
     def drop(self, space: LabelSpace) -> None:
         """Forget tokens and features of a label space that will not be asked for again."""
-        for known in (self._tokens, self._lengths, self._features):
-            known.pop(space, None)
+        self._tokens.pop(space, None)
+        self._features.pop(space, None)
 
     def encode_space(self, space: LabelSpace) -> Tensor:
         """As :meth:`features`, always computed anew."""
-        tokens = self.tokens(space)
-        features = F.normalize(self.encode(tokens, self._lengths[space]).float(), dim=-1)
+        features = F.normalize(self.encode(*self._tokenised(space)).float(), dim=-1)
         if space.templates > 1:
             features = F.normalize(features.view(len(space), space.templates, -1).mean(1), dim=-1)
         return features
 
     def tokens(self, space: LabelSpace) -> Tensor:
         """``(classes·templates) × context`` tokens on the model's device."""
+        return self._tokenised(space)[0]
+
+    def _tokenised(self, space: LabelSpace) -> tuple[Tensor, int]:
+        """Tokens, and how many the longest prompt has: read before they go to a GPU, which would be waited
+        for at every step."""
         device = next(self.model.parameters()).device
         known = self._tokens.get(space)
-        if known is None or known.device != device:
+        if known is None or known[0].device != device:
             tokens = self.tokenizer(_texts(space))
-            # Read here, before they go to a GPU: asked there it would wait at every step.
-            self._lengths[space] = _longest(tokens)
-            self._tokens[space] = known = tokens.to(device)
+            self._tokens[space] = known = (tokens.to(device), _longest(tokens))
         return known
 
     def cut_prompts(self, space: LabelSpace) -> list[str]:
@@ -195,10 +196,11 @@ class TextEncoder:
             longest: tokens of the longest of them, where that is known.
         """
         self.settle(tokens)
-        if self._trim and longest is not None:
-            tokens = tokens[:, :longest]
+        chunk = self.computing.chunk
+        # Each chunk is cut to its own longest prompt.
+        encode = partial(self._encode, longest=longest if chunk is None else None)
         with lower_precision(self.model, self.precision, self.measuring):
-            return in_chunks(partial(self._encode, cut=longest is not None), tokens, self.computing.chunk)
+            return in_chunks(encode, tokens, chunk)
 
     def settle(self, tokens: Tensor) -> None:
         """Find out whether the tower can be trimmed, where that is not known: once, with a few tokens.
@@ -210,10 +212,10 @@ class TextEncoder:
             self._trim = self._can_be_trimmed()
             self._trim = self._trim and self._trimming_is_exact(tokens)
 
-    def _encode(self, tokens: Tensor, cut: bool = False) -> Tensor:
+    def _encode(self, tokens: Tensor, longest: int | None = None) -> Tensor:
         learning = torch.is_grad_enabled()
-        if self._trim and (not cut or self.computing.chunk is not None):
-            tokens = tokens[:, : _longest(tokens)]
+        if self._trim:
+            tokens = tokens[:, : longest or _longest(tokens)]
         if learning and self._compiled is not None:
             return self._compiled(tokens)
         again = self._blocks if learning and self.computing.checkpointing else []

@@ -49,33 +49,14 @@ def frozen_imports():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def unsynchronised():
+def done_once():
+    """What a suite need not do again and again: nothing waits for the disk, models of the tests are read
+    once, workers of comparisons import nothing (``test_output`` starts some as a user does), and models that
+    are opened by their name share a tokenizer, whose merges take long to read."""
     with pytest.MonkeyPatch.context() as patch:
-        unsynchronise(patch.setattr)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_vocabulary():
-    """Every model that is opened by its name shares a tokenizer: reading the merges takes long."""
-    with pytest.MonkeyPatch.context() as patch:
+        for change in (unsynchronise, remember_models, share_imports):
+            change(patch.setattr)
         patch.setattr("open_clip.factory.SimpleTokenizer", functools.cache(open_clip.SimpleTokenizer))
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def read_once():
-    """Models of the tests, which are opened some thousand times."""
-    with pytest.MonkeyPatch.context() as patch:
-        remember_models(patch.setattr)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def imported_once():
-    """The workers of comparisons import nothing: ``test_output`` starts some as a user does."""
-    with pytest.MonkeyPatch.context() as patch:
-        share_imports(patch.setattr)
         yield
 
 
