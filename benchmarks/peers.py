@@ -106,7 +106,7 @@ class Engine(StepSide):
         compiled: bool = False,
     ) -> None:
         self.name, self.device = name, device
-        self.classifier = ClipClassifier(clip, tokenize or tokenizer(), precision).to(device)
+        self.classifier = ClipClassifier(clip, tokenize or tokenizer(), precision=precision).to(device)
         open_slots(clip)
         self.adapter = CompLoRAPlugin(rank=RANK, scaling=SCALING, matrices=MATRICES, constraint=constraint)
         optimiser = Optimiser(name="adamw", lr=LR, weight_decay=DECAY, clip_norm=None)

@@ -89,6 +89,9 @@ class LowRankBlock(nn.Module):
                 from ‖W_i‖
 
             The product W x is computed twice then.
+
+    Attributes:
+        ready: what :meth:`factors` gives, where it has been computed for many blocks at once (see ``stacked``).
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class LowRankBlock(nn.Module):
         output, input, start = output or Side(), input or Side(), start or Start()
         self.rank = rank if start.a is None else start.a.shape[0]
         self.scaling, self.dropout, self.own_mask, self.between = scaling, dropout, own_mask, between
+        self.ready: tuple[Tensor, Tensor] | None = None
         self.output_coordinates, self.input_coordinates = output.coordinates, input.coordinates
         self.register_buffer("output_basis", output.basis, persistent=False)
         self.register_buffer("input_basis", input.basis, persistent=False)
@@ -188,7 +192,7 @@ def low_rank_sum(
         training: whether dropout is on.
     """
     dropout = blocks[0][1].dropout if training else 0.0
-    composed = [block.factors() for _, block in blocks]
+    composed = [block.ready or block.factors() for _, block in blocks]
     if dropout > 0 and blocks[0][1].own_mask:
         seen = [F.dropout(x, dropout) for _ in composed]
         parts = [F.linear(part, a) for part, (_, a) in zip(seen, composed, strict=True)]

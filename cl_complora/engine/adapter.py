@@ -103,6 +103,10 @@ class AdapterPlugin(SupervisedPlugin, supports_distributed=False):
         whole."""
         return []
 
+    def composed(self, model: ClipClassifier) -> AbstractContextManager[None]:
+        """Within, a forward pass of a training step; low-rank updates may be composed at its beginning."""
+        return nullcontext()
+
     def trained_factors(self) -> list[Tensor]:
         """A and B of every low-rank update while attached, as they are trained."""
         return []

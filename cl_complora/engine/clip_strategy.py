@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from functools import partial
 
 import torch
@@ -28,6 +28,7 @@ from ..clip.blocks import Computing
 from ..clip.classifier import ClipClassifier
 from ..config.training import Training
 from ..data.labels import LabelSpace
+from .adapter import AdapterPlugin
 from .caption_pairs import loss_with_captions
 from .constraints import stable_seed
 from .experience import ClipExperience, TrainingBatches, one_template
@@ -182,7 +183,12 @@ class ClipStrategy(SupervisedTemplate):
         remembered = (
             self.beginning if self.is_training and self.mb_x is given and given._version == version else None
         )
-        with remembered.of_images(self.dataloader.chosen) if remembered else nullcontext():
+        with ExitStack() as around:
+            if remembered:
+                around.enter_context(remembered.of_images(self.dataloader.chosen))
+            for plugin in self.plugins:
+                if self.is_training and isinstance(plugin, AdapterPlugin):
+                    around.enter_context(plugin.composed(self.model))
             return self.model(self.mb_x, spaces, self.mbatch[2] if len(spaces) > 1 else None)
 
     def criterion(self) -> Tensor:

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
+from ..clip.classifier import ClipClassifier
 from ..clip.slots import MATRICES, TOWERS, Slot, open_slots, select_slots
 from ..delta import TaskDelta
 from ..lowrank import LowRankBlock
+from ..stacked import StackedBlocks
 from ..subspace import Keep
 from .adapter import AdapterPlugin, Merging, clip_of, whole_norms
 from .between import Between
@@ -104,6 +106,7 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         self._frozen: dict[str, bool] = {}
         self._depth: dict[str, int] = {}
         self._neighbours: list = []
+        self._stacked: StackedBlocks | None = None
 
     def prepare(self, model: nn.Module) -> None:
         """Open the model's linear maps (once); outputs stay the same."""
@@ -214,6 +217,7 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
     def merge(self, model: nn.Module) -> TaskDelta:
         """W ← W + ΔW for every slot, take the factors off, record ΔW and its geometry."""
         learned, geometry, rescaled = self.whole.learned(), {}, {}
+        self._stacked = None
         for slot in self.slots:
             slot.adapters.detach(slot.matrix)
             block = self.blocks.pop(slot.name)
@@ -274,6 +278,21 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
     def hosts(self) -> list[tuple[nn.Module, Tensor]]:
         """As in the base class."""
         return [(self.blocks[slot.name], slot.weight) for slot in self.slots if slot.name in self.blocks]
+
+    def composed(self, model: ClipClassifier) -> AbstractContextManager[None]:
+        """As in the base class: on a GPU, which a step's many small programs keep waiting.
+
+        Not where parts of the towers are computed again for the gradient, which would miss what was composed
+        before, nor where they are compiled.
+        """
+        how = model.computing
+        again = how.chunk is not None or how.checkpointing or how.compiled
+        blocks = list(self.blocks.values())
+        if again or not blocks or not blocks[0].B.is_cuda:
+            return nullcontext()
+        if self._stacked is None or not self._stacked.holds(blocks):
+            self._stacked = StackedBlocks(blocks)
+        return self._stacked.composed(model.precision)
 
     def carriers(self) -> list[CarryingPlugin]:
         """As in the base class."""
