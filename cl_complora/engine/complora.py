@@ -21,7 +21,6 @@ from ..clip.classifier import ClipClassifier
 from ..clip.slots import MATRICES, TOWERS, Slot, open_slots, select_slots
 from ..delta import TaskDelta
 from ..lowrank import LowRankBlock
-from ..stacked import StackedBlocks
 from ..subspace import Keep
 from .adapter import AdapterPlugin, Merging, clip_of, whole_norms
 from .between import Between
@@ -29,8 +28,12 @@ from .constraints import Constraint, Subspaces, stable_seed
 from .effective_penalty import act_on_effective_weights
 from .full_parameters import WholeParameters
 from .initialisation import Starting
+from .stacked_blocks import StackedBlocks
 from .stock_plugins import check_data, check_neighbours
 from .task_state import CarryingPlugin
+
+# Devices that wait for the launches of many small programs.
+TOGETHER_ON = {"cuda"}
 
 
 class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
@@ -280,7 +283,7 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         return [(self.blocks[slot.name], slot.weight) for slot in self.slots if slot.name in self.blocks]
 
     def composed(self, model: ClipClassifier) -> AbstractContextManager[None]:
-        """As in the base class: on a GPU, which a step's many small programs keep waiting.
+        """As in the base class, on a GPU.
 
         Not where parts of the towers are computed again for the gradient, which would miss what was composed
         before, nor where they are compiled.
@@ -288,7 +291,7 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         how = model.computing
         again = how.chunk is not None or how.checkpointing or how.compiled
         blocks = list(self.blocks.values())
-        if again or not blocks or not blocks[0].B.is_cuda:
+        if again or not blocks or blocks[0].B.device.type not in TOGETHER_ON:
             return nullcontext()
         if self._stacked is None or not self._stacked.holds(blocks):
             self._stacked = StackedBlocks(blocks)

@@ -14,7 +14,7 @@ from collections.abc import MutableMapping
 
 # Rounds of spinning, by the benchmark ``busy``: few enough to leave the cores to others, and enough to bridge
 # what lies between two products of a step. GNU's own default is 300,000.
-SPINS = 10_000
+SPINS = 30_000
 _SAID_BY = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 
 

@@ -18,6 +18,7 @@ from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.slots import open_slots
 from cl_complora.config import load_strategy
 from cl_complora.data.labels import LabelSpace
+from cl_complora.engine import complora, stacked_blocks
 from cl_complora.errors import UserError
 
 
@@ -40,6 +41,34 @@ def test_the_update_is_the_same(tmp_path, tiny_scenario, monkeypatch, strategy, 
     assert_same(whole.folder, go(tiny_scenario, tmp_path / "other", strategy, settings).folder)
     # Both towers, for both tasks.
     assert len(made) == (4 if how == "compile=true" else 0)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "settings", "together"),
+    [
+        ("complora", [], True),
+        ("complora-plain", ["adapter.rank=1"], True),
+        ("lora+ewc", [], True),  # whose penalty composes by itself
+        ("dora", [], False),
+        ("complora", ["training.checkpointing=true"], False),
+    ],
+)
+def test_factors_composed_at_once_train_the_same(
+    tmp_path, tiny_scenario, monkeypatch, strategy, settings, together
+):
+    """As on a GPU, of two tasks."""
+    whole = go(tiny_scenario, tmp_path / "whole", strategy, settings)
+    composed: list[int] = []
+    compose = stacked_blocks.StackedBlocks.composed
+
+    def counted(self, *given):
+        composed.append(len(self.blocks))
+        return compose(self, *given)
+
+    monkeypatch.setattr(stacked_blocks.StackedBlocks, "composed", counted)
+    monkeypatch.setattr(complora, "TOGETHER_ON", {"cpu"})
+    assert_same(whole.folder, go(tiny_scenario, tmp_path / "other", strategy, settings).folder)
+    assert bool(composed) == (together or strategy == "dora")  # dora's blocks then do so by themselves
 
 
 # Inductor writes C++ and compiles it for half a minute; what comes before it does not.

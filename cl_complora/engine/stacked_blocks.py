@@ -2,9 +2,9 @@
 
     B′_i = s_i · U_i B_i,   A′_i = A_i V_iᵀ        for i = 1 … n, as two products of stacks
 
-One by one, the 72 maps of a ViT-B/16's q, k and v ask a GPU for some 500 programs more in every step, each too
-small to fill it, so that the program that launches them is what a step waits for. Complements differ in size
-from matrix to matrix: bases are filled up with columns of zeros, and factors with zeros that they meet.
+One by one, the 72 maps of a ViT-B/16's q, k and v ask a GPU for some 500 programs more in every step, each
+too small to fill it, so that a step waits for their launches. Complements differ in size from matrix to
+matrix: bases are filled up with columns of zeros, and factors with zeros that these meet.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .lowrank import LowRankBlock
+from ..lowrank import LowRankBlock
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -28,7 +28,8 @@ class StackedBlocks:
 
     Args:
         blocks: on one device, attached; those that compose in another way (a start that is taken off again,
-            full-size factors that are projected, something between them, rescaled rows) go on doing so by themselves.
+            full-size factors that are projected, something between them, rescaled rows) go on doing so by
+            themselves.
     """
 
     def __init__(self, blocks: Iterable[LowRankBlock]) -> None:
@@ -48,7 +49,7 @@ class StackedBlocks:
 
     @contextmanager
     def composed(self, dtype: torch.dtype = torch.float32) -> Iterator[None]:
-        """Within, forward passes use factors that were composed once, at its beginning; they are differentiable.
+        """Within, forward passes use factors that were composed once, at its beginning, differentiably.
 
         Args:
             dtype: that the products with the inputs are computed in; composed is in that of the factors.
@@ -110,11 +111,11 @@ class _Group:
     @classmethod
     def of(cls, blocks: list[LowRankBlock]) -> _Group:
         """Stack the bases of blocks."""
-        like = blocks[0].B
+        like, scaling = blocks[0].B, torch.tensor([block.scaling for block in blocks])
         output, input = _stack_of_bases(blocks, "output_basis"), _stack_of_bases(blocks, "input_basis")
         return cls(
             blocks,
-            torch.tensor([block.scaling for block in blocks], dtype=like.dtype).to(like.device)[:, None, None],
+            scaling[:, None, None].to(like),
             output,
             input,
             _places([block.B for block in blocks], 0),
