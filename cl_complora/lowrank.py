@@ -91,7 +91,7 @@ class LowRankBlock(nn.Module):
             The product W x is computed twice then.
 
     Attributes:
-        ready: what :meth:`factors` gives, where it was computed for many blocks at once (see ``engine.stacked_blocks``).
+        ready: what :meth:`factors` gives, where it was computed for many blocks at once.
     """
 
     def __init__(
