@@ -145,6 +145,14 @@ class LowRankBlock(nn.Module):
         b, a = self.composed()
         return (b, a) if self.between is None else self.between(b, a)
 
+    def factors_for(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As :meth:`factors`, or what is ready where it has the type that products with x are computed in."""
+        if self.ready is None:
+            return self.factors()
+        kind = x.device.type
+        wanted = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        return self.ready if self.ready[0].dtype == wanted else self.factors()
+
     def row_scale(self) -> Tensor:
         """c, ``out``; the gradient goes to m alone."""
         b, a = self.factors()
@@ -192,7 +200,7 @@ def low_rank_sum(
         training: whether dropout is on.
     """
     dropout = blocks[0][1].dropout if training else 0.0
-    composed = [block.ready or block.factors() for _, block in blocks]
+    composed = [block.factors_for(x) for _, block in blocks]
     if dropout > 0 and blocks[0][1].own_mask:
         seen = [F.dropout(x, dropout) for _ in composed]
         parts = [F.linear(part, a) for part, (_, a) in zip(seen, composed, strict=True)]

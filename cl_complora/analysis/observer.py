@@ -19,7 +19,7 @@ from ..delta import TaskDelta
 from ..engine.observer import Observer
 from ..files import write_bytes, write_json
 from ..store.folder import RunDir
-from .geometry import GeometryWatch
+from .geometry import GeometryWatch, Update
 from .representation import linear_cka, spread
 from .words import words_moved
 
@@ -77,13 +77,13 @@ class AnalysisObserver(Observer):
             features = self.model.image_features(pixels[spread(len(pixels))].to(self.model.mean.device))
         return features.cpu().half()
 
-    def _updates(self, delta: TaskDelta) -> dict[str, Tensor]:
-        """Matrix → ΔW, also where q, k and v moved as one weight."""
-        low = {key: b @ a for key, (b, a) in delta.factors.items()}
+    def _updates(self, delta: TaskDelta) -> dict[str, Update]:
+        """Matrix → what was added to it, also where q, k and v moved as one weight."""
         updates = {}
         for slot in self.geometry.slots:
-            if slot.key in low:
-                updates[slot.name] = low[slot.key]
+            if slot.key in delta.factors:
+                b, a = delta.factors[slot.key]
+                updates[slot.name] = Update(b @ a, (b, a))
             elif slot.parameter in delta.dense:
-                updates[slot.name] = delta.dense[slot.parameter][slot.rows]
-        return {name: update.to(self.model.mean.device) for name, update in updates.items()}
+                updates[slot.name] = Update(delta.dense[slot.parameter][slot.rows])
+        return updates

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from builders.models import tiny_clip
 from builders.runs import without_timings
-from cl_complora.analysis.geometry import GeometryWatch, Spectrum
+from cl_complora.analysis.geometry import GeometryWatch, Spectrum, Update
 from cl_complora.analysis.representation import linear_cka, spread
 from cl_complora.clip.slots import open_slots
 from cl_complora.config import load_scenario, load_strategy
@@ -40,6 +40,28 @@ def test_a_spectrum_rebuilds_its_matrix(rows, columns, seed):
     assert points[0] == float(found.sigma[0]) and points[-1] == float(found.sigma[-1]) and len(points) <= 32
 
 
+@pytest.mark.parametrize("shape", [(400, 390), (390, 400)])
+def test_the_spectrum_of_a_large_matrix_is_its_own(shape):
+    weight = random(*shape) * torch.logspace(0, -4, shape[1])
+    _, sigma, _ = torch.linalg.svd(weight.double(), full_matrices=False)
+    found = Spectrum.of(weight)
+    torch.testing.assert_close(found.sigma.double(), sigma, atol=1e-6 * float(sigma[0]), rtol=1e-5)
+    clear = min(found.u.shape[1], found.v.shape[1])
+    rebuilt = found.u[:, :clear] * found.sigma[:clear] @ found.v[:, :clear].mT
+    assert float(torch.linalg.matrix_norm(rebuilt - weight, 2)) < 2e-3 * float(sigma[0])
+    for directions in (found.u, found.v):
+        product = directions[:, : found.k].mT @ directions[:, : found.k]
+        torch.testing.assert_close(product, torch.eye(found.k), atol=1e-5, rtol=0)
+
+
+def test_the_spectrum_of_factors_is_that_of_their_product():
+    b, a = random(40, 3), random(3, 30, seed=1)
+    found, whole = Spectrum.of_factors(b, a), Spectrum.of(b @ a)
+    torch.testing.assert_close(found.sigma, whole.sigma[:3], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.u * found.sigma @ found.v.mT, b @ a, rtol=1e-4, atol=1e-4)
+    assert found.k == whole.k and found.leading()[0].shape == whole.leading()[0].shape
+
+
 def test_effective_rank_of_known_matrices():
     assert Spectrum.of(torch.eye(7)).effective_rank() == pytest.approx(7)
     assert Spectrum.of(torch.outer(random(5), random(9, seed=1))).effective_rank() == pytest.approx(
@@ -48,24 +70,25 @@ def test_effective_rank_of_known_matrices():
     assert Spectrum.of(torch.zeros(3, 3)).effective_rank() == 0
 
 
-def test_geometry_against_its_definitions():
+@pytest.mark.parametrize("large", [False, True])  # which go through Gram matrices, and updates by factors
+def test_geometry_against_its_definitions(monkeypatch, large):
+    if large:
+        monkeypatch.setattr("cl_complora.analysis.geometry.LARGE", 1)
     slot = open_slots(tiny_clip())[0]
     before = slot.weight.detach().clone().double()
     out, inputs = before.shape
-    first, second = (
-        random(out, 2, seed=1) @ random(2, inputs, seed=2),
-        random(out, 3, seed=3) @ random(3, inputs),
-    )
+    factors = (random(out, 2, seed=1), random(2, inputs, seed=2)), (random(out, 3, seed=3), random(3, inputs))
+    first, second = (b @ a for b, a in factors)
     watch = GeometryWatch([slot])
     watch.before()
     with torch.no_grad():
         slot.weight.add_(first)
-    watch.after("first", {slot.name: first})
+    watch.after("first", {slot.name: Update(first, factors[0])})
     watch.before()
     middle = slot.weight.detach().clone().double()
     with torch.no_grad():
         slot.weight.add_(second)
-    (found,) = watch.after("second", {slot.name: second}).values()
+    (found,) = watch.after("second", {slot.name: Update(second, factors[1])}).values()
 
     u, sigma, vh = torch.linalg.svd(middle)
     k = int((sigma.square().cumsum(0) < 0.5 * sigma.square().sum()).sum()) + 1
@@ -96,7 +119,7 @@ def test_what_does_not_move_is_not_reported():
     slots = open_slots(tiny_clip())
     watch = GeometryWatch(slots)
     watch.before()
-    assert watch.after("one", {slots[0].name: torch.zeros_like(slots[0].weight)}) == {}
+    assert watch.after("one", {slots[0].name: Update(torch.zeros_like(slots[0].weight))}) == {}
 
 
 @given(st.integers(3, 30), st.integers(1, 6), st.integers(0, 50))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cl_complora.engine.stacked_blocks import StackedBlocks
-from cl_complora.lowrank import LowRankBlock, Side, Start
+from cl_complora.lowrank import LowRankBlock, Side, Start, low_rank_sum
 from cl_complora.subspace import Keep, principal
 
 
@@ -102,6 +102,19 @@ def test_half_precision_rounds_the_composed_factors():
     exact = [tuple(factor.bfloat16() for factor in one.factors()) for one in blocks]
     with StackedBlocks(blocks).composed(torch.bfloat16):
         torch.testing.assert_close([tuple(one.ready) for one in blocks], exact, rtol=1e-2, atol=1e-3)
+
+
+def test_ready_factors_of_another_type_are_left_alone():
+    """A pass in 32 bits between those in 16 composes for itself."""
+    blocks = [block(7, 5, 2, seed) for seed in range(2)]
+    x = torch.randn(3, 5)
+    exact = x @ blocks[0].update().mT
+    with StackedBlocks(blocks).composed(torch.bfloat16):
+        torch.testing.assert_close(low_rank_sum(x, 7, [(slice(0, 7), blocks[0])], True), exact)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = low_rank_sum(x, 7, [(slice(0, 7), blocks[0])], True)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), exact, rtol=5e-2, atol=5e-2)
 
 
 def test_other_blocks_or_sizes_are_noticed():
