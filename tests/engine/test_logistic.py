@@ -66,7 +66,7 @@ def test_a_probe_chooses_the_same_c_with_either(monkeypatch, validated):
     asked = shots_from(x, y, texts, None, held_out)
     fitting = linear_probe.LinearProbeFitting(LinearProbe(kind="linear-probe"), 0, False)
     theirs = fitting.fit(asked, None)
-    monkeypatch.setattr(linear_probe, "ScikitLearn", OnDevice)
+    monkeypatch.setattr(linear_probe, "solver_of", lambda x, classes: OnDevice)
     ours = fitting.fit(asked, None)
     assert ours.told == theirs.told and ours.trained == theirs.trained
     assert ours.head.weight.dtype == theirs.head.weight.dtype == torch.float32

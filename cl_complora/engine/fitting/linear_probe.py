@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...clip.heads.linear import AffineHead
 from .fitting import Fitted, FittingToAll, Shots
-from .logistic import OnDevice, ScikitLearn
+from .logistic import OnDevice, ScikitLearn, solver_of
 
 # Where nothing can be held out (one shot a class), the value of the grid that is nearest to this one.
 USUAL_C = 10.0
@@ -31,8 +31,7 @@ class LinearProbeFitting(FittingToAll, supports_distributed=False):
         if count == 1:
             weight, bias, chosen = torch.zeros(1, width), torch.zeros(1), None
         else:
-            # On the CPU scikit-learn's own, and of two classes, whose difference it takes, everywhere.
-            kind = OnDevice if features.is_cuda and count > 2 else ScikitLearn
+            kind = solver_of(features, count)
             grid = sorted(self.settings.c)
             chosen = self._chosen(kind, grid, features, labels, names, shots) if len(grid) > 1 else grid[0]
             weight, bias = kind.fitted(chosen, features, labels, count).coefficients()

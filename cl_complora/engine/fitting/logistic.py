@@ -3,8 +3,7 @@
     min  mean_i −log softmax(W x_i + b)_{y_i} + ‖W‖² / (2 C N)
 
 scikit-learn's computes on the CPU. For some hundred classes and thousands of images that takes minutes, and
-a GPU seconds: there L-BFGS of torch stands in its place. Of two classes scikit-learn takes the difference as
-one weight, which is penalised otherwise, so that two are always its own.
+a GPU seconds: there L-BFGS of torch stands in its place.
 """
 
 from __future__ import annotations
@@ -21,6 +20,14 @@ from torch.nn import functional as F
 MOST_STEPS = 1000
 # scikit-learn's: the largest entry of the gradient at which it ends.
 _TOLERANCE = 1e-4
+# Products a gradient, images × width × classes, from which a GPU is asked: below it the CPU is done before a
+# hundred small programs have been launched.
+LARGE = 10**8
+
+
+def solver_of(x: Tensor, classes: int) -> type[ScikitLearn] | type[OnDevice]:
+    """What fits so many classes to features, ``N × D``, the sooner."""
+    return OnDevice if x.is_cuda and x.numel() * classes >= LARGE else ScikitLearn
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class OnDevice:
 
     @classmethod
     def fitted(cls, c: float, x: Tensor, y: Tensor, classes: int, before: OnDevice | None = None) -> OnDevice:
-        """As in the other; K ≥ 3."""
+        """As in the other, but for two classes, whose difference that penalises."""
         x = x.double()
         both = before.both.clone() if before is not None else x.new_zeros(classes, x.shape[1] + 1)
         both.requires_grad_()
