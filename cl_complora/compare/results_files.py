@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,9 +21,9 @@ from ..data.planning import plan
 from ..errors import UserError
 from ..files import slug
 from ..store import forms
-from ..world import ASSETS
 from .outcomes import Outcome
 from .trials import Settings, Trial
+from .weight_files import weight_file, weights_known_by
 
 # Of a task's detail: what tables are made of, and the fingerprint of its images.
 DETAIL = (
@@ -193,7 +192,9 @@ def fingerprint(scenario: Scenario, strategy: Strategy, folder: Path) -> Fingerp
         mode="json", exclude_defaults=True, exclude={"seeds", "description", "validation_shots", "measure"}
     )
     return Fingerprint(
-        scenario=_digest(stream), strategy=_digest(settings_of(strategy)), weights=_weights(scenario, folder)
+        scenario=_digest(stream),
+        strategy=_digest(settings_of(strategy)),
+        weights=weights_known_by(scenario, folder),
     )
 
 
@@ -218,35 +219,12 @@ class Identities:
         if key not in self._splits:
             plans = plan(t.scenario, t.seed)
             self._splits[key] = {p.name: p.sha256() for p in (*plans, *plans.beside)}
-        weights = _weights(scenario, t.scenario.folder)
+        weights = weights_known_by(scenario, t.scenario.folder)
         return _digest([stream, settings_of(t.strategy.value), t.seed, self._splits[key], weights])
 
 
 def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
-def _weights(scenario: Scenario, folder: Path) -> str:
-    """The file's SHA-256, or the name and tag where the weights are no file at hand."""
-    file = _weight_file(scenario, folder)
-    return _of_file(file) if file else f"{scenario.model.name}, {scenario.model.pretrained}"
-
-
-def _weight_file(scenario: Scenario, folder: Path) -> Path | None:
-    model = scenario.model
-    if model.name == "embedded":
-        return ASSETS / "model.safetensors"
-    path = folder / Path(model.pretrained or "").expanduser()
-    return path if model.pretrained and path.is_file() else None
-
-
-@lru_cache(maxsize=8)
-def _of_file(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def is_current(entry: Entry) -> bool:
@@ -261,7 +239,7 @@ def is_current(entry: Entry) -> bool:
     except UserError:
         return True
     now, before = fingerprint(scenario.value, strategy.value, scenario.folder), entry.fingerprint
-    if _weight_file(scenario.value, scenario.folder) is None:
+    if weight_file(scenario.value, scenario.folder) is None:
         now = now.model_copy(update={"weights": before.weights})
     return before == now
 

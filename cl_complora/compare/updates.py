@@ -39,7 +39,7 @@ def measure_updates(folder: Path, scenario: Located[Scenario]) -> list[dict[str,
     each over all linear maps together; None where there is nothing to compare with.
     """
     run = RunDir(folder)
-    stored = run.read_json(folder / "updates.json")
+    stored = run.read_json(run.updates)
     if stored is not None:
         return stored
     results = run.read_json(run.results)
@@ -47,7 +47,7 @@ def measure_updates(folder: Path, scenario: Located[Scenario]) -> list[dict[str,
 
     measure = _Measure(scenario)
     rows = [measure.add(load_delta(run.delta(index, name))) for index, name in enumerate(results["tasks"])]
-    write_json(folder / "updates.json", rows)
+    write_json(run.updates, rows)
     return rows
 
 

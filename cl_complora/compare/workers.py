@@ -11,6 +11,7 @@ from typing import Protocol
 from ..errors import UserError
 from ..run.worker_processes import cores
 from .by_image import kept_by
+from .found_finished import note_checked
 from .outcomes import Outcome, folder_of
 from .trials import Trial
 
@@ -91,6 +92,7 @@ def run_trial(t: Trial, placing: Placing, device: str) -> Outcome:
         options |= {"variant": t.variant, "analysis": not t.validation}
         finished = run(t.scenario, t.strategy, t.seed, placing.out, device, **options)
         updates = None if t.validation else measure_updates(finished.folder, t.scenario)
+        note_checked(t, folder)
     except UserError as error:
         return Outcome(None, error="; ".join(error.messages), refused=not folder.config.exists())
     reused = finished.reused == len(finished.results["tasks"])

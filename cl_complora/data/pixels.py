@@ -13,14 +13,11 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
-from torch import Tensor
-from torch.nn import functional as F
 
 from ..errors import UserError
 from ..files import read_bytes, stand_in
@@ -28,6 +25,10 @@ from .deep import eight_bits, is_deep
 from .picture_files import reads_heif
 from .transparency import WHITE, on_ground
 from .value_range import BYTES, SIXTEEN, ValueRange
+
+if TYPE_CHECKING:  # pictures are looked at, for a plan, where nothing computes with them
+    import torch
+    from torch import Tensor
 
 # A picture of more pixels is refused, as Pillow warns from here on: it is a decompression bomb, or at least
 # no few-shot image. With the bytes and the tiles below this bounds what a picture can cost to a gigabyte and
@@ -154,12 +155,16 @@ class Pixels:
 
     def drawn(self, image: np.ndarray) -> Tensor:
         """A picture that was drawn, ``h × w × 3`` uint8; of another size it is resized like any file."""
+        import torch
+
         if image.shape[:2] == self.size:
             return torch.from_numpy(image.copy()).permute(2, 0, 1)
         return self.fit(Image.fromarray(image))
 
     def fit(self, image: Image.Image) -> Tensor:
         """Resize and crop an RGB image to ``3 × H × W`` uint8."""
+        import torch
+
         height, width = self.size
         method = Image.Resampling.BILINEAR if self.interpolation == "bilinear" else Image.Resampling.BICUBIC
         if self.resize == "shortest" and height != width:
@@ -300,6 +305,9 @@ def augment(images: Tensor, crop: tuple[float, float], flip: bool, generator: to
     Returns:
         ``N × 3 × H × W`` uint8.
     """
+    import torch
+    from torch.nn import functional as F
+
     n = len(images)
     if crop == (1.0, 1.0) and not flip:
         return images

@@ -7,15 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
 
 from ..errors import UserError
+from .arrays import read_arrays
 from .folder import RunDir
 from .forms import DIRECTIONS
-from .tensors import read_tensors, with_checksum
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ def save_answers(
         found: set → predicted labels and their probabilities.
         ranks: retrieval set → place of the right answer to every image, and to every text.
     """
+    from .tensors import with_checksum
+
     tensors = {f"{name}/label": label.int() for name, (label, _) in found.items()}
     tensors |= {f"{name}/share": share.float() for name, (_, share) in found.items()}
     for name, both in ranks.items():
@@ -58,6 +62,8 @@ def save_answers(
 def load_answers(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
     """What :func:`save_answers` stored, or nothing if the file is missing or damaged: it can be measured
     again."""
+    from .tensors import read_tensors
+
     try:
         tensors = read_tensors(path)
     except UserError:
@@ -68,6 +74,8 @@ def load_answers(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
 
 def load_ranks(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
     """As :func:`load_answers`, the ranks of retrieval sets."""
+    from .tensors import read_tensors
+
     try:
         tensors = read_tensors(path)
     except UserError:
@@ -88,11 +96,11 @@ def ranks_of(folder: RunDir, config: dict[str, Any], name: str, direction: str, 
     Raises:
         UserError: as :func:`answers_of`.
     """
-    path, tensors = _recorded(folder, config, state)
-    found = tensors.get(f"{name}/{_QUERIES[direction]}_rank")
-    if found is None or found.ndim != 1 or not len(found) or found.is_floating_point() or found.min() < 1:
+    path, arrays = _recorded(folder, config, state)
+    found = arrays.get(f"{name}/{_QUERIES[direction]}_rank")
+    if found is None or found.ndim != 1 or not len(found) or found.dtype.kind == "f" or found.min() < 1:
         raise UserError(f"{path}: damaged, or without the ranks on '{name}'")
-    return found.numpy()
+    return found
 
 
 def answers_of(folder: RunDir, config: dict[str, Any], name: str, state: int) -> Answers:
@@ -106,9 +114,9 @@ def answers_of(folder: RunDir, config: dict[str, Any], name: str, state: int) ->
     Raises:
         UserError: if there are none, or the file is damaged.
     """
-    path, tensors = _recorded(folder, config, state)
+    path, arrays = _recorded(folder, config, state)
     try:
-        found = Answers(tensors[f"{name}/label"].numpy(), tensors[f"{name}/share"].numpy())
+        found = Answers(arrays[f"{name}/label"], arrays[f"{name}/share"])
     except KeyError:
         raise UserError(f"{path}: damaged, or without answers on '{name}'") from None
     if (
@@ -119,9 +127,9 @@ def answers_of(folder: RunDir, config: dict[str, Any], name: str, state: int) ->
     return found
 
 
-def _recorded(folder: RunDir, config: dict[str, Any], state: int) -> tuple[Path, dict[str, Tensor]]:
+def _recorded(folder: RunDir, config: dict[str, Any], state: int) -> tuple[Path, dict[str, np.ndarray]]:
     task = config["scenario"]["tasks"][state - 1]["name"] if state else "zero-shot"
     path = folder.predictions(state - 1, task)
     if not path.exists():
         raise UserError(f"{folder.root}: this run kept no answers ({path.name} is missing)")
-    return path, read_tensors(path)
+    return path, read_arrays(path)

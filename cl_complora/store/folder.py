@@ -12,6 +12,8 @@ runs/<scenario>/<strategy>/seed<k>/
     predictions/<nn>-<task>.safetensors   what every state answered to every test image
     analysis/<nn>-<task>.json             geometry of each update, drift of features (not with --no-analysis)
     features/<nn>-<task>.safetensors      features of a task's images just after it, to tell later drift by
+    updates.json          size and overlaps of every update (of compared runs)
+    checked.json          what a comparison found whole, so that the next one need not load the model
     failed.json           why training ended without an end, where it did
     tensorboard/, report.html             views of the above
 """
@@ -73,6 +75,16 @@ class RunDir:
     def tensorboard(self) -> Path:
         """TensorBoard's event files."""
         return self.root / "tensorboard"
+
+    @property
+    def updates(self) -> Path:
+        """Size and overlaps of every task's update, as a comparison measured them."""
+        return self.root / "updates.json"
+
+    @property
+    def checked(self) -> Path:
+        """What a comparison found whole and current."""
+        return self.root / "checked.json"
 
     def delta(self, index: int, task: str) -> Path:
         """Weights that task ``index`` (from 0) added."""

@@ -42,18 +42,33 @@ def describe(
     threads: int,
 ) -> dict:
     """Everything that the numbers depend on; a run goes on only where all of it is the same."""
+    model = {
+        "name": loaded.name,
+        "pretrained": loaded.pretrained,
+        "sha256": loaded.sha256,
+        # Heads, activation and preprocessing leave no trace in the weights.
+        "architecture": hashlib.sha256(str(loaded.model).encode()).hexdigest(),
+        "preprocessing": [str(loaded.pixels), *map(float, (*loaded.mean, *loaded.std))],
+    }
+    return describe_with(scenario, strategy, seed, model, plans, device, evaluate, threads)
+
+
+def describe_with(
+    scenario: Scenario,
+    strategy: Strategy,
+    seed: int,
+    model: dict[str, Any],
+    plans: planning.Plans,
+    device: str,
+    evaluate: bool,
+    threads: int,
+) -> dict:
+    """As :func:`describe`, of a model of which is known what that says of it."""
     return {
         "scenario": _stream_of(scenario),
         "strategy": _settings_of(strategy),
         "seed": seed,
-        "model": {
-            "name": loaded.name,
-            "pretrained": loaded.pretrained,
-            "sha256": loaded.sha256,
-            # Heads, activation and preprocessing leave no trace in the weights.
-            "architecture": hashlib.sha256(str(loaded.model).encode()).hexdigest(),
-            "preprocessing": [str(loaded.pixels), *map(float, (*loaded.mean, *loaded.std))],
-        },
+        "model": model,
         "evaluate": evaluate,
         "splits": {p.name: p.sha256() for p in (*plans, *plans.beside)},
         **_ranges(plans.opened(scenario.measure)),

@@ -206,7 +206,7 @@ def test_another_fingerprint_is_stale(monkeypatch):
         other = entry.fingerprint.model_copy(update={key: "0" * 64})
         assert not is_current(entry.model_copy(update={"fingerprint": other}))
     # Whether weights that are not at hand have changed cannot be told.
-    monkeypatch.setattr(results_files, "_weight_file", lambda scenario, folder: None)
+    monkeypatch.setattr(results_files, "weight_file", lambda scenario, folder: None)
     assert is_current(entry.model_copy(update={"fingerprint": other}))
 
 

@@ -14,7 +14,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from ...clip.matrix_names import kinds_in_order, place_of
 from ..heat_map import only_rounding, share_scale
 from ..svg import plain
 
@@ -149,6 +148,8 @@ def spectra_image(matrices: dict[str, dict[str, Any]]) -> np.ndarray:
     Args:
         matrices: as in the run's ``analysis/`` files.
     """
+    from ...clip.matrix_names import place_of
+
     ranked = sorted(matrices, key=lambda name: -_moved(matrices[name]))[:6]
     with drawing(8.4, 4.4, 0.75, 0.15, 0.4, 0.3) as figure:
         figure.subplots_adjust(wspace=0.35, hspace=0.3)
@@ -185,6 +186,8 @@ def layers_image(matrices: dict[str, dict[str, Any]], measures: dict[str, str]) 
         matrices: as in the run's ``analysis/`` files.
         measures: key → title; all but ``delta_norm``, which starts at 0, are shares on the scale of shares.
     """
+    from ...clip.matrix_names import kinds_in_order, place_of
+
     places = {name: place_of(name) for name in matrices}
     towers = [tower for tower in ("vision", "text") if any(at.tower == tower for at in places.values())]
     with drawing(2.6 * len(measures) + 0.6, 2.7 * len(towers) + 0.3, 0.5, 0.15, 0.3, 0.4) as figure:

@@ -1,0 +1,103 @@
+"""Trials that are there already, answered without torch and without their model.
+
+Whether a finished run is what a trial asks for is found out by who loads the model: its weights, its
+architecture and every file that the run left are looked at. What was looked at is noted in the run's folder,
+``checked.json``; as long as none of it has changed, and the settings and pictures are the same, the answer
+is.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ..data.planning import Plans, plan
+from ..errors import UserError
+from ..files import write_json
+from ..store.folder import RunDir
+from ..store.provenance import check_same, describe_with, software
+from .by_image import kept_by
+from .outcomes import Outcome, folder_of
+from .trials import Trial
+from .weight_files import content_of, model_known_by
+
+
+def note_checked(t: Trial, folder: RunDir) -> None:
+    """Note what a finished run was found whole and current with; a disk that takes no note costs nothing.
+
+    Args:
+        t: that the run answers.
+        folder: of the run.
+    """
+    with suppress(OSError):
+        write_json(folder.checked, _looked_at_with(t, folder))
+
+
+class FoundFinished:
+    """Answers trials from the folders of their runs.
+
+    Args:
+        out: folder of all runs.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self._plans: dict[tuple[str, int], Plans] = {}
+
+    def outcome(self, t: Trial) -> Outcome | None:
+        """What a worker would answer without training anything; None where that is for a worker to tell."""
+        began = time.perf_counter()
+        folder = folder_of(t, self.out)
+        # Code of the user's own, which is in no note.
+        if t.strategy.value.plugin is not None or not (folder.checked.is_file() and folder.results.is_file()):
+            return None
+        try:
+            with folder.locked():
+                if not self._is_current(t, folder):
+                    return None
+                results = folder.read_results()
+                updates = None if t.validation else folder.read_json(folder.updates)
+        except (UserError, OSError):  # told by a worker
+            return None
+        if results is None or results["status"] != "done" or (updates is None and not t.validation):
+            return None
+        kept = {} if t.validation else kept_by(folder, results)
+        return Outcome(results, updates, kept, None, time.perf_counter() - began, reused=True)
+
+    def _is_current(self, t: Trial, folder: RunDir) -> bool:
+        config = folder.read_config()
+        if config is None or folder.read_json(folder.checked) != _looked_at_with(t, folder):
+            return False
+        # The files of the model are what they were, and so is what it was found to be.
+        made_with = describe_with(
+            t.scenario.value, t.strategy.value, t.seed, config["model"], self._planned(t), "cpu", True, 1
+        )
+        check_same(folder, made_with, t.strategy.value, complete=True)
+        return True
+
+    def _planned(self, t: Trial) -> Plans:
+        stream = json.dumps([t.scenario.value.model_dump(mode="json"), str(t.scenario.folder)])
+        if (stream, t.seed) not in self._plans:
+            self._plans[stream, t.seed] = plan(t.scenario, t.seed)
+        return self._plans[stream, t.seed]
+
+
+def _looked_at_with(t: Trial, folder: RunDir) -> dict[str, Any]:
+    """Versions, the model's files, and the content of every file of the run that a worker looks through."""
+    return {
+        "software": software(),
+        "model": model_known_by(t.scenario.value, t.scenario.folder),
+        "files": {path.relative_to(folder.root).as_posix(): content_of(path) for path in _files_of(folder)},
+    }
+
+
+def _files_of(folder: RunDir) -> Iterator[Path]:
+    for path in (folder.config, folder.results, folder.classes, folder.updates):
+        if path.is_file():
+            yield path
+    for part in ("tasks", "deltas", "heads"):
+        yield from sorted(path for path in (folder.root / part).glob("*") if path.is_file())

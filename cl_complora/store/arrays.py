@@ -1,0 +1,41 @@
+"""Files of tensors read as arrays, checked like any, by who has not loaded torch and need not."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from ..errors import UserError
+from ..files import open_file
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Arrays of a file that :func:`~cl_complora.store.tensors.with_checksum` wrote.
+
+    Raises:
+        UserError: if the file is missing or damaged, or holds what NumPy has no type for.
+    """
+    try:
+        open_file(path).close()  # a pipe would be waited for
+        with safe_open(path, "np") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            known = (file.metadata() or {}).get("sha256")
+        if known is not None and known != _digest_of(arrays):
+            raise ValueError("its content does not have the checksum that it was written with")
+        return arrays
+    except (OSError, SafetensorError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({error})") from None
+
+
+def _digest_of(arrays: Mapping[str, np.ndarray]) -> str:
+    """As :func:`~cl_complora.store.tensors.digest_of`, which names types as torch does."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        value = arrays[name]
+        digest.update(f"{name} torch.{value.dtype} {value.shape}".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
