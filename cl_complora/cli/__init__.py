@@ -148,6 +148,7 @@ def run(
                 elsewhere=elsewhere,
                 variant=variant,
                 log=log or (),
+                plans=plans,
             )
     except Stopped as stopped:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)

@@ -3,5 +3,5 @@ export."""
 
 from .deferred_imports import deferred
 
-with deferred("timm"):
+with deferred("timm", "torch._dynamo"):
     import open_clip  # noqa: F401

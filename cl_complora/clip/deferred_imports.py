@@ -1,7 +1,7 @@
 """Libraries that another library imports and that nothing here uses: loaded when they are used, if ever.
 
-open_clip imports timm, and Avalanche matplotlib, torchmetrics and with it much of SciPy, for models and
-metrics that most runs never see.
+open_clip imports timm, and with torchvision torch's compiler, Avalanche matplotlib, wandb, torchmetrics and
+with it much of SciPy, for models and metrics that most runs never see.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ def deferred(*names: str) -> Iterator[None]:
     Libraries that are loaded already, or are not installed, are left as they are.
 
     Args:
-        names: of libraries, as in ``import name``.
+        names: of libraries or parts of them, as in ``import name``.
     """
-    finder = _Finder({n for n in names if n not in sys.modules and importlib.util.find_spec(n) is not None})
+    there = {n for n in names if n not in sys.modules and importlib.util.find_spec(n) is not None}
+    finder = _Finder(there - sys.modules.keys())  # where a part is looked for, the whole is loaded
     sys.meta_path.insert(0, finder)
     try:
         yield
@@ -35,6 +36,10 @@ def deferred(*names: str) -> Iterator[None]:
         for module in finder.made:
             module.__dict__["_open"] = False
             sys.modules.pop(module.__name__, None)
+            # The import system made it an attribute of what it is a part of.
+            whole, _, part = module.__name__.rpartition(".")
+            if vars(sys.modules.get(whole, module)).get(part) is module:
+                delattr(sys.modules[whole], part)
 
 
 class _Finder(MetaPathFinder, Loader):
@@ -45,7 +50,7 @@ class _Finder(MetaPathFinder, Loader):
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """A stand-in for what belongs to one of the libraries."""
-        if fullname.partition(".")[0] not in self.names:
+        if not any(f"{fullname}.".startswith(f"{name}.") for name in self.names):
             return None
         return ModuleSpec(fullname, self, is_package=True)
 

@@ -1,9 +1,9 @@
-"""Decoded test images on disk: uint8 after resize and crop, memory-mapped, shared by all runs of the machine.
+"""Decoded images on disk: uint8 after resize and crop, memory-mapped, shared by all runs of the machine.
 
-A file holds the images of one task or zero-shot set. Its name is a hash of everything that its content
-depends on, so it never has to be invalidated: other pictures, another size or another resize make another
-file. It is written under a temporary name and renamed, so that any number of processes may make the same one
-at once.
+A file holds the test images of one task or zero-shot set, or training images that are few or very many. Its
+name is a hash of everything that its content depends on, so it never has to be invalidated: other pictures,
+another size or another resize make another file. It is written under a temporary name and renamed, so that
+any number of processes may make the same one at once.
 
 The folder is ``$CL_COMPLORA_CACHE``, or ``cl_complora`` in the user's cache folder; ``CL_COMPLORA_CACHE=off``
 decodes anew every time.
@@ -114,7 +114,7 @@ def _mapped(path: Path, count: int, pixels: Pixels) -> Tensor | None:
         return None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)  # nothing writes to test images
+        return torch.from_numpy(array)  # nothing writes to them
 
 
 def _make(path: Path, source: Source, items: Sequence[Item], pixels: Pixels) -> None:

@@ -24,6 +24,9 @@ Reader = Callable[[Source, Sequence[Item], "Pixels"], "Tensor"]
 # Training images beyond so many bytes stay on the disk like test images (a full Food-101 takes 11 GB
 # decoded).
 LARGE = 2**30
+# And so do few small ones, which all runs of a seed share: drawn or decoded anew they cost more time than
+# disk.
+SMALL = 4 * 2**20
 
 
 @dataclass
@@ -142,7 +145,7 @@ def load(
                 _labelled(task_plan, items, own[index]),
                 pixels,
                 where,
-                read if name == "test" or size(items, pixels) > LARGE else uncached,
+                read if name == "test" or not SMALL < size(items, pixels) <= LARGE else uncached,
             )
             for name, items, where in (
                 ("train", task_plan.train, train_position),

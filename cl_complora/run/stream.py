@@ -72,6 +72,7 @@ def run(
     save_every: float = SAVE_EVERY,
     elsewhere: bool = False,
     log: Sequence[str] = (),
+    plans: planning.Plans | None = None,
 ) -> RunResult:
     """Run a stream, or go on with one that was interrupted, or return the results of one that is done.
 
@@ -90,6 +91,7 @@ def run(
         elsewhere: go on with an interrupted run although device, GPU or versions are others; from then on
             its bits differ from those of an undisturbed one, and results.json says so.
         log: trackers that are told what TensorBoard is: ``wandb``, ``mlflow``, ``trackio``.
+        plans: of this scenario and seed, where they are made already.
         variant: keeps runs of one strategy with other settings apart: a folder of that name within the
             strategy's.
 
@@ -103,7 +105,7 @@ def run(
 
         check_trackers(log)
     progress = progress or Quiet()
-    plans = planning.plan(scenario, seed)
+    plans = planning.plan(scenario, seed) if plans is None else plans
     for line in plans.skipped:
         progress.message(f"skipped: {line}")
     for line in notes(scenario, plans.opened(scenario.value.measure)):

@@ -51,6 +51,25 @@ def test_a_base_class_is_loaded_at_once(library):
     assert heir.Child.__mro__[1].__module__ == "slow.inner"
 
 
+def test_a_part_of_a_library_alone_is_deferred(tmp_path, monkeypatch, capsys):
+    (tmp_path / "large").mkdir()
+    (tmp_path / "large" / "__init__.py").write_text("")
+    (tmp_path / "large" / "part.py").write_text("print('part')\ndef one(): return 1\n")
+    (tmp_path / "large" / "partner.py").write_text("two = 2\n")
+    (tmp_path / "asks.py").write_text("import large.part, large.partner\nfrom large.part import one\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with deferred("large.part"):
+        import asks
+    import large
+
+    assert "large.part" not in sys.modules and "part" not in vars(large) and large.partner.two == 2
+    assert capsys.readouterr().out == ""
+    assert asks.one() == 1 and large.part is sys.modules["large.part"]
+    assert capsys.readouterr().out == "part\n"
+    for name in ("large", "large.part", "large.partner", "asks"):
+        del sys.modules[name]
+
+
 def test_what_is_loaded_or_missing_stays_what_it_is(library):
     import slow
 
@@ -66,15 +85,18 @@ def test_a_run_begins_without_them():
     code = (
         "import sys\n"
         "import cl_complora.run.trainer, cl_complora.run.learner, cl_complora.run.measuring\n"
-        "late = {'timm', 'matplotlib', 'torchmetrics', 'scipy.signal'}\n"
+        "late = {'timm', 'torch._dynamo', 'matplotlib', 'wandb', 'torchmetrics', 'scipy.signal', 'sklearn'}\n"
         "print(sorted(late & set(sys.modules)))\n"
         "import open_clip.timm_model as t\n"
         "print(type(t.TimmModel('resnet18', 8, 64).trunk).__name__)\n"
         "from avalanche.evaluation.metrics import TopkAccuracy\n"
         "import torch\n"
         "m = TopkAccuracy(2); m.update(torch.eye(4), torch.arange(4), 0); print(m.result())\n"
+        "from torchvision.ops import roi_align\n"
+        "print(roi_align(torch.ones(1, 1, 4, 4), [torch.tensor([[0.0, 0, 2, 2]])], 2).mean().item())\n"
+        "print(torch.compile(lambda x: x + 1, backend='eager')(torch.ones(1)).item())\n"
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
     first, *rest = done.stdout.splitlines()
     assert first == "[]", done.stderr
-    assert rest[0] == "ResNet" and "1.0" in rest[1], done.stderr
+    assert rest[0] == "ResNet" and "1.0" in rest[1] and rest[2:] == ["1.0", "2.0"], done.stderr

@@ -17,6 +17,8 @@ from cl_complora.config.sources import FolderSource
 from cl_complora.data import cache
 from cl_complora.data.kinds import open_source
 from cl_complora.data.pixels import Pixels
+from cl_complora.data.planning import plan
+from cl_complora.data.tasks import load
 from cl_complora.errors import UserError
 from cl_complora.run.stream import run
 
@@ -109,6 +111,7 @@ def test_large_training_sets_are_mapped_too_and_train_the_same(
 
     results = []
     for limit in (2**30, 1):
+        monkeypatch.setattr(stream, "SMALL", 0)
         monkeypatch.setattr(stream, "LARGE", limit)
         monkeypatch.setattr(cache, "PART", 2)
         monkeypatch.setenv("CL_COMPLORA_CACHE", str(tmp_path / f"cache{limit}"))
@@ -120,6 +123,21 @@ def test_large_training_sets_are_mapped_too_and_train_the_same(
         )
         results.append(cache.usage()[0])
     assert results[0] == results[2] and results[3] == results[1] + 2
+
+
+def test_small_training_sets_are_decoded_once(tmp_path, tiny_scenario, monkeypatch):
+    monkeypatch.setenv("CL_COMPLORA_CACHE", str(tmp_path))
+    plans = plan(load_scenario(str(tiny_scenario)), 0)
+    anew = load(plans, "task-incremental", PIXELS, read=lambda source, *what: source.load(*what))
+    first = load(plans, "task-incremental", PIXELS)
+    for one in plans:
+        monkeypatch.setattr(one.source, "load", None)  # not called any more
+    again = load(plans, "task-incremental", PIXELS)
+    for tasks in zip(anew.tasks, first.tasks, again.tasks, strict=True):
+        assert len(tasks[0].train) > 0
+        for one in tasks[1:]:
+            assert torch.equal(one.train.pixels, tasks[0].train.pixels)
+            assert torch.equal(one.train.labels, tasks[0].train.labels)
 
 
 def test_a_picture_that_cannot_be_read_leaves_nothing_behind(folder):

@@ -80,7 +80,7 @@ ALLOWED = {
     ("data/hub_pictures.py", "importlib"): "whether pyarrow and datasets are installed",
     ("data/kinds.py", "importlib"): "our own modules by names that stand in our own code",
     ("__init__.py", "importlib"): "our own modules by names that stand there",
-    ("clip/deferred_imports.py", "importlib"): "timm, torchmetrics and matplotlib, when they are used",
+    ("clip/deferred_imports.py", "importlib"): "timm, wandb and the like, when they are used",
     ("clip/tokenizers.py", "importlib"): "whether transformers is installed",
     ("report/trackers.py", "importlib"): "wandb, mlflow and trackio by names that stand there",
     ("compare/publishing.py", "subprocess"): "git, for the commit of the package's own folder",

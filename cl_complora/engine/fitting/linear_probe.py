@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import torch
-from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
 from ...clip.heads.linear import AffineHead
@@ -55,6 +54,8 @@ class LinearProbeFitting(FittingToAll, supports_distributed=False):
             rounds = [(x, y, shots.validation_features, own[shots.validation_labels])]
         elif fewest >= 2:
             own_labels = y.cpu().numpy()
+            from sklearn.model_selection import StratifiedKFold
+
             parts = StratifiedKFold(
                 min(self.settings.folds, fewest), shuffle=True, random_state=shots.seed % 2**32
             )

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional as F
+
+if TYPE_CHECKING:  # takes a second, which most strategies have no use for
+    from sklearn.linear_model import LogisticRegression
 
 MOST_STEPS = 1000
 # scikit-learn's: the largest entry of the gradient at which it ends.
@@ -48,6 +50,9 @@ class ScikitLearn:
             classes: K.
             before: with a smaller C; begins where it ended.
         """
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+
         model = LogisticRegression(C=c, max_iter=MOST_STEPS, warm_start=True)
         if before is not None:
             model.coef_, model.intercept_ = before.model.coef_.copy(), before.model.intercept_.copy()
