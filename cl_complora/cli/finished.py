@@ -18,6 +18,7 @@ from .consoles import log_console
 from .options import AsJson, Device, Run, RunModelConfig, RunWeights, telling
 from .output import end_when_unread, say_json
 from .shard_options import (
+    Cluster,
     InShards,
     OneShard,
     Precision,
@@ -180,11 +181,12 @@ def evaluate(
     shards: InShards = None,
     shard: OneShard = None,
     shard_folder: ShardFolder = None,
+    cluster: Cluster = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure any state of a run (on its stream or other data, with tasks left out or scaled), or any
     model."""
-    one = check_sharding(device, shards, shard, shard_folder)
+    one = check_sharding(device, shards, shard, shard_folder, cluster)
     for_runs = {"--after": after, "--without": without, "--scale": scale, "--curve": curve}
     for_curves = {"--factors": factors, "--plot": plot}
     model = (pretrained, model_config)
@@ -217,7 +219,7 @@ def evaluate(
         device,
         precision,
     )
-    evaluate_request(request, shards, one, shard_folder, as_json)
+    evaluate_request(request, shards, one, shard_folder, as_json, cluster)
 
 
 def _run_meant(what: str) -> Path | None:

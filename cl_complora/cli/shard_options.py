@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -48,6 +49,18 @@ ShardFolder = Annotated[
 ]
 
 
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|ADDRESS",
+        help=(
+            "Compute the shards of --shards on a Ray cluster (extra 'cluster'); auto finds the one of this"
+            " machine, or makes one of this machine alone."
+        ),
+    ),
+]
+
+
 def shard_of(text: str) -> tuple[int, int]:
     """Number and count of ``I/N``.
 
@@ -62,7 +75,7 @@ def shard_of(text: str) -> tuple[int, int]:
 
 
 def check_sharding(
-    device: str, shards: int | None, shard: str | None, folder: Path | None
+    device: str, shards: int | None, shard: str | None, folder: Path | None, cluster: str | None = None
 ) -> tuple[int, int] | None:
     """Refuse options that do not go together, before anything heavy is imported; the one shard.
 
@@ -73,6 +86,8 @@ def check_sharding(
     one = None if shard is None else shard_of(shard)
     if shards is not None and shard is not None:
         raise UserError("--shards and --shard: give one of the two")
+    if cluster is not None and shards is None:
+        raise UserError("--cluster: is for --shards")
     if folder is not None and shards is None and shard is None:
         raise UserError("--shard-folder: is for --shards or --shard")
     if folder is not None and folder.exists() and not folder.is_dir():
@@ -81,12 +96,17 @@ def check_sharding(
 
 
 def evaluate_request(
-    request: EvalRequest, shards: int | None, one: tuple[int, int] | None, folder: Path | None, as_json: bool
+    request: EvalRequest,
+    shards: int | None,
+    one: tuple[int, int] | None,
+    folder: Path | None,
+    as_json: bool,
+    cluster: str | None = None,
 ) -> None:
     """Measure what is asked for, as a whole, in shards, or one shard of it, and print what was found."""
     from ..finished.eval_request import open_request
 
-    opened = open_request(request)
+    opened = open_request(request, answered_here=cluster is None)
     for note in opened.notes:
         print(note, file=sys.stderr)
     if shards is None and one is None:
@@ -100,7 +120,14 @@ def evaluate_request(
             _say_shard(Shards.find(opened, one[1], place), one[0], as_json)
             return
         all_shards = Shards.find(opened, shards, place)
-        found = opened.measured(gather(request, all_shards, _tell))
+        compute = None
+        if cluster is not None:
+            from ..finished.ray_shards import compute_on_cluster
+
+            compute = partial(
+                compute_on_cluster, request=request, shards=all_shards, address=cluster, tell=_tell
+            )
+        found = opened.measured(gather(request, all_shards, _tell, compute=compute))
         changed = all_shards.changed()
     if changed[1]:
         share = f"{100 * changed[0] / changed[1]:.2f} % of {changed[1]:,} answers"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from ..run.devices import visible_gpus
+from ..run.devices import no_gpu, visible_gpus
 from ..run.worker_processes import WorkerProcesses
 from .outcomes import Outcome
 from .trials import Trial
-from .workers import Placing, Report, no_gpu, run_trial
+from .workers import Placing, Report, run_trial
 
 
 class Processes:

@@ -72,11 +72,6 @@ class Workers(Protocol):
         """
 
 
-def no_gpu(share: float) -> UserError:
-    """What is told of a share of a GPU where there is none."""
-    return UserError(f"--gpus-per-run {share:g}: there is no GPU to share; leave it out, or see --device")
-
-
 def run_trial(t: Trial, placing: Placing, device: str) -> Outcome:
     """One trial, in this process.
 

@@ -132,30 +132,35 @@ class Opened:
         return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
 
-def open_request(request: EvalRequest) -> Opened:
+def open_request(request: EvalRequest, answered_here: bool = True) -> Opened:
     """Load the model and find what it is asked about.
+
+    Args:
+        request: what.
+        answered_here: False where other machines answer, whose devices and precisions are theirs to tell.
 
     Raises:
         UserError: for a run, model, data, device or precision that there is not.
     """
-    device = device_of(request.device)
+    device = device_of(request.device if answered_here or request.device == "cpu" else "auto")
+    able = device if answered_here else None
     if request.is_run:
-        return _open_run(request, device)
+        return _open_run(request, device, able)
     loaded = open_model(request.what, request.pretrained, request.model_config)
     if not request.data:
         raise UserError(f"{request.what}: is a model, which has no stream of its own; give --data")
-    precision = _precision(request, "fp32", device)
+    precision = _precision(request, "fp32", able)
     asked, notes = _of_data(request, loaded, DEFAULT_PROMPTS)
     loaded.model.to(device)
     title = f"{loaded.name} ({loaded.pretrained or 'random weights'})"
     return Opened(loaded, asked, precision, device, title, (*loaded.notes, *notes))
 
 
-def _open_run(request: EvalRequest, device: str) -> Opened:
+def _open_run(request: EvalRequest, device: str, able: str | None) -> Opened:
     state = open_run(
         Path(request.what), request.after, dict(request.factors), request.pretrained, request.model_config
     )
-    precision = _precision(request, state.precision, device)
+    precision = _precision(request, state.precision, able)
     state.loaded.model.to(device)
     notes: list[str] = []
     if request.data:
@@ -167,10 +172,11 @@ def _open_run(request: EvalRequest, device: str) -> Opened:
     return Opened(state.loaded, asked, precision, device, title, tuple(notes), state, own)
 
 
-def _precision(request: EvalRequest, default: str, device: str) -> str:
+def _precision(request: EvalRequest, default: str, able: str | None) -> str:
     chosen = request.precision or default
     option = "--precision" if request.precision else f"{request.what}: evaluation.precision"
-    check_precision(chosen, device, option)
+    if able is not None:
+        check_precision(chosen, able, option)
     return chosen
 
 

@@ -154,6 +154,7 @@ def gather(
     shards: Shards,
     tell: Callable[[str], None],
     places: Sequence[str] | None = None,
+    compute: Callable[[Sequence[int]], None] | None = None,
 ) -> Found:
     """Read the shards that are there, compute the others, and put all together.
 
@@ -162,6 +163,7 @@ def gather(
         shards: of it.
         tell: told what is being done.
         places: device of every process that computes at the same time; :func:`places_for` where None.
+        compute: computes shards, by their numbers, elsewhere than in processes of this machine.
 
     Raises:
         UserError: for a shard whose process was killed twice, and where files cannot be written.
@@ -173,7 +175,9 @@ def gather(
         tell(f"{there} of {shards.of} shards are there, or have no images")
     if missing and (others := shards.others()):
         tell(f"{shards.folder}: holds {counted(others)} of other weights, data or settings: left alone")
-    if missing:
+    if missing and compute is not None:
+        compute(missing)
+    elif missing:
         chosen = list(places or places_for(request.device, len(missing), tell))[: len(missing)]
         tell(f"computing {counted(len(missing))}, {len(chosen)} at a time")
         if len(chosen) == 1:

@@ -38,6 +38,11 @@ def visible_gpus() -> list[str]:
     return [f"cuda:{index}" for index in range(count)]
 
 
+def no_gpu(share: float) -> UserError:
+    """What is told of a share of a GPU where there is none."""
+    return UserError(f"--gpus-per-run {share:g}: there is no GPU to share; leave it out, or see --device")
+
+
 def check_precision(precision: str, device: str, option: str = "evaluation.precision") -> None:
     """Refuse an arithmetic that a device does not have.
 

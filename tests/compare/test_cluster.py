@@ -9,10 +9,11 @@ import sys
 import pytest
 
 from builders.commands import cli
-from cl_complora.compare.ray_tasks import RayTasks, gpu_share, refuse_infeasible, refuse_silent
+from cl_complora.compare.ray_tasks import RayTasks, needs_of
 from cl_complora.compare.study import Request, compare
 from cl_complora.compare.workers import Placing
 from cl_complora.errors import UserError
+from cl_complora.run.ray_cluster import gpu_share, refuse_infeasible, refuse_silent
 
 CPUS = [{"CPU": 4.0}, {"CPU": 8.0}]
 GPUS = [*CPUS, {"CPU": 2.0, "GPU": 1.0}]
@@ -30,25 +31,29 @@ def test_without_the_extra_it_is_said_what_to_install(monkeypatch, capsys, tmp_p
 
 
 def test_what_a_run_takes_of_the_gpus():
-    assert gpu_share(Placing(), CPUS) == gpu_share(Placing(device="cpu"), GPUS) == 0
-    assert gpu_share(Placing(), GPUS) == gpu_share(Placing(device="cuda"), CPUS) == 1
-    assert gpu_share(Placing(gpus_per_run=0.5), GPUS) == 0.5
+    plain = needs_of(Placing())
+    assert gpu_share(plain, CPUS) == gpu_share(needs_of(Placing(device="cpu")), GPUS) == 0
+    assert gpu_share(plain, GPUS) == gpu_share(needs_of(Placing(device="cuda")), CPUS) == 1
+    assert gpu_share(needs_of(Placing(gpus_per_run=0.5)), GPUS) == 0.5
     for placing, nodes in (
         (Placing(gpus_per_run=0.5), CPUS),
         (Placing(device="cpu", gpus_per_run=0.5), GPUS),
     ):
         with pytest.raises(UserError, match="there is no GPU to share"):
-            gpu_share(placing, nodes)
+            gpu_share(needs_of(placing), nodes)
 
 
 def test_what_no_node_can_run_is_refused():
-    refuse_infeasible(8, 0, CPUS)
-    refuse_infeasible(2, 1, GPUS)
+    def refuse(threads, share, nodes):
+        refuse_infeasible(needs_of(Placing(threads=threads)), share, nodes)
+
+    refuse(8, 0, CPUS)
+    refuse(2, 1, GPUS)
     for threads, share in ((9, 0), (4, 1), (4, 0.5)):
         with pytest.raises(UserError, match=f"takes {threads} CPUs and {share} GPUs of one node, which none"):
-            refuse_infeasible(threads, share, GPUS)
+            refuse(threads, share, GPUS)
     with pytest.raises(UserError, match="takes 1 CPUs and 1 GPUs"):
-        refuse_infeasible(1, 1, CPUS)
+        refuse(1, 1, CPUS)
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ def test_our_commands_parse():
     assert {options["cluster"] for options in compared} == {None, "auto"}
     assert any(options["gpus_per_run"] == 0.5 for options in compared)
     assert {options["shards"] for options in evaluated} == {None, 8}
+    assert {options["cluster"] for options in evaluated} == {None, "auto"}
 
 
 def test_options_that_are_named_exist():

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from cl_complora.compare.ray_tasks import environment_of
+from cl_complora.run.ray_cluster import environment_of
 from cl_complora.run.spinning import SPINS, bound_spinning, spinning
 
 
