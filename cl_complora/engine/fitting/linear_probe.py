@@ -17,8 +17,7 @@ USUAL_C = 10.0
 
 
 class LinearProbeFitting(FittingToAll, supports_distributed=False):
-    """Logistic regression with the value of the grid that has the lowest cross-entropy on
-    held-out images.
+    """Logistic regression with the value of the grid that has the lowest cross-entropy on held-out images.
 
     These are the validation images of the task, or those of a stratified cross-validation on the shots. (Of
     few images accuracy is too coarse a number to choose by.)
