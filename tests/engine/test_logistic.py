@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from cl_complora.config.heads import LinearProbe
 from cl_complora.engine.fitting import linear_probe
-from cl_complora.engine.fitting.logistic import OnDevice, ScikitLearn
+from cl_complora.engine.fitting.logistic import OnDevice, ScikitLearn, solver_of
 
 
 def shots(classes: int = 5, of_each: int = 6, width: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
@@ -45,6 +45,16 @@ def test_the_gradient_vanishes_at_the_end():
     loss = F.cross_entropy(logits, y) + both[:, :-1].square().sum() / (2 * 10.0 * len(y))
     (gradient,) = torch.autograd.grad(loss, both)
     assert float(gradient.abs().max()) < 1e-3
+
+
+def test_a_gpu_is_asked_where_there_is_much_to_compute():
+    class Elsewhere(torch.Tensor):
+        is_cuda = True
+
+    few, many = torch.empty(10, 5), torch.empty(100_000, 50)
+    assert solver_of(many, 100) is ScikitLearn
+    assert solver_of(many.as_subclass(Elsewhere), 100) is OnDevice
+    assert solver_of(few.as_subclass(Elsewhere), 100) is ScikitLearn
 
 
 def test_it_goes_on_from_where_another_ended():

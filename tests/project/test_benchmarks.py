@@ -85,6 +85,11 @@ def test_a_training_step_with_another_loss_is_noticed():
     assert not any(one.holds for one in check(wrong, plain, images, labels, 5)[:2])
 
 
+def test_a_step_is_computed_in_the_precision_that_is_told():
+    engine = Engine("x", random_clip("tiny"), Constraint(), precision=torch.bfloat16)
+    assert engine.classifier.precision == torch.bfloat16 and engine.classifier.label_space is None
+
+
 def test_differences_of_what_cannot_be_compared_are_infinite():
     assert relative(torch.ones(2), torch.ones(3)) == math.inf
     assert worst({"a": torch.ones(1)}, {"b": torch.ones(1)}) == math.inf
