@@ -155,13 +155,19 @@ def _split(w: Tensor, keep: Keep, room: int) -> Principal | None:
     if w.shape[0] < w.shape[1]:
         turned = _split(w.mT, keep, room)
         return None if turned is None else Principal(turned.v, turned.u, turned.sigma, turned.k)
-    values, vectors = torch.linalg.eigh(w.mT @ w)
-    sigma, v = values.clamp_min(0).sqrt().flip(0), vectors.flip(1)
+    sigma, v = right_directions(w)
     k = keep.rank(sigma, room)
     if k == 0 or not float(sigma[k - 1]) > CLEAR * float(sigma[0]):
         return None
     u_k = (w @ v[:, :k]) / sigma[:k]
     return Principal(torch.cat([u_k, _beyond(u_k)], 1), v, sigma, k)
+
+
+def right_directions(w: Tensor) -> tuple[Tensor, Tensor]:
+    """Singular values, descending, and right directions of a float64 matrix at least as high as wide, from
+    WᵀW."""
+    values, vectors = torch.linalg.eigh(w.mT @ w)
+    return values.clamp_min(0).sqrt().flip(0), vectors.flip(1)
 
 
 def _beyond(basis: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..clip.slots import Slot
-from ..subspace import CLEAR, LARGE, energy_rank, overlap
+from ..subspace import CLEAR, LARGE, energy_rank, overlap, right_directions
 
 # The principal subspace that drift and overlap refer to, whatever a method itself protects.
 ENERGY = 0.5
@@ -55,8 +55,7 @@ class Spectrum:
             turned = cls._of_large(w.mT)
             return replace(turned, u=turned.v, v=turned.u)
         w = w.double()
-        values, vectors = torch.linalg.eigh(w.mT @ w)
-        sigma, v = values.clamp_min(0).sqrt().flip(0), vectors.flip(1)
+        sigma, v = right_directions(w)
         clear = int((sigma > CLEAR * sigma[0]).sum())
         u = (w @ v[:, :clear]) / sigma[:clear]
         return cls(u.float(), v.float(), sigma.float(), energy_rank(sigma, ENERGY))

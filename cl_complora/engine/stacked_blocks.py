@@ -9,6 +9,7 @@ matrix: bases are filled up with columns of zeros, and factors with zeros that t
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class StackedBlocks:
     def holds(self, blocks: Iterable[LowRankBlock]) -> bool:
         """Whether these are the blocks, with factors of the sizes that they had."""
         blocks = list(blocks)
-        same = len(blocks) == len(self.blocks) and all(map(_is, blocks, self.blocks))
+        same = len(blocks) == len(self.blocks) and all(map(operator.is_, blocks, self.blocks))
         return same and _shapes(blocks) == self._shapes
 
     @contextmanager
@@ -61,10 +62,6 @@ class StackedBlocks:
         finally:
             for block in self.blocks:
                 block.ready = None
-
-
-def _is(one: object, other: object) -> bool:
-    return one is other
 
 
 def _shapes(blocks: Sequence[LowRankBlock]) -> Shapes:

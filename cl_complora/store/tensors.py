@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..files import open_file
+from .arrays import checked
 
 
 def with_checksum(
@@ -47,13 +48,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         UserError: if the file is missing or damaged.
     """
     try:
-        open_file(path).close()  # a pipe would be waited for
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            known = (file.metadata() or {}).get("sha256")
-        if known is not None and known != digest_of(tensors):
-            raise ValueError("its content does not have the checksum that it was written with")
-        return tensors
+        return checked(path, "pt", digest_of)
     except (OSError, SafetensorError, ValueError) as error:
         raise UserError(f"{path}: damaged ({error})") from None
 

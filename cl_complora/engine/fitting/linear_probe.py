@@ -52,9 +52,9 @@ class LinearProbeFitting(FittingToAll, supports_distributed=False):
             own = torch.tensor([names.index(name) for name in shots.names]).to(y)
             rounds = [(x, y, shots.validation_features, own[shots.validation_labels])]
         elif fewest >= 2:
-            own_labels = y.cpu().numpy()
             from sklearn.model_selection import StratifiedKFold
 
+            own_labels = y.cpu().numpy()
             parts = StratifiedKFold(
                 min(self.settings.folds, fewest), shuffle=True, random_state=shots.seed % 2**32
             )
