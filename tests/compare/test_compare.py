@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from scipy import stats
 from typer.testing import CliRunner
 
 from builders.commands import cli
@@ -263,6 +264,13 @@ def test_better_is_said_only_where_it_holds():
     assert difference(noise, noise).verdict == "not shown" and difference(noise, noise).p == 1.0
     few = difference(noise[:, :1] + 5, noise[:, :1])
     assert few.verdict == "too few pairs" and few.test == "sign test" and few.p == 0.25
+
+
+@pytest.mark.parametrize("values", [[-1, 2, 2, -0.5, 3, 4], [1, 1, 1, -1, 2, 0, 5], [2, -2, 1, -1, 3, -3]])
+def test_ties_change_nothing_of_the_signed_rank_test(values):
+    ours = np.array([values], dtype=float)
+    moved = ours[ours != 0]
+    assert difference(ours, np.zeros_like(ours)).p == pytest.approx(stats.wilcoxon(moved).pvalue, abs=1e-12)
 
 
 def test_values_per_task_average_to_the_metrics_of_the_run():
