@@ -175,9 +175,18 @@ def _beyond(basis: Tensor) -> Tensor:
 
     That takes a tenth of the time, and is another basis of the same space; :func:`complement` keeps LAPACK's,
     on which the bits of every run that protects updates depend.
+    """
+    y, rest = _reflections(basis)
+    q = -y @ rest
+    q[basis.shape[1] :].diagonal().add_(1)
+    return q
 
-    Q = I − Y T Yᵀ with the Householder vectors Y and T⁻¹ = striu(YᵀY) + diag(1/τ) (Puglisi 1992, Joffrain et
-    al. 2006).
+
+def _reflections(basis: Tensor) -> tuple[Tensor, Tensor]:
+    """Y, ``d × k``, and T Y[k:]ᵀ, ``k × (d − k)``: the last d − k columns of Q = I − Y T Yᵀ are orthogonal to
+    the ``d × k`` basis.
+
+    Y holds its Householder vectors and T⁻¹ = striu(YᵀY) + diag(1/τ) (Puglisi 1992, Joffrain et al. 2006).
     """
     y, tau = torch.geqrf(basis)
     k = basis.shape[1]
@@ -187,9 +196,28 @@ def _beyond(basis: Tensor) -> Tensor:
     idle = tau == 0
     y[:, idle] = 0
     inverse = (y.mT @ y).triu(1) + torch.diag(torch.where(idle, 1, tau).reciprocal())
-    q = -y @ torch.linalg.solve_triangular(inverse, y[k:].mT, upper=True)
-    q[k:].diagonal().add_(1)
-    return q
+    return y, torch.linalg.solve_triangular(inverse, y[k:].mT, upper=True)
+
+
+def rest_of(free: Tensor, taken: Tensor) -> Tensor:
+    """Orthonormal basis of what a subspace has beside some of its directions, free · :func:`complement` of
+    taken.
+
+    In a large subspace the complement, which has nearly its size, is never formed.
+
+    Args:
+        free: ``d × n``, an orthonormal basis of the subspace.
+        taken: ``n × p``, orthonormal directions in its coordinates.
+
+    Returns:
+        ``d × (n − p)``.
+    """
+    p = taken.shape[1]
+    if p == 0 or len(taken) < LARGE:
+        return free @ complement(taken)
+    y, rest = _reflections(taken.double())
+    wide = free.double()
+    return (wide[:, p:] - (wide @ y) @ rest).to(free.dtype)
 
 
 def unchanged(weight: Tensor, split: Principal, keep: Keep, room: int = 1) -> bool:

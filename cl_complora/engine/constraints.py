@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..clip.slots import Slot
 from ..lowrank import Side
-from ..subspace import Keep, Principal, complement, orthonormal, overlap, principal, random_basis, unchanged
+from ..subspace import Keep, Principal, orthonormal, overlap, principal, random_basis, rest_of, unchanged
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class Subspaces:
         # rounding.
         inside = orthonormal(free.mT @ torch.cat(updates, 1), tolerance=1e-4, scale=1.0)
         inside = inside[:, : max(free.shape[1] - 1, 0)]
-        return Side(free @ complement(inside))
+        return Side(rest_of(free, inside))
 
     def protected_overlap(self, slot: Slot, before: Tensor) -> float:
         """‖(W + ΔW) V_k − U_k Σ_k‖_F / ‖W‖_F: how far the update moved the protected input–output pairs.

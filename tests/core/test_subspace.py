@@ -18,6 +18,7 @@ from cl_complora.subspace import (
     principal,
     principal_angles,
     random_basis,
+    rest_of,
     unchanged,
 )
 
@@ -109,6 +110,21 @@ def test_large_matrices_are_split_without_a_singular_value_decomposition(shape, 
     for mine, theirs in ((split.u_k, exact.u_c), (split.v_k, exact.v_c)):
         assert float(torch.linalg.matrix_norm(theirs.mT @ mine, 2)) < 1e-5
     assert unchanged(w, split, Keep("energy", 0.5)) and unchanged(w, exact, Keep("energy", 0.5))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 12), seeds, st.integers(1, 12), st.integers(0, 11))
+def test_the_rest_of_a_subspace_is_the_same_without_its_complement(dimension, seed, free, taken):
+    free = min(free, dimension)
+    generator = torch.Generator().manual_seed(seed)
+    whole = random_basis(dimension, free, generator)
+    inside = random_basis(free, min(taken, free - 1), generator)
+    wanted = whole @ complement(inside)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cl_complora.subspace.LARGE", 1)
+        found = rest_of(whole, inside)
+    assert torch.equal(rest_of(whole, inside), wanted)
+    assert found.shape == wanted.shape and torch.allclose(found, wanted, atol=1e-5)
 
 
 def test_faint_directions_are_decomposed_as_ever(monkeypatch):
