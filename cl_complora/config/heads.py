@@ -13,7 +13,7 @@ Grid = Annotated[list[Positive], Field(min_length=1, max_length=50), EachOnce]
 
 
 class LinearProbe(Section):
-    """Logistic regression on unit image features, min ‖W‖²/2 + C · Σ cross-entropy."""
+    """Logistic regression on unit image features, min ‖W‖²/2 + C · Σ w_y · cross-entropy."""
 
     kind: Literal["linear-probe"]
     c: Grid = [0.316, 1.0, 3.16, 10.0, 31.6, 100.0, 316.0]
@@ -22,6 +22,9 @@ class LinearProbe(Section):
     folds: Annotated[int, Field(ge=2, le=20)] = 5
     """Parts of the cross-validation where there are no validation images; at most as many as a class has
     shots."""
+    balanced: bool = True
+    """Whether classes count alike however many shots they have, w_y = N / (K n_y), as scikit-learn's
+    ``class_weight="balanced"``; with even shots that changes nothing."""
 
 
 class NearestMean(Section):

@@ -195,6 +195,19 @@ class Strategy(Section):
         return self
 
     @property
+    def loss_classes(self) -> Literal["task", "seen"]:
+        """What ``training.classes`` comes to.
+
+        Towers that see no image of a class can only push its text away from everything; a head on untouched
+        ones has rows of its own for it, which stay.
+        """
+        if self.training.classes != "auto":
+            return self.training.classes
+        # Somebody's plugin may bring images of earlier tasks.
+        alone = self.memory is None and self.plugin is None and self.training.stream == "sequential"
+        return "task" if alone and self.adapter.kind != "none" else "seen"
+
+    @property
     def lr_is_used(self) -> bool:
         """Whether anything that is trained has the rate ``optimiser.lr`` rather than one of ``rates``."""
         if self.optimiser is None:

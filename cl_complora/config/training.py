@@ -115,8 +115,10 @@ class Training(Section):
     """Share of the target that is spread over all classes."""
     prompts: Literal["sample", "first", "ensemble"] = "sample"
     """Per step one random template, always the first, or all of them; evaluation always uses all."""
-    classes: Literal["task", "seen"] = "seen"
-    """Class-incremental only: contrast a batch with the task's own classes or all classes seen so far."""
+    classes: Literal["auto", "task", "seen"] = "auto"
+    """Class-incremental only: contrast a batch with the task's own classes or all classes seen so far. By
+    default the task's, but all where nothing of the towers is trained, or images of earlier tasks are trained
+    on too (``memory``, another ``stream``) or may be (``plugin``)."""
     stream: Literal["sequential", "cumulative", "joint"] = "sequential"
     """Each task alone; each with all earlier ones; or all at once in place of the first, with the steps of
     all."""

@@ -87,7 +87,7 @@ def curvature(
         if name not in results["tasks"]:
             raise UserError(f"--task {name}: {folder.root} has the tasks {', '.join(results['tasks'])}")
     plans = plans_of(untouched)
-    protocol, choice = untouched.scenario.value.protocol, strategy.training.classes
+    protocol, choice = untouched.scenario.value.protocol, strategy.loss_classes
     data = load(Plans(plans.tasks, (), plans.reference), protocol, untouched.loaded.pixels, choice, False)
     pretrained = {key: value.clone() for key, value in untouched.loaded.model.state_dict().items()}
     found = []

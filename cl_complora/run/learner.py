@@ -148,7 +148,7 @@ class Learner:
         if not training.loss.counts:
             return
         told = f"strategy '{self.run.strategy.name}': training.loss: {training.loss.kind}"
-        alone = training.stream == "sequential" and training.classes == "seen"
+        alone = training.stream == "sequential" and self.run.strategy.loss_classes == "seen"
         if scenario.protocol == "class-incremental" and alone:
             raise UserError(
                 f"{told} asks how many training images every class has, and with training.classes: seen a "

@@ -209,7 +209,7 @@ def _load_stream(
     to their end are told."""
     from ..data.tasks import load
 
-    loss_classes = inputs.strategy.training.classes
+    loss_classes = inputs.strategy.loss_classes
     data = load(plans, inputs.scenario.protocol, inputs.loaded.pixels, loss_classes, tests)
     spaces = [task.space for task in data.tasks if not task.captioned]
     spaces += [space for _, space in data.zero_shot.values()]

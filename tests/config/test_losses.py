@@ -6,6 +6,7 @@ import pytest
 
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.losses import NAMES
+from cl_complora.engine import clip_strategy
 from cl_complora.errors import UserError
 from cl_complora.run.stream import run
 
@@ -59,7 +60,41 @@ def test_smoothing_is_for_cross_entropy():
 @pytest.mark.parametrize("loss", ["balanced-softmax", "ldam", "class-weighted", "lade"])
 def test_classes_that_have_no_images_cannot_be_counted(loss, tmp_path, tiny_scenario, tiny_strategy):
     scenario = load_scenario(str(tiny_scenario), ["protocol=class-incremental"])
-    strategy = load_strategy(str(tiny_strategy), [f"training.loss={loss}"])
+    strategy = load_strategy(str(tiny_strategy), [f"training.loss={loss}", "training.classes=seen"])
     with pytest.raises(UserError, match="set training.classes: task"):
         run(scenario, strategy, out=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "wanted"),
+    [
+        ("complora", [], "task"),
+        ("lora", ["training.classes=seen"], "seen"),
+        ("2sfs", [], "task"),
+        ("text-head", [], "seen"),
+        ("replay", [], "seen"),
+        ("replay", ["training.classes=task"], "task"),
+        ("cumulative", [], "seen"),
+        ("joint", [], "seen"),
+    ],
+)
+def test_old_classes_stand_in_the_loss_where_their_images_do(name, settings, wanted):
+    assert load_strategy(name, settings).value.loss_classes == wanted
+
+
+@pytest.mark.parametrize(("classes", "contrasted"), [("auto", 1), ("seen", 2)])
+def test_a_later_task_of_a_joint_space_contrasts_its_own_classes(
+    classes, contrasted, tmp_path, tiny_scenario, tiny_strategy, monkeypatch
+):
+    widths = []
+    loss = clip_strategy.training_loss
+
+    def watched(kind, batch):
+        widths.append(batch.logits.shape[1])
+        return loss(kind, batch)
+
+    monkeypatch.setattr(clip_strategy, "training_loss", watched)
+    scenario = load_scenario(str(tiny_scenario), ["protocol=class-incremental"])
+    run(scenario, load_strategy(str(tiny_strategy), [f"training.classes={classes}"]), out=tmp_path)
+    assert widths[0] * contrasted == widths[-1]

@@ -66,6 +66,16 @@ def test_another_model_gets_a_scenario_of_its_own_and_never_the_embedded_worlds_
     assert located.value.model.name == "embedded" and located.value.zero_shot[0].source.kind == "world"
 
 
+def test_uneven_shots_are_told_with_the_strategy_for_them(init, folder):
+    _, out = init("animals")
+    assert "complora-balanced" not in out + (folder / "s.yaml").read_text()
+    classes(folder / "animals", ("cow",), each=2)
+    located, out = init("animals")
+    assert located.value.tasks[0].shots == [2, 1, 2]
+    assert "run s.yaml --strategy complora-balanced" in out
+    assert "# Some classes have fewer shots than others;" in (folder / "s.yaml").read_text()
+
+
 def test_files_of_ones_own_are_named_so_that_they_are_found(init, folder, tmp_path_factory):
     far = tmp_path_factory.mktemp("far") / "w.safetensors"
     far.write_bytes(b"")

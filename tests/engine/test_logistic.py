@@ -23,7 +23,7 @@ def shots(classes: int = 5, of_each: int = 6, width: int = 12) -> tuple[torch.Te
 def objective(c: float, found: ScikitLearn | OnDevice, x: torch.Tensor, y: torch.Tensor) -> float:
     """What both minimise."""
     weight, _ = found.coefficients()
-    return found.loss(x, y) / len(y) + float(weight.square().sum()) / (2 * c * len(y))
+    return float(found.losses(x, y).mean()) + float(weight.square().sum()) / (2 * c * len(y))
 
 
 @pytest.mark.parametrize("c", [0.316, 10.0, 316.0])
@@ -33,7 +33,8 @@ def test_both_solvers_reach_the_same_minimum(c):
     lowest = objective(c, theirs, x, y)
     assert abs(objective(c, ours, x, y) - lowest) < 1e-3 * lowest
     new, labels = shots(of_each=4)
-    assert ours.loss(new, labels) == pytest.approx(theirs.loss(new, labels), rel=1e-2)
+    sums = [float(one.losses(new, labels).sum()) for one in (ours, theirs)]
+    assert sums[0] == pytest.approx(sums[1], rel=1e-2)
     wrong = OnDevice(torch.cat([-ours.both[:, :-1], ours.both[:, -1:]], dim=1))
     assert objective(c, wrong, x, y) > 2 * lowest
 
@@ -82,3 +83,53 @@ def test_a_probe_chooses_the_same_c_with_either(monkeypatch, validated):
     assert ours.head.weight.dtype == theirs.head.weight.dtype == torch.float32
     logits = [x @ one.head.weight.mT + one.head.bias for one in (ours, theirs)]
     torch.testing.assert_close(logits[0].softmax(1), logits[1].softmax(1), atol=2e-2, rtol=0)
+
+
+def uneven() -> tuple[torch.Tensor, torch.Tensor]:
+    """12, 6, 3 … images of a class."""
+    x, y = shots(of_each=12)
+    kept = torch.cat([torch.where(y == k)[0][: max(12 >> k, 2)] for k in range(5)])
+    return x[kept], y[kept]
+
+
+def test_a_balanced_probe_counts_classes_alike():
+    from sklearn.linear_model import LogisticRegression
+    from test_heads import shots_from
+
+    x, y = uneven()
+    texts = F.normalize(torch.randn(5, 12, generator=torch.Generator().manual_seed(1)), dim=1)
+    heads = [
+        linear_probe.LinearProbeFitting(
+            LinearProbe(kind="linear-probe", c=[10.0], balanced=balanced), 0, False
+        )
+        .fit(shots_from(x, y, texts), None)
+        .head
+        for balanced in (True, False)
+    ]
+    for head, weights in zip(heads, ("balanced", None), strict=True):
+        theirs = LogisticRegression(C=10.0, max_iter=1000, class_weight=weights).fit(x.numpy(), y.numpy())
+        torch.testing.assert_close(head.weight.numpy(), theirs.coef_, atol=2e-3, rtol=0, check_dtype=False)
+    assert not torch.allclose(heads[0].weight, heads[1].weight, atol=1e-2)
+
+
+def test_with_even_shots_a_balanced_probe_has_the_same_bits():
+    from test_heads import shots_from
+
+    x, y = shots()
+    texts = torch.eye(5, 12)
+    found = [
+        linear_probe.LinearProbeFitting(LinearProbe(kind="linear-probe", balanced=balanced), 0, False).fit(
+            shots_from(x, y, texts), None
+        )
+        for balanced in (True, False)
+    ]
+    assert torch.equal(found[0].head.weight, found[1].head.weight) and found[0].told == found[1].told
+
+
+def test_both_solvers_weigh_alike():
+    x, y = uneven()
+    weights = (len(y) / (5 * y.bincount().double()))[y]
+    theirs, ours = (kind.fitted(10.0, x, y, 5, weights=weights) for kind in (ScikitLearn, OnDevice))
+    torch.testing.assert_close(ours.losses(x, y), theirs.losses(x, y), atol=1e-2, rtol=0)
+    plain = OnDevice.fitted(10.0, x, y, 5)
+    assert float((plain.losses(x, y) - theirs.losses(x, y)).abs().max()) > 0.05

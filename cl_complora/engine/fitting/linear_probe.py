@@ -31,12 +31,22 @@ class LinearProbeFitting(FittingToAll, supports_distributed=False):
         else:
             kind = solver_of(features, count)
             grid = sorted(self.settings.c)
-            chosen = self._chosen(kind, grid, features, labels, names, shots) if len(grid) > 1 else grid[0]
-            weight, bias = kind.fitted(chosen, features, labels, count).coefficients()
+            alike = self._class_weights(labels, count)
+            if len(grid) > 1:
+                chosen = self._chosen(kind, grid, features, labels, names, shots, alike)
+            else:
+                chosen = grid[0]
+            fitted = kind.fitted(chosen, features, labels, count, weights=alike[labels])
+            weight, bias = fitted.coefficients()
         head = AffineHead(
             classes=names, share=1.0, weight=weight.float().to(features), bias=bias.float().to(features)
         )
         return Fitted(head, weight.numel() + bias.numel(), {"c": chosen})
+
+    def _class_weights(self, labels: Tensor, count: int) -> Tensor:
+        """w of every class, ``(K,)``: exactly 1 where shots are even."""
+        shots = labels.bincount(minlength=count).double()
+        return len(labels) / (count * shots) if self.settings.balanced else torch.ones_like(shots)
 
     def _chosen(
         self,
@@ -46,6 +56,7 @@ class LinearProbeFitting(FittingToAll, supports_distributed=False):
         y: Tensor,
         names: tuple[str, ...],
         shots: Shots,
+        alike: Tensor,
     ) -> float:
         fewest = int(y.bincount(minlength=len(names)).min())
         if len(shots.validation_labels):
@@ -66,8 +77,9 @@ class LinearProbeFitting(FittingToAll, supports_distributed=False):
         for c in grid:
             loss = 0.0
             for place, (fit_x, fit_y, held_x, held_y) in enumerate(rounds):
-                models[place] = kind.fitted(c, fit_x, fit_y, len(names), models[place])
-                loss += models[place].loss(held_x, held_y)
+                models[place] = kind.fitted(c, fit_x, fit_y, len(names), models[place], alike[fit_y])
+                losses = models[place].losses(held_x, held_y)
+                loss += float((losses * alike[held_y].to(losses)).sum())
             if loss >= lowest:
                 break  # it has one lowest place, and what lies beyond it takes longest
             best, lowest = c, loss

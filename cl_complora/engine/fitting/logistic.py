@@ -1,6 +1,6 @@
 """Multinomial logistic regression, the same objective by two solvers.
 
-    min  mean_i −log softmax(W x_i + b)_{y_i} + ‖W‖² / (2 C N)
+    min  mean_i −w_i log softmax(W x_i + b)_{y_i} + ‖W‖² / (2 C N),   w_i = 1 unless told otherwise
 
 scikit-learn's computes on the CPU. For some hundred classes and thousands of images that takes minutes, and
 a GPU seconds: there L-BFGS of torch stands in its place.
@@ -40,7 +40,13 @@ class ScikitLearn:
 
     @classmethod
     def fitted(
-        cls, c: float, x: Tensor, y: Tensor, classes: int, before: ScikitLearn | None = None
+        cls,
+        c: float,
+        x: Tensor,
+        y: Tensor,
+        classes: int,
+        before: ScikitLearn | None = None,
+        weights: Tensor | None = None,
     ) -> ScikitLearn:
         """A regression.
 
@@ -49,6 +55,7 @@ class ScikitLearn:
             x, y: ``N × D``, and ``(N,)`` in 0 … K − 1.
             classes: K.
             before: with a smaller C; begins where it ended.
+            weights: w, ``(N,)``.
         """
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
@@ -61,12 +68,13 @@ class ScikitLearn:
             # A regression that is not quite at its end answers like one that is.
             warnings.simplefilter("ignore", ConvergenceWarning)
             warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)  # of one shot each
-            return cls(model.fit(x.double().cpu().numpy(), y.cpu().numpy()))
+            own = None if weights is None else weights.double().cpu().numpy()
+            return cls(model.fit(x.double().cpu().numpy(), y.cpu().numpy(), own))
 
-    def loss(self, x: Tensor, y: Tensor) -> float:
-        """Summed cross-entropy."""
+    def losses(self, x: Tensor, y: Tensor) -> Tensor:
+        """Cross-entropy of every image, ``(N,)``."""
         logp = torch.from_numpy(self.model.predict_log_proba(x.double().cpu().numpy()))
-        return -float(logp.gather(1, y.cpu()[:, None]).sum())
+        return -logp.gather(1, y.cpu()[:, None])[:, 0]
 
     def coefficients(self) -> tuple[Tensor, Tensor]:
         """W, ``K × D``, and b, ``(K,)``."""
@@ -87,7 +95,15 @@ class OnDevice:
     both: Tensor
 
     @classmethod
-    def fitted(cls, c: float, x: Tensor, y: Tensor, classes: int, before: OnDevice | None = None) -> OnDevice:
+    def fitted(
+        cls,
+        c: float,
+        x: Tensor,
+        y: Tensor,
+        classes: int,
+        before: OnDevice | None = None,
+        weights: Tensor | None = None,
+    ) -> OnDevice:
         """As in the other, but for two classes, whose difference that penalises."""
         x = x.double()
         both = before.both.clone() if before is not None else x.new_zeros(classes, x.shape[1] + 1)
@@ -105,7 +121,8 @@ class OnDevice:
         def loss() -> Tensor:
             solver.zero_grad()
             penalty = both[:, :-1].square().sum() / (2 * c * len(y))
-            value = F.cross_entropy(x @ both[:, :-1].mT + both[:, -1], y) + penalty
+            each = F.cross_entropy(x @ both[:, :-1].mT + both[:, -1], y, reduction="none")
+            value = (each if weights is None else each * weights).mean() + penalty
             value.backward()
             return value
 
@@ -113,10 +130,10 @@ class OnDevice:
             solver.step(loss)
         return cls(both.detach())
 
-    def loss(self, x: Tensor, y: Tensor) -> float:
+    def losses(self, x: Tensor, y: Tensor) -> Tensor:
         """As in the other."""
         weight, bias = self.coefficients()
-        return float(F.cross_entropy(x.double() @ weight.mT + bias, y, reduction="sum"))
+        return F.cross_entropy(x.double() @ weight.mT + bias, y, reduction="none")
 
     def coefficients(self) -> tuple[Tensor, Tensor]:
         """As in the other."""
