@@ -149,11 +149,11 @@ def describe(
         notes += getattr(f.source, "notes", ())
     if any(f.shots(chosen).startswith("[") for f in found):
         uneven = (
-            "ome classes have fewer shots than others; a loss that counts all alike:"
+            "some classes have fewer shots than others; a loss that counts all alike:"
             f" cl-complora run {output.name} --strategy complora-balanced"
         )
-        lines.insert(1, f"# S{uneven}")
-        notes.append(f"s{uneven}")
+        lines.insert(1, f"# {uneven[0].upper()}{uneven[1:]}")
+        notes.append(uneven)
     lines += ["", *held_out.lines, "seeds: [0, 1, 2]"]
     notes += [held_out.note] if held_out.note else []
     return "\n".join(lines) + "\n", notes
