@@ -51,21 +51,22 @@ def not_swept(sweeps: Mapping[str, Sweep], common: Mapping[str, Sequence[float]]
 
 
 def _refusal(methods: Sequence[str], overrides: Sequence[str], key: str, values: Sequence[float]) -> str:
-    trained = [m for m in methods if load_strategy(m, overrides).value.optimiser is not None]
+    strategies = {method: load_strategy(method, overrides).value for method in methods}
+    trained = {method: strategy for method, strategy in strategies.items() if strategy.optimiser is not None}
     for value in values:
-        for method in trained:
+        for method in methods if key.startswith("head.") else trained:
             faults = setting_faults(method, overrides, key, value)
             if faults and all(of_value for of_value, _ in faults):
                 return f"--sweep {key}={value:g}: {faults[0][1]}"
-    strategies = [load_strategy(method, overrides).value for method in trained]
-    if key == SHORT_KEYS["lr"] and strategies and not any(s.lr_is_used for s in strategies):
+    if key == SHORT_KEYS["lr"] and trained and not any(s.lr_is_used for s in trained.values()):
         return f"--sweep {key}: has no effect, since optimiser.rates names all that is trained"
-    plain = [strategy.model_dump(exclude={"about"}) for strategy in strategies]
-    known = sorted({name for settings in plain for name in _numbers(settings)})
-    near = closest(key, [*known, *SHORT_KEYS])
+    names = {name for s in strategies.values() for name in _numbers(s.model_dump(exclude={"about"}))}
+    known = sorted(name for name in names if trained or name.startswith("head."))
+    near = closest(key, [*known, *SHORT_KEYS] if trained else known)
     near = near or next((name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]), None)
     hint = f"; did you mean {near!r}?" if near else "; must be a number of a strategy, such as optimiser.lr"
-    hint = hint if trained else ", and nothing of it is trained"
+    if not trained and not near:
+        hint = f"; must be {', '.join(known)}" if known else ", and nothing of it is trained"
     who = f"{methods[0]} does not have" if len(methods) == 1 else f"none of {', '.join(methods)} has"
     return f"--sweep {key}: {who} this setting{hint}"
 

@@ -101,16 +101,16 @@ def sweep_of(
         common: values for all methods; None for each method's own.
     """
     strategy = load_strategy(method, overrides).value
-    if strategy.optimiser is None:
-        return {}
     idle = set() if strategy.lr_is_used else {SHORT_KEYS["lr"]}
     if common is None:
         return {key: values for key, values in strategy.sweep.items() if key not in idle}
-    # A method without the setting (a rank in full fine-tuning) is not swept over it.
+    # A method without the setting (a rank in full fine-tuning) is not swept over it, nor is a head on
+    # untouched towers over what only training reads.
+    trained = strategy.optimiser is not None
     return {
         key: list(values)
         for key, values in common.items()
-        if key not in idle and _takes(method, overrides, key, values)
+        if key not in idle and (trained or key.startswith("head.")) and _takes(method, overrides, key, values)
     }
 
 

@@ -23,6 +23,10 @@ from cl_complora.report.comparison.tables import accuracy_table, how_chosen
         ("lora", ["adapter.rnk=4"], ("did you mean 'adapter.rank'",)),
         ("finetune", ["rank=2,4"], ("adapter.rank", "only with kind: lowrank")),
         ("zeroshot", ["lr=1e-3"], ("zeroshot does not have", "nothing of it is trained")),
+        ("random-head", ["lr=1e-3"], ("optimiser.lr: random-head does not have", "did you mean 'head.lr'")),
+        ("rail", ["rank=2,4"], ("rail does not have", "must be head.gamma, head.hidden")),
+        ("random-head,zeroshot", ["head.lr=-1"], ("--sweep head.lr=-1", "greater than 0")),
+        ("rail", ["head.lr=1e-3"], ("rail does not have",)),
         ("lora,finetune", ["lr=1e-3,-1"], ("--sweep optimiser.lr=-1", "greater than 0")),
         ("lora", ["lr=1e-3", "lr=1e-4"], ("swept twice",)),
     ],
@@ -36,6 +40,15 @@ def test_a_sweep_that_no_method_takes_is_refused(methods, sweep, told):
 def test_a_sweep_of_their_own_that_none_declares_is_refused():
     with pytest.raises(UserError, match="none of zeroshot declares a sweep"):
         sweeps_of(["zeroshot"], [], None)
+
+
+def test_a_head_on_untouched_towers_is_swept_over_what_its_file_says():
+    found = sweeps_of(["rail", "text-head", "nearest-mean"], [], None)
+    assert found["rail"] == {"head.regularisation": [0.01, 0.1, 1, 10]}
+    assert found["text-head"] == {"head.lr": [2e-4, 5e-4, 1e-3, 2e-3, 5e-3]}
+    assert not_swept(found, None) == ["nearest-mean is not swept: it declares no sweep"]
+    common = {"head.lr": [1e-3, 2e-3]}
+    assert sweeps_of(["random-head", "lora"], [], common) == {"random-head": common, "lora": {}}
 
 
 def test_methods_that_are_not_swept_as_asked_are_named():
