@@ -83,10 +83,16 @@ def _row(entry: Entry, tests: dict[int, Outcome]) -> dict[str, Any]:
         "swept": any(run.validation for run in entry.trials),
         "stale": not is_current(entry),
         "chosen": told(method.chosen),
+        "set": ", ".join(_short(setting) for setting in entry.asked.strategy_settings),
         "figures": method.figures,
         "budget": method.budget,
         "updates": method.updates,
     }
+
+
+def _short(setting: str) -> str:
+    key, _, value = setting.partition("=")
+    return f"{key.rpartition('.')[2]}={value}"
 
 
 def _paired(ours: dict[int, Outcome], other: dict[int, Outcome]) -> dict[str, Difference]:

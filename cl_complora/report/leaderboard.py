@@ -145,7 +145,8 @@ def _cells(row: Mapping[str, Any], board: Mapping[str, Any], shown: Sequence[str
         number(cost["peak_memory_bytes"] / 1e6, 0),
         number(len(row["seeds"]), 0),
     ]
-    return [*cells, Cell(row["chosen"] or ("as shipped" if not row["swept"] else NOTHING))]
+    settings = ", ".join(told for told in (row["set"], row["chosen"]) if told)
+    return [*cells, Cell(settings or ("as shipped" if not row["swept"] else NOTHING))]
 
 
 def _spread(values: Sequence[float] | None, signed: bool) -> Cell:
@@ -180,7 +181,10 @@ def _notes(board: Mapping[str, Any], most: int | None = None) -> str:
     once = [row["name"] for row in rows if len(row["seeds"]) == 1]
     if once:
         said.append(f"One seed only, so that no spread is told: {listed(once, len(rows))}.")
-    unswept = [row["name"] for row in rows if not row["swept"] and row["budget"]["steps"] > 0]
+    given = [row["name"] for row in rows if row["set"] and not row["swept"]]
+    if given:
+        said.append(f"Run with the settings in the last column, not chosen here: {listed(given, len(rows))}.")
+    unswept = [row["name"] for row in rows if not (row["swept"] or row["set"]) and row["budget"]["steps"] > 0]
     if unswept:
         said.append(
             f"Run with the settings that ship, which were not chosen here: {listed(unswept, len(rows))}."

@@ -21,7 +21,7 @@ def board(methods: int, far: bool = True) -> dict[str, Any]:
         rows.append(
             {
                 "name": f"method-{place}", "kind": KINDS[(place + 2) % 3], "source": None,
-                "seeds": [0], "swept": False, "stale": False, "front": place == 1, "chosen": "",
+                "seeds": [0], "swept": False, "stale": False, "front": place == 1, "chosen": "", "set": "",
                 "figures": {"last": [last], "learned": [last], "forgetting": [0.1 * place],
                             "transfer": [50.0], "retention": [retention]},
                 "budget": {"steps": 4.0, "trainable_parameters": 1e5, "train_seconds": 3.0,

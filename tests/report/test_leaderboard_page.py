@@ -9,7 +9,7 @@ import pytest
 from builders.boards import board
 from builders.pages import Reader
 from cl_complora.report.comparison import figures
-from cl_complora.report.leaderboard import leaderboard_page
+from cl_complora.report.leaderboard import leaderboard_page, markdown
 
 
 def test_two_tables_instead_of_one_that_no_screen_holds():
@@ -24,6 +24,18 @@ def test_the_best_is_bold_and_no_bound_is():
     html = leaderboard_page([board(4)]).html()
     bold = re.findall(r'<td class="number best"[^>]*><data value="([\d.-]+)"', html)
     assert [float(value) for value in bold] == [89.5, 89.5, 0.1, -0.25]  # of method-1: method-0 is a bound
+
+
+def test_what_was_set_by_hand_is_not_called_shipped():
+    made = board(4)
+    made["rows"][0]["set"] = "lr=0.002"
+    made["rows"][1] |= {"set": "rank=4", "chosen": "lr=0.01", "swept": True}
+    rows = {line.split("|")[1].split()[0]: line for line in markdown([made]).splitlines() if "| " in line}
+    cells = [rows[f"method-{place}"].rstrip("| ").rpartition("|")[2].strip() for place in range(3)]
+    assert cells == ["lr=0.002", "rank=4, lr=0.01", "as shipped"]
+    text = " ".join(markdown([made]).split())
+    assert "Run with the settings in the last column, not chosen here: method-0." in text
+    assert "settings that ship, which were not chosen here: method-2, method-3." in text
 
 
 @pytest.mark.parametrize("count", [4, 20, 45])
