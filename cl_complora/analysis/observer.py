@@ -39,6 +39,7 @@ class AnalysisObserver(Observer):
         self.geometry = GeometryWatch(open_slots(model.clip))
         self._tasks: Sequence[TaskData] = ()
         self._features: dict[str, Tensor] = {}
+        self._current: dict[str, Tensor] = {}  # with the weights as they are
 
     def stream_begins(self, data: StreamData, deltas: Sequence[TaskDelta]) -> None:
         """Pick up what earlier tasks left; what is missing (of a run without analysis) is not compared
@@ -57,6 +58,8 @@ class AnalysisObserver(Observer):
     def task_learned(self, task: TaskData, delta: TaskDelta) -> None:
         """The task is merged: measure and write."""
         began = time.perf_counter()
+        if delta:
+            self._current.clear()
         found: dict[str, Any] = {"matrices": self.geometry.after(task.name, self._updates(delta)), "cka": {}}
         if words := words_moved(delta, self.model.text.tokenizer):
             found["words"] = words
@@ -72,10 +75,12 @@ class AnalysisObserver(Observer):
     def _now(self, name: str) -> Tensor:
         """Image features of a sample of the task's test images, in 16 bits: what is stored is what is
         compared."""
-        pixels = next(task for task in self._tasks if task.name == name).test.pixels
-        with evaluating(self.model):
-            features = self.model.image_features(pixels[spread(len(pixels))].to(self.model.mean.device))
-        return features.cpu().half()
+        if name not in self._current:
+            pixels = next(task for task in self._tasks if task.name == name).test.pixels
+            with evaluating(self.model):
+                features = self.model.image_features(pixels[spread(len(pixels))].to(self.model.mean.device))
+            self._current[name] = features.cpu().half()
+        return self._current[name]
 
     def _updates(self, delta: TaskDelta) -> dict[str, Update]:
         """Matrix → what was added to it, also where q, k and v moved as one weight."""

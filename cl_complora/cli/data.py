@@ -63,9 +63,9 @@ def prepare(scenario: Annotated[str, typer.Argument(help="Scenario file or name.
 
 @data.command(cls=HelpfulCommand)
 def cache(
-    clear: Annotated[bool, typer.Option("--clear", help="Delete all decoded images.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete all that is kept.")] = False,
 ) -> None:
-    """Where decoded test images are kept, and how large that is."""
+    """Where decoded test images and the answers of untouched models are kept, and how large that is."""
     from ..data import cache as kept
 
     folder = kept.cache_folder()
@@ -75,4 +75,4 @@ def cache(
     if clear:
         typer.echo(f"{kept.clear()} files deleted")
     files, size = kept.usage()
-    typer.echo(f"{folder}: {files} files, {size / 1e6:.1f} MB")
+    typer.echo(f"{folder.parent}: {files} files, {size / 1e6:.1f} MB")

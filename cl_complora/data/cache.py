@@ -5,8 +5,9 @@ name is a hash of everything that its content depends on, so it never has to be 
 another size or another resize make another file. It is written under a temporary name and renamed, so that
 any number of processes may make the same one at once.
 
-The folder is ``$CL_COMPLORA_CACHE``, or ``cl_complora`` in the user's cache folder; ``CL_COMPLORA_CACHE=off``
-decodes anew every time.
+The folder is ``pixels`` in ``$CL_COMPLORA_CACHE``, or in ``cl_complora`` in the user's cache folder;
+``CL_COMPLORA_CACHE=off`` decodes anew every time. ``answers`` beside it holds what untouched models answered
+(:mod:`cl_complora.run.kept_answers`).
 """
 
 from __future__ import annotations
@@ -30,18 +31,20 @@ if TYPE_CHECKING:
     from .pixels import Pixels
 
 OFF = "off"
+# What is kept: part of the folder → endings of its files.
+PARTS = {"pixels": (".npy", ".json"), "answers": (".safetensors",)}
 # Images decoded at a time.
 PART = 512
 
 
-def cache_folder() -> Path | None:
-    """Where decoded images are kept; None where they are not."""
+def cache_folder(part: str = "pixels") -> Path | None:
+    """Where decoded images, or another of ``PARTS``, are kept; None where nothing is."""
     named = os.environ.get("CL_COMPLORA_CACHE")
     if named == OFF:
         return None
     base = named or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "cl_complora")
     try:
-        return Path(base).expanduser() / "pixels"
+        return Path(base).expanduser() / part
     except RuntimeError:  # a user without a home
         return None
 
@@ -150,7 +153,8 @@ def usage() -> tuple[int, int]:
 
 
 def clear() -> int:
-    """Delete every cached image; a run that reads some now keeps what it has. Returns the number of files."""
+    """Delete all that is kept; a run that reads some of it now keeps what it has. Returns the number of
+    files."""
     files = _files()
     for path in files:
         path.unlink(missing_ok=True)
@@ -158,5 +162,11 @@ def clear() -> int:
 
 
 def _files() -> list[Path]:
-    folder = cache_folder()
-    return [*folder.glob("*.npy"), *folder.glob("*.json")] if folder is not None and folder.is_dir() else []
+    folders = {part: cache_folder(part) for part in PARTS}
+    return [
+        path
+        for part, folder in folders.items()
+        if folder is not None and folder.is_dir()
+        for path in sorted(folder.iterdir())
+        if path.suffix in PARTS[part]
+    ]

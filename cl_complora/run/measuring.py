@@ -6,13 +6,16 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 
 from ..clip.classifier import ClipClassifier
 from ..clip.evaluate import answers, image_features, share_right
+from ..clip.heads.head import Head
 from ..clip.label_scores import compound_tokens, precisions
 from ..clip.retrieval import ranks, text_features
+from ..data.labels import LabelSpace
 from ..data.tasks import CaptionData, Images, MultiLabelData, StreamData, TaskData
 from ..engine.fitting.fitting import HeadFitting
 from ..files import write_bytes
@@ -24,6 +27,7 @@ from ..store.records import Retrieval
 from .by_shots import bounds_of, by_shots, groups_of
 from .changed_answers import ChangedAnswers, changed_answers
 from .inputs import RunInputs
+from .kept_answers import KeptAnswers
 from .untouched import Standing, standing_of
 
 
@@ -40,6 +44,7 @@ class Measured:
         multi_label: mAP by every scorer on every multi-label set.
         standings: how every set stands to chance; of the untouched model.
         changed: of the untouched model, where it is not measured in 32 bits: answers that are others there.
+        known: of the untouched model: sets that an earlier run on this machine had measured.
     """
 
     row: list[float]
@@ -50,6 +55,7 @@ class Measured:
     multi_label: dict[str, dict[str, float]] = field(default_factory=dict)
     standings: tuple[Standing, ...] = ()
     changed: ChangedAnswers | None = None
+    known: int = 0
 
 
 class Measuring:
@@ -129,20 +135,23 @@ class Measuring:
         for name in list(known):
             if heads.get(name) is not None and (head.shared or name == task.name):
                 del known[name]  # its head is another now
+        kept = KeptAnswers(self.run, self.model) if task is None else None
         found = {}
         for name, (images, space) in sets.items():
             if name in known:
                 found[name] = known[name]
                 continue
-            seen = self._seen(name, images) if self.run.strategy.head is not None else None
-            found[name] = answers(self.model, images.pixels, space, head=heads.get(name), features=seen)
-        placed = {} if changed else load_ranks(self.folder.predictions(*self.run.state_name(before)))
+            ask = partial(self._answers, name, images, space, heads.get(name))
+            found[name] = ask() if kept is None else kept.of_classes(images.pixels, space, ask)
+        ranked = {} if changed else load_ranks(self.folder.predictions(*self.run.state_name(before)))
+        placed = {}
         # Heads answer for classes; captions are always met by the two towers.
-        placed = {
-            name: placed[name] if name in placed else self._ranks(name, one)
-            for name, one in self.captions.items()
-            if name in data.retrieval or any(name == other.name for other in asked)
-        }
+        for name, one in self.captions.items():
+            if name in ranked:
+                placed[name] = ranked[name]
+            elif name in data.retrieval or any(name == other.name for other in asked):
+                ask = partial(self._ranks, name, one)
+                placed[name] = ask() if kept is None else kept.of_captions(one, ask)
         write_bytes(self.folder.predictions(*self.run.state_name(learned)), save_answers(found, placed))
         right = {name: share_right(found[name][0], images.labels) for name, (images, _) in sets.items()}
         retrieval = {name: recalls(placed.get(name, (None, None))) for name in self.captions}
@@ -161,7 +170,15 @@ class Measuring:
         zero_shot = {name: right[name] for name in data.zero_shot}
         labelled = {name: self._labelled(name, one) for name, one in data.multi_label.items()}
         seconds = time.perf_counter() - began
-        return Measured(row, zero_shot, seconds, retrieval, shots, labelled, standings)
+        beside = {"known": kept.known} if kept is not None else {}
+        return Measured(row, zero_shot, seconds, retrieval, shots, labelled, standings, **beside)
+
+    def _answers(
+        self, name: str, images: Images, space: LabelSpace, head: Head | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Labels and shares of a set, from its features where heads will ask for them again."""
+        seen = self._seen(name, images) if self.run.strategy.head is not None else None
+        return answers(self.model, images.pixels, space, head=head, features=seen)
 
     def _by_shots(self, task: TaskData, answered: torch.Tensor, images: Images) -> dict[str, float]:
         places = [task.space.class_names.index(name) for name in task.plan.class_names]

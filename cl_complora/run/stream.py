@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,6 +123,7 @@ def run(
     from .results import results_of
     from .threads import computing_with, threads_of
     from .trainer import Trainer
+    from .without_compiler import compiler_left_out
 
     loaded = load_clip(scenario.value.model, scenario.folder)
     for note in loaded.notes:
@@ -167,7 +168,8 @@ def run(
             trainer = Trainer(
                 inputs, data, learner, measuring, folder, checkpoints, stopping, watching, progress
             )
-            _train(trainer, records, folder, stopping)
+            with nullcontext() if strategy.value.training.compile else compiler_left_out():
+                _train(trainer, records, folder, stopping)
         results = folder.read_results()
     return RunResult(results, folder.root, time.perf_counter() - started, reused)
 

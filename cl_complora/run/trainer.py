@@ -94,6 +94,8 @@ class Trainer:
     def _untouched(self) -> Record:
         self.progress.message(f"measuring the untouched model on {len(self.data.tasks)} tasks")
         found = self.measuring.untouched()
+        if found.known:
+            self.progress.message(f"an earlier run on this machine had measured it on {found.known} sets")
         for entry in self.run.scenario.zero_shot:
             accuracy = found.zero_shot.get(entry.name, math.nan)
             name, loaded = getattr(entry.source, "name", ""), self.run.loaded

@@ -74,18 +74,18 @@ def describe_with(
         **_ranges(plans.opened(scenario.measure)),
         "software": {name: text for name, text in software().items() if name != "numpy"},
         "device": device.partition(":")[0],
-        **_gpu(device),
+        **({"gpu": gpu} if (gpu := gpu_of(device)) else {}),
         "threads": threads,
     }
 
 
-def _gpu(device: str) -> dict[str, str]:
-    """``gpu``: name of the card, where it is one; two kinds differ in their last bits."""
+def gpu_of(device: str) -> str | None:
+    """Name of the card, where it is one; two kinds differ in their last bits."""
     if not device.startswith("cuda"):
-        return {}
+        return None
     import torch
 
-    return {"gpu": torch.cuda.get_device_name(device)}
+    return torch.cuda.get_device_name(device)
 
 
 def _ranges(plans: planning.Plans) -> dict[str, dict[str, list[float]]]:

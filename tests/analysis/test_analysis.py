@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from builders.models import tiny_clip
 from builders.runs import without_timings
+from cl_complora.analysis import observer
 from cl_complora.analysis.geometry import GeometryWatch, Spectrum, Update
 from cl_complora.analysis.representation import linear_cka, spread
 from cl_complora.clip.slots import open_slots
@@ -183,6 +184,18 @@ def test_an_interrupted_run_leaves_the_same_analysis(tmp_path, tiny_scenario, st
     with pytest.raises(InterruptedError):
         go(tiny_scenario, tmp_path / "parts", strategy, progress=Stop())
     assert analyses(go(tiny_scenario, tmp_path / "parts", strategy).folder) == analyses(whole.folder)
+
+
+@pytest.mark.parametrize(("strategy", "looks"), [("complora", 3), ("zeroshot", 2), ("nearest-mean", 2)])
+def test_features_are_computed_again_only_where_weights_have_moved(
+    tmp_path, tiny_scenario, strategy, looks, monkeypatch
+):
+    looked = []
+    real = observer.evaluating
+    monkeypatch.setattr(observer, "evaluating", lambda model: looked.append(1) or real(model))
+    found = analyses(go(tiny_scenario, tmp_path, strategy).folder)
+    assert len(looked) == looks
+    assert (found["002-cold.json"]["cka"]["warm"] == pytest.approx(1, abs=1e-9)) == (strategy != "complora")
 
 
 def test_the_stored_answers_are_those_of_the_matrix(tmp_path, tiny_scenario):
