@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import safetensors.torch
-import torch
 from torch import Tensor
 
 from ..clip.classifier import ClipClassifier
+from ..clip.evaluate import known_features
 from ..clip.slots import open_slots
-from ..clip.text import evaluating
 from ..data.tasks import StreamData, TaskData
 from ..delta import TaskDelta
 from ..engine.observer import Observer
@@ -71,15 +70,12 @@ class AnalysisObserver(Observer):
         found["seconds"] = time.perf_counter() - began
         write_json(self.folder.analysis(task.index, task.name), found)
 
-    @torch.no_grad()
     def _now(self, name: str) -> Tensor:
         """Image features of a sample of the task's test images, in 16 bits: what is stored is what is
         compared."""
         if name not in self._current:
             pixels = next(task for task in self._tasks if task.name == name).test.pixels
-            with evaluating(self.model):
-                features = self.model.image_features(pixels[spread(len(pixels))].to(self.model.mean.device))
-            self._current[name] = features.cpu().half()
+            self._current[name] = known_features(self.model, pixels[spread(len(pixels))]).cpu().half()
         return self._current[name]
 
     def _updates(self, delta: TaskDelta) -> dict[str, Update]:

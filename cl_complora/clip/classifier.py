@@ -28,6 +28,10 @@ class ClipClassifier(nn.Module):
         mean, std: normalisation of uint8 images, per channel.
         precision: type that the towers compute in while training (autocast); parameters and features stay
             float32.
+
+    Attributes:
+        kept_features: (pixels, what computes their features) → features, of towers that are never touched;
+            None where they are.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class ClipClassifier(nn.Module):
         self.text = TextEncoder(clip, tokenizer, precision)
         self.everything = False
         self.measuring = "fp32"
+        self.kept_features: Callable[[Tensor, Callable[[], Tensor]], Tensor] | None = None
         self.compute_as(Computing())
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1) * 255.0, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1) * 255.0, persistent=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -22,6 +24,12 @@ def image_features(classifier: ClipClassifier, pixels: Tensor, batch_size: int =
     with evaluating(classifier):
         found = [classifier.image_features(batch) for batch in batches_on(device, pixels, batch_size)]
     return torch.cat(found) if found else torch.empty(0, 0, device=device)
+
+
+def known_features(classifier: ClipClassifier, pixels: Tensor) -> Tensor:
+    """:func:`image_features`, which of towers that are never touched may be kept from an earlier run."""
+    compute = partial(image_features, classifier, pixels)
+    return compute() if classifier.kept_features is None else classifier.kept_features(pixels, compute)
 
 
 @torch.no_grad()

@@ -1,9 +1,10 @@
-"""What untouched models answer, kept on the machine: of all runs of a study the first one measures it.
+"""What untouched models answer, kept on the machine: of all runs of a study the first one asks them.
 
-A file holds the answers to one task, zero-shot set or retrieval set. Its name is a hash of everything that
-they follow from (pixels, texts, weights, modules, precision, device, versions, the code that computes them),
-so that it never has to be invalidated. It lies beside the decoded images (:mod:`cl_complora.data.cache`), and
-goes where these go: ``CL_COMPLORA_CACHE``.
+A file holds the answers to one task, zero-shot set or retrieval set, or the features of some images, which
+heads on untouched towers are fitted to and answer from. Its name is a hash of everything that they follow
+from (pixels, texts, weights, modules, precision, device, versions, the code that computes them), so that it
+never has to be invalidated. It lies beside the decoded images (:mod:`cl_complora.data.cache`), and goes where
+these go: ``CL_COMPLORA_CACHE``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import platform
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,37 +26,39 @@ from ..clip.classifier import ClipClassifier
 from ..data.cache import cache_folder
 from ..data.labels import LabelSpace
 from ..data.tasks import CaptionData
+from ..errors import UserError
 from ..files import write_bytes
 from ..store.answers import load_answers, load_ranks, save_answers
 from ..store.provenance import gpu_of, software
+from ..store.tensors import read_tensors, with_checksum
 from .inputs import RunInputs
 
 # What a file calls the only set in it.
 _SET = "set"
 Pair = tuple[Tensor, Tensor]
+Found = TypeVar("Found", Tensor, Pair)
 
 
 class KeptAnswers:
     """Answers of one untouched model: those that were found out before, or those that it gives now.
 
     Args:
-        run: names the model, its device and the precision of measuring.
+        run: names the model and its device.
         model: the untouched one, with its modules as the strategy has opened them, which may change last
             bits.
 
     Attributes:
-        known: how many sets were found measured.
+        known: how often something was found.
     """
 
     def __init__(self, run: RunInputs, model: ClipClassifier) -> None:
-        self._folder, self._tokenizer, self.known = cache_folder("answers"), model.text.tokenizer, 0
+        self._folder, self._model, self.known = cache_folder("answers"), model, 0
         self._made_with = {
             "code": _code(),
             "software": software(),
             "weights": run.loaded.sha256,
             "modules": hashlib.sha256(str(model).encode()).hexdigest(),
             "normalisation": [model.mean.flatten().tolist(), model.std.flatten().tolist()],
-            "precision": run.scenario.evaluation.precision,
             "device": [run.device.partition(":")[0], gpu_of(run.device)],
             # Two kinds of processors differ in last bits, as do numbers of threads.
             "machine": [platform.node(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()],
@@ -69,12 +72,19 @@ class KeptAnswers:
             ask: the model, where they are not known.
         """
 
-        def fits(label: Tensor, share: Tensor) -> bool:
+        def fits(found: Pair) -> bool:
+            label, share = found
             alike = label.shape == share.shape == (len(pixels),)
             return alike and bool(((label >= 0) & (label < len(space))).all() and share.isfinite().all())
 
         file = self._file(pixels, space.prompts[0] if len(space) else (), [space.class_names, space.prompts])
-        return self._kept(file, load_answers, fits, ask, lambda found: save_answers({_SET: found}))
+        return self._kept(
+            file,
+            lambda path: load_answers(path).get(_SET),
+            fits,
+            ask,
+            lambda found: save_answers({_SET: found}),
+        )
 
     def of_captions(self, captioned: CaptionData, ask: Callable[[], Pair]) -> Pair:
         """Ranks of the right answers to the images and to the texts of a retrieval set.
@@ -85,40 +95,70 @@ class KeptAnswers:
         """
         plan = captioned.plan
 
-        def fits(images: Tensor, texts: Tensor) -> bool:
+        def fits(found: Pair) -> bool:
+            images, texts = found
             of_all = images.shape == (len(captioned.pixels),) and texts.shape == (len(plan.captions),)
             return of_all and bool((images >= 1).all() and (texts >= 1).all())
 
         owners = torch.as_tensor(plan.owners).tolist()
         file = self._file(captioned.pixels, plan.captions[:8], [list(plan.captions), owners])
-        return self._kept(file, load_ranks, fits, ask, lambda found: save_answers({}, {_SET: found}))
+        return self._kept(
+            file,
+            lambda path: load_ranks(path).get(_SET),
+            fits,
+            ask,
+            lambda found: save_answers({}, {_SET: found}),
+        )
+
+    def of_images(self, pixels: Tensor, ask: Callable[[], Tensor]) -> Tensor:
+        """Unit features, as :func:`~cl_complora.clip.evaluate.image_features` gives them.
+
+        Args:
+            pixels: ``N × 3 × H × W`` uint8.
+            ask: the image tower, where they are not known.
+        """
+
+        def fits(found: Tensor) -> bool:
+            return found.ndim == 2 and len(found) == len(pixels) and bool(found.isfinite().all())
+
+        found = self._kept(
+            self._file(pixels, (), "features"),
+            lambda path: read_tensors(path).get("features"),
+            fits,
+            ask,
+            lambda features: with_checksum({"features": features}, "features"),
+        )
+        return found.to(self._model.mean.device)
 
     def _file(self, pixels: Tensor, texts: Sequence[str], asked: Any) -> Path | None:
-        if self._folder is None:
+        if self._folder is None or not len(pixels):
             return None
         # Tokenizers have no name that could be trusted; some of the texts show which one it is.
-        tokens = self._tokenizer(list(texts)).tolist() if texts else []
-        made_of = {**self._made_with, "asked": asked, "tokens": tokens, "shape": list(pixels.shape)}
-        digest = hashlib.blake2b(json.dumps(made_of, ensure_ascii=False).encode(), digest_size=16)
+        tokens = self._model.text.tokenizer(list(texts)).tolist() if texts else []
+        now = {"precision": self._model.measuring, "asked": asked, "tokens": tokens, "shape": pixels.shape}
+        made_of = json.dumps({**self._made_with, **now}, ensure_ascii=False)
+        digest = hashlib.blake2b(made_of.encode(), digest_size=16)
         digest.update(pixels.contiguous().numpy().data)
         return self._folder / f"{digest.hexdigest()}.safetensors"
 
     def _kept(
         self,
         file: Path | None,
-        load: Callable[[Path], dict[str, Pair]],
-        fits: Callable[[Tensor, Tensor], bool],
-        ask: Callable[[], Pair],
-        content: Callable[[Pair], bytes],
-    ) -> Pair:
+        load: Callable[[Path], Found | None],
+        fits: Callable[[Found], bool],
+        ask: Callable[[], Found],
+        content: Callable[[Found], bytes],
+    ) -> Found:
         """What the file holds, or what the model says now, which is then kept."""
-        found = load(file).get(_SET) if file is not None else None
-        if found is not None and fits(*found):
-            self.known += 1
-            return found
+        if file is not None:
+            with suppress(UserError):  # missing or damaged
+                found = load(file)
+                if found is not None and fits(found):
+                    self.known += 1
+                    return found
         found = ask()
         if file is not None:
-            with suppress(OSError):  # a full disk, no permission: measured again next time
+            with suppress(OSError):  # a full disk, no permission: asked again next time
                 write_bytes(file, content(found))
         return found
 

@@ -188,6 +188,12 @@ class Learner:
                 f"what this run left does not fit its model ({told}); use --fresh to start over"
             ) from None
 
+    @property
+    def moves(self) -> bool:
+        """Whether anything of the strategy moves the towers, at any task."""
+        in_weights = self.head is not None and not self.head.keeps_heads
+        return self.run.strategy.adapter.kind != "none" or in_weights
+
     def steps_of(self, task: TaskData, data: StreamData) -> int:
         """Steps that the strategy trains at a task; 0 where it trains nothing there."""
         if self.run.strategy.adapter.kind == "none":

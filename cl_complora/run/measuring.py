@@ -11,7 +11,7 @@ from functools import partial
 import torch
 
 from ..clip.classifier import ClipClassifier
-from ..clip.evaluate import answers, image_features, share_right
+from ..clip.evaluate import answers, image_features, known_features, share_right
 from ..clip.heads.head import Head
 from ..clip.label_scores import compound_tokens, precisions
 from ..clip.retrieval import ranks, text_features
@@ -206,7 +206,7 @@ class Measuring:
     def _seen(self, name: str, images: Images) -> torch.Tensor:
         """Features of a set, which a head of weights that stay as they are asks for after every task."""
         if name not in self._features:
-            self._features[name] = image_features(self.model, images.pixels)
+            self._features[name] = known_features(self.model, images.pixels)
         return self._features[name]
 
 

@@ -118,6 +118,7 @@ def run(
 
     from ..clip.model import load_clip
     from ..engine.checkpoint import Checkpoints
+    from .kept_answers import KeptAnswers
     from .learner import Learner
     from .measuring import Measuring
     from .results import results_of
@@ -163,6 +164,8 @@ def run(
             # What the analysis follows are test images, whatever the matrix is about.
             tests = scenario.value.measure == "test" or (analysis and evaluate)
             data = _load_stream(plans, inputs, progress.message, learner, tests)
+            if not learner.moves:
+                learner.model.kept_features = KeptAnswers(inputs, learner.model).of_images
             measuring = Measuring(inputs, learner.model, data, folder, evaluate)
             watching = _observers(inputs, learner, data, folder, progress, analysis and evaluate, log)
             trainer = Trainer(

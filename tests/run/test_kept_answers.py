@@ -4,6 +4,7 @@ it follows from may change unnoticed."""
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 
 from builders.captions import json_lines, painted
 from builders.runs import deltas_of, without_timings
+from cl_complora.clip import evaluate
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.model import load_clip
 from cl_complora.config import load_scenario, load_strategy
@@ -22,6 +24,7 @@ from cl_complora.run import kept_answers, measuring
 from cl_complora.run.kept_answers import KeptAnswers
 from cl_complora.run.stream import run
 from cl_complora.store.answers import load_answers, save_answers
+from cl_complora.store.tensors import with_checksum
 
 SETS = 3  # two tasks and a zero-shot set
 
@@ -52,11 +55,11 @@ def again(cache, tmp_path, tiny_scenario, tiny_strategy):
     """Runs the tiny stream in a folder of its own: (result, sets that were known)."""
     count = iter(range(99))
 
-    def once(scenario: Path = tiny_scenario, edits: list[str] = (), **more):
+    def once(scenario: Path = tiny_scenario, edits: list[str] = (), strategy: str = str(tiny_strategy)):
         heard = Heard()
         where = tmp_path / f"out{next(count)}"
         located = load_scenario(str(scenario), list(edits))
-        found = run(located, load_strategy(str(tiny_strategy)), out=where, progress=heard, **more)
+        found = run(located, load_strategy(strategy), out=where, progress=heard)
         return found, heard.known()
 
     return once
@@ -117,8 +120,8 @@ def test_other_weights_or_modules_are_another_model(cache, tiny_scenario):
     images, space = torch.zeros(2, 3, 16, 16, dtype=torch.uint8), LabelSpace.from_templates(["red"], ["{}"])
 
     def known(sha256: str) -> int:
-        told = SimpleNamespace(sha256=sha256)
-        kept = KeptAnswers(SimpleNamespace(scenario=located.value, loaded=told, device="cpu"), model)
+        told = SimpleNamespace(loaded=SimpleNamespace(sha256=sha256), device="cpu")
+        kept = KeptAnswers(told, model)
         kept.of_classes(images, space, lambda: (torch.zeros(2, dtype=torch.long), torch.ones(2)))
         return kept.known
 
@@ -153,6 +156,43 @@ def test_a_cache_that_is_off_or_cannot_be_written_is_done_without(again, cache, 
         monkeypatch.setenv("CL_COMPLORA_CACHE", where)
         assert again()[1] == again()[1] == 0
     assert not cache.exists()
+
+
+def answered(folder: Path) -> list[dict[str, torch.Tensor]]:
+    return [load_file(file) for file in sorted((folder / "predictions").iterdir())]
+
+
+def test_heads_on_untouched_towers_ask_them_once(again, cache, monkeypatch):
+    fresh = again(strategy="rail")[0]
+    kept = len(list(cache.iterdir()))
+    asked = []
+    real = evaluate.image_features
+    monkeypatch.setattr(evaluate, "image_features", lambda *args: asked.append(len(args[1])) or real(*args))
+    found = again(strategy="rail")[0]
+    again(strategy="nearest-mean")
+    assert not any(asked) and len(list(cache.iterdir())) == kept  # of no images there is nothing to keep
+    assert without_timings(found.results) == without_timings(fresh.results)
+    for one, other in zip(answered(found.folder), answered(fresh.folder), strict=True):
+        assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    monkeypatch.setenv("CL_COMPLORA_CACHE", "off")
+    anew = again(strategy="rail")[0]
+    assert any(asked) and without_timings(anew.results) == without_timings(fresh.results)
+
+
+@pytest.mark.parametrize("strategy", ["lfa", "lora+linear-probe"])
+def test_features_of_towers_that_move_are_not_kept(again, cache, strategy, monkeypatch):
+    monkeypatch.setattr(KeptAnswers, "of_images", None)
+    again(strategy=strategy)
+    assert len(list(cache.iterdir())) == SETS
+
+
+def test_features_that_cannot_be_what_was_kept_are_computed_again(again, cache):
+    first, _ = again(strategy="nearest-mean")
+    for file in cache.iterdir():
+        with suppress(KeyError):
+            features = load_file(file)["features"]
+            file.write_bytes(with_checksum({"features": features * torch.nan}, "features"))
+    assert again(strategy="nearest-mean")[0].results["accuracy"] == first.results["accuracy"]
 
 
 def test_places_of_captions_are_kept_as_well(again, tiny_scenario, tmp_path):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...clip.classifier import ClipClassifier
-from ...clip.evaluate import image_features
+from ...clip.evaluate import image_features, known_features
 from ...clip.heads.head import Head
 from ...config.heads import IN_WEIGHTS
 from ...data.labels import LabelSpace
@@ -161,9 +161,9 @@ def shots_of(model: ClipClassifier, task: TaskData, seed: int) -> Shots:
         others = model.text.features(task.train_space)
     return Shots(
         names=tuple(names),
-        features=image_features(model, task.train.pixels),
+        features=known_features(model, task.train.pixels),
         labels=own(task.train.labels, task.train_space),
-        validation_features=image_features(model, task.validation.pixels),
+        validation_features=known_features(model, task.validation.pixels),
         validation_labels=own(task.validation.labels, task.space),
         texts=texts.float(),
         contrasted=task.train_space.class_names,
