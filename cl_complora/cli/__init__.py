@@ -125,9 +125,7 @@ def run(
     console = log_console()
     say(console, _planned(located.value.name, chosen.value.name, seed, [one.name for one in plans.tasks]))
 
-    from ..analysis.paired import paired_changes
     from ..progress import display
-    from ..report.run.tables import show
     from ..run.signals import Stopped
     from ..run.stream import run as run_one
     from ..store.folder import RunDir
@@ -155,6 +153,10 @@ def run(
         raise typer.Exit(stopped.exit_code) from None
     except KeyboardInterrupt:  # before anything was begun
         raise typer.Exit(130) from None
+    # Not before: what draws takes a second to load.
+    from ..analysis.paired import paired_changes
+    from ..report.run.tables import show
+
     show(console, finished.results, paired_changes(RunDir(finished.folder), finished.results))
     took = (
         f"{finished.seconds:.0f} s" if finished.reused < len(finished.results["tasks"]) else "found finished"

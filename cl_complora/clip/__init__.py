@@ -3,5 +3,5 @@ export."""
 
 from .deferred_imports import deferred
 
-with deferred("timm", "torch._dynamo"):
+with deferred("timm", "torch._dynamo", "huggingface_hub"):
     import open_clip  # noqa: F401

@@ -183,10 +183,20 @@ class TextEncoder:
         """Those of some texts that the context has no room for, each once; ``tokens`` are theirs, where they
         are known."""
         tokens = (self.tokenizer(texts) if tokens is None else tokens).cpu()
+        full = self._without_padding(tokens).nonzero().squeeze(1).tolist()
+        if not full:
+            return []
         # Where a text fits, the tokens are the same in a context with room for one more.
-        longer = self.tokenizer(texts, context_length=tokens.shape[1] + 1)[:, :-1].cpu()
-        cut = (longer != tokens).any(1).tolist()
-        return list(dict.fromkeys(text for text, was_cut in zip(texts, cut, strict=True) if was_cut))
+        longer = self.tokenizer([texts[k] for k in full], context_length=tokens.shape[1] + 1)[:, :-1].cpu()
+        cut = (longer != tokens[full]).any(1).tolist()
+        return list(dict.fromkeys(texts[k] for k, was_cut in zip(full, cut, strict=True) if was_cut))
+
+    def _without_padding(self, tokens: Tensor) -> Tensor:
+        """Which texts fill the context, the only ones that may have been cut; all of them where a tokenizer
+        ends texts with what it pads them with."""
+        context = tokens.shape[1]
+        padding, ending = self.tokenizer(["", "a " * 2 * context])[:, -1].tolist()
+        return tokens[:, -1] != padding if padding != ending else torch.ones(len(tokens), dtype=torch.bool)
 
     def encode(self, tokens: Tensor, longest: int | None = None) -> Tensor:
         """Text features (not normalised), the tower run to the longest prompt where that is exact.

@@ -22,7 +22,7 @@ from ..store.folder import RunDir
 from ..store.moved import places_of
 from ..store.provenance import check_same, describe
 from ..store.records import finished_records
-from .allocator import keep_freed_memory
+from .allocator import keep_freed_memory, uncollected
 from .devices import check_precision, device_of
 from .inputs import RunInputs
 from .signals import Stopping
@@ -111,20 +111,21 @@ def run(
     for line in notes(scenario, plans.opened(scenario.value.measure)):
         progress.message(f"note: {line}")
     folder = RunDir.of(out, scenario.value.name, strategy.value.name, seed, variant)
-    chosen = device_of(device)
+    with uncollected():
+        chosen = device_of(device)
+        from ..clip.model import load_clip
+        from ..engine.checkpoint import Checkpoints
+        from .kept_answers import KeptAnswers
+        from .learner import Learner
+        from .measuring import Measuring
+        from .results import results_of
+        from .threads import computing_with, threads_of
+        from .trainer import Trainer
+        from .without_compiler import compiler_left_out
+
     check_precision(scenario.value.evaluation.precision, chosen)
     if chosen == "cpu":
         keep_freed_memory()
-
-    from ..clip.model import load_clip
-    from ..engine.checkpoint import Checkpoints
-    from .kept_answers import KeptAnswers
-    from .learner import Learner
-    from .measuring import Measuring
-    from .results import results_of
-    from .threads import computing_with, threads_of
-    from .trainer import Trainer
-    from .without_compiler import compiler_left_out
 
     loaded = load_clip(scenario.value.model, scenario.folder)
     for note in loaded.notes:

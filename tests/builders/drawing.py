@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cl_complora.report.tensorboard import figures, observer
+from cl_complora.report.tensorboard import figures
 
-PICTURES = ("curves_image", "layers_image", "matrix_image", "mistakes_image", "spectra_image")
+_NAMES = ("curves_image", "layers_image", "matrix_image", "mistakes_image", "spectra_image")
+PICTURES = {name: getattr(figures, name) for name in _NAMES}
 
 
 def _blank(*words: object) -> np.ndarray:
@@ -18,14 +19,14 @@ def _blank(*words: object) -> np.ndarray:
 def undraw(put: Callable[[object, str, object], None]) -> None:
     """Blank pictures, set by ``put`` (``setattr`` or a monkeypatch's)."""
     for name in PICTURES:
-        put(observer, name, _blank)
+        put(figures, name, _blank)
 
 
 def draw(put: Callable[[object, str, object], None]) -> None:
     """The pictures as users get them."""
-    for name in PICTURES:
-        put(observer, name, getattr(figures, name))
+    for name, drawn in PICTURES.items():
+        put(figures, name, drawn)
 
 
 def is_undrawn() -> bool:
-    return observer.curves_image is _blank
+    return figures.curves_image is _blank

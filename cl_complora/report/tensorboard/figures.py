@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from ..heat_map import only_rounding, share_scale
 from ..svg import plain
+from .layout import LEGIBLE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette: told apart with any kind of colour vision.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
-# More tasks than this are drawn without numbers and names: a picture that grew with them would take a
-# gigabyte at 200.
-LEGIBLE = 24
 _STYLES = ("-", "--", ":", "-.")
 _SETTINGS = {"text.parse_math": False, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 

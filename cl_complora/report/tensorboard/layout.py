@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.custom_scalar.layout_pb2 import Chart
 
+# More tasks than this are drawn without numbers and names: a picture that grew with them would take a
+# gigabyte at 200.
+LEGIBLE = 24
 # A regular expression that finds the curves of a chart whose tags are not known at the beginning.
 Prefix = str
 

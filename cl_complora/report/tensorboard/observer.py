@@ -21,9 +21,8 @@ from ...files import yaml_text
 from ...store.folder import RunDir
 from ...store.records import Record, Retrieval
 from ..trackers import Everywhere, open_trackers
-from .figures import LEGIBLE, curves_image, layers_image, matrix_image, mistakes_image, spectra_image
 from .hparams import COLUMNS, table_row
-from .layout import custom_scalars, tags_of
+from .layout import LEGIBLE, custom_scalars, tags_of
 from .numbers import numbers_text
 
 if TYPE_CHECKING:
@@ -238,11 +237,11 @@ class BoardWriter:
             if value is not None and math.isfinite(value):  # None and NaN: not defined (yet)
                 self.writer.add_scalar(tag, value, index)
                 self.last[tag] = value
-        if any(map(math.isfinite, row)):
-            self._image("accuracy_matrix", matrix_image(self.rows, self.tasks), index)
-            self._image("accuracy_by_task", curves_image(self.rows, self.tasks), index)
-            if len(self.tasks) <= LEGIBLE:
-                self._numbers(index)
+        # matplotlib takes a second to load: the untouched model is drawn when the first task is.
+        for state in (0, 1) if index == 1 else (index,) * (index > 1):
+            self._matrix(state)
+        if any(map(math.isfinite, row)) and len(self.tasks) <= LEGIBLE:
+            self._numbers(index)
         found = (
             self.folder.read_json(self.folder.analysis(index - 1, self.tasks[index - 1])) if index else None
         )
@@ -251,6 +250,15 @@ class BoardWriter:
             if not self.independent:
                 self._mistakes(index)
         self.writer.flush()
+
+    def _matrix(self, index: int) -> None:
+        """The rows so far as pictures."""
+        from .figures import curves_image, matrix_image
+
+        rows = self.rows[: index + 1]
+        if any(map(math.isfinite, rows[-1])):
+            self._image("accuracy_matrix", matrix_image(rows, self.tasks), index)
+            self._image("accuracy_by_task", curves_image(rows, self.tasks), index)
 
     def _steps(self, curve: Sequence[float], answered: Sequence[float]) -> None:
         """Loss and accuracy of the steps of a task; earlier versions measured only the loss."""
@@ -351,6 +359,8 @@ class BoardWriter:
                 shared[task].append(share)
         for task, shares in shared.items():
             self.writer.add_scalar(f"overlap_with/{self.tags[task]}", sum(shares) / len(shares), index)
+        from .figures import layers_image, spectra_image
+
         self._image("geometry/spectra", spectra_image(matrices), index)
         self._image("geometry/layers", layers_image(matrices, _MAPS), index)
 
@@ -367,6 +377,8 @@ class BoardWriter:
         worst = sorted(found, key=lambda pair: (-pair[1].share, pair[0], pair[1].position))[:MISTAKES]
         if worst:
             import torch
+
+            from .figures import mistakes_image
 
             pictures = torch.cat([self.pictures(task, [one.position]) for task, one in worst])
             self._image("mistakes/newly_wrong", mistakes_image(worst, pictures), index)
