@@ -274,8 +274,9 @@ def _by_class(items: Sequence[Item], chosen: Sequence[int]) -> list[list[Item]]:
     local = {label: index for index, label in enumerate(chosen)}
     pools: list[list[Item]] = [[] for _ in chosen]
     for item in items:
-        if item.label in local:
-            pools[local[item.label]].append(replace(item, label=local[item.label]))
+        place = local.get(item.label)
+        if place is not None:  # most sources are taken whole, and a copy of a million items takes seconds
+            pools[place].append(item if place == item.label else replace(item, label=place))
     return pools
 
 
