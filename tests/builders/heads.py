@@ -15,7 +15,10 @@ _QUICK = {"steps_per_shot": 2, "hidden": 50, "views": 2, "epochs": 2, "steps": 3
 def quick_head(head: Head | None) -> list[str]:
     """Settings with which a strategy's head is fitted in no time."""
     known = () if head is None else head.model_fields_set  # others may be of another form of its kind
-    return [f"head.{key}={value}" for key, value in _QUICK.items() if key in known]
+    settings = {key: value for key, value in _QUICK.items() if key in known}
+    if head is not None and head.kind == "linear-probe":
+        settings["c"] = [1.0, 10.0]
+    return [f"head.{key}={value}" for key, value in settings.items()]
 
 
 def clusters(

@@ -81,6 +81,7 @@ ALLOWED = {
     ("data/kinds.py", "importlib"): "our own modules by names that stand in our own code",
     ("__init__.py", "importlib"): "our own modules by names that stand there",
     ("clip/deferred_imports.py", "importlib"): "timm, wandb and the like, when they are used",
+    ("run/without_compiler.py", "importlib"): "torch's compiler, for who asks for more than a stand-in",
     ("clip/tokenizers.py", "importlib"): "whether transformers is installed",
     ("report/trackers.py", "importlib"): "wandb, mlflow and trackio by names that stand there",
     ("compare/publishing.py", "subprocess"): "git, for the commit of the package's own folder",

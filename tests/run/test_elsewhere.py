@@ -96,7 +96,7 @@ def test_settings_are_told_before_places(begun, go):
 
 def test_the_name_of_the_card_is_part_of_what_a_run_was_made_with(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"NVIDIA of {device}")
-    assert provenance._gpu("cuda:1") == {"gpu": "NVIDIA of cuda:1"} and provenance._gpu("cpu") == {}
+    assert provenance.gpu_of("cuda:1") == "NVIDIA of cuda:1" and provenance.gpu_of("cpu") is None
 
 
 def test_cards_are_compared_where_both_are_known():

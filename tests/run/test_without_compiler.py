@@ -7,6 +7,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from cl_complora.run.without_compiler import NAME, compiler_left_out
 
 STEP = """
 import json, sys, warnings
@@ -42,20 +45,21 @@ with compiler_left_out():
     told["without"] = step()
     told["within"] = loaded()
 told["after"] = loaded()
-told["with"] = step()
-told["real"] = loaded() > 20
 of_torch = torch.optim.Optimizer.zero_grad.__wrapped__
 told["left"] = vars(of_torch).get("__dynamo_disable") is of_torch
 """)
-    assert found["without"] == found["with"]
-    assert (found["within"], found["after"], found["real"], found["left"]) == (1, 0, True, False)
+    assert (found["within"], found["after"], found["left"]) == (1, 0, False)
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimiser = torch.optim.AdamW([weight], lr=0.1)
+    weight.square().sum().backward()
+    optimiser.step()
+    assert found["without"] == weight.tolist()
 
 
 @pytest.mark.parametrize(
     "asking",
     [
         "import torch._dynamo.config",
-        "torch._dynamo.disable()",
         "told['compiled'] = torch.compile(lambda x: x + 1, backend='eager')(torch.ones(1)).item()",
     ],
 )
@@ -66,7 +70,7 @@ with compiler_left_out():
     {asking}
     import torch._dynamo.eval_frame
     parts = [sys.modules[NAME + ".eval_frame"].config, sys.modules[NAME + ".config"], torch._dynamo.config]
-    told["same"] = parts[0] is parts[1] is parts[2]
+    told["same"] = parts[0] is parts[1] is parts[2] and callable(torch._dynamo.disable())
     told["after"] = step()
 told["stays"] = loaded() > 20 and sys.modules[NAME] is torch._dynamo
 told["finders"] = sum(type(one).__module__.startswith("cl_complora") for one in sys.meta_path)
@@ -76,14 +80,10 @@ told["finders"] = sum(type(one).__module__.startswith("cl_complora") for one in 
 
 
 def test_one_that_is_loaded_stays():
-    found = told("""
-import torch._dynamo as real
-with compiler_left_out():
-    parts = [sys.modules[NAME + ".eval_frame"].config, sys.modules[NAME + ".config"], torch._dynamo.config]
-    told["same"] = parts[0] is parts[1] is parts[2]
-told["after"] = torch._dynamo is real
-""")
-    assert found == {"same": True, "after": True}
+    import torch._dynamo as real
+
+    with compiler_left_out():
+        assert sys.modules[NAME] is torch._dynamo is real
 
 
 def test_a_run_leaves_it_out(tiny_scenario, tiny_strategy, tmp_path):
