@@ -31,6 +31,7 @@ from .by_shots import shots_of
 from .captions_fit import check_captions
 from .failures import told_of_failure
 from .inputs import RunInputs
+from .kept_answers import KeptAnswers
 from .signals import Stopping
 
 _PRECISION = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -82,6 +83,8 @@ class Learner:
         head: fits what answers in place of texts; None where texts answer.
         plugins: regularisers, memory, the head and a plugin of the user's own.
         notes: what the user should know about how the strategy fits the model.
+        kept: features of towers that are never moved, from earlier runs on this machine; None where they are
+            moved.
 
     Raises:
         UserError: if the strategy does not fit the model or the scenario.
@@ -115,6 +118,7 @@ class Learner:
         self._checkpoint: CheckpointPlugin | None = None
         self._loop: ClipStrategy | None = None
         self._pretrained: dict[str, torch.Tensor] | None = None
+        self.kept: KeptAnswers | None = None
 
     def _parts(self) -> tuple[AdapterPlugin, list[str], HeadFitting | None, list]:
         """Adapter, what is to be told of it, head and plugins, as they are before the first task."""
@@ -188,11 +192,13 @@ class Learner:
                 f"what this run left does not fit its model ({told}); use --fresh to start over"
             ) from None
 
-    @property
-    def moves(self) -> bool:
-        """Whether anything of the strategy moves the towers, at any task."""
+    def keep_features(self) -> None:
+        """Take features from what earlier runs on this machine kept, and keep them, where nothing of the
+        strategy ever moves the towers."""
         in_weights = self.head is not None and not self.head.keeps_heads
-        return self.run.strategy.adapter.kind != "none" or in_weights
+        if self.run.strategy.adapter.kind == "none" and not in_weights:
+            self.kept = KeptAnswers(self.run, self.model)
+            self.model.kept_features = self.kept.of_images
 
     def steps_of(self, task: TaskData, data: StreamData) -> int:
         """Steps that the strategy trains at a task; 0 where it trains nothing there."""
@@ -222,8 +228,10 @@ class Learner:
         began = time.perf_counter()
         if not steps:
             self.adapter.skip()
+            saved = self.kept.seconds_saved if self.kept else 0.0
             fitted = self._fit_head(task)
             seconds, trained = time.perf_counter() - began, fitted.trained if fitted else 0
+            seconds += self.kept.seconds_saved - saved if self.kept else 0.0
             return Learned(self.adapter.deltas[-1], 0, seconds, trained, fitted=fitted)
         experience = experience_at(self.run.strategy.training.stream, data.tasks, task.index)
         self.model.train()

@@ -115,7 +115,6 @@ def run(
         chosen = device_of(device)
         from ..clip.model import load_clip
         from ..engine.checkpoint import Checkpoints
-        from .kept_answers import KeptAnswers
         from .learner import Learner
         from .measuring import Measuring
         from .results import results_of
@@ -165,8 +164,7 @@ def run(
             # What the analysis follows are test images, whatever the matrix is about.
             tests = scenario.value.measure == "test" or (analysis and evaluate)
             data = _load_stream(plans, inputs, progress.message, learner, tests)
-            if not learner.moves:
-                learner.model.kept_features = KeptAnswers(inputs, learner.model).of_images
+            learner.keep_features()
             measuring = Measuring(inputs, learner.model, data, folder, evaluate)
             watching = _observers(inputs, learner, data, folder, progress, analysis and evaluate, log)
             trainer = Trainer(

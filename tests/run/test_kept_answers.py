@@ -4,7 +4,6 @@ it follows from may change unnoticed."""
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -182,13 +181,28 @@ def test_features_of_towers_that_move_are_not_kept(again, cache, strategy, monke
     assert len(list(cache.iterdir())) == SETS
 
 
+def features_in(cache: Path) -> dict[Path, dict[str, torch.Tensor]]:
+    found = {file: load_file(file) for file in cache.iterdir()}
+    return {file: tensors for file, tensors in found.items() if "features" in tensors}
+
+
 def test_features_that_cannot_be_what_was_kept_are_computed_again(again, cache):
     first, _ = again(strategy="nearest-mean")
-    for file in cache.iterdir():
-        with suppress(KeyError):
-            features = load_file(file)["features"]
-            file.write_bytes(with_checksum({"features": features * torch.nan}, "features"))
+    for file, tensors in features_in(cache).items():
+        file.write_bytes(with_checksum({**tensors, "features": tensors["features"] * torch.nan}, "features"))
     assert again(strategy="nearest-mean")[0].results["accuracy"] == first.results["accuracy"]
+    finite = [bool(tensors["features"].isfinite().all()) for tensors in features_in(cache).values()]
+    assert finite.count(False) == 1  # of the zero-shot set, whose answers are known
+
+
+def test_a_head_costs_what_it_would_have_cost_as_the_first(again, cache):
+    again(strategy="nearest-mean")
+    for file, tensors in features_in(cache).items():
+        file.write_bytes(
+            with_checksum({**tensors, "seconds": torch.tensor(1000.0, dtype=torch.float64)}, "features")
+        )
+    details = again(strategy="rail")[0].results["tasks_detail"]
+    assert all(1000 < detail["train_seconds"] < 1100 for detail in details)  # its own shots, once
 
 
 def test_places_of_captions_are_kept_as_well(again, tiny_scenario, tmp_path):
