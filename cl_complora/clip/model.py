@@ -74,6 +74,13 @@ class LoadedClip:
     assumed: bool = False
 
     @property
+    def config_sha256(self) -> str:
+        """Of what open_clip makes a model of this name from: numbers of heads, pooling and masks stand only
+        there."""
+        config = open_clip.get_model_config(self.name)
+        return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
+
+    @property
     def activation(self) -> str:
         """Which of the two kinds of GELU the model computes: ``QuickGELU``, ``GELU``, both or none."""
         kinds = {type(module).__name__ for module in self.model.modules()}

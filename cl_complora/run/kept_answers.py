@@ -2,9 +2,9 @@
 
 A file holds the answers to one task, zero-shot set or retrieval set, or the features of some images, which
 heads on untouched towers are fitted to and answer from. Its name is a hash of everything that they follow
-from (pixels, texts, weights, modules, precision, device, versions, the code that computes them), so that it
-never has to be invalidated. It lies beside the decoded images (:mod:`cl_complora.data.cache`), and goes where
-these go: ``CL_COMPLORA_CACHE``.
+from (pixels, tokens, weights, the model's config, what it says to noise, precision, device, versions, this
+package's code), so that it never has to be invalidated. It lies beside the decoded images
+(:mod:`cl_complora.data.cache`), and goes where these go: ``CL_COMPLORA_CACHE``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from torch import Tensor
 
 from .. import clip
 from ..clip.classifier import ClipClassifier
+from ..clip.evaluate import image_features
+from ..clip.text import evaluating
 from ..data.cache import cache_folder
 from ..data.labels import LabelSpace
 from ..data.tasks import CaptionData
@@ -36,6 +39,7 @@ from .inputs import RunInputs
 
 # What a file calls the only set in it.
 _SET = "set"
+_WORDS = ("a photo of a jack-o'-lantern.", "T-shirt", "two words & more")
 Pair = tuple[Tensor, Tensor]
 
 
@@ -58,13 +62,19 @@ class KeptAnswers:
         self.known, self.seconds_saved = 0, 0.0
         self._made_with = {
             "code": _code(),
-            "software": software(),
+            "software": software() | _beside_towers(),
             "weights": run.loaded.sha256,
-            "modules": hashlib.sha256(str(model).encode()).hexdigest(),
+            "model": [run.loaded.name, run.loaded.config_sha256, str(model)],
+            "said": _said(model, run.loaded.pixels.size),
             "normalisation": [model.mean.flatten().tolist(), model.std.flatten().tolist()],
             "device": [run.device.partition(":")[0], gpu_of(run.device)],
             # Two kinds of processors differ in last bits, as do numbers of threads.
             "machine": [platform.node(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()],
+            "products": [
+                torch.get_float32_matmul_precision(),
+                torch.backends.cuda.matmul.allow_tf32,
+                torch.backends.cudnn.allow_tf32,
+            ],
         }
 
     def of_classes(self, pixels: Tensor, space: LabelSpace, ask: Callable[[], Pair]) -> Pair:
@@ -80,7 +90,8 @@ class KeptAnswers:
             alike = label.shape == share.shape == (len(pixels),)
             return alike and bool(((label >= 0) & (label < len(space))).all() and share.isfinite().all())
 
-        file = self._file(pixels, space.prompts[0] if len(space) else (), [space.class_names, space.prompts])
+        tokens = self._model.text.tokens(space) if self._folder is not None else None
+        file = self._file(pixels, tokens, [space.class_names, space.prompts])
         return self._kept(
             file,
             lambda path: load_answers(path).get(_SET),
@@ -104,7 +115,9 @@ class KeptAnswers:
             return of_all and bool((images >= 1).all() and (texts >= 1).all())
 
         owners = torch.as_tensor(plan.owners).tolist()
-        file = self._file(captioned.pixels, plan.captions[:8], [list(plan.captions), owners])
+        texts = list(plan.captions)
+        tokens = self._model.text.tokenizer(texts) if self._folder is not None else None
+        file = self._file(captioned.pixels, tokens, [texts, owners])
         return self._kept(
             file,
             lambda path: load_ranks(path).get(_SET),
@@ -133,7 +146,7 @@ class KeptAnswers:
 
         known = self.known
         features, seconds = self._kept(
-            self._file(pixels, (), "features"),
+            self._file(pixels, None, "features"),
             lambda path: _both(read_tensors(path), "features", "seconds"),
             fits,
             timed,
@@ -142,15 +155,15 @@ class KeptAnswers:
         self.seconds_saved += float(seconds) * (self.known - known)
         return features.to(self._model.mean.device)
 
-    def _file(self, pixels: Tensor, texts: Sequence[str], asked: Any) -> Path | None:
+    def _file(self, pixels: Tensor, tokens: Tensor | None, asked: Any) -> Path | None:
         if self._folder is None or not len(pixels):
             return None
-        # Tokenizers have no name that could be trusted; some of the texts show which one it is.
-        tokens = self._model.text.tokenizer(list(texts)).tolist() if texts else []
-        now = {"precision": self._model.measuring, "asked": asked, "tokens": tokens, "shape": pixels.shape}
+        now = {"precision": self._model.measuring, "asked": asked, "shape": pixels.shape}
         made_of = json.dumps({**self._made_with, **now}, ensure_ascii=False)
         digest = hashlib.blake2b(made_of.encode(), digest_size=16)
-        digest.update(pixels.contiguous().numpy().data)
+        for tensor in (pixels, tokens):  # a tokenizer has no name that could be trusted: its words tell
+            if tensor is not None:
+                digest.update(tensor.cpu().contiguous().numpy().data)
         return self._folder / f"{digest.hexdigest()}.safetensors"
 
     def _kept(
@@ -179,10 +192,32 @@ def _both(tensors: dict[str, Tensor], one: str, other: str) -> Pair | None:
     return (tensors[one], tensors[other]) if tensors.keys() == {one, other} else None
 
 
+@torch.no_grad()
+def _said(model: ClipClassifier, size: tuple[int, int]) -> str:
+    """A hash of what both towers say to noise and to some words, to the bit: settings that neither weights
+    nor names show (numbers of heads, pooling, masks) and ways of computing show there."""
+    noise = torch.randint(256, (2, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    words = model.text.tokenizer(list(_WORDS)).to(model.mean.device)
+    with evaluating(model):
+        said = image_features(model, noise), model.clip.encode_text(words)
+    numbers = b"".join(one.float().cpu().contiguous().numpy().tobytes() for one in said)
+    return hashlib.sha256(numbers).hexdigest()
+
+
 @functools.cache
 def _code() -> str:
-    """A hash of the code that computes answers: a version number does not change with every line."""
+    """A hash of this package's code: a version number does not change with every line."""
     digest = hashlib.sha256()
-    for file in sorted(Path(clip.__file__).parent.rglob("*.py")):
+    for file in sorted(Path(clip.__file__).parents[1].rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()
+
+
+@functools.cache
+def _beside_towers() -> dict[str, str]:
+    """Versions of what some towers and tokenizers come from."""
+    found = {}
+    for name in ("timm", "torchvision", "transformers", "tokenizers"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

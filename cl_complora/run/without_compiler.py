@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -67,9 +67,10 @@ class _Absent(ModuleType):
         return importlib.import_module(NAME)
 
     def leave(self) -> None:
-        """Be gone, with everything that functions remember of it."""
+        """Be gone, with what torch's own functions remember of it."""
         for fn in self._passed:
-            vars(fn).pop(_REMEMBERED, None)
+            with suppress(AttributeError, TypeError):  # a class, or a function of C
+                vars(fn).pop(_REMEMBERED, None)
         self._passed.clear()
         if sys.modules.get(NAME) is self:
             del sys.modules[NAME], torch._dynamo

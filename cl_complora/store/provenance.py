@@ -46,8 +46,10 @@ def describe(
         "name": loaded.name,
         "pretrained": loaded.pretrained,
         "sha256": loaded.sha256,
-        # Heads, activation and preprocessing leave no trace in the weights.
+        # Activation and preprocessing leave no trace in the weights, and numbers of heads, pooling and masks
+        # none in the modules either.
         "architecture": hashlib.sha256(str(loaded.model).encode()).hexdigest(),
+        "config_sha256": loaded.config_sha256,
         "preprocessing": [str(loaded.pixels), *map(float, (*loaded.mean, *loaded.std))],
     }
     return describe_with(scenario, strategy, seed, model, plans, device, evaluate, threads)
@@ -219,7 +221,9 @@ def check_same(
     _pass_over_places(before, now, Path(files.get("scenario", ".")).parent)
     changes = take_places(before, now)
     if changes.keys() & {"torch", "open_clip_torch"}:  # which spell the same modules in other ways
-        before["model"]["architecture"] = now["model"]["architecture"]
+        before["model"] |= {key: now["model"].get(key) for key in ("architecture", "config_sha256")}
+    if "config_sha256" not in before["model"]:  # of an earlier version
+        now["model"].pop("config_sha256", None)
     if complete:
         for side in (before, now):
             side.pop("threads", None)

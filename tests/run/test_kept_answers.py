@@ -4,6 +4,8 @@ it follows from may change unnoticed."""
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +19,9 @@ from cl_complora.clip import evaluate
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.model import load_clip
 from cl_complora.config import load_scenario, load_strategy
+from cl_complora.config.scenario import Model
 from cl_complora.data.labels import LabelSpace
+from cl_complora.errors import UserError
 from cl_complora.progress import Quiet
 from cl_complora.run import kept_answers, measuring
 from cl_complora.run.kept_answers import KeptAnswers
@@ -109,21 +113,90 @@ def test_other_code_machines_or_threads_are_measured_again(again, cache, monkeyp
     assert again()[1] == SETS
 
 
-def test_other_weights_or_modules_are_another_model(cache, tiny_scenario):
-    located = load_scenario(str(tiny_scenario))
-    loaded = load_clip(located.value.model, located.folder)
+def kept(weights: Path, config: Path, **more) -> KeptAnswers:
+    """What is kept of a model."""
+    loaded = load_clip(Model(name="tiny_clip", config=str(config), pretrained=str(weights)))
     model = ClipClassifier(loaded.model, loaded.tokenizer, mean=loaded.mean, std=loaded.std)
-    images, space = torch.zeros(2, 3, 16, 16, dtype=torch.uint8), LabelSpace.from_templates(["red"], ["{}"])
+    return KeptAnswers(SimpleNamespace(loaded=replace(loaded, **more), device="cpu"), model)
 
-    def known(sha256: str) -> int:
-        told = SimpleNamespace(loaded=SimpleNamespace(sha256=sha256), device="cpu")
-        kept = KeptAnswers(told, model)
-        kept.of_classes(images, space, lambda: (torch.zeros(2, dtype=torch.long), torch.ones(2)))
-        return kept.known
 
-    assert [known("a"), known("a"), known("b")] == [0, 1, 0]
-    model.opened = torch.nn.Linear(1, 1)
-    assert known("a") == 0
+def asked(answers: KeptAnswers, names: tuple[str, ...] = ("red",)) -> int:
+    """Ask about a class; how often something was known."""
+    images = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
+    space = LabelSpace.from_templates(names, ["{}"])
+    answers.of_classes(images, space, lambda: (torch.zeros(2, dtype=torch.long), torch.ones(2)))
+    return answers.known
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("vision_cfg", "head_width", 8),
+        ("vision_cfg", "pool_type", "avg"),
+        ("text_cfg", "heads", 1),
+        ("text_cfg", "no_causal_mask", True),
+        ("text_cfg", "pool_type", "last"),
+    ],
+)
+@pytest.mark.parametrize("seen_by", ["config", "answers"])
+def test_another_architecture_of_the_same_weights_is_another_model(
+    cache, tiny_files, tmp_path, part, key, value, seen_by, monkeypatch
+):
+    config, weights = tiny_files
+    # Either of the two is enough, so each is looked at without the other.
+    same = {"sha256": "0"}
+    if seen_by == "config":
+        monkeypatch.setattr(kept_answers, "_said", lambda model, size: "nothing")
+    else:
+        same["name"] = "no model of open_clip's"
+    assert asked(kept(weights, config, **same)) == 0 and asked(kept(weights, config, **same)) == 1
+    settings = json.loads(config.read_text())
+    assert settings[part].get(key) != value
+    settings[part][key] = value
+    other = tmp_path / "tiny_clip.json"
+    other.write_text(json.dumps(settings))
+    assert asked(kept(weights, other, **same)) == 0
+
+
+def test_a_run_does_not_go_on_with_another_architecture(tiny_scenario, tiny_strategy, tiny_files, tmp_path):
+    settings = json.loads(tiny_files[0].read_text())
+    out, config = tmp_path / "out", tmp_path / "tiny_clip.json"
+    for pool in ("tok", "avg"):
+        settings["vision_cfg"]["pool_type"] = pool
+        config.write_text(json.dumps(settings))
+        located = load_scenario(str(tiny_scenario), [f"model.config={config}"])
+        with nullcontext() if pool == "tok" else pytest.raises(UserError, match="model.config_sha256"):
+            run(located, load_strategy(str(tiny_strategy)), out=out)
+
+
+def test_other_weights_modules_or_words_are_asked_again(cache, tiny_files):
+    config, weights = tiny_files
+    first = kept(weights, config)
+    assert [asked(first), asked(first), asked(kept(weights, config))] == [0, 1, 1]
+    assert asked(kept(weights, config, sha256="another")) == 0
+    opened = kept(weights, config)
+    opened._made_with["model"][2] += "an opened module"
+    assert asked(opened) == 0
+    # A tokenizer that reads only the last of the classes in another way.
+    assert asked(kept(weights, config), ("red", "t-shirt")) == 0
+    changed = kept(weights, config)
+    tokenizer = changed._model.text.tokenizer
+    changed._model.text.tokenizer = lambda texts, **more: tokenizer(
+        [text.replace("-", "") if text == "t-shirt" else text for text in texts], **more
+    )
+    assert asked(changed, ("red", "t-shirt")) == 0
+
+
+def test_what_is_read_gives_the_same_bits_as_what_was_computed(cache, tiny_files):
+    """A file's bytes lie where they lie, and products of numbers that are not aligned differ in last bits."""
+    config, weights = tiny_files
+    features, weight = torch.randn(4000, 128), torch.randn(4, 128)
+    images = torch.zeros(4000, 3, 1, 1, dtype=torch.uint8)
+    kept(weights, config).of_images(images, lambda: features)
+    again = kept(weights, config)
+    read = again.of_images(images, lambda: pytest.fail("asked again"))
+    assert again.known == 1 and torch.equal(read, features)
+    assert read.data_ptr() % 64 == 0 and torch.equal(read @ weight.mT, features @ weight.mT)
 
 
 def test_a_file_that_cannot_be_what_was_kept_is_measured_again(again, cache):
@@ -176,9 +249,14 @@ def test_heads_on_untouched_towers_ask_them_once(again, cache, monkeypatch):
 
 @pytest.mark.parametrize("strategy", ["lfa", "lora+linear-probe"])
 def test_features_of_towers_that_move_are_not_kept(again, cache, strategy, monkeypatch):
-    monkeypatch.setattr(KeptAnswers, "of_images", None)
+    def refused(*_: object) -> None:
+        raise AssertionError("features of towers that move")
+
+    monkeypatch.setattr(KeptAnswers, "of_images", refused)
     again(strategy=strategy)
     assert len(list(cache.iterdir())) == SETS
+    with pytest.raises(AssertionError, match="towers that move"):
+        again(strategy="nearest-mean")
 
 
 def features_in(cache: Path) -> dict[Path, dict[str, torch.Tensor]]:

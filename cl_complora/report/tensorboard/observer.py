@@ -178,6 +178,8 @@ class BoardWriter:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         with self._bearing_a_full_disk():
+            if len(self.rows) == 1:  # a run that ends before its first task does
+                self._matrix(0)
             self.writer.close()
         threading.excepthook = self._hook
 
