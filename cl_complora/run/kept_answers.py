@@ -16,7 +16,6 @@ import platform
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from ..data.tasks import CaptionData
 from ..errors import UserError
 from ..files import write_bytes
 from ..store.answers import load_answers, load_ranks, save_answers
-from ..store.provenance import gpu_of, software
+from ..store.provenance import beside_towers, gpu_of, software
 from ..store.tensors import read_tensors, with_checksum
 from .inputs import RunInputs
 
@@ -62,7 +61,7 @@ class KeptAnswers:
         self.known, self.seconds_saved = 0, 0.0
         self._made_with = {
             "code": _code(),
-            "software": software() | _beside_towers(),
+            "software": software() | beside_towers(),
             "weights": run.loaded.sha256,
             "model": [run.loaded.name, run.loaded.config_sha256, str(model)],
             "said": _said(model, run.loaded.pixels.size),
@@ -211,13 +210,3 @@ def _code() -> str:
     for file in sorted(Path(clip.__file__).parents[1].rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()
-
-
-@functools.cache
-def _beside_towers() -> dict[str, str]:
-    """Versions of what some towers and tokenizers come from."""
-    found = {}
-    for name in ("timm", "torchvision", "transformers", "tokenizers"):
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found

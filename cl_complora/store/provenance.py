@@ -115,6 +115,16 @@ def _installed() -> dict[str, str]:
     return found
 
 
+@functools.cache
+def beside_towers() -> dict[str, str]:
+    """Versions of what the towers and tokenizers of some models come from, where it is installed."""
+    found = {}
+    for name in ("timm", "torchvision", "transformers", "tokenizers"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
 class PeakMemory:
     """Largest memory in use since this object was made: the device's on CUDA, the process's resident one on
     the CPU.
