@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -74,11 +75,19 @@ class LoadedClip:
     assumed: bool = False
 
     @property
-    def config_sha256(self) -> str:
-        """Of what open_clip makes a model of this name from: numbers of heads, pooling and masks stand only
-        there."""
-        config = open_clip.get_model_config(self.name)
-        return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
+    def beside_weights(self) -> dict[str, Any]:
+        """What tells it from others of the same weights: hashes of its modules and of its config, and how
+        pixels reach it.
+
+        Activation and preprocessing leave no trace in the weights, and numbers of heads, pooling and masks
+        none in the modules either.
+        """
+        config = json.dumps(open_clip.get_model_config(self.name), sort_keys=True, default=str)
+        return {
+            "architecture": hashlib.sha256(str(self.model).encode()).hexdigest(),
+            "config_sha256": hashlib.sha256(config.encode()).hexdigest(),
+            "preprocessing": [str(self.pixels), *map(float, (*self.mean, *self.std))],
+        }
 
     @property
     def activation(self) -> str:

@@ -121,8 +121,7 @@ class Opened:
         loaded, deltas = self.loaded, () if self.state is None else self.state.deltas()
         about = {
             "weights": loaded.sha256,
-            "architecture": hashlib.sha256(str(loaded.model).encode()).hexdigest(),
-            "preprocessing": [str(loaded.pixels), *map(float, (*loaded.mean, *loaded.std))],
+            **loaded.beside_weights,
             "updates": [[_checksum(path), factor] for path, factor in deltas],
             "sets": [one.identity() for one in self.asked],
             "batch": BATCH,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 from collections.abc import Sequence
@@ -92,13 +91,18 @@ def _check(
         )
     if architecture is None:
         return
-    # Activation and preprocessing leave no trace in the weights; another torch may spell modules otherwise.
-    same_torch = config.get("software", {}).get("torch") == software()["torch"]
-    spelt = hashlib.sha256(str(loaded.model).encode()).hexdigest()
-    channels = [*map(float, (*loaded.mean, *loaded.std))]
-    if (same_torch and recorded.get("architecture", spelt) != spelt) or (
-        recorded.get("preprocessing", channels)[-len(channels) :] != channels
-    ):
+    # Another torch may spell modules otherwise, another open_clip may know more of a config; an earlier
+    # version recorded less.
+    now = loaded.beside_weights
+    then = {key: recorded.get(key, value) for key, value in now.items()}
+    made_with = config.get("software", {})
+    spelt_by = {"architecture": "torch", "config_sha256": "open_clip_torch"}
+    others = any(
+        then[key] != now[key] and made_with.get(package) == software()[package]
+        for key, package in spelt_by.items()
+    )
+    channels = len((*loaded.mean, *loaded.std))
+    if others or then["preprocessing"][-channels:] != now["preprocessing"][-channels:]:
         raise UserError(
             f"{root}: began with another architecture or preprocessing than {architecture} describes; give"
             " the right file with --model-config"

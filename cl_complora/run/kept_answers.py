@@ -32,7 +32,7 @@ from ..data.tasks import CaptionData
 from ..errors import UserError
 from ..files import write_bytes
 from ..store.answers import load_answers, load_ranks, save_answers
-from ..store.provenance import beside_towers, gpu_of, software
+from ..store.provenance import gpu_of, software, versions
 from ..store.tensors import read_tensors, with_checksum
 from .inputs import RunInputs
 
@@ -58,15 +58,19 @@ class KeptAnswers:
 
     def __init__(self, run: RunInputs, model: ClipClassifier) -> None:
         self._folder, self._model = cache_folder("answers"), model
-        self.known, self.seconds_saved = 0, 0.0
-        self._made_with = {
+        self._run, self.known, self.seconds_saved = run, 0, 0.0
+
+    @functools.cached_property
+    def _made_with(self) -> dict[str, Any]:
+        """What all answers of the model follow from, found out where something is kept."""
+        loaded, device, model = self._run.loaded, self._run.device, self._model
+        return {
             "code": _code(),
-            "software": software() | beside_towers(),
-            "weights": run.loaded.sha256,
-            "model": [run.loaded.name, run.loaded.config_sha256, str(model)],
-            "said": _said(model, run.loaded.pixels.size),
-            "normalisation": [model.mean.flatten().tolist(), model.std.flatten().tolist()],
-            "device": [run.device.partition(":")[0], gpu_of(run.device)],
+            "software": software() | versions("timm", "torchvision", "transformers", "tokenizers"),
+            "weights": loaded.sha256,
+            "model": [loaded.name, loaded.beside_weights, str(model)],
+            "said": _said(model, loaded.pixels.size),
+            "device": [device.partition(":")[0], gpu_of(device)],
             # Two kinds of processors differ in last bits, as do numbers of threads.
             "machine": [platform.node(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()],
             "products": [
@@ -197,7 +201,7 @@ def _said(model: ClipClassifier, size: tuple[int, int]) -> str:
     nor names show (numbers of heads, pooling, masks) and ways of computing show there."""
     noise = torch.randint(256, (2, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     words = model.text.tokenizer(list(_WORDS)).to(model.mean.device)
-    with evaluating(model):
+    with evaluating(model), model.measured_in("fp32"):
         said = image_features(model, noise), model.clip.encode_text(words)
     numbers = b"".join(one.float().cpu().contiguous().numpy().tobytes() for one in said)
     return hashlib.sha256(numbers).hexdigest()

@@ -170,8 +170,8 @@ class Measuring:
         zero_shot = {name: right[name] for name in data.zero_shot}
         labelled = {name: self._labelled(name, one) for name, one in data.multi_label.items()}
         seconds = time.perf_counter() - began
-        beside = {"known": kept.known} if kept is not None else {}
-        return Measured(row, zero_shot, seconds, retrieval, shots, labelled, standings, **beside)
+        told = 0 if kept is None else kept.known
+        return Measured(row, zero_shot, seconds, retrieval, shots, labelled, standings, known=told)
 
     def _answers(
         self, name: str, images: Images, space: LabelSpace, head: Head | None

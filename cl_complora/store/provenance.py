@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import platform
 import re
 import sys
@@ -46,11 +45,7 @@ def describe(
         "name": loaded.name,
         "pretrained": loaded.pretrained,
         "sha256": loaded.sha256,
-        # Activation and preprocessing leave no trace in the weights, and numbers of heads, pooling and masks
-        # none in the modules either.
-        "architecture": hashlib.sha256(str(loaded.model).encode()).hexdigest(),
-        "config_sha256": loaded.config_sha256,
-        "preprocessing": [str(loaded.pixels), *map(float, (*loaded.mean, *loaded.std))],
+        **loaded.beside_weights,
     }
     return describe_with(scenario, strategy, seed, model, plans, device, evaluate, threads)
 
@@ -106,20 +101,15 @@ def software() -> dict[str, str]:
 
 @functools.cache
 def _installed() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = __version__ if name == "cl_complora" else "unknown"
-    return found
+    unknown = dict.fromkeys(PACKAGES, "unknown") | {"cl_complora": __version__}
+    return {"python": platform.python_version()} | unknown | versions(*PACKAGES)
 
 
 @functools.cache
-def beside_towers() -> dict[str, str]:
-    """Versions of what the towers and tokenizers of some models come from, where it is installed."""
+def versions(*packages: str) -> dict[str, str]:
+    """Of those of some packages that are installed."""
     found = {}
-    for name in ("timm", "torchvision", "transformers", "tokenizers"):
+    for name in packages:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found

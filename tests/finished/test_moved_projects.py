@@ -163,9 +163,14 @@ def test_other_weights_are_refused_with_both_hashes(begun, tmp_path, monkeypatch
     assert code == 2 and right in said and "give the right file with --pretrained" in said
 
 
-def test_another_architecture_of_the_same_weights_is_refused(begun, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "other",
+    [{"quick_gelu": True}, {"vision_cfg": TINY["vision_cfg"] | {"pool_type": "avg"}}],
+    ids=["modules", "config"],  # the first shows in the modules, the second only in the config
+)
+def test_another_architecture_of_the_same_weights_is_refused(begun, tmp_path, monkeypatch, capsys, other):
     root = moved(begun(monkeypatch, capsys), tmp_path / "there")
-    (root / "quick.json").write_text(json.dumps(TINY | {"quick_gelu": True}))
+    (root / "quick.json").write_text(json.dumps(TINY | other))
     code, _, said = cli(monkeypatch, capsys, "eval", root / RUN, "--model-config", root / "quick.json")
     assert code == 2 and "another architecture or preprocessing" in said
 

@@ -45,8 +45,6 @@ _MAPS = {
     "drift": "drift of principal part",
 }
 MISTAKES = 8
-
-
 # Tags of what is left of what the model knew before.
 _RETENTIONS = ("retention/", "retrieval_retention/", "multi_label_retention/")
 
@@ -240,8 +238,10 @@ class BoardWriter:
                 self.writer.add_scalar(tag, value, index)
                 self.last[tag] = value
         # matplotlib takes a second to load: the untouched model is drawn when the first task is.
-        for state in (0, 1) if index == 1 else (index,) * (index > 1):
-            self._matrix(state)
+        if index == 1:
+            self._matrix(0)
+        if index:
+            self._matrix(index)
         if any(map(math.isfinite, row)) and len(self.tasks) <= LEGIBLE:
             self._numbers(index)
         found = (
