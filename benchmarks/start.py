@@ -30,8 +30,11 @@ def tell(same, **more):
 IMPORTS = """
 import sys, warnings
 warnings.simplefilter("ignore")
-import cl_complora.cli, cl_complora.run.stream, cl_complora.run.trainer, cl_complora.run.learner
-import cl_complora.run.measuring, cl_complora.analysis.observer
+import cl_complora.cli
+from cl_complora.run.allocator import uncollected
+with uncollected():
+    import cl_complora.run.stream, cl_complora.run.trainer, cl_complora.run.learner
+    import cl_complora.run.measuring, cl_complora.analysis.observer
 import torch
 from cl_complora.run.without_compiler import compiler_left_out
 with compiler_left_out():
@@ -40,21 +43,28 @@ tell(sum(name.startswith("cl_complora") for name in sys.modules))
 """
 # The protocol measures the untouched model before the first step, so that this is part of the way there.
 RUN = """
-import os, sys, tempfile, time
+import importlib, os, sys, tempfile, time
 from cl_complora.cli import main
-from cl_complora.engine.clip_strategy import ClipStrategy
-from cl_complora.run.measuring import Measuring
-untouched, step, measured = Measuring.untouched, ClipStrategy.optimizer_step, {}
-def measure(self):
-    clock, before = time.perf_counter(), sum(os.times()[:2])
-    found = untouched(self)
-    measured.update(same=sum(found.row), clock=time.perf_counter() - clock, used=sum(os.times()[:2]) - before)
-    return found
-def first(self):
-    step(self)
-    tell(measured["same"], measuring_s=measured["clock"], measuring_cpu_s=measured["used"])
-    os._exit(0)
-Measuring.untouched, ClipStrategy.optimizer_step = measure, first
+stream = importlib.import_module("cl_complora.run.stream")
+observers, measured = stream._observers, {}
+def hooked(*inputs):
+    # By now everything is imported, in the way that a run does it.
+    from cl_complora.engine.clip_strategy import ClipStrategy
+    from cl_complora.run.measuring import Measuring
+    untouched, step = Measuring.untouched, ClipStrategy.optimizer_step
+    def measure(self):
+        clock, before = time.perf_counter(), sum(os.times()[:2])
+        found = untouched(self)
+        spent = sum(os.times()[:2]) - before
+        measured.update(same=sum(found.row), clock=time.perf_counter() - clock, used=spent)
+        return found
+    def first(self):
+        step(self)
+        tell(measured["same"], measuring_s=measured["clock"], measuring_cpu_s=measured["used"])
+        os._exit(0)
+    Measuring.untouched, ClipStrategy.optimizer_step = measure, first
+    return observers(*inputs)
+stream._observers = hooked
 with tempfile.TemporaryDirectory() as out:
     sys.argv = ["cl-complora", "run", "embedded", "-s", "lora", "--set", "training.steps=2", "--out", out]
     main()
