@@ -38,6 +38,12 @@ class Side:
         """Length of the trained side of a factor, given the weight's own length ``full``."""
         return self.basis.shape[1] if self.basis is not None and self.coordinates else full
 
+    def left(self, full: int) -> int:
+        """How many directions of ``full`` an update may use."""
+        if self.basis is None:
+            return full
+        return self.basis.shape[1] if self.coordinates else full - self.basis.shape[1]
+
     def to(self, device: torch.device) -> Side:
         """The same on another device."""
         return self if self.basis is None else replace(self, basis=self.basis.to(device))

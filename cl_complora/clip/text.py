@@ -122,7 +122,9 @@ class TextEncoder:
             ]
             if any(m.training and m.enabled and block.dropout > 0 for m in adapters for block in m.values()):
                 return self.encode_space(space)  # another draw every time
-            state = (tuple(m.enabled for m in adapters), self.measuring, _state(parameters))
+            lower = self.model.training and self.precision != torch.float32
+            arithmetic = self.precision if lower else "fp32" if self.model.training else self.measuring
+            state = (tuple(m.enabled for m in adapters), arithmetic, _state(parameters))
             self._held = state if self._holding else None
         known = self._features.get(space)
         if known is None or known[0] != state:

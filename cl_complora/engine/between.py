@@ -87,6 +87,8 @@ class GatesPlugin(Between, supports_distributed=False):
     @torch.no_grad()
     def after_update(self, strategy, **kwargs) -> None:
         """Shrink."""
+        if not strategy.counts:
+            return
         batches = strategy.dataloader
         kappa = threshold(self.settings, batches.done - 1, len(batches))
         if kappa > 0:

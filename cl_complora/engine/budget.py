@@ -53,6 +53,8 @@ class BudgetPlugin(Between, StepState, supports_distributed=False):
     @torch.no_grad()
     def after_update(self, strategy, **kwargs) -> None:
         """Look at the step, and set to zero what is over budget."""
+        if not strategy.counts:
+            return
         step, steps = strategy.dataloader.done, len(strategy.dataloader)
         ranks = sum(len(self._parts[f"e/{name}"]) for name in self._ranks)
         budget, chosen, looked = budget_at(self.settings, ranks, step, steps)

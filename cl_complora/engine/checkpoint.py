@@ -4,6 +4,7 @@ the bit."""
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 import time
 from abc import ABC, abstractmethod
@@ -67,7 +68,8 @@ class CheckpointPlugin(SupervisedPlugin, supports_distributed=False):
     Args:
         parts: plugins with a state of their own.
         save: writes tensors to disk.
-        every: seconds between two saves.
+        every: seconds between two saves; None where nothing can be saved, because something that changes from
+            step to step does not say what it is.
         asked: whether the run shall stop; it is saved then, whenever the last save was.
         stop: called after that save; raises.
 
@@ -80,15 +82,17 @@ class CheckpointPlugin(SupervisedPlugin, supports_distributed=False):
         self,
         parts: Sequence[StepState],
         save: Callable[[int, dict[str, Tensor]], None],
-        every: float,
+        every: float | None,
         asked: Callable[[], bool],
         stop: Callable[[], None],
     ) -> None:
         super().__init__()
-        self.parts, self.save, self.every, self.asked, self.stop = list(parts), save, every, asked, stop
+        self.parts, self.save, self.asked, self.stop = list(parts), save, asked, stop
+        self.saves = every is not None
+        self.every = math.inf if every is None else every
         self.restored: Mapping[str, Tensor] | None = None
         self.seconds = 0.0
-        self._wait = every
+        self._wait = self.every
 
     def before_training_exp(self, strategy, **kwargs) -> None:
         """Go on from where the experience was cut off."""
@@ -106,7 +110,7 @@ class CheckpointPlugin(SupervisedPlugin, supports_distributed=False):
         ended = strategy.dataloader.done == len(strategy.dataloader) and self.spent() >= self.every
         if asked or ended or now - self._saved >= self._wait:
             # Broken numbers are no state to go on from.
-            if bool(torch.isfinite(strategy.loss)):
+            if self.saves and bool(torch.isfinite(strategy.loss)):
                 self.save(strategy.dataloader.done, self._state(strategy))
             self._saved = time.perf_counter()
             self._wait = max(self.every, (self._saved - now) / SHARE)

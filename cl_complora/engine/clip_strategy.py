@@ -57,6 +57,8 @@ class ClipStrategy(SupervisedTemplate):
     Attributes:
         steps: of the next experience; those of the settings (with ``auto`` the fewest) unless changed (joint
             training takes those of all tasks).
+        counts: whether the present step is taken, as far as loss and gradients tell; what keeps moments,
+            scores or masks of its own looks here. Always True where nothing is ever left out.
         skipped: steps of the last experience that changed nothing because of a loss or gradient that is no
             number.
     """
@@ -72,7 +74,7 @@ class ClipStrategy(SupervisedTemplate):
         plugins: Sequence[SupervisedPlugin] = (),
     ) -> None:
         self.training_settings, self.seed, self.steps = training, seed, training.steps_for(0)
-        self.skipped = 0
+        self.skipped, self.counts = 0, True
         self.beginning: FrozenBeginning | None = None
         self._given: tuple[Tensor | None, int] = (None, 0)
         self._make_optimizer = make_optimizer
@@ -146,16 +148,22 @@ class ClipStrategy(SupervisedTemplate):
         """Gradients of the loss, in its own scale again before any plugin sees them."""
         self.loss_scaler.scale(self.loss).backward()
         self.loss_scaler.unscale_(self.optimizer)
+        self.counts = not self._leaves_out or self._finite()
 
     def optimizer_step(self) -> None:
         """One step, left out where 16-bit gradients overflowed, or where ``on_nan: skip`` finds what is no
         number."""
         if self.training_settings.on_nan == "skip" and not self._finite():
+            self.counts = False
             self.skipped += 1
             self.loss_scaler.update()
             return
         self.loss_scaler.step(self.optimizer)
         self.loss_scaler.update()
+
+    @property
+    def _leaves_out(self) -> bool:
+        return self.training_settings.on_nan == "skip" or self.loss_scaler.is_enabled()
 
     def _finite(self) -> bool:
         gradients = [p.grad for p in self.trainable if p.grad is not None]

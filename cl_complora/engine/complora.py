@@ -108,6 +108,7 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         self.blocks: dict[str, LowRankBlock] = {}
         self._frozen: dict[str, bool] = {}
         self._depth: dict[str, int] = {}
+        self._crowded: dict[str, int] = {}
         self._neighbours: list = []
         self._stacked: StackedBlocks | None = None
 
@@ -179,10 +180,14 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         model.requires_grad_(False)
         self.whole.attach(clip_of(model))
         self.between.begin(self.slots, self.task)
+        self._crowded = {}
         for slot in self.slots:
             output, input = self.subspaces.sides(slot, self.task)
             generator = torch.Generator().manual_seed(stable_seed(self.seed, self.task, slot.name))
             scaling, rank = self.scaling_of(slot), self.rank_of(slot)
+            left = min(side.left(full) for side, full in zip((output, input), slot.weight.shape, strict=True))
+            if self.constraint.updates and left < rank:
+                self._crowded[slot.name] = left
             block = LowRankBlock(
                 *slot.weight.shape,
                 rank,
@@ -307,7 +312,17 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
 
     def notes(self) -> list[str]:
         """As in the base class."""
-        return list(self.start.notes)
+        if not self._crowded:
+            return list(self.start.notes)
+        fewest = min(self._crowded, key=self._crowded.__getitem__)
+        left = self._crowded[fewest]
+        crowded = (
+            f"outside the principal subspace and earlier updates {len(self._crowded)} of {len(self.slots)} "
+            f"matrices have fewer directions left than the rank, {fewest} {left}: they learn that much less"
+            f"{', and what is left may be of an earlier update' if left == 1 else ''}; a smaller "
+            "adapter.rank or adapter.subspace.keep leaves more"
+        )
+        return [*self.start.notes, crowded]
 
     def whole_kinds(self, model: nn.Module) -> dict[int, str]:
         """As in the base class."""

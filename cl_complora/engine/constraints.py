@@ -88,11 +88,7 @@ class Subspaces:
             if only is not None and slot.name not in only:
                 continue
             weight = slot.weight.detach().cpu()
-            if (
-                only is None
-                and state is not None
-                and unchanged(weight, state.split, self.constraint.keep, self._room(slot))
-            ):
+            if only is None and state is not None and self._still_holds(weight, state.split, slot):
                 continue
             # Only 'bottom' takes single directions of the complement; the others need no more than a basis of
             # it.
@@ -101,6 +97,15 @@ class Subspaces:
             self.decompositions += 1
             rows, columns = (state.rows, state.columns) if state is not None else ([], [])
             self._states[slot.name] = _State(split, task, rows, columns)
+
+    def _still_holds(self, weight: Tensor, split: Principal, slot: Slot) -> bool:
+        """Whether a decomposition gives the directions of the weights as they are now.
+
+        The certificate is about the principal directions and so about their complement as a whole. Which
+        single directions are the last of it, every merge changes.
+        """
+        takes_some = self.constraint.select == "bottom" and self.rank < len(split.sigma) - split.k
+        return not takes_some and unchanged(weight, split, self.constraint.keep, self._room(slot))
 
     def split(self, slot: Slot) -> Principal:
         """The decomposition in force for a slot."""

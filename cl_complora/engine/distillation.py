@@ -132,7 +132,10 @@ class ReferencePlugin(RegulariserPlugin, StepState, supports_distributed=False):
 
 
 class PreviousTexts:
-    """Class texts of the state before an experience, each label space encoded once."""
+    """Class texts of the state before an experience, each of the latest label spaces encoded once."""
+
+    # Captions are drawn anew at every step, and no two steps have the same texts.
+    MOST = 256
 
     def __init__(self) -> None:
         self._known: dict[LabelSpace, Tensor] = {}
@@ -144,6 +147,8 @@ class PreviousTexts:
     def of(self, model: ClipClassifier, space: LabelSpace) -> Tensor:
         """Unit features; asked for while the model is in that state."""
         if space not in self._known:
+            if len(self._known) == self.MOST:
+                del self._known[next(iter(self._known))]
             self._known[space] = model.text.encode_space(space)
         return self._known[space]
 

@@ -48,6 +48,8 @@ class FullGradientPlugin(SupervisedPlugin, StepState, supports_distributed=False
     @torch.no_grad()
     def before_update(self, strategy, **kwargs) -> None:
         """Directions in place of gradients."""
+        if not strategy.counts:
+            return
         self.step += 1
         for name, block in self.adapter.blocks.items():
             s, a, b = block.scaling, block.A, block.B

@@ -30,11 +30,13 @@ class LogitTermPlugin(RegulariserPlugin, supports_distributed=False):
 
     def penalty(self, strategy) -> Tensor:
         """The mean of the term over images, with the label space of each."""
-        scale = strategy.model.clip.logit_scale.detach().float().exp()
+        clip = strategy.model.clip
+        scale, bias = clip.logit_scale.detach().float().exp(), getattr(clip, "logit_bias", None)
+        shift = 0.0 if bias is None else bias.float()
         total, images = strategy.mb_output.new_zeros(()), len(strategy.mb_output)
         for space, members in zip(strategy.spaces, members_of(strategy), strict=True):
             if bool(members.any()):
-                z = strategy.mb_output[members, : len(space)].float() / scale
+                z = (strategy.mb_output[members, : len(space)].float() - shift) / scale
                 total = total + len(z) / images * self.term(z, strategy, space, members)
         return self.settings.strength * total
 

@@ -274,7 +274,7 @@ class Learner:
         checkpoint = CheckpointPlugin(
             [part for part in parts if isinstance(part, StepState)],
             self.checkpoints.save,
-            self.checkpoints.every if self._steps_are_known() else math.inf,
+            self.checkpoints.every if self._steps_are_known() else None,
             self.stopping.is_asked,
             self.stopping.raise_if_asked,
         )

@@ -19,4 +19,4 @@ class Batches:
 
 def step_of(steps: int, done: int, optimiser: Optimizer | None = None) -> SimpleNamespace:
     """A training strategy after ``done`` of ``steps``."""
-    return SimpleNamespace(dataloader=Batches(steps, done), optimizer=optimiser)
+    return SimpleNamespace(dataloader=Batches(steps, done), optimizer=optimiser, counts=True)

@@ -146,6 +146,20 @@ def test_bf16_is_that_of_the_towers_alone_and_only_within(classifier, pixels):
     assert share_changed(classifier, pixels, SPACE, "fp32") == 0.0
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_frozen_texts_are_those_of_the_arithmetic_that_asks(clip_model, tokenizer, first):
+    """Training in 16 bits and measuring in 32 each have their own, whichever asked before."""
+    classifier = ClipClassifier(clip_model, tokenizer, precision=torch.bfloat16)
+    classifier.requires_grad_(False)
+    found = {}
+    for training in (first, not first, first):
+        classifier.train(training)
+        found.setdefault(training, []).append(classifier.text.features(SPACE))
+    anew = classifier.train(False).text.encode_space(SPACE)
+    assert torch.equal(found[False][-1], anew) and not torch.equal(found[True][-1], anew)
+    assert torch.equal(*found[first])
+
+
 def test_tf32_is_set_for_the_towers_and_put_back(classifier, pixels):
     seen = []
     hook = classifier.clip.visual.register_forward_hook(

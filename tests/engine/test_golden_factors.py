@@ -67,7 +67,7 @@ def check_codyra(file: dict) -> None:
             ]
             logits, labels = how["scale"] * features[0] @ features[1].mT, torch.tensor(batch["labels"])
             space = LabelSpace.from_templates([f"{task} {i}" for i in range(len(texts))], ["{}"])
-            now = SimpleNamespace(spaces=[space], mb_x=labels, mb_output=logits, mb_y=labels)
+            now = SimpleNamespace(spaces=[space], mb_x=labels, mb_output=logits, mb_y=labels, counts=True)
             now.dataloader = Batches(step + 1, steps)
             losses = F.cross_entropy(logits, labels), loss_of_texts.penalty(now)
             for name, loss in zip(("ce", "ce_text"), losses, strict=True):

@@ -98,6 +98,16 @@ def test_terms_are_of_cosines_and_the_state_before_the_task_has_no_gradient(mode
         ours, theirs = (torch.autograd.grad(loss, parts, retain_graph=True) for loss in (found, 2 * expected))
         for a, b in zip(ours, theirs, strict=True):
             assert torch.allclose(a, b, rtol=1e-3, atol=1e-7)
+    # A model with a bias on its logits (SigLIP) has the same cosines.
+    step.model.clip.logit_bias = torch.nn.Parameter(torch.tensor(-12.9))
+    step.mb_output = step.model(step.mb_x, SPACE)
+    for plugin, expected in (
+        (ConsistencyPlugin(Consistency(kind="consistency", strength=2.0), adapter, 0), consistency(z, first)),
+        (SpectrumPlugin(Spectrum(kind="spectrum", strength=2.0, largest=2), adapter, 0), spectrum(z, 2)),
+    ):
+        plugin.before_training_exp(step)
+        assert torch.allclose(plugin.penalty(step), 2 * expected, rtol=1e-3, atol=1e-6)
+    del step.model.clip.logit_bias
     # Without a detach its gradient would be zero where both states are the same.
     assert F.cosine_similarity(z, first).min() < 1 - 1e-6
     adapter.merge(model)

@@ -71,6 +71,24 @@ def test_a_probe_of_one_shot_or_one_class():
     assert one.head.logits(question(clusters(1)[0], texts[:1])).argmax(1).sum() == 0
 
 
+@pytest.mark.parametrize("present", [(0, 2, 3), (0, 2), (2,)])
+@pytest.mark.parametrize("shots", [1, 4])
+def test_a_class_without_images_is_never_answered_and_the_others_as_ever(present, shots):
+    features, labels, texts = clusters(4, shots=shots)
+    there = torch.isin(labels, torch.tensor(present))
+    places = torch.tensor([present.index(int(k)) if int(k) in present else 0 for k in labels])
+    held = (features[there], labels[there])
+    head = probe(*held, texts, validation=held if shots == 4 else None).head
+    logits = head.logits(question(features, texts))
+    assert logits.shape == (len(features), 4) and bool(torch.isfinite(logits).all())
+    others = [k for k in range(4) if k not in present]
+    assert float(logits.softmax(1)[:, others].sum()) == 0
+    own = (held[0], places[there])
+    alone = probe(*own, texts[list(present)], validation=own if shots == 4 else None).head
+    wanted = alone.logits(question(features, texts[list(present)]))
+    assert torch.allclose(logits[:, list(present)], wanted, atol=1e-5)
+
+
 def test_a_shared_probe_is_the_probe_of_all_shots():
     features, labels, texts = clusters(4)
     first = labels < 2

@@ -75,6 +75,47 @@ def test_nusa_trains_a_square_core_between_the_last_singular_directions(model):
         assert split.k > 0 and float((u.mT @ split.u_k).abs().max()) < 1e-4
 
 
+def test_matrices_that_have_fewer_directions_left_than_the_rank_are_told(model):
+    constraint = Constraint(keep=Keep("energy", 0.5), updates=True)
+    plugin = CompLoRAPlugin(rank=8, matrices=["fc"], constraint=constraint)
+    told = []
+    for _ in range(6):
+        plugin.attach(model)
+        told.append(plugin.notes())
+        widths = [min(block.A.shape[1], len(block.B)) for block in plugin.blocks.values()]
+        crowded = [width for width in widths if width < 8]
+        assert bool(crowded) == bool(told[-1])
+        if crowded:
+            (line,) = told[-1]
+            assert f" {len(crowded)} of {len(plugin.slots)} matrices" in line and f" {min(crowded)}: " in line
+            assert ("of an earlier update" in line) == (min(crowded) == 1)
+        with torch.no_grad():
+            for block in plugin.blocks.values():
+                block.B.normal_(0, 1e-3)
+        plugin.merge(model)
+    assert not told[0] and told[-1]
+
+
+@pytest.mark.parametrize("rank", [4, 10**6])
+def test_the_last_directions_are_those_of_the_merged_weights(model, rank):
+    constraint = Constraint(select="bottom", keep=Keep("energy", 0.5))
+    plugin = CompLoRAPlugin(rank=rank, matrices=["fc"], constraint=constraint, start=CoreStarting())
+    plugin.attach(model)
+    slots, before = plugin.slots, plugin.subspaces.decompositions
+    with torch.no_grad():
+        for block in plugin.blocks.values():
+            block.B.normal_(0, 1e-2)
+    plugin.merge(model)
+    plugin.attach(model)
+    # Some directions of the complement are others after a merge; the complement as a whole is the same.
+    assert plugin.subspaces.decompositions - before == (len(slots) if rank == 4 else 0)
+    for slot in slots:
+        basis = plugin.blocks[slot.name].input_basis
+        last = torch.linalg.svd(slot.weight.detach().double()).Vh[-basis.shape[1] :].mT.float()
+        assert float(torch.linalg.matrix_norm(basis.mT @ last, 2)) == pytest.approx(1, abs=1e-4)
+        assert float(torch.linalg.svdvals(basis.mT @ last).min()) > 0.999
+
+
 def test_inflora_does_not_act_on_what_earlier_tasks_used(model):
     plugin = CompLoRAPlugin(
         rank=2,

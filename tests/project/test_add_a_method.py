@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from builders.interruptions import ask_after, same_bits
 from builders.places import ROOT
 from cl_complora.cli import main
 from cl_complora.compare.study import Request, compare
@@ -16,6 +17,7 @@ from cl_complora.config import load_scenario, load_strategy
 from cl_complora.engine import external_plugin as external
 from cl_complora.errors import UserError
 from cl_complora.progress import Quiet
+from cl_complora.run.signals import Stopped
 from cl_complora.run.stream import run
 
 PAGE = (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8")
@@ -54,6 +56,21 @@ def test_it_trains_resumes_and_does_what_it_says(method, tiny_scenario, tmp_path
     with pytest.raises(KeyboardInterrupt):
         finish(1000.0, "cut", progress=Stop())
     assert finish(1000.0, "cut").results["accuracy"] == held.results["accuracy"]
+
+
+def test_a_signal_within_a_task_saves_nothing_of_what_does_not_say_how_it_changed(
+    method, tiny_scenario, tmp_path, monkeypatch
+):
+    """The run goes on after the last whole task, to the same end."""
+    scenario, strategy = load_scenario(str(tiny_scenario)), load_strategy(str(method), QUICK)
+    whole = run(scenario, strategy, out=tmp_path / "whole", allow_plugins=True)
+    ask_after(monkeypatch, 12)
+    with pytest.raises(Stopped):
+        run(scenario, strategy, out=tmp_path / "cut", allow_plugins=True)
+    monkeypatch.undo()
+    assert not list((tmp_path / "cut").rglob("inside-*/*"))
+    resumed = run(scenario, strategy, out=tmp_path / "cut", allow_plugins=True)
+    assert resumed.reused == 1 and same_bits(resumed.folder, whole.folder)
 
 
 def test_it_can_be_compared(method, tiny_scenario, tmp_path):

@@ -10,14 +10,15 @@ from torch import Tensor
 
 from ...clip.heads.linear import AffineHead
 from .fitting import Fitted, FittingToAll, Shots
-from .logistic import OnDevice, ScikitLearn, solver_of
+from .logistic import NEVER, OnDevice, ScikitLearn, solver_of
 
 # Where nothing can be held out (one shot a class), the value of the grid that is nearest to this one.
 USUAL_C = 10.0
 
 
 class LinearProbeFitting(FittingToAll, supports_distributed=False):
-    """Logistic regression with the value of the grid that has the lowest cross-entropy on held-out images.
+    """Logistic regression with the value of the grid that has the lowest cross-entropy on held-out images. A
+    class without a training image is never answered.
 
     These are the validation images of the task, or those of a stratified cross-validation on the shots. (Of
     few images accuracy is too coarse a number to choose by.)
@@ -26,8 +27,10 @@ class LinearProbeFitting(FittingToAll, supports_distributed=False):
     def fit_to(self, names: tuple[str, ...], features: Tensor, labels: Tensor, shots: Shots) -> Fitted:
         """As in the base class."""
         width, count = features.shape[1], len(names)
-        if count == 1:
-            weight, bias, chosen = torch.zeros(1, width), torch.zeros(1), None
+        there = labels.bincount(minlength=count).cpu() > 0
+        if int(there.sum()) == 1:
+            weight, bias, chosen = torch.zeros(count, width), torch.full((count,), NEVER), None
+            bias[there] = 0.0
         else:
             kind = solver_of(features, count)
             grid = sorted(self.settings.c)
@@ -44,9 +47,12 @@ class LinearProbeFitting(FittingToAll, supports_distributed=False):
         return Fitted(head, weight.numel() + bias.numel(), {"c": chosen})
 
     def _class_weights(self, labels: Tensor, count: int) -> Tensor:
-        """w of every class, ``(K,)``: exactly 1 where shots are even."""
+        """w of every class, ``(K,)``: exactly 1 where shots are even, and where there are none."""
         shots = labels.bincount(minlength=count).double()
-        return len(labels) / (count * shots) if self.settings.balanced else torch.ones_like(shots)
+        if not self.settings.balanced:
+            return torch.ones_like(shots)
+        present = int((shots > 0).sum())
+        return torch.where(shots > 0, len(labels) / (present * shots), 1.0)
 
     def _chosen(
         self,

@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # takes a second, which most strategies have no use for
     from sklearn.linear_model import LogisticRegression
 
 MOST_STEPS = 1000
+# Logit, and logarithm of the probability, of a class that has no image to be fitted to.
+NEVER = -1e4
 # scikit-learn's: the largest entry of the gradient at which it ends.
 _TOLERANCE = 1e-4
 # Products a gradient, images × width × classes, from which a GPU is asked: below it the CPU is done before a
@@ -37,6 +39,7 @@ class ScikitLearn:
     """scikit-learn's, on the CPU."""
 
     model: LogisticRegression
+    classes: int
 
     @classmethod
     def fitted(
@@ -69,11 +72,11 @@ class ScikitLearn:
             warnings.simplefilter("ignore", ConvergenceWarning)
             warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)  # of one shot each
             own = None if weights is None else weights.double().cpu().numpy()
-            return cls(model.fit(x.double().cpu().numpy(), y.cpu().numpy(), own))
+            return cls(model.fit(x.double().cpu().numpy(), y.cpu().numpy(), own), classes)
 
     def losses(self, x: Tensor, y: Tensor) -> Tensor:
         """Cross-entropy of every image, ``(N,)``."""
-        logp = torch.from_numpy(self.model.predict_log_proba(x.double().cpu().numpy()))
+        logp = self._of_all(torch.from_numpy(self.model.predict_log_proba(x.double().cpu().numpy())).mT).mT
         return -logp.gather(1, y.cpu()[:, None])[:, 0]
 
     def coefficients(self) -> tuple[Tensor, Tensor]:
@@ -81,7 +84,13 @@ class ScikitLearn:
         weight, bias = torch.from_numpy(self.model.coef_), torch.from_numpy(self.model.intercept_)
         if len(bias) == 1:  # of two classes, the difference
             weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
-        return weight, bias
+        return self._of_all(weight, 0.0), self._of_all(bias)
+
+    def _of_all(self, rows: Tensor, of_others: float = NEVER) -> Tensor:
+        """A row for every class, where scikit-learn has those of which there are images alone."""
+        whole = rows.new_full((self.classes, *rows.shape[1:]), of_others)
+        whole[torch.from_numpy(self.model.classes_)] = rows
+        return whole
 
 
 @dataclass(frozen=True)

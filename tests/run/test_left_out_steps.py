@@ -1,0 +1,82 @@
+"""A step that is left out, because its loss or gradient is no number, leaves no trace in plugins."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from builders.interruptions import Said
+from builders.runs import deltas_of
+from builders.steps import Batches
+from cl_complora.clip.classifier import ClipClassifier
+from cl_complora.config import load_scenario, load_strategy
+from cl_complora.config.factors import Budget, Gates
+from cl_complora.engine.between import Gate, GatesPlugin
+from cl_complora.engine.budget import BudgetPlugin
+from cl_complora.run.stream import run
+
+
+@pytest.mark.parametrize(("precision", "on_nan"), [("fp32", "skip"), ("fp16", "stop"), ("fp16", "skip")])
+@pytest.mark.parametrize("name", ["lora-pro", "adalora", "codyra", "lora"])
+def test_one_step_is_left_out_and_the_others_are_taken(
+    tmp_path, tiny_scenario, monkeypatch, name, precision, on_nan
+):
+    broken, steps = [], []
+    real = ClipClassifier.forward
+
+    def overflowing(self, images, *rest):
+        logits = real(self, images, *rest)
+        if logits.requires_grad:
+            broken.append(1)
+            if len(broken) == 2:
+                # A finite loss whose gradient overflows, as one does in 16 bits.
+                logits.register_hook(lambda gradient: gradient * float("inf"))
+        return logits
+
+    monkeypatch.setattr(ClipClassifier, "forward", overflowing)
+    for kind in (torch.optim.AdamW, torch.optim.SGD):
+        monkeypatch.setattr(kind, "step", noted(kind.step, steps))
+    settings = ["training.steps=5", "training.batch_size=4", f"training.on_nan={on_nan}"]
+    strategy = load_strategy(name, [*settings, f"training.precision={precision}"])
+    said = Said()
+    done = run(load_scenario(str(tiny_scenario)), strategy, out=tmp_path, progress=said, analysis=False)
+    if precision == "fp32":
+        assert len(steps) == 2 * 5 - 1
+        assert "1 steps were left out: their loss or gradient was no number" in said.lines
+    else:  # the scale of the loss, which begins high, costs steps of its own
+        assert 0 < len(steps) < 2 * 5
+    for tensors in deltas_of(done.folder).values():
+        assert all(bool(torch.isfinite(value).all()) for value in tensors.values())
+
+
+def noted(real, calls):
+    def step(self, *args, **kwargs):
+        calls.append(1)
+        return real(self, *args, **kwargs)
+
+    return step
+
+
+def at(done: int, counts: bool) -> SimpleNamespace:
+    return SimpleNamespace(dataloader=Batches(10, done), counts=counts)
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_scores_and_gates_stay_as_they_were(counts):
+    budget = BudgetPlugin(Budget(kind="budget"))
+    block = nn.Module()
+    block.A, block.B = nn.Parameter(torch.ones(2, 3)), nn.Parameter(torch.ones(3, 2))
+    block.between = Gate(torch.ones(2))
+    budget.begun({"w": block})
+    for p in (block.A, block.B, block.between.g):
+        p.grad = torch.ones_like(p)
+    budget.after_update(at(1, counts))
+    assert all(bool((mean > 0).all()) == counts for mean, _ in budget.scores.values())
+
+    gates = GatesPlugin(Gates(kind="gates"), 0)
+    gates._gates = [Gate(torch.full((2,), 0.5))]
+    gates.after_update(at(10, counts))
+    assert bool((gates._gates[0].g < 0.5).all()) == counts
