@@ -59,9 +59,16 @@ class Subspace(Section):
 
     @model_validator(mode="after")
     def _compatible(self) -> Subspace:
-        if self.form == "projector" and self.select in ("top", "bottom", "random"):
-            message = f"projector works with select: complement or none, not {self.select}"
+        idle = [key for key in type(self).model_fields if key in self.model_fields_set - {"select"}]
+        if self.select == "none" and idle:
+            raise refused(f"{idle_keys(idle)} with select: none", idle[0], because=[("select",)])
+        if self.form == "projector" and self.select != "complement":
+            message = f"projector works with select: complement, not {self.select}"
             raise refused(message, "form", because=[("select",)])
+        kind, kept = self.keep.rule
+        if self.select == "top" and kept == 0:
+            message = "must be greater than 0 with select: top, which trains in nothing but what is kept"
+            raise refused(message, "keep", kind, because=[("select",)])
         if "updates" in self.protect and self.select not in ("complement", "random"):
             message = f"updates works with select: complement or random, not {self.select}"
             raise refused(message, "protect", because=[("select",)])
@@ -173,6 +180,9 @@ class Adapter(Section):
                 "core needs a subspace to have coordinates in: subspace.select other than none, form: reduced"
             )
             raise refused(message, "start", "kind", because=[("subspace",)])
+        if self.start.kind == "core" and self.subspace.sides == "out":
+            message = "core works with subspace.sides: both or in, not out: A is the basis of the inputs"
+            raise refused(message, "start", "kind", because=[("subspace", "sides")])
         if self.start.kind in OF_WHOLE_WEIGHTS and confined:
             message = (
                 f"{self.start.kind} works with subspace.select: none, not {self.subspace.select}: "

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from .base import Count, CountOrZero, EachOnce, Fraction, Section, refused
+from .base import Count, CountOrZero, EachOnce, Fraction, Section, idle_keys, refused
 
 Positive = Annotated[float, Field(gt=0)]
 Grid = Annotated[list[Positive], Field(min_length=1, max_length=50), EachOnce]
@@ -137,6 +137,11 @@ class RAda(Section):
     """Of the attention; where they do not divide the width of the features, as many as do."""
 
 
+# What the steps of LFA alone read, and what may be said of them where there are none.
+_OF_REFINEMENT = ("lr", "weight_decay", "neighbours", "scale", "noise", "dropout")
+_UNREFINED = {"map": "refined", "crops": 0, "constraint": "none"}
+
+
 class Lfa(Section):
     """LFA: a linear map of image features onto their classes' texts, folded into the image projection."""
 
@@ -170,9 +175,12 @@ class Lfa(Section):
 
     @model_validator(mode="after")
     def _settings_of_steps(self) -> Lfa:
-        for key, idle in (("crops", 0), ("constraint", "none")):
-            if self.steps == 0 and getattr(self, key) != idle:
-                raise refused("has no effect with steps: 0", key, because=[("steps",)])
+        if self.steps > 0:
+            return self
+        idle = [key for key in _OF_REFINEMENT if key in self.model_fields_set]
+        idle += [key for key, value in _UNREFINED.items() if getattr(self, key) != value]
+        if idle:
+            raise refused(f"{idle_keys(idle)} with steps: 0", idle[0], because=[("steps",)])
         return self
 
 

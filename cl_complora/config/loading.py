@@ -19,7 +19,7 @@ from .catalog import find, shipped
 from .faults import Fault, closest, faults, suggest
 from .key_paths import key_paths, meant
 from .scenario import Scenario
-from .strategy import Strategy
+from .strategy import UNTRAINED, Strategy
 from .yaml_lines import KeyPath, Malformed, dotted, parse, printable, read_yaml
 
 Settings = TypeVar("Settings", Scenario, Strategy)
@@ -114,9 +114,11 @@ def _load(
         value = schema.model_validate(data)
     except ValidationError as error:
         raise _refusal(faults(error, schema, data), file, origins) from None
-    swept = _sweep_faults(value, data, overrides) if isinstance(value, Strategy) else []
-    if swept:
-        raise _refusal(swept, file, origins)
+    found = []
+    if isinstance(value, Strategy):
+        found = _idle_faults(value, origins) + _sweep_faults(value, data, overrides)
+    if found:
+        raise _refusal(found, file, origins)
     return Located(value, file, origins)
 
 
@@ -311,6 +313,12 @@ def _put(data: dict, steps: Sequence[str], value: Any) -> tuple[KeyPath, list[Ke
             made.append(path)
         target = target[index]
     return path, made
+
+
+def _idle_faults(strategy: Strategy, origins: Mapping[KeyPath, int | str]) -> list[Fault]:
+    """What a file, not an override, says of training steps that its strategy does not take."""
+    idle = [path for path in strategy.idle_of_steps if isinstance(origins.get(path), int)]
+    return [Fault(path, f"has no effect {UNTRAINED}", (("adapter", "kind"),)) for path in idle]
 
 
 def _sweep_faults(strategy: Strategy, data: dict, overrides: Sequence[str]) -> list[Fault]:

@@ -31,6 +31,19 @@ class Memory(Section):
     """Of the memory's loss beside that of the task's own batch."""
 
 
+# Why nothing that looks back over a task's steps goes with what stands between the factors.
+_ZEROED = "which sets entries to zero that an average over steps would bring back"
+_CHANGED_BETWEEN_STEPS = {
+    "boosters": "whose factors begin anew within a task",
+    "gates": _ZEROED,
+    "budget": _ZEROED,
+}
+# Regularisers whose teacher is the model before the task.
+_OF_THE_MODEL_BEFORE = ("lwf", "similarities", "consistency", "regions", "crops")
+# Settings that nothing but training steps read (weight_noise is refused without low-rank factors).
+_OF_STEPS = ("steps", "precision", "prompts", "average_every", "compile", "chunk", "checkpointing")
+UNTRAINED = "with adapter kind none, which trains nothing"
+
 SweepValues = Annotated[list[float | int], Field(min_length=1, max_length=50), EachOnce]
 
 
@@ -96,15 +109,20 @@ class Strategy(Section):
         return {**data, "schedule": {"name": "constant", **schedule}} if isinstance(schedule, dict) else data
 
     @model_validator(mode="after")
-    def _nothing_lasts_longer_than_a_booster(self) -> Strategy:
-        if self.adapter.between is None or self.adapter.between.kind != "boosters":
+    def _nothing_lasts_longer_than_a_step(self) -> Strategy:
+        kind = self.adapter.between_kind
+        part, told, why = "between", f"between.kind: {kind}", _CHANGED_BETWEEN_STEPS.get(kind)
+        if why is None and self.adapter.pruning is not None:
+            part, told, why = "pruning", "pruning", _ZEROED
+        if why is None:
             return self
-        why = "does not go with adapter.between.kind: boosters, whose factors begin anew within a task"
+        message, because = f"does not go with adapter.{told}, {why}", [("adapter", part)]
         if self.training.average_every is not None:
-            raise refused(why, "training", "average_every", because=[("adapter", "between")])
-        if self.optimiser is not None and self.optimiser.name in ("schedule-free", "prodigy"):
-            message = f"{self.optimiser.name} {why}"
-            raise refused(message, "optimiser", "name", because=[("adapter", "between")])
+            raise refused(message, "training", "average_every", because=because)
+        # A step size that was found for some factors is not that of the next ones.
+        unfit = ("schedule-free", "prodigy") if kind == "boosters" else ("schedule-free",)
+        if self.optimiser is not None and self.optimiser.name in unfit:
+            raise refused(f"{self.optimiser.name} {message}", "optimiser", "name", because=because)
         return self
 
     @model_validator(mode="after")
@@ -143,16 +161,6 @@ class Strategy(Section):
             if idle:
                 message = f"has no effect: {idle}"
                 raise refused(message, "optimiser", "rates", name, because=[("adapter",)])
-        plain = self.optimiser is None or (self.optimiser.name, self.optimiser.momentum) == ("sgd", 0)
-        if self.adapter.full_gradient is not None and not (plain and not self.optimiser.weight_decay):
-            message = (
-                "must be sgd with momentum: 0 and weight_decay: 0 with adapter.full_gradient, which has "
-                "moments of its own"
-            )
-            raise refused(message, "optimiser", "name", because=[("adapter", "full_gradient")])
-        if self.training.weight_noise is not None and kind != "lowrank":
-            message = f"works with adapter kind lowrank, not {kind}"
-            raise refused(message, "training", "weight_noise", because=[("adapter", "kind")])
         if self.adapter.row_scale and self.optimiser is not None and self.optimiser.weight_decay > 0:
             message = "must be 0 with adapter.row_scale: true, whose row lengths it would pull to zero"
             raise refused(message, "optimiser", "weight_decay", because=[("adapter", "row_scale")])
@@ -186,13 +194,74 @@ class Strategy(Section):
             )
             raise refused(message, "regularisers", orthogonal, "kind", because=[("adapter", "row_scale")])
         if kind == "none" and self.training.loss.kind != "classes":
-            message = f"{self.training.loss.kind} has no effect with adapter kind none, which trains nothing"
+            message = f"{self.training.loss.kind} has no effect {UNTRAINED}"
             raise refused(message, "training", "loss", because=[("adapter", "kind")])
         idle = [part for part in ("optimiser", "regularisers", "memory", "plugin") if getattr(self, part)]
         if kind == "none" and idle:
-            message = f"{idle_keys(idle)} with adapter kind none, which trains nothing"
+            message = f"{idle_keys(idle)} {UNTRAINED}"
             raise refused(message, idle[0], because=[("adapter", "kind")])
         return self
+
+    @model_validator(mode="after")
+    def _steps_are_the_full_gradients(self) -> Strategy:
+        optimiser = self.optimiser
+        if self.adapter.full_gradient is None or optimiser is None:
+            return self
+        because = [("adapter", "full_gradient")]
+        if (optimiser.name, optimiser.momentum, optimiser.weight_decay) != ("sgd", 0, 0):
+            message = (
+                "must be sgd with momentum: 0 and weight_decay: 0 with adapter.full_gradient, which has "
+                "moments of its own"
+            )
+            raise refused(message, "optimiser", "name", because=because)
+        if optimiser.clip_norm is not None:
+            message = (
+                f"must be null with adapter.full_gradient, got {optimiser.clip_norm:g}: directions stand in "
+                "place of gradients, and their length is that of the step"
+            )
+            raise refused(message, "optimiser", "clip_norm", because=because)
+        return self
+
+    @model_validator(mode="after")
+    def _noise_disturbs_the_student_alone(self) -> Strategy:
+        if self.training.weight_noise is None:
+            return self
+        if self.adapter.kind != "lowrank":
+            message = f"works with adapter kind lowrank, not {self.adapter.kind}"
+            raise refused(message, "training", "weight_noise", because=[("adapter", "kind")])
+        for place, part in enumerate(self.regularisers):
+            if part.kind in _OF_THE_MODEL_BEFORE:
+                message = (
+                    f"does not go with the regulariser {part.kind}, whose teacher is the model before the "
+                    "task and would be disturbed as well"
+                )
+                raise refused(message, "training", "weight_noise", because=[("regularisers", place, "kind")])
+        return self
+
+    @model_validator(mode="after")
+    def _earlier_tasks_are_looked_back_on(self) -> Strategy:
+        if self.training.stream != "joint":
+            return self
+        message = "has no effect with training.stream: joint, which trains once and has no earlier tasks"
+        because = [("training", "stream")]
+        if self.memory is not None:
+            raise refused(message, "memory", because=because)
+        for place, part in enumerate(self.regularisers):
+            if part.kind in ("ewc", "lwf"):
+                raise refused(f"{part.kind} {message}", "regularisers", place, "kind", because=because)
+        return self
+
+    @property
+    def idle_of_steps(self) -> list[tuple[str, ...]]:
+        """Key paths of what is said of training steps although there are none.
+
+        No validator refuses them: what a comparison sets for all of its strategies may say so of one that
+        trains nothing.
+        """
+        if self.adapter.kind != "none":
+            return []
+        said = [("training", key) for key in _OF_STEPS if key in self.training.model_fields_set]
+        return said + [("schedule",)] * ("schedule" in self.model_fields_set)
 
     @property
     def loss_classes(self) -> Literal["task", "seen"]:

@@ -277,6 +277,7 @@ class Learner:
             self.checkpoints.every if self._steps_are_known() else None,
             self.stopping.is_asked,
             self.stopping.raise_if_asked,
+            self.checkpoints.tell,
         )
         loop = ClipStrategy(
             model=self.model,

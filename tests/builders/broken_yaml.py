@@ -52,7 +52,22 @@ TOGETHER = [
     ),
     changed(
         T, "projector", "select: complement", "select: top\n    form: projector",
-        (9, "adapter.subspace.form", "projector works with select: complement or none, not top"),
+        (9, "adapter.subspace.form", "projector works with select: complement, not top"),
+    ),
+    changed(
+        T, "anywhere", "select: complement", "select: none\n    sides: in",
+        (10, "adapter.subspace.keep", "has no effect (nor has sides) with select: none"),
+    ),
+    changed(
+        T, "joint", "{steps: 80}", "{steps: 80, stream: joint}",
+        (13, "memory", "no effect with training.stream: joint, which trains once and has no earlier tasks"),
+    ),
+    whole(
+        T, "untrained",
+        "name: x\nadapter: {kind: none}\nschedule: {warmup: 0.1}\ntraining: {steps: 5, compile: false}\n",
+        (3, "schedule", "has no effect with adapter kind none, which trains nothing"),
+        (4, "training.steps", "has no effect with adapter kind none"),
+        (4, "training.compile", "has no effect with adapter kind none"),
     ),
     changed(
         S, "embedded-weights", "name: mine", "name: mine\nmodel: {pretrained: openai}",

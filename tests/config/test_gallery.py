@@ -11,6 +11,8 @@ from cl_complora.errors import UserError
 COMPLEMENT = "adapter.subspace={select: complement, keep: {energy: 0.5}}"
 BUDGET = "adapter.between={kind: budget}"
 PRUNING = "adapter.pruning={every: 5}"
+FREE = "optimiser={name: schedule-free, lr: 1e-3}"
+ZEROED = "which sets entries to zero that an average over steps would bring back"
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,17 @@ PRUNING = "adapter.pruning={every: 5}"
         ("finetune", ["regularisers=[{kind: orthonormal}]"], "orthonormal works with adapter kind lowrank"),
         ("xgblora", ["training.average_every=2"], "whose factors begin anew within a task"),
         ("xgblora", ["optimiser={name: prodigy}"], "prodigy does not go with adapter.between.kind: boosters"),
+        ("xgblora", [FREE], "schedule-free does not go with adapter.between.kind: boosters, whose factors"),
+        ("codyra", [FREE], f"schedule-free does not go with adapter.between.kind: gates, {ZEROED}"),
+        (
+            "codyra",
+            ["training.average_every=2"],
+            "average_every=2: does not go with adapter.between.kind: gates",
+        ),
+        ("adalora", [FREE], f"schedule-free does not go with adapter.between.kind: budget, {ZEROED}"),
+        ("adalora", ["training.average_every=2"], f"does not go with adapter.between.kind: budget, {ZEROED}"),
+        ("prilora", [FREE], f"schedule-free does not go with adapter.pruning, {ZEROED}"),
+        ("prilora", ["training.average_every=2"], f"does not go with adapter.pruning, {ZEROED}"),
         ("xgblora", ["adapter.row_scale=true"], "true does not go with between"),
         ("prilora", ["adapter.start={kind: variance}"], "does not go with start.kind: variance"),
         ("prilora", ["adapter.subspace={select: bottom}"], "does not go with subspace.select: bottom"),
@@ -65,6 +78,8 @@ PRUNING = "adapter.pruning={every: 5}"
         ("dac", ["training.label_smoothing=0.1"], "has no effect with loss: batch"),
         ("lora", ["regularisers=[{kind: apart}]"], "apart works with adapter.between.kind: experts alone"),
         ("lora-pro", ["adapter.between={kind: boosters}"], "does not go with between"),
+        ("lora-pro", ["optimiser.clip_norm=5.0"], "must be null with adapter.full_gradient, got 5: direct"),
+        ("lora-pro", ["optimiser={name: sgd, momentum: 0.0, lr: 1e-4}"], "optimiser.clip_norm: must be null"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(name, changed, told):

@@ -7,6 +7,8 @@ import pytest
 from cl_complora.config import load_strategy
 from cl_complora.errors import UserError
 
+TEACHER = "whose teacher is the model before the task and would be disturbed as well"
+
 
 @pytest.mark.parametrize(
     "name, changed, told",
@@ -31,6 +33,15 @@ from cl_complora.errors import UserError
         ("lora-pro", ["adapter.start={kind: components}"], "needs factors of which both are trained"),
         ("lora-pro", ["adapter.row_scale=true"], "does not go with row_scale"),
         ("finetune", ["training.weight_noise=0.05"], "works with adapter kind lowrank, not full"),
+        (
+            "flat-lora",
+            ["regularisers=[{kind: l2-init, strength: 1}, {kind: lwf, strength: 1}]"],
+            f"lwf, {TEACHER}",
+        ),
+        ("flat-lora", ["regularisers=[{kind: similarities}]"], f"similarities, {TEACHER}"),
+        ("flat-lora", ["regularisers=[{kind: consistency}]"], f"consistency, {TEACHER}"),
+        ("clipself", ["training.weight_noise=0.05"], f"does not go with the regulariser crops, {TEACHER}"),
+        ("densevlm", ["training.weight_noise=0.05"], f"does not go with the regulariser regions, {TEACHER}"),
         ("eva", ["adapter.subspace={select: complement}"], "variance works with subspace.select: none"),
     ],
 )
@@ -43,3 +54,8 @@ def test_what_does_not_fit_together_is_refused(name, changed, told):
 def test_gates_go_with_the_complement():
     located = load_strategy("codyra", ["adapter.subspace={select: complement, keep: {energy: 0.5}}"])
     assert located.value.adapter.between.kind == "gates"
+
+
+def test_noise_goes_with_teachers_that_it_does_not_reach():
+    for part in ("reference", "diversity", "spectrum", "text-to-image"):
+        assert load_strategy("flat-lora", [f"regularisers=[{{kind: {part}}}]"]).value.regularisers

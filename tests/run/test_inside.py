@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from builders.interruptions import Said, ask_after, same_bits
@@ -18,6 +19,8 @@ from builders.processes import ended, start
 from builders.runs import without_timings
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.engine.complora import CompLoRAPlugin
+from cl_complora.engine.constraints import Subspaces
+from cl_complora.lowrank import Side
 from cl_complora.run.signals import Stopped
 from cl_complora.run.stream import run
 from cl_complora.store.folder import RunDir
@@ -110,6 +113,33 @@ def test_a_damaged_state_is_named_and_the_one_before_is_used(
     parts = go(tiny_scenario, tmp_path / "parts", progress=said)
     assert any("damaged, and passed over" in line and kept[-1].name in line for line in said.lines)
     assert same_bits(parts.folder, undisturbed.folder)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_state_in_other_directions_is_not_gone_on_from(tmp_path, tiny_scenario, monkeypatch, turned):
+    """A machine that finds a basis mirrored would read the coordinates of a state wrongly."""
+    settings = ["adapter.subspace={select: complement}"]
+    whole = go(tiny_scenario, tmp_path / "whole", settings)
+    ask_after(monkeypatch, 4)
+    with pytest.raises(Stopped):
+        go(tiny_scenario, tmp_path / "parts", settings)
+    monkeypatch.undo()
+    real = Subspaces.sides
+
+    def mirrored(self, slot, task):
+        output, input = real(self, slot, task)
+        sign = torch.ones(input.basis.shape[1])
+        sign[1] = -1.0
+        return output, Side(input.basis * sign)
+
+    if turned:
+        monkeypatch.setattr(Subspaces, "sides", mirrored)
+    said = Said()
+    parts = go(tiny_scenario, tmp_path / "parts", settings, progress=said)
+    assert any("the task begins again" in line for line in said.lines) == turned
+    assert same_bits(parts.folder, whole.folder) != turned
+    if turned:
+        assert same_bits(parts.folder, go(tiny_scenario, tmp_path / "turned", settings).folder)
 
 
 def test_states_are_few_and_written_now_and_then(tmp_path, tiny_scenario, monkeypatch):

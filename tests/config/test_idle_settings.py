@@ -1,0 +1,120 @@
+"""Settings that would have no effect, or could not work, are refused; beside them, what is meant to go on
+working."""
+
+from __future__ import annotations
+
+import pytest
+
+from cl_complora.config import load_strategy
+from cl_complora.config.catalog import shipped
+from cl_complora.config.recorded import recorded_strategy
+from cl_complora.errors import UserError
+
+JOINT = "training.stream=joint"
+ONCE = "has no effect with training.stream: joint, which trains once and has no earlier tasks"
+
+
+def subspace(settings: str) -> list[str]:
+    return [f"adapter.subspace={{{settings}}}"]
+
+
+@pytest.mark.parametrize(
+    "name, changed, told",
+    [
+        ("replay", [JOINT], f"memory: {ONCE}"),
+        ("ewc", [JOINT], f"regularisers[0].kind: ewc {ONCE}"),
+        ("lwf", [JOINT], f"regularisers[0].kind: lwf {ONCE}"),
+        ("joint", ["regularisers=[{kind: l2-init, strength: 1}, {kind: lwf, strength: 1}]"], f"lwf {ONCE}"),
+        ("lora", subspace("select: none, keep: {energy: 0.5}"), "keep: has no effect with select: none"),
+        ("lora", subspace("select: none, sides: both"), "sides: has no effect with select: none"),
+        ("lora", subspace("select: none, of: merged"), "of: has no effect with select: none"),
+        ("lora", subspace("select: none, protect: [principal]"), "protect: has no effect with select: none"),
+        ("lora", subspace("select: none, form: reduced"), "form: has no effect with select: none"),
+        ("lora", ["adapter.subspace.sides=in"], "sides=in: has no effect with select: none"),
+        (
+            "complora",
+            ["adapter.subspace.select=none"],
+            "keep: has no effect (nor have sides, of, protect, fo",
+        ),
+        (
+            "lora",
+            subspace("select: top, keep: {number: 0}"),
+            "keep.number: must be greater than 0 with select",
+        ),
+        (
+            "lora",
+            subspace("select: top, keep: {fraction: 0.0}"),
+            "keep.fraction: must be greater than 0 with",
+        ),
+        ("nusa", ["adapter.subspace.sides=out"], "core works with subspace.sides: both or in, not out"),
+        ("nusa", subspace("select: none"), "core needs a subspace to have coordinates in"),
+        ("lfa", ["head={kind: lfa, steps: 0, map: ema}"], "head.map: has no effect with steps: 0"),
+        ("lfa", ["head={kind: lfa, steps: 0, lr: 1e-3}"], "head.lr: has no effect with steps: 0"),
+        ("lfa", ["head={kind: lfa, steps: 0, noise: 0.0}"], "head.noise: has no effect with steps: 0"),
+        (
+            "lfa",
+            ["head={kind: lfa, steps: 0, crops: 2, scale: 4.0, dropout: 0.0}"],
+            "head.scale: has no effect (nor have dropout, crops) with steps: 0",
+        ),
+        ("lfa", ["head.steps=0"], "head.lr: has no effect (nor has weight_decay) with steps: 0 (with --set"),
+    ],
+)
+def test_what_has_no_effect_is_refused(name, changed, told):
+    with pytest.raises(UserError) as refused:
+        load_strategy(name, changed)
+    assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "name, changed",
+    [
+        ("replay", ["training.stream=cumulative"]),
+        ("joint", ["regularisers=[{kind: l2-init, strength: 1}, {kind: similarities}]"]),
+        ("lora", subspace("select: complement, keep: {number: 0}")),
+        ("lora", subspace("select: top, keep: {number: 1}")),
+        ("nusa", ["adapter.subspace.sides=in"]),
+        ("lfa", ["head={kind: lfa, steps: 0, beta: 0.5, completion: svd, map: refined}"]),
+        ("lora", ["optimiser.name=schedule-free"]),
+        ("xgblora", ["optimiser.clip_norm=null"]),
+    ],
+)
+def test_what_has_an_effect_is_not(name, changed):
+    located = load_strategy(name, changed)
+    assert recorded_strategy(located.value.model_dump(mode="json")).adapter == located.value.adapter
+
+
+UNTRAINED = [name for name in shipped("strategy") if load_strategy(name).value.adapter.kind == "none"]
+
+
+@pytest.mark.parametrize("name", UNTRAINED)
+def test_what_a_comparison_sets_for_all_of_its_strategies_suits_one_that_trains_nothing(name):
+    for_all = ["training.steps=5", "training.precision=bf16", "training={chunk: 4}", "schedule.name=constant"]
+    assert load_strategy(name, for_all).value.training.chunk == 4
+
+
+@pytest.mark.parametrize(
+    "settings, keys",
+    [
+        (f"training: {{{key}: {value}}}", [f"training.{key}"])
+        for key, value in {
+            "steps": 100,
+            "precision": "fp32",
+            "prompts": "first",
+            "average_every": 5,
+            "compile": "true",
+            "chunk": 4,
+            "checkpointing": "true",
+        }.items()
+    ]
+    + [
+        ("schedule: {name: cosine}", ["schedule"]),
+        ("training: {steps: 3, batch_size: 8, chunk: null}", ["training.steps", "training.chunk"]),
+    ],
+)
+def test_what_a_file_says_of_steps_that_it_does_not_take_is_refused(tmp_path, settings, keys):
+    file = tmp_path / "s.yaml"
+    file.write_text(f"name: s\nadapter: {{kind: none}}\nhead: {{kind: nearest-mean}}\n{settings}\n")
+    with pytest.raises(UserError) as refused:
+        load_strategy(str(file))
+    told = "has no effect with adapter kind none, which trains nothing"
+    assert list(refused.value.messages) == [f"{file}:4: {key}: {told}" for key in keys]
