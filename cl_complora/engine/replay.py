@@ -62,7 +62,7 @@ class ReplayPlugin(CarryingPlugin, StepState, supports_distributed=False):
             how = task.augment
             images.append(augment(task.train.pixels[members], tuple(how.crop), how.flip, self._generator))
             labels.append(task.train.labels[members])
-            space = contrasted_with(task, strategy.experience.parts[0])
+            space = contrasted_with(task, strategy.experience.parts[-1])
             spaces.append(one_template(space, strategy.dataloader.template))
             kept = task.train.labels[self.kept[index][1]]
             counts.append(torch.bincount(kept, minlength=len(space)))

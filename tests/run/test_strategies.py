@@ -24,6 +24,7 @@ from cl_complora.config.catalog import shipped
 from cl_complora.config.heads import IN_WEIGHTS
 from cl_complora.data.planning import plan
 from cl_complora.data.tasks import load
+from cl_complora.engine import replay
 from cl_complora.engine.replay import contrasted_with
 from cl_complora.progress import Quiet
 from cl_complora.run.signals import Stopped
@@ -196,3 +197,19 @@ def test_replay_contrasts_old_images_with_all_classes_seen(tmp_path, tiny_scenar
         located = scenario(tmp_path, tiny_scenario, class_folders, protocol)
         first, second = load(plan(located, 0), protocol, pixels, classes).tasks
         assert contrasted_with(first, second) == first.train_space
+
+
+def test_replay_contrasts_with_the_latest_of_tasks_that_are_trained_together(
+    tmp_path, tiny_scenario, class_folders, monkeypatch
+):
+    asked = []
+
+    def noted(task, current):
+        asked.append((task.index, current.index))
+        return contrasted_with(task, current)
+
+    monkeypatch.setattr(replay, "contrasted_with", noted)
+    located = scenario(tmp_path, tiny_scenario, class_folders, "class-incremental")
+    together = load_strategy("replay", [*QUICK, "training.stream=cumulative"])
+    run(located, together, out=tmp_path / "runs", analysis=False)
+    assert set(asked) == {(0, 1)}
