@@ -173,9 +173,8 @@ def write_bytes(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException as error:
-        if (
-            isinstance(error, OSError) and error.filename is None
-        ):  # of a full disk Python does not know the file
+        # Of a full disk Python does not know the file, and of others it names the temporary one.
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
             error.filename = str(path)
         temporary.unlink(missing_ok=True)
         raise

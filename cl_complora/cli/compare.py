@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UserError, raise_all
+from ..run.signals import exit_code_of, terminated_like_interrupted
 from .consoles import log_console
 from .options import AllowPlugins, Device, Elsewhere, Out, Settings, known_device, say, seeds_of
 from .report import say_report
@@ -174,20 +175,21 @@ def compare(
     progress = CompareProgress(request, jobs, partial(say, console))
     progress.plan()
     try:
-        found = study.compare(
-            request,
-            out,
-            jobs,
-            device,
-            allow_plugins,
-            progress.report,
-            partial(say, console),
-            results or publish,
-            **more,
-        )
-    except KeyboardInterrupt:
+        with terminated_like_interrupted():
+            found = study.compare(
+                request,
+                out,
+                jobs,
+                device,
+                allow_plugins,
+                progress.report,
+                partial(say, console),
+                results or publish,
+                **more,
+            )
+    except KeyboardInterrupt as stopped:
         print("interrupted; the same command goes on", file=sys.stderr)
-        raise typer.Exit(130) from None
+        raise typer.Exit(exit_code_of(stopped)) from None
     content = found.content()
     folder = out / slug(found.scenario)
     # What took hours is on the disk before anything can go wrong with a terminal.

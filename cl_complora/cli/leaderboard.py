@@ -9,6 +9,7 @@ import typer
 
 from .consoles import log_console
 from .options import say
+from .report import check_page
 
 
 def leaderboard(
@@ -36,6 +37,8 @@ def leaderboard(
     from ..report.leaderboard import leaderboard_page
     from ..report.leaderboard import markdown as as_markdown
 
+    check_page("--markdown", markdown, (".md", ".markdown", ".txt"))
+    check_page("--html", html)
     boards = [board_of(results, name, reference) for name in scenario or scenarios(results)]
     if markdown is not None:
         write_text(markdown, as_markdown(boards))

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from ..errors import UserError
 from .options import say
 
 
@@ -19,6 +20,16 @@ def say_report(console: Console, folder: Path) -> None:
     written = try_report(folder, partial(say, console))
     if written is not None:
         say(console, f"report: {written}")
+
+
+def check_page(option: str, file: Path | None, ends: tuple[str, ...] = (".html", ".htm")) -> None:
+    """Refuse a file that is called like something else, which it would be written over.
+
+    Raises:
+        UserError: naming the option.
+    """
+    if file is not None and file.suffix not in ends:
+        raise UserError(f"{option} {file}: must end in {' or '.join(ends)}")
 
 
 def report(
@@ -44,6 +55,7 @@ def report(
 
     from ..report.html import write_report, write_reports_of_runs
 
+    check_page("--output", output)
     if runs:
         typer.echo(f"{len(write_reports_of_runs(folder))} reports of runs written")
     written = write_report(folder, output)

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from ..errors import UserError, raise_all
+from ..run.signals import exit_code_of, terminated_like_interrupted
 from .consoles import log_console
 from .options import AllowPlugins, Device, Elsewhere, Out, Settings, known_device, say, seeds_of
 
@@ -105,11 +106,12 @@ def tune(
         note(f"{finished} finished")
 
     try:
-        with time_bar(console, f"tuning {tuned.strategy.value.name}", 60 * budget) as note:
+        bar = time_bar(console, f"tuning {tuned.strategy.value.name}", 60 * budget)
+        with bar as note, terminated_like_interrupted():
             tuning.tune(tuned, out, jobs, device, allow_plugins, report, elsewhere=elsewhere)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         print(f"interrupted after {finished} finished trials; the same command goes on", file=sys.stderr)
-        raise typer.Exit(130) from None
+        raise typer.Exit(exit_code_of(stopped)) from None
     # What took minutes is on the disk before anything can go wrong with a terminal.
     written = save(tuned, file)
     _show(console, tuned)

@@ -61,6 +61,7 @@ class LoadedClip:
         mean, std: normalisation.
         notes: what the user should know about how the name was resolved.
         assumed: whether the normalisation is a guess, since neither model nor scenario says.
+        files: that it was read from, weights and config.
     """
 
     model: nn.Module
@@ -73,6 +74,7 @@ class LoadedClip:
     std: tuple[float, ...]
     notes: tuple[str, ...] = ()
     assumed: bool = False
+    files: tuple[Path, ...] = ()
 
     @property
     def beside_weights(self) -> dict[str, Any]:
@@ -158,9 +160,9 @@ def load_clip(spec: Model, folder: Path = Path(".")) -> LoadedClip:
         )
     source = file.name if file else pretrained or ""
     pixels, mean, std = _preprocessing(model, name)
-    return LoadedClip(
-        model, tokenizer, name, source, fingerprint(model), pixels, mean, std, tuple(notes), bool(guess)
-    )
+    read = tuple(path for path in (file, spec.config and folder / Path(spec.config).expanduser()) if path)
+    found = model, tokenizer, name, source, fingerprint(model), pixels, mean, std
+    return LoadedClip(*found, tuple(notes), bool(guess), read)
 
 
 def _at_address(spec: Model, folder: Path) -> Model:

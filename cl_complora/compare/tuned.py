@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from dataclasses import asdict
 from datetime import date
@@ -39,6 +40,11 @@ def place_of(tuning: Tuning, out: Path, output: Path | None = None) -> Path:
     if file.is_dir() or (file.exists() and file.samefile(tuning.strategy.file)):
         kind = "a folder" if file.is_dir() else "the strategy that is tuned"
         raise UserError(f"--output {file}: is {kind}; name another file")
+    if file.exists() and file.samefile(tuning.scenario.file):
+        raise UserError(f"--output {file}: is the scenario; name another file")
+    there = [each for each in (file, *_beside(file)) if each.exists()]
+    if there and not _is_tuned(_beside(file)[1]):
+        raise UserError(f"--output {file}: {there[0]} is there already, and not from tune; name another file")
     if own is not None and file.resolve().parent != own.parent.resolve():
         raise UserError(
             f"--output {file}: must lie in {own.parent}, beside {own.name}, which the strategy uses"
@@ -48,11 +54,24 @@ def place_of(tuning: Tuning, out: Path, output: Path | None = None) -> Path:
 
 def save(tuning: Tuning, file: Path) -> list[Path]:
     """Write the strategy file, and beside it the table as CSV and, with what was asked, as JSON."""
-    beside = file.with_suffix(".csv"), file.with_suffix(".json")
+    beside = _beside(file)
     write_text(beside[0], csv_text([tried(p) for p in tuning.curve]))
     write_json(beside[1], content(tuning))
     write_text(file, strategy_text(tuning, file))
     return [file, *beside]
+
+
+def _beside(file: Path) -> tuple[Path, Path]:
+    return file.with_suffix(".csv"), file.with_suffix(".json")
+
+
+def _is_tuned(file: Path) -> bool:
+    """Whether it is what an earlier tuning left."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and {"tried", "chosen", "request"} <= found.keys()
 
 
 def content(tuning: Tuning) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import traceback
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -41,9 +42,11 @@ def build_external(
         )
     module, colon, attribute = strategy.plugin.partition(":")
     try:
-        found = getattr(_module(module, folder), attribute) if colon else _entry_point(strategy.plugin)
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise UserError(f"{name}: cannot be loaded: {error}") from None
+        found = getattr(_module(module, folder), attribute, None) if colon else _entry_point(strategy.plugin)
+    except Exception as error:  # it is somebody's program, and may fail in any way
+        raise UserError(f"{name}: cannot be loaded: {_told(error)}") from None
+    if found is None:
+        raise UserError(f"{name}: cannot be loaded: {module} has no {attribute or 'class of an empty name'}")
     if not (isinstance(found, type) and issubclass(found, SupervisedPlugin)):
         raise UserError(f"{name}: must be a class derived from avalanche's SupervisedPlugin, got {found!r}")
     if kind := stock_kind(found):
@@ -54,6 +57,14 @@ def build_external(
             " cl_complora.engine.regularisers.RegulariserPlugin"
         )
     return found(strategy.settings, adapter, seed)
+
+
+def _told(error: Exception) -> str:
+    """What went wrong, and in which line of whose file."""
+    if isinstance(error, ImportError | SyntaxError):
+        return str(error)
+    places = traceback.extract_tb(error.__traceback__)
+    return f"{places[-1].filename}:{places[-1].lineno}: {type(error).__name__}: {error}"
 
 
 def _module(name: str, folder: Path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def export(state: State, out: Path, half: bool = False, peft: bool = False) -> l
 
     Raises:
         UserError: for a name that open_clip would not read, a folder that cannot be written, or an update
-            that PEFT's format cannot hold.
+            that PEFT's format cannot hold, and where a file is there already that is no earlier export.
     """
     if out.suffix != ".safetensors":
         raise UserError(f"-o {out}: must end in .safetensors")
@@ -75,6 +76,10 @@ def export(state: State, out: Path, half: bool = False, peft: bool = False) -> l
     heads = _heads(state)
     if heads:
         check_place(out.parent, name)
+    files = [out, *(out.with_suffix(end) for end in (".json", ".md", HUB_CONFIG))]
+    if state.loaded.name == EMBEDDED:
+        files.append(out.with_suffix(MERGES))
+    _check_free(files, state)
     adapter = adapter_of(state) if peft else None
     config = model_config(state)
     weights = {key: _plain(value, half) for key, value in state.loaded.model.state_dict().items()}
@@ -85,12 +90,10 @@ def export(state: State, out: Path, half: bool = False, peft: bool = False) -> l
         _verify(folder, name, weights)
         out.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(out, (folder / out.name).read_bytes())
-    files = [out, out.with_suffix(".json"), out.with_suffix(".md"), out.with_suffix(HUB_CONFIG)]
     write_text(files[1], json.dumps(config, indent=1) + "\n")
     write_text(files[2], _page(state, name, half, adapter, heads))
     write_text(files[3], json.dumps(hub_config(config, state.loaded), indent=1) + "\n")
     if state.loaded.name == EMBEDDED:
-        files.append(out.with_suffix(MERGES))
         shutil.copyfile(ASSETS / "bpe.txt.gz", files[-1])
     if adapter is not None:
         files += adapter.write(out.with_name(f"{name}-peft"))
@@ -98,6 +101,27 @@ def export(state: State, out: Path, half: bool = False, peft: bool = False) -> l
         prompts = {key: _prompts(state, key, head) for key, head in heads.items()}
         files.append(write_heads(out.parent, name, heads, prompts))
     return files
+
+
+# What stands in the page beside every checkpoint.
+_OURS = "A plain open_clip checkpoint: cl_complora is not needed"
+
+
+def _check_free(files: Sequence[Path], state: State) -> None:
+    """Replace nothing but an earlier export, and that only where the run did not begin with it.
+
+    Raises:
+        UserError: naming the file.
+    """
+    there = [file for file in files if file.exists()]
+    for file in there:
+        if any(own.exists() and own.samefile(file) for own in state.loaded.files):
+            raise UserError(f"-o {files[0]}: the run began with {file}; choose another name")
+    page = files[2]
+    if there and not (page.is_file() and _OURS in page.read_text(encoding="utf-8", errors="replace")):
+        raise UserError(
+            f"-o {files[0]}: {there[0]} is there already, and from no earlier export; choose another name"
+        )
 
 
 # Key of the head that all tasks share.
@@ -169,8 +193,7 @@ def _page(state: State, name: str, half: bool, adapter: Adapter | None, heads: d
         f"`{loaded.name}` ({loaded.pretrained or 'random weights'}) after the tasks: {merged}.",
         (
             f"Scenario `{results['scenario']}`, strategy `{results['strategy']}`, seed {results['seed']};"
-            f" {'16' if half else '32'}-bit floats. A plain open_clip checkpoint: cl_complora is not needed"
-            " to use it."
+            f" {'16' if half else '32'}-bit floats. {_OURS} to use it."
         ),
         "",
         "```python",

@@ -25,6 +25,32 @@ class Stopped(Exception):
         self.exit_code = 128 + number
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, where it is answered as Ctrl-C is."""
+
+    exit_code = 128 + signal.SIGTERM
+
+
+@contextmanager
+def terminated_like_interrupted() -> Iterator[None]:
+    """Within, SIGTERM raises :class:`Terminated`, so that what waits for other processes ends them in the
+    same way."""
+
+    def terminate(number: int, frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def exit_code_of(interrupt: KeyboardInterrupt) -> int:
+    """130 after Ctrl-C, 143 after SIGTERM."""
+    return interrupt.exit_code if isinstance(interrupt, Terminated) else 128 + signal.SIGINT
+
+
 class Stopping:
     """What was asked, and whether it has to wait.
 

@@ -253,13 +253,14 @@ def test_what_no_setting_would_change_ends_the_search(
     assert out.count("allow it with") == 1  # one trial
 
 
-def test_interrupted_it_says_that_it_goes_on(tmp_path, tiny_scenario, tiny_strategy):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_says_that_it_goes_on(tmp_path, tiny_scenario, tiny_strategy, number):
     command = ["tune", tiny_scenario, "-s", tiny_strategy, "--out", tmp_path / "runs"]
     process = start(*command)
     process.wait_for(lambda: "  1 " in process.said())
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate()
-    assert process.returncode == 130, err
+    assert process.returncode == 128 + number, err
     assert "finished trials; the same command goes on" in err
     assert "Traceback" not in err
     again = start(*command, "--budget", "0.0001")

@@ -96,13 +96,14 @@ def test_code_runs_only_where_it_was_allowed(method, tiny_scenario, tmp_path, mo
     ("plugin", "code", "told"),
     [
         ("gone:Plugin", None, "cannot be loaded: No module named 'gone'"),
-        ("feature_anchor:Other", None, "has no attribute 'Other'"),
+        ("feature_anchor:Other", None, "cannot be loaded: feature_anchor has no Other"),
         ("feature_anchor:FeatureAnchor", "def FeatureAnchor(", "was never closed"),
         (
             "feature_anchor:FeatureAnchor",
             "FeatureAnchor = 3",
             "must be a class derived from avalanche's Supervised",
         ),
+        ("feature_anchor:FeatureAnchor", "\nx = 1 / 0", "feature_anchor.py:2: ZeroDivisionError"),
         ("nobody-s", None, "plugin"),
         ("nobody", None, "no entry point of this name"),
     ],
