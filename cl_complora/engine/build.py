@@ -203,7 +203,8 @@ def check_fits(
     """Find out before any work whether adapter and head find what they need in the model.
 
     Returns:
-        A line for a tower that stays as it is although both are adapted by default.
+        A line for a tower that stays as it is although both are adapted by default, and for odd rates and
+        ranks.
 
     Raises:
         UserError: naming what the model has, or the tower that the strategy names in vain.
@@ -221,7 +222,7 @@ def check_fits(
     if notes and "towers" in strategy.adapter.model_fields_set:
         raise_all(notes)
     _check_rates(strategy, adapter.idle_towers(model))
-    notes += _odd_rate(strategy)
+    notes += _odd_rate(strategy) + _odd_rank(strategy, adapter)
     towers = {"image": model.clip.visual, "text": getattr(model.text.tower, "transformer", model.text.tower)}
     for name, tower in towers.items():
         if strategy.training.checkpointing and not blocks_of(tower)[1]:
@@ -266,6 +267,19 @@ def _odd_rate(strategy: Strategy) -> list[str]:
     return [
         f"strategy '{strategy.name}': optimiser.lr: {optimiser.lr:g} is a factor on the step size that"
         " prodigy finds by itself, for which 1 is usual"
+    ]
+
+
+def _odd_rank(strategy: Strategy, adapter: AdapterPlugin) -> list[str]:
+    # NuSA-CL's rank is the most that it may take.
+    if not isinstance(adapter, CompLoRAPlugin) or adapter.constraint.select == "bottom":
+        return []
+    most = max((min(slot.weight.shape) for slot in adapter.slots), default=adapter.rank)
+    if adapter.rank <= most:
+        return []
+    return [
+        f"strategy '{strategy.name}': adapter.rank: {adapter.rank} is more than any of the adapted matrices"
+        f" can have ({most}): no update reaches further for it"
     ]
 
 

@@ -166,7 +166,10 @@ def _open_run(request: EvalRequest, device: str, able: str | None) -> Opened:
         asked, notes = _of_data(request, state.loaded, state.scenario.value.prompts)
     else:
         asked = stream_asked(state)
-    title = f"{request.what} after {state.after[-1] if state.after else 'no task'}"
+    edited = "".join(
+        f", without {task}" if factor == 0 else f", {factor:g} × {task}" for task, factor in request.factors
+    )
+    title = f"{request.what} after {state.after[-1] if state.after else 'no task'}{edited}"
     own = not request.data and not request.factors
     return Opened(state.loaded, asked, precision, device, title, tuple(notes), state, own)
 

@@ -184,3 +184,11 @@ def test_a_rate_that_is_far_from_prodigys_usual_one_is_told(model, tmp_path):
         strategy = strategy_of(tmp_path, f"name: prodigy, lr: {lr}")
         notes = check_fits(strategy, build_adapter(strategy.adapter, 0), model)
         assert len(notes) == count and all("for which 1 is usual" in note for note in notes)
+
+
+def test_a_rank_beyond_every_matrix_is_told(model):
+    most = 48
+    for name, rank, count in (("lora", most, 0), ("lora", most + 1, 1), ("nusa", most + 1, 0)):
+        strategy = load_strategy(name, [f"adapter.rank={rank}"]).value
+        notes = check_fits(strategy, build_adapter(strategy.adapter, 0), model)
+        assert len(notes) == count and all(f"can have ({most})" in note for note in notes)

@@ -58,6 +58,9 @@ def test_other_folders_are_measured_with_their_interval(tiny_run, monkeypatch, c
     assert code == 0 and "95 % interval" in out and class_folders.name in out
     code, out, _ = cli(monkeypatch, capsys, "eval", tiny_run.folder, "--without", "warm", "--json")
     assert code == 0 and [row["recorded"] for row in json.loads(out)] == [None] * 3
+    words = ("--without", "warm", "--scale", "cold=0.5")
+    code, out, _ = cli(monkeypatch, capsys, "eval", tiny_run.folder, *words)
+    assert code == 0 and "after cold, without warm, 0.5 × cold" in " ".join(out.split())
 
 
 def evaluated(monkeypatch, capsys, *words) -> dict[str, float]:
