@@ -219,8 +219,9 @@ def finite(value: Any) -> Any:
 def slug(name: str) -> str:
     """A name (of a task, a scenario, the settings of a run) as a file name.
 
-    Two names that differ in letters which file names do not keep, or behind what fits into one, are told
-    apart by a digest at the end.
+    A digest at the end tells names apart that have letters beyond ASCII, or are longer than what is kept.
+    Names of ASCII that differ only in what becomes a hyphen (``my lora``, ``my-lora``) have one file name:
+    who gives each its own folder has to compare those.
     """
     name = unicodedata.normalize("NFC", name)
     plain = re.sub(r"[^A-Za-z0-9._+-]+", "-", name)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from . import arguments
 from .running import Settings
-from .wording import callers_words, checked_seed, named, overrides_of
+from .wording import callers_words, overrides_of
 
 if TYPE_CHECKING:
     import pandas
@@ -95,7 +96,7 @@ class ComparedMethods:
         from ..report.html import write_report
 
         with callers_words():
-            return write_report(self.folder, None if output is None else Path(output))
+            return write_report(self.folder, None if output is None else arguments.path("output", output))
 
     def _name(self) -> str:
         seeds = ", ".join(map(str, self.content["request"]["seeds"]))
@@ -114,7 +115,7 @@ class ComparedMethods:
 def compare(
     scenario: str | Path = "embedded",
     strategies: Sequence[str | Path] = ("zeroshot", "lora", "complora"),
-    seeds: int | Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
     settings: Settings = None,
     *,
     sweep: Mapping[str, Sequence[float]] | bool = False,
@@ -137,7 +138,7 @@ def compare(
     Args:
         scenario: name of a shipped scenario, or path of a YAML file.
         strategies: names or paths.
-        seeds: of the tests; the scenario's by default.
+        seeds: of the tests (``[0, 1, 2]``), each once; the scenario's by default.
         settings: what differs from the files, for all methods (as for :func:`cl_complora.run`).
         sweep: key → values to try for every method on validation shots (``{"lr": [1e-4, 3e-4]}``); True for
             each method's own, from its file.
@@ -175,26 +176,31 @@ def compare(
         from ..report.comparison.saving import save
         from ..report.html import try_report
 
-        known_metric(metric)
-        if isinstance(strategies, (str, Path)) or not strategies:
-            raise UserError(f"strategies: must be a list of names or paths, got {strategies!r}")
+        methods = arguments.methods(strategies)
+        tested = None if seeds is None else arguments.seeds("seeds", seeds)
+        known_metric(arguments.text("metric", metric))
+        place, out = arguments.named(scenario, "scenario"), arguments.path("out", out)
+        jobs, device = arguments.whole("jobs", jobs, 1), arguments.device("device", device)
+        allow_plugins = arguments.flag("allow_plugins", allow_plugins)
+        progress = arguments.flag("progress", progress)
+        asked: dict[str, Any] = {
+            "sweep_seeds": arguments.seeds("sweep_seeds", sweep_seeds, may_be_none=True),
+            "sweep": arguments.swept(sweep, SHORT_KEYS),
+            "metric": metric,
+            "floor": None if floor is None else arguments.number("floor", floor),
+            "reference": arguments.named(reference, "reference"),
+            "validation_shots": arguments.whole("validation_shots", validation_shots, 1),
+        }
         for_scenario, for_strategy = split_overrides(overrides_of(settings))
-        place = named(scenario, "scenario")
         located = load_scenario(place, for_scenario)
         raise_all(check_model(located))
-        given = located.value.seeds if seeds is None else [seeds] if isinstance(seeds, int) else seeds
         request = study.Request(
             scenario=place,
-            strategies=tuple(named(one, "strategies") for one in strategies),
-            seeds=tuple(checked_seed("seeds", seed) for seed in given),
-            sweep_seeds=tuple(checked_seed("sweep_seeds", seed) for seed in sweep_seeds),
-            sweep=_sweep(sweep, SHORT_KEYS),
-            metric=metric,
-            floor=floor,
-            reference=reference,
-            validation_shots=validation_shots,
+            strategies=methods,
+            seeds=tested or tuple(located.value.seeds),
             scenario_settings=tuple(for_scenario),
             strategy_settings=tuple(for_strategy),
+            **asked,
         )
 
         told = CompareProgress(request, jobs, partial(print, flush=True)) if progress else None
@@ -202,14 +208,14 @@ def compare(
             told.plan()
         found = study.compare(
             request,
-            Path(out),
+            out,
             jobs,
             device,
             allow_plugins,
             told.report if told is not None else None,
             told.say if told is not None else None,
         )
-        content, folder = found.content(), Path(out) / slug(found.scenario)
+        content, folder = found.content(), out / slug(found.scenario)
         save(content, folder)
         try_report(folder, print)
     return ComparedMethods(content, folder)
@@ -226,21 +232,11 @@ def load_comparison(folder: str | Path) -> ComparedMethods:
     """
     from ..report.comparison.members import load_comparison as load
 
-    place = Path(folder)
-    if not (place / "comparison.json").is_file():
-        raise UserError(f"{place}: holds no comparison (no comparison.json)")
     with callers_words():
+        place = arguments.path("folder", folder)
+        if not (place / "comparison.json").is_file():
+            raise UserError(f"{place}: holds no comparison (no comparison.json)")
         return ComparedMethods(load(place), place)
-
-
-def _sweep(
-    sweep: Mapping[str, Sequence[float]] | bool, short: Mapping[str, str]
-) -> dict[str, list[float]] | None:
-    if isinstance(sweep, bool):
-        return {} if sweep else None
-    if not isinstance(sweep, Mapping) or not sweep or isinstance(sweep, str):
-        raise UserError(f"sweep: must be a mapping such as {{'lr': [1e-4, 3e-4]}}, or True, got {sweep!r}")
-    return {short.get(key, key): list(values) for key, values in sweep.items()}
 
 
 def _mean(values: Sequence[float | None]) -> float:

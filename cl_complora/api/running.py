@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import UserError
-from .wording import callers_words, checked_seed, named, overrides_of
+from . import arguments
+from .wording import callers_words, overrides_of
 
 if TYPE_CHECKING:
     import pandas
@@ -158,7 +159,7 @@ class Run:
         from ..report.html import write_report
 
         with callers_words():
-            return write_report(self.folder, None if output is None else Path(output))
+            return write_report(self.folder, None if output is None else arguments.path("output", output))
 
     def _name(self) -> str:
         told = self.results
@@ -245,27 +246,28 @@ def run(
         from ..config.model_names import check_model
         from ..errors import raise_all
 
-        for_scenario, for_strategy = split_overrides(overrides_of(settings))
-        located = load_scenario(named(scenario, "scenario"), for_scenario)
-        chosen = load_strategy(named(strategy, "strategy"), for_strategy)
-        seed = checked_seed("seed", seed)
-        raise_all(check_model(located))
         options: dict[str, Any] = {
-            "out": Path(out),
-            "device": device,
-            "fresh": fresh,
-            "evaluate": evaluate,
-            "allow_plugins": allow_plugins,
-            "variant": variant,
-            "analysis": analysis,
-            "save_every": save_every,
-            "elsewhere": elsewhere,
-            "log": [log] if isinstance(log, str) else list(log),
+            "out": arguments.path("out", out),
+            "device": arguments.device("device", device),
+            "fresh": arguments.flag("fresh", fresh),
+            "evaluate": arguments.flag("evaluate", evaluate),
+            "allow_plugins": arguments.flag("allow_plugins", allow_plugins),
+            "variant": arguments.text("variant", variant),
+            "analysis": arguments.flag("analysis", analysis),
+            "save_every": arguments.seconds("save_every", save_every),
+            "elsewhere": arguments.flag("elsewhere", elsewhere),
+            "log": arguments.texts("log", log),
         }
+        told = arguments.shown_by(progress)
+        seed = arguments.seed("seed", seed)
+        for_scenario, for_strategy = split_overrides(overrides_of(settings))
+        located = load_scenario(arguments.named(scenario, "scenario"), for_scenario)
+        chosen = load_strategy(arguments.named(strategy, "strategy"), for_strategy)
+        raise_all(check_model(located))
 
         from ..run.stream import run as run_one
 
-        if progress is True:
+        if told is True:
             from rich.console import Console
 
             from ..progress import display
@@ -273,7 +275,7 @@ def run(
             with display(Console()) as shown:
                 made = run_one(located, chosen, seed, progress=shown, **options)
         else:
-            made = run_one(located, chosen, seed, progress=progress or None, **options)
+            made = run_one(located, chosen, seed, progress=told or None, **options)
     return Run(made.results, made.folder, made.seconds, made.reused)
 
 
@@ -289,8 +291,8 @@ def load_run(folder: str | Path) -> Run:
     from ..store.folder import RunDir
     from ..store.loaded_run import load_run as load
 
-    place = Path(folder)
     with callers_words():
+        place = arguments.path("folder", folder)
         if not place.is_dir():
             raise UserError(
                 f"{place}: there is no such folder; give a run's, such as runs/embedded/complora/seed0"

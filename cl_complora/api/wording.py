@@ -5,9 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from numbers import Integral
-from os import PathLike, fspath
-from pathlib import Path
 from typing import Any
 
 from ..errors import UserError, printable
@@ -52,7 +49,8 @@ def overrides_of(settings: str | Sequence[str] | Mapping[str, Any] | None) -> li
         settings: a mapping of key paths (or of sections) to values, or such texts.
 
     Raises:
-        UserError: for a value that no YAML file could hold, and what is neither.
+        UserError: for a value that no YAML file could hold, for what is neither, and for a mapping that sets
+            something twice.
     """
     from ..config.loading import OfOption, as_overrides
 
@@ -67,29 +65,29 @@ def overrides_of(settings: str | Sequence[str] | Mapping[str, Any] | None) -> li
         raise UserError(f"settings: must be a mapping, or texts of the form key.path=value, got {settings!r}")
     if not isinstance(settings, Mapping):
         return [OfOption(text, f"settings {printable(text)!r}") for text in texts]
+    _refuse_twice(texts)
     return [OfOption(text, f"settings[{text.partition('=')[0]!r}]") for text in texts]
 
 
-def checked_seed(name: str, seed: object) -> int:
-    """A seed.
+def _refuse_twice(texts: Sequence[str]) -> None:
+    """Refuse a setting that a later one, or one of the section that it is in, would undo without a word.
 
-    Raises:
-        UserError: for anything but a whole number from 0 to 2³² − 1.
+    Texts are options of the command line, of which the last holds; a mapping has no such order to its reader.
     """
-    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed < 2**32:
-        raise UserError(f"{name}: must be a whole number from 0 to {2**32 - 1}, got {seed!r}")
-    return int(seed)
+    before: list[tuple[str, list[str], str]] = []
+    for text in texts:
+        kind, steps = _place(text.partition("=")[0])
+        for other_kind, other, said in before:
+            if other[: len(steps)] == steps and not (kind and other_kind and kind != other_kind):
+                raise UserError(
+                    f"settings: {printable(said)} and {printable(text)}: the same is set twice; leave one of"
+                    " the two out"
+                )
+        before.append((kind, steps, text))
 
 
-def named(given: object, kind: str) -> str:
-    """A name as it is; a path so that it cannot be taken for a name.
-
-    Raises:
-        UserError: for what is neither.
-    """
-    if isinstance(given, str):
-        return given
-    if not isinstance(given, PathLike):
-        raise UserError(f"{kind}: must be a name or a path, got {type(given).__name__}")
-    path = fspath(given)
-    return path if path.endswith((".yaml", ".yml")) or Path(path).parent != Path(".") else f"./{path}"
+def _place(key: str) -> tuple[str, list[str]]:
+    """``scenario``, ``strategy`` or nothing, as a key begins, and its steps (``tasks[0]`` as ``tasks.0``)."""
+    steps = key.replace("[", ".").replace("]", "").split(".")
+    prefixed = len(steps) > 1 and steps[0] in ("scenario", "strategy")
+    return (steps[0], steps[1:]) if prefixed else ("", steps)

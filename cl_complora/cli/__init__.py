@@ -10,6 +10,7 @@ import typer
 
 from ..errors import MOST_CHARACTERS, UserError, printable, raise_all
 from ..files import is_utf8
+from ..run.devices import known_device
 from ..run.spinning import bound_spinning
 from ..version import __version__
 from .audit import audit
@@ -27,7 +28,7 @@ from .init import init
 from .leaderboard import leaderboard
 from .model_options import Model, ModelConfig, Pretrained, model_settings
 from .odd_names import odd_name, refuse_odd_names
-from .options import AllowPlugins, Device, Elsewhere, Log, Out, Settings, known_device, say
+from .options import AllowPlugins, Device, Elsewhere, Log, Out, Settings, say
 from .output import lasting_streams
 from .regions import regions
 from .report import report, say_report

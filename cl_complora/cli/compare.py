@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..api.arguments import number
 from ..errors import UserError, raise_all
+from ..run.devices import known_device
 from ..run.signals import exit_code_of, terminated_like_interrupted
 from .consoles import log_console
-from .options import AllowPlugins, Device, Elsewhere, Out, Settings, known_device, say, seeds_of
+from .options import AllowPlugins, Device, Elsewhere, Out, Settings, say, seeds_of
 from .report import say_report
 
 if TYPE_CHECKING:
@@ -50,8 +52,9 @@ def compare(
         str, typer.Option(help="Seeds of the sweep; the first of --seeds by default.")
     ] = "",
     metric: Annotated[
-        str, typer.Option(help="What a swept value is chosen by: last, average or harmonic.")
-    ] = "last",
+        str | None,
+        typer.Option(help="What a swept value is chosen by: last, average or harmonic.  [default: last]"),
+    ] = None,
     floor: Annotated[
         float | None,
         typer.Option(help="Choose among values that lose at most this (-10) of zero-shot accuracy."),
@@ -59,7 +62,9 @@ def compare(
     reference: Annotated[
         str, typer.Option(help="Strategy that differences are taken to; the first by default.")
     ] = "",
-    validation_shots: Annotated[int, typer.Option(min=1, help="Images a class set apart for the sweep.")] = 4,
+    validation_shots: Annotated[
+        int | None, typer.Option(min=1, help="Images a class set apart for the sweep.  [default: 4]")
+    ] = None,
     results: Annotated[
         Path | None,
         typer.Option(
@@ -133,17 +138,21 @@ def compare(
         raise UserError("--sweep and --sweep-from: give one of the two")
     if results and publish:
         raise UserError("--results and --publish: give one of the two; --publish reads what is there as well")
-    known_metric(metric)
+    if metric is not None:
+        known_metric(metric)
+    if floor is not None:
+        number("--floor", floor)
+    if not sweep and sweep_from is None:
+        # An entry of --publish records the metric, also that of a method which has nothing to sweep.
+        of_sweep: dict[str, object] = {"--metric": metric is not None and not publish}
+        of_sweep |= {"--floor": floor is not None, "--validation-shots": validation_shots}
+        _refuse(of_sweep | {"--sweep-seeds": sweep_seeds.strip()}, "is for --sweep or --sweep-from")
     known_device(device)
     more = {"cluster": cluster, "gpus_per_run": gpus_per_run, "threads": threads, "elsewhere": elsewhere}
     if list_:
-        _refuse_beside_list(
-            {
-                "--jobs": jobs != 1,
-                "--publish": publish,
-                **{k: more[k[2:].replace("-", "_")] for k in NOT_LISTED},
-            }
-        )
+        running = {"--jobs": jobs != 1, "--publish": publish}
+        running |= {k: more[k[2:].replace("-", "_")] for k in NOT_LISTED}
+        _refuse(running, "is for running, and --list runs nothing; leave one of the two out")
     for_scenario, for_strategy = split_overrides(set_ or [])
     chosen = None
     if sweep:
@@ -160,10 +169,10 @@ def compare(
         seeds=seeds_of("--seeds", seeds) or tuple(located.value.seeds),
         sweep_seeds=seeds_of("--sweep-seeds", sweep_seeds),
         sweep=chosen,
-        metric=metric,
+        metric=metric or study.Request.metric,
         floor=floor,
         reference=reference.strip(),
-        validation_shots=validation_shots,
+        validation_shots=validation_shots or study.Request.validation_shots,
         scenario_settings=tuple(for_scenario),
         strategy_settings=tuple(for_strategy),
     )
@@ -205,10 +214,10 @@ def compare(
         raise typer.Exit(1)
 
 
-def _refuse_beside_list(given: dict[str, object]) -> None:
+def _refuse(given: dict[str, object], reason: str) -> None:
     for option, value in given.items():
         if value:
-            raise UserError(f"{option}: is for running, and --list runs nothing; leave one of the two out")
+            raise UserError(f"{option}: {reason}")
 
 
 def _list(request: Request, placing: Placing, results: Path | None) -> None:

@@ -80,16 +80,6 @@ def telling(console: Console, as_json: bool) -> Callable[[str], None]:
     return (lambda line: None) if as_json else lambda line: console.print(line, style="dim", markup=False)
 
 
-def known_device(device: str) -> None:
-    """Refuse what is no device.
-
-    Raises:
-        UserError: naming what is allowed.
-    """
-    if not (device in ("auto", "cpu", "cuda") or device.startswith("cuda:") and device[5:].isdigit()):
-        raise UserError(f"--device {device}: must be auto, cpu, cuda or cuda:<n>")
-
-
 def seeds_of(option: str, text: str) -> tuple[int, ...]:
     """``0,1,2`` as an option gives it; none where it is empty.
 

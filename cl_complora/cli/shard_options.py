@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import UserError
+from ..run.devices import known_device
 from .consoles import log_console
-from .options import known_device, say
+from .options import say
 from .output import say_json
 
 if TYPE_CHECKING:

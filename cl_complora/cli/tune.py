@@ -11,9 +11,10 @@ import typer
 from rich.console import Console
 
 from ..errors import UserError, raise_all
+from ..run.devices import known_device
 from ..run.signals import exit_code_of, terminated_like_interrupted
 from .consoles import log_console
-from .options import AllowPlugins, Device, Elsewhere, Out, Settings, known_device, say, seeds_of
+from .options import AllowPlugins, Device, Elsewhere, Out, Settings, say, seeds_of
 
 if TYPE_CHECKING:
     from ..compare.outcomes import Outcome

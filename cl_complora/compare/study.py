@@ -13,6 +13,7 @@ from ..config import Scenario, load_scenario, load_strategy
 from ..config.loading import Located
 from ..data.planning import plan
 from ..errors import UserError
+from ..files import slug
 from .choosing import choose, for_validation, point
 from .method import Method, against
 from .outcomes import Outcome
@@ -135,9 +136,7 @@ def prepare(request: Request, tell: Callable[[str], None] | None = None) -> Prep
         UserError: for input that cannot work.
     """
     names = [load_strategy(method, request.strategy_settings).value.name for method in request.strategies]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"--strategies: two of them are called '{name}', and would share a folder")
+    _refuse_shared_folders(names)
     reference = _reference(request, names)
     scenario = load_scenario(request.scenario, request.scenario_settings)
     for seed in {*request.seeds, *request.sweep_seeds}:
@@ -211,6 +210,18 @@ def compare(
         if {entry.name, reference} <= tested.keys() and entry.name != reference:
             entry.differences = against(tested[entry.name], tested[reference])
     return Comparison(request, prepared.scenario.value.name, reference, list(methods.values()), tried)
+
+
+def _refuse_shared_folders(names: Sequence[str]) -> None:
+    """Refuse strategies whose runs would lie in one folder, which is told only when the second begins."""
+    folders: dict[str, str] = {}
+    for name in names:
+        folder = slug(name)
+        if folder in folders:
+            other = folders[folder]
+            who = f"two of them are called '{name}', and" if other == name else f"'{other}' and '{name}'"
+            raise UserError(f"--strategies: {who} would share the folder '{folder}'; rename one")
+        folders[folder] = name
 
 
 def _reference(request: Request, names: Sequence[str]) -> str:

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import re
+
 from ..errors import UserError
 
 # NVIDIA's GPUs multiply in TensorFloat-32 from this generation on (Ampere).
 _AMPERE = (8, 0)
 
 
+def known_device(name: str) -> None:
+    """Refuse what is the name of no device, before torch is imported.
+
+    Raises:
+        UserError: naming what is allowed.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", name):
+        raise UserError(f"--device {name}: must be auto, cpu, cuda or cuda:<n>")
+
+
 def device_of(name: str) -> str:
     """A device by its name; ``auto`` is a GPU where there is one.
 
     Raises:
-        UserError: for a GPU that is not there.
+        UserError: for what is no device, and for a GPU that is not there.
     """
+    known_device(name)
     import torch
 
     if name == "auto":
