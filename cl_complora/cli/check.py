@@ -74,13 +74,17 @@ def check_file(file: str, settings: list[str], measure: bool | None = None) -> I
     from ..config.model_names import check_model
     from ..config.normalisation import unstated
     from ..data.planning import plan
+    from ..data.plausibility import on_paper
+    from ..data.telling import counted
 
     located = load_scenario(file, settings)
     raise_all(check_model(located))
     plans = plan(located, located.value.seeds[0])
-    size = f"{len(plans.tasks)} tasks, {sum(len(p.train) for p in plans.tasks)} training images"
+    images = counted(sum(len(p.train) for p in plans.tasks), "training image")
+    size = f"{counted(len(plans.tasks), 'task')}, {images}"
     yield f"{file}: scenario '{located.value.name}' is fine ({size})"
     yield from (f"  skipped: {line}" for line in plans.skipped)
+    yield from (f"  note: {line}" for line in on_paper(located, plans))
     here = _is_here(located)
     if measure or (measure is None and settings and here):
         yield from _measured(located, plans)

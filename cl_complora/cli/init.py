@@ -1,4 +1,4 @@
-"""cl-complora init: a scenario for class folders."""
+"""cl-complora init: a scenario for folders of pictures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def init(
     folders: Annotated[
         list[Path],
         typer.Argument(
-            help="Folders of class folders, or of Hugging Face's Parquet files; each is a task of the stream."
+            help="Folders of class folders, of pictures beside a table of their classes, or of Hugging Face's"
+            " Parquet files; each is a task of the stream."
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The scenario file to write.")] = Path(
@@ -39,7 +40,7 @@ def init(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
-    """Look at class folders and write a commented scenario that runs."""
+    """Look at folders of pictures and write a commented scenario that runs."""
     from ..data.discover import describe
     from ..files import write_text
 

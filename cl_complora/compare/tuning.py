@@ -122,6 +122,9 @@ def prepare(request: TuningRequest) -> Tuning:
         UserError: for input that cannot work, and a strategy that has nothing to tune.
     """
     strategy = load_strategy(request.strategy, request.strategy_settings)
+    nothing = f"strategy '{strategy.value.name}': has no rate, steps or energy, so there is nothing to tune"
+    if strategy.value.optimiser is None:  # which no number of images changes, so that none is asked for
+        raise UserError(nothing)
     tested = plan(load_scenario(request.scenario, request.scenario_settings), request.seeds[0])
     scenario, plans = _with_shots(request, sum(len(task.class_names) for task in tested.tasks))
     held_out = tuple(one.name for one in plans.zero_shot)
@@ -133,9 +136,7 @@ def prepare(request: TuningRequest) -> Tuning:
     images = [len(task.train) for task in plans.tasks]
     grid = grid_of(request.strategy, request.strategy_settings, images)
     if not grid:
-        raise UserError(
-            f"strategy '{strategy.value.name}': has no rate, steps or energy, so there is nothing to tune"
-        )
+        raise UserError(nothing)
     validation = sum(len(task.validation) for task in plans.tasks)
     of_classes = [task for task in plans.tasks if not task.captioned]
     each = [max(Counter(item.label for item in task.validation).values()) for task in of_classes]

@@ -13,6 +13,7 @@ from typing import Any
 from ..config.yaml_lines import shown
 from ..errors import UserError
 from ..files import json_lines, parse_json, read_lines, read_text
+from .telling import counted
 
 # Karpathy's file of COCO has 144 MB; one JSON value takes several times its size in memory.
 MAX_JSON = 2**28
@@ -211,8 +212,8 @@ def _cells(place: str, cells: list[str], width: int, image: int, text: int, spli
     if len(cells) == width - 1 and text == width - 1 and (found := _UNPARTED.fullmatch(cells[-1])):
         cells = [*cells[:-1], "", found[1]]
     if len(cells) != width:
-        return Entry(place, fault=f"has {len(cells)} cells for {width} columns; a text with the separator in"
-                     " it needs quotes")  # fmt: skip
+        told = f"has {counted(len(cells), 'cell')} for {counted(width, 'column')}"
+        return Entry(place, fault=f"{told}; a text with the separator in it needs quotes")
     texts: Any = cells[text].strip()
     if texts.startswith("["):
         try:

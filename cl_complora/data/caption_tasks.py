@@ -7,9 +7,10 @@ import random
 from ..config.loading import Located
 from ..config.scenario import Scenario, Task
 from ..errors import UserError
-from .items import Item, Source
+from .items import Item, Source, items_at
 from .plans import Plan
 from .retrieval_sets import drawn_evenly
+from .telling import counted
 
 
 def plan_captions(located: Located[Scenario], task: Task, source: Source, seed: int, path: tuple) -> Plan:
@@ -19,14 +20,14 @@ def plan_captions(located: Located[Scenario], task: Task, source: Source, seed: 
         UserError: for fewer than two pictures to train or to test on, and for more than there are.
     """
     scenario = located.value
-    train, validation = _draw(located, task, source.items("train"), seed, path)
+    train, validation = _draw(located, task, items_at(located, path, source, "train"), seed, path)
     limit = task.test_limit or scenario.test_limit
-    test = drawn_evenly(source.items("test"), limit)
+    test = drawn_evenly(items_at(located, path, source, "test"), limit)
     if len(test) < 2:
         asked = task.test_limit is not None or (limit is not None and limit < 2)
         key = ("source",) if not asked else ("test_limit",) if task.test_limit is not None else ()
         at = (*path, *key) if key else ("test_limit",)
-        problem = f"task '{task.name}' has {len(test)} test pictures; retrieval needs two at least"
+        problem = f"task '{task.name}' has {counted(len(test), 'test picture')}; retrieval needs two at least"
         raise UserError(located.fault(at, problem))
     if scenario.measure == "validation" and not validation:
         problem = f"task '{task.name}' has no validation pictures; validation_images sets some apart"

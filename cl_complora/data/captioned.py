@@ -11,11 +11,12 @@ from pathlib import Path
 
 from ..config.sources import CaptionsSource, CaptionsTaskSource
 from ..config.yaml_lines import shown
-from ..errors import MOST_FAULTS, UserError, raise_all
+from ..errors import UserError
 from ..files import is_utf8
 from .caption_layouts import Entry, read_entries
 from .items import Item
 from .manifests import Listed, Malformed, inside, refuse_no_folder, roots_of
+from .telling import Faults, counted
 
 TRAIN, TEST = "train", "test"
 
@@ -113,7 +114,7 @@ def _read_part(
     if named_root is None and root != file.parent:
         notes.append(f"{file}: its pictures are taken from {root} (root: in the source for another folder)")
     refuse_no_folder(root, "names")
-    texts = _texts_by_image(entries, roots_of(root))
+    texts = _texts_by_image(file, entries, roots_of(root))
     if len(texts) < 2:
         told = "no image" if not texts else "one image, which is always found"
         raise UserError(f"{file}: names {told}; retrieval needs two at least")
@@ -139,7 +140,7 @@ def _of_split(
         raise UserError(f"{file}: no row is of the split {split!r}; {key}: in the source may be {known}")
     chosen = [one for one in entries if one.fault or one.split == split]
     return chosen, [
-        f"{file}: {found[split]} of {len(entries)} rows are of the split {split!r}, which is read"
+        f"{file}: {found[split]} of {counted(len(entries), 'row')} are of the split {split!r}, which is read"
     ]
 
 
@@ -158,7 +159,7 @@ def _root(file: Path, entries: Iterable[Entry]) -> Path:
         return here
 
 
-def _texts_by_image(entries: Iterable[Entry], roots: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def _texts_by_image(file: Path, entries: Iterable[Entry], roots: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Path of every picture → its texts.
 
     Raises:
@@ -166,7 +167,7 @@ def _texts_by_image(entries: Iterable[Entry], roots: Sequence[str]) -> dict[str,
     """
     found: dict[str, list[str]] = {}
     listed: dict[str, str] = {}
-    faults = []
+    faults = Faults(file)
     for one in entries:
         try:
             if one.fault:
@@ -180,10 +181,8 @@ def _texts_by_image(entries: Iterable[Entry], roots: Sequence[str]) -> dict[str,
                 listed[key] = one.place
             found.setdefault(key, []).extend(texts)
         except Malformed as fault:
-            faults.append(f"{one.place}: {fault}")
-            if len(faults) == MOST_FAULTS:
-                break
-    raise_all(faults)
+            faults.add(f"{one.place}: {fault}")
+    faults.refuse()
     return {key: tuple(texts) for key, texts in found.items()}
 
 

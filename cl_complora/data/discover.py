@@ -15,20 +15,22 @@ from ..config.hub_sources import ParquetSource
 from ..config.model_names import EMBEDDED, architectures
 from ..config.normalisation import unstated
 from ..config.scenario import DEFAULT_PROMPTS, Model
-from ..config.sources import FolderSource
+from ..config.sources import FolderSource, ManifestSource
 from ..errors import UserError
 from . import retention
 from .broken import Readable
 from .folders import open_folder
+from .found_tables import how_to_use, is_table, passed_over, tables_in, usable_table
 from .hub_folders import beside, hub_folder
 from .items import Source
 from .kinds import open_source
 from .picture_files import is_rubbish, refuse_not_utf8
 from .picture_notes import source_notes
-from .plausibility import is_code
+from .plausibility import is_code, one_class
 from .retention import Retention
 from .split_names import roles_of
 from .suiting import Suiting, suiting
+from .telling import counted
 
 MOST_SHOTS = 16
 TEST_LIMIT = 500
@@ -40,7 +42,7 @@ OPENED = 5000
 class _Found:
     name: str
     root: Path
-    config: FolderSource | ParquetSource
+    config: FolderSource | ParquetSource | ManifestSource
     source: Source
     counts: tuple[int, ...]
     train: int
@@ -72,8 +74,8 @@ def describe(
     """A commented scenario file for class folders.
 
     Args:
-        folders: class folders (``root/<class>/…`` or ``root/train/<class>/…``), folders of Parquet files, or
-            folders that hold several of either.
+        folders: class folders (``root/<class>/…`` or ``root/train/<class>/…``), folders of Parquet files or
+            of one folder of pictures and a table of their classes, or folders that hold several of these.
         output: the scenario file, whose folder relative paths start from.
         shots: training images a class; as many as the poorest class has, at most 16, by default.
         model: what the stream starts from, its files by absolute paths; the embedded one by default.
@@ -105,7 +107,7 @@ def describe(
     suits = [f.suiting for f in found]
     common = max(suits, key=lambda one: [other.augment for other in suits].count(one.augment))
     lines = [
-        f"# {len(found)} tasks from class folders. Run: cl-complora run {output.name}",
+        f"# {counted(len(found), 'task')} from folders of pictures. Run: cl-complora run {output.name}",
         "#",
         (
             "# Every task has its own classes (task-incremental). class-incremental tells the classes of all"
@@ -124,19 +126,18 @@ def describe(
     ]
     notes = [f"cannot be read, and is left out: {line}" for f in found for line in f.broken]
     if notes:
-        lines.append(
-            f"broken: skip    # {len(notes)} pictures cannot be read; refuse stops a run that would use one"
-        )
+        unreadable = counted(len(notes), "picture")
+        lines.append(f"broken: skip    # {unreadable} cannot be read; refuse stops a run that would use one")
     lines.append("tasks:")
     for f in found:
-        size = f"{len(f.source.class_names)} classes, {f.train} training and {f.test} test images"
+        classes = counted(len(f.source.class_names), "class", "classes")
+        size = f"{classes}, {f.train} training and {counted(f.test, 'test image')}"
         lines.append(f"  - name: {json.dumps(f.name)}    # {size}")
         lines.append(f"    source: {_source_line(f, base)}")
         if fewer := f.shots(chosen):
             lines.append(f"    shots: {fewer}    # as many as each class has, at most {chosen}")
-            notes.append(
-                f"{f.name}: its poorest class has {f.smallest} training images, others more: {fewer}"
-            )
+            poorest = counted(f.smallest, "training image")
+            notes.append(f"{f.name}: its poorest class has {poorest}, others more: {fewer}")
         if list(f.suiting.prompts) != DEFAULT_PROMPTS:
             lines.append(f"    prompts: {_listed(f.suiting.prompts)}    # {f.suiting.prompts_why}")
         if f.suiting.augment != common.augment:
@@ -147,6 +148,7 @@ def describe(
         notes += [f"{f.name}: {one}: is called like no part, and is left out" for one in f.left_out]
         notes.append(f"{f.name}: {size}")
         notes += getattr(f.source, "notes", ())
+        notes += one_class(f.name, f.source.class_names) + _of_tables(f, base)
     if any(f.shots(chosen).startswith("[") for f in found):
         uneven = (
             "some classes have fewer shots than others; a loss that counts all alike:"
@@ -213,7 +215,18 @@ def _beside(path: str, base: Path) -> str:
     return str(place.relative_to(base)) if place.is_relative_to(base) else path
 
 
+def _of_tables(found: _Found, base: Path) -> list[str]:
+    """What to say of a table beside pictures, whether it is read or not."""
+    if isinstance(found.config, ManifestSource):
+        return [f"{found.name}: is read by its table {found.config.file}: folders do not tell its classes"]
+    if isinstance(found.config, FolderSource):
+        return [f"{found.name}: {line}" for line in passed_over(found.root, found.source.class_names, base)]
+    return []
+
+
 def _source_line(found: _Found, base: Path) -> str:
+    if isinstance(found.config, ManifestSource):
+        return f"{{kind: manifest, file: {_quoted(os.path.relpath(found.config.file, base))}}}"
     if isinstance(found.config, FolderSource):
         return f"{{kind: folder, root: {_quoted(os.path.relpath(found.root.resolve(), base))}}}"
     files = beside(found.config, found.root, base)
@@ -225,22 +238,38 @@ def _listed(prompts: Sequence[str]) -> str:
 
 
 def _roots(folder: Path) -> list[Path]:
-    """The folder itself where its folders are classes, or the folders in it that are sets of classes."""
+    """The folder itself where its folders are classes, or a table names them; or the folders in it that are
+    sets of classes."""
     if not folder.is_dir():
-        raise UserError(f"{folder}: {'is a file' if folder.exists() else 'there is no such folder'}")
+        hint = f"; {how_to_use(folder)}" if is_table(folder) else ""
+        problem = f"is a file, and no folder{hint}" if folder.exists() else "there is no such folder"
+        raise UserError(f"{folder}: {problem}")
     refuse_not_utf8(folder)
-    if _is_task(folder):
+    try:
+        if _is_task(folder):
+            return [folder]
+    except UserError as error:
+        if usable_table(folder) is None:
+            raise UserError(f"{error.messages[0]}{_hint(folder)}", error.messages[1:]) from None
         return [folder]
     inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and not is_rubbish(path.name)]
     for path in inside:
         refuse_not_utf8(path)
     sets = [path for path in inside if _is_task(path)]
+    if not sets and usable_table(folder) is not None:
+        return [folder]
     if not sets:
         raise UserError(
             f"{folder}: holds no class folders with pictures (<class>/…, train/<class>/… and "
-            "test/<class>/…, or <class>/train/… and <class>/test/…), nor Parquet files"
+            f"test/<class>/…, or <class>/train/… and <class>/test/…), nor Parquet files{_hint(folder)}"
         )
     return sets
+
+
+def _hint(folder: Path) -> str:
+    """What else may be meant where no class folders are found."""
+    tables = tables_in(folder)
+    return f"; {how_to_use(tables[0])}" if tables else ""
 
 
 def _is_task(folder: Path) -> bool:
@@ -267,7 +296,7 @@ def _holds_classes(folder: Path) -> bool:
 
 def _look(root: Path, name: str) -> _Found:
     hub = hub_folder(root)
-    config = hub.config if hub else FolderSource(kind="folder", root=str(root.resolve()))
+    config = hub.config if hub else _folders_or_table(root)
     source = open_source(config, root.resolve())
     train, test = source.items("train"), source.items("test")
     broken: list[str] = []
@@ -290,6 +319,17 @@ def _look(root: Path, name: str) -> _Found:
     return _Found(
         name, root, config, source, tuple(counts), len(train), len(test), tuple(broken), suits, left_out
     )
+
+
+def _folders_or_table(root: Path) -> FolderSource | ManifestSource:
+    """Class folders; the table beside them where they are one class alone, or none."""
+    config = FolderSource(kind="folder", root=str(root.resolve()))
+    try:
+        if len(open_folder(config, Path(".")).class_names) > 1:
+            return config
+    except UserError:  # told by whoever opens it, if there is no such table
+        pass
+    return usable_table(root) or config
 
 
 def _refuse_splits(roots: Sequence[Path]) -> None:

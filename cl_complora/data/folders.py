@@ -12,13 +12,15 @@ from itertools import islice
 from pathlib import Path
 
 from ..config.sources import FolderSource
+from ..config.yaml_lines import shown
 from ..errors import UserError
 from .division import divided
 from .inner_splits import holds_pictures, inner_splits, leads_back, subfolders
 from .items import SPLITS, Item
-from .picture_files import Found, find_pictures, image_suffixes, is_excluded, is_rubbish, refuse_not_utf8
+from .picture_files import Exclude, Found, find_pictures, image_suffixes, is_rubbish, refuse_not_utf8
 from .pictures import Files
 from .split_names import role_of, roles_of
+from .telling import counted, worded
 
 
 class Folder(Files):
@@ -48,7 +50,7 @@ class Folder(Files):
             raise UserError(
                 f"{root}: {problem}; it must hold <class>/… or train/<class>/… and test/<class>/…"
             )
-        self.root, self.config = root, config
+        self.root, self.config, self._exclude = root, config, Exclude(config.exclude)
         self._told: list[str] = []
         self._found: dict[Path, list[str]] = {}
         self._listed: dict[Path, list[str]] = {}
@@ -60,7 +62,7 @@ class Folder(Files):
         # Split → the folders of that split in every class folder, where they lie there.
         self.inner: dict[str, dict[str, str]] = {}
         if config.splits == "auto" and self.parts["train"] == self.parts["test"] == root:
-            self.inner, told = inner_splits(root, self._folders(root), config.exclude)
+            self.inner, told = inner_splits(root, self._folders(root), self._exclude)
             self._told += told
         self.divided = self.parts["train"] != self.parts["test"] or bool(self.inner)
         self._classes: dict[str, dict[Path, list[str]]] = defaultdict(dict)
@@ -78,7 +80,10 @@ class Folder(Files):
     def notes(self) -> list[str]:
         """What was passed over in the splits that were asked for so far, and how the folder was
         understood."""
-        return [*self._told, *self._passed.notes(str(self.root))]
+        # Where nothing was searched yet, nothing could be left out.
+        idle = self._exclude.idle if self._found else []
+        none = f"{self.root}: exclude: no file or folder that is looked at fits"
+        return [*self._told, *self._passed.notes(str(self.root)), *(f"{none} {shown(one)}" for one in idle)]
 
     def items(self, split: str) -> list[Item]:
         """Images of a split, by class and file name."""
@@ -102,7 +107,7 @@ class Folder(Files):
 
     def _keys(self, folder: Path) -> list[str]:
         if folder not in self._found:
-            found = find_pictures(folder, self.config.exclude, self.root)
+            found = find_pictures(folder, self._exclude, self.root)
             self._passed.add(found)
             self._found[folder] = [path.relative_to(self.root).as_posix() for path in found.pictures]
         return list(self._found[folder])
@@ -113,7 +118,7 @@ class Folder(Files):
         parents = self._classes[self.folders[place]]
         if not any(self._class_items(split, place) for split in SPLITS):
             where = next(parent / folders[0] for parent, folders in parents.items())
-            passed = find_pictures(where, self.config.exclude, self.root)
+            passed = find_pictures(where, self._exclude, self.root)
             why = f" ({'; '.join(passed.notes(str(where)))})" if passed.others else ""
             return f"; {where} holds no pictures{why}, and exclude: [{where.name}] leaves it out"
         if not self.divided or self.inner or self.parts["train"] in parents:
@@ -150,16 +155,16 @@ class Folder(Files):
                     self._told.append(f"{entry.path}: a link to a folder that it lies in, and passed over")
                 elif is_rubbish(entry.name):
                     self._passed.rubbish[entry.name] += not entry.name.startswith(".")
-                elif not is_excluded(Path(entry.path), self.root, self.config.exclude):
+                elif not self._exclude.leaves_out(Path(entry.path), self.root):
                     refuse_not_utf8(Path(entry.path))
                     names.append(entry.name)
             stray = [
-                n
-                for n in stray
-                if not (is_rubbish(n) or is_excluded(parent / n, self.root, self.config.exclude))
+                n for n in stray if not (is_rubbish(n) or self._exclude.leaves_out(parent / n, self.root))
             ]
             if stray and names:
-                such = f"{len(stray)} pictures lie in no class folder and are not used, such as {stray[0]}"
+                lie = counted(len(stray), "picture lies", "pictures lie")
+                are = worded(len(stray), "is", "are")
+                such = f"{lie} in no class folder and {are} not used, such as {stray[0]}"
                 self._told.append(f"{parent}: {such}")
             self._listed[parent] = names
         return self._listed[parent]
@@ -189,7 +194,8 @@ class Folder(Files):
         validation, _ = self._labelled(roles.validation)
         for name in (*unlabelled, *roles.unlabelled):
             count = len(find_pictures(root / name).pictures)
-            self._told.append(f"{root / name}: {count} pictures without classes are not used")
+            unused = f"{counted(count, 'picture')} without classes {worded(count, 'is', 'are')} not used"
+            self._told.append(f"{root / name}: {unused}")
         if test is None and validation:
             test = self._one_of("test", validation)
             self._told.append(f"{test}: serves as the test, since there is no other")
@@ -228,11 +234,7 @@ class Folder(Files):
         if len(whole) != 1 or not _holds_classes(_innermost(self.root / whole[0] / roles[whole[0]].train[0])):
             return None
         others = [self.root / name for name in names if name != whole[0]]
-        return (
-            None
-            if any(find_pictures(o, self.config.exclude).pictures for o in others)
-            else self.root / whole[0]
-        )
+        return None if any(find_pictures(o, self._exclude).pictures for o in others) else self.root / whole[0]
 
     def _labelled(self, names: Sequence[str], train: Path | None = None) -> tuple[list[str], list[str]]:
         """Splits with class folders, and those whose pictures have no classes: not in folders, or all in one
@@ -253,7 +255,7 @@ class Folder(Files):
         Raises:
             UserError: where folders called like splits stand among class folders.
         """
-        pictured = [name for name in others if find_pictures(self._base / name, self.config.exclude).pictures]
+        pictured = [name for name in others if find_pictures(self._base / name, self._exclude).pictures]
         if not pictured:
             return
         direct = [name for name in splits if not _holds_classes(_innermost(self._base / name))]

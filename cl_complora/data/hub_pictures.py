@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..config.hub_sources import HuggingFaceSource, ParquetSource
 from ..config.yaml_lines import shown
-from ..errors import MOST_FAULTS, UserError, raise_all
+from ..errors import UserError
 from .class_list import ClassList
 from .division import UNDIVIDED, divided
 from .hub_columns import HubColumns
 from .items import Item
 from .pictures import Pictures
+from .telling import Faults, counted
 
 if TYPE_CHECKING:
     import pyarrow
@@ -121,8 +122,11 @@ class HubPictures(Pictures):
         first = tables[0].place
         labelled = {rows.name: rows.labels(columns[rows.name].label) for rows in tables}
         self.class_names, known = self._classes(tables, labelled, config)
-        faults = [fault for rows in tables for fault in _faults(rows, columns, labelled[rows.name], known)]
-        raise_all(faults[:MOST_FAULTS])
+        faults = Faults(first)
+        for rows in tables:
+            for fault in _faults(rows, columns, labelled[rows.name], known, len(self.class_names)):
+                faults.add(fault)
+        faults.refuse()
         self._items = {
             part: [item for rows in held for item in self._listed(rows, labelled[rows.name], known)]
             for part, held in parts.items()
@@ -212,8 +216,10 @@ class HubPictures(Pictures):
         Raises:
             UserError: naming rows without a picture, up to twenty.
         """
-        found, faults = self.present(split)
-        raise_all(faults[:MOST_FAULTS])
+        found, absent = self.present(split)
+        faults = Faults(f"{self.root}, {split} part")
+        faults.add(*absent)
+        faults.refuse()
         return found
 
     def present(self, split: str) -> tuple[list[Item], list[str]]:
@@ -278,7 +284,11 @@ def _tail(name: str) -> str:
 
 
 def _faults(
-    rows: Rows, columns: Mapping[str, HubColumns], labels: Sequence[Any], known: Mapping[Any, int]
+    rows: Rows,
+    columns: Mapping[str, HubColumns],
+    labels: Sequence[Any],
+    known: Mapping[Any, int],
+    classes: int,
 ) -> Iterator[str]:
     column = columns[rows.name].label
     for row, label in enumerate(labels):
@@ -290,5 +300,5 @@ def _faults(
                 hint = "; numbers count from 0" if isinstance(label, int) else ""
                 if label == -1:
                     hint = ", and stands for a label that is kept back"
-                classes = len(set(known.values()))
-                yield f"{where}: label {shown(label)} is none of the source's {classes} classes{hint}"
+                there = counted(classes, "class", "classes")
+                yield f"{where}: label {shown(label)} is none of the source's {there}{hint}"

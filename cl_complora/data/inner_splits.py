@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import UserError
-from .picture_files import find_pictures, is_excluded, is_rubbish
+from .picture_files import Exclude, find_pictures, is_rubbish
 from .split_names import Roles, roles_of
 
 Inner = dict[str, dict[str, str]]
 
 
-def inner_splits(root: Path, folders: Sequence[str], exclude: Sequence[str]) -> tuple[Inner, list[str]]:
+def inner_splits(root: Path, folders: Sequence[str], exclude: Exclude) -> tuple[Inner, list[str]]:
     """How class folders are divided by folders inside them.
 
     Args:
         root: of the class folders.
         folders: their names.
-        exclude: patterns of what to leave out.
+        exclude: what to leave out.
 
     Returns:
         Split (``train``, ``test``) → class folder → the folder in it, empty where classes hold no splits; and
@@ -66,12 +66,12 @@ def inner_splits(root: Path, folders: Sequence[str], exclude: Sequence[str]) -> 
     return inner, told
 
 
-def _inside(root: Path, folder: Path, exclude: Sequence[str]) -> Roles:
+def _inside(root: Path, folder: Path, exclude: Exclude) -> Roles:
     """The folders of a class folder that hold pictures, by what they are called."""
     return roles_of(
         name
         for name in subfolders(folder)
-        if not is_excluded(folder / name, root, exclude)
+        if not exclude.leaves_out(folder / name, root)
         and find_pictures(folder / name, exclude, root).pictures
     )
 

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
+from ..errors import UserError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..config.loading import Located
+    from ..config.scenario import Scenario
     from .pixels import Pixels
 
 SPLITS = ("train", "test")
@@ -66,6 +70,36 @@ class Source(Protocol):
 
     def load(self, items: Sequence[Item], pixels: Pixels) -> Tensor:
         """``N × 3 × H × W`` uint8, after the model's deterministic resize and crop."""
+
+
+def items_at(located: Located[Scenario], path: tuple, source: Source, split: str) -> list[Item]:
+    """Images of a split; what a source has against it is told with the place where the scenario names it.
+
+    Args:
+        located: the scenario.
+        path: of the task or set in it.
+        source: of the task or set.
+        split: which.
+
+    Raises:
+        UserError: as the source does.
+    """
+    try:
+        return source.items(split)
+    except UserError as error:
+        raise at_source(located, path, error) from None
+
+
+def at_source(located: Located[Scenario], path: tuple, error: UserError) -> UserError:
+    """The error with the place where a scenario names the source that it is of.
+
+    Args:
+        located: the scenario.
+        path: of the task or set in it.
+        error: without that place.
+    """
+    first, *more = (located.fault((*path, "source"), message) for message in error.messages)
+    return UserError(first, tuple(more))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import MOST_FAULTS, raise_all
+from .telling import Faults
 
 if TYPE_CHECKING:
     from ..config.sources import SourceConfig
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _OPENERS: dict[str, str] = {
     "folder": "cl_complora.data.folders:open_folder",
     "manifest": "cl_complora.data.manifests:open_manifest",
-    "coop": "cl_complora.data.manifests:open_coop",
+    "coop": "cl_complora.data.coop_splits:open_coop",
     "shards": "cl_complora.data.shards:open_shards",
     "parquet": "cl_complora.data.parquet:open_parquet",
     "huggingface": "cl_complora.data.hugging_face:open_hugging_face",
@@ -54,6 +54,8 @@ def open_source(config: SourceConfig, folder: Path) -> Source:
     source = getattr(import_module(module), function)(config, folder)
     if isinstance(config, PictureSource):
         source.range, source.background = config.range, config.background
-    named = f"{source.origin.partition(' ')[2] or config.kind}: "
-    raise_all([named + fault for name in source.class_names if (fault := name_fault(name))][:MOST_FAULTS])
+    where = source.origin.partition(" ")[2] or config.kind
+    faults = Faults(where)
+    faults.add(*(f"{where}: {fault}" for name in source.class_names if (fault := name_fault(name))))
+    faults.refuse()
     return source

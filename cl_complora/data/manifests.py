@@ -1,4 +1,4 @@
-"""Sources that name their images in a file: tables (CSV, JSONL) and CoOp's ``split_zhou_*.json``."""
+"""Sources that name their images in a file, and the first kind of it: tables (CSV, JSONL)."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..config.sources import CoopSource, ManifestSource
+from ..config.sources import ManifestSource
 from ..config.yaml_lines import shown
-from ..errors import MOST_FAULTS, UserError, raise_all
-from ..files import is_utf8, parse_json, read_text
+from ..errors import MOST_FAULTS, UserError
+from ..files import is_utf8
 from .class_list import ClassList
 from .columns import label_names, split_of
 from .division import UNDIVIDED, divided
 from .items import Item
 from .picture_files import image_suffixes
 from .pictures import Files
-from .tables import MAX_JSON, Cells, Table, read_table
+from .tables import Cells, Table, read_table
+from .telling import Faults
 
 
 class Malformed(Exception):
@@ -47,6 +49,7 @@ class Listed(Files):
         class_names: in label order.
         rows: images in the file's order, with their place among the classes.
         notes: what a user should know of how the file was read, a line each.
+        place: where a row stands in the file, by its number among ``rows``; None where nobody knows.
     """
 
     prompts: list[str] | None = None
@@ -57,9 +60,10 @@ class Listed(Files):
         class_names: Sequence[str],
         rows: Sequence[tuple[str, str, int]],
         notes: Sequence[str] = (),
+        place: Callable[[int], str] | None = None,
     ) -> None:
         self.root, self.class_names, self.notes = root, list(class_names), list(notes)
-        self._rows = rows
+        self._rows, self._place = rows, place
         self._inside: dict[str, bool] = {}
         self._names: dict[str, dict[str, str]] = {}
         self._items: dict[str, list[Item]] = {}
@@ -68,31 +72,39 @@ class Listed(Files):
         """Images of a split by class, each class in the file's order.
 
         Raises:
-            UserError: naming files that are not there, up to twenty.
+            UserError: naming files that are not there and their rows, up to twenty.
         """
         if split not in self._items:
-            found, faults = self.present(split, MOST_FAULTS)
-            raise_all(faults)
+            found, absent = self._looked(split)
+            # What else a row may mean is looked for on the disk, and so only for those that are told.
+            faults = Faults(f"{self.root}, {split} part", max(0, len(absent) - MOST_FAULTS))
+            faults.add(*(self._told(*one) for one in absent[:MOST_FAULTS]))
+            faults.refuse()
             self._items[split] = found
         return self._items[split]
 
-    def present(self, split: str, most: int | None = None) -> tuple[list[Item], list[str]]:
-        """As :meth:`items` without the files that are not there, and a line for each of those.
+    def present(self, split: str) -> tuple[list[Item], list[str]]:
+        """As :meth:`items` without the files that are not there, and a line for each of those."""
+        found, absent = self._looked(split)
+        return found, [self._told(*one) for one in absent]
 
-        Args:
-            split: which.
-            most: faults after which no more are looked for.
-        """
-        found, faults = [], []
+    def _looked(self, split: str) -> tuple[list[Item], list[tuple[int, str]]]:
+        """Images of a split; number and problem of every row whose file cannot be used."""
+        found, absent = [], []
         for order, (where, key, label) in enumerate(self._rows):
             if where == split:
                 try:
                     found.append(Item(label, key, self._size(key), order))
                 except Malformed as fault:
-                    faults.append(f"{self.root / key}: {fault}")
-                    if len(faults) == most:
-                        break
-        return sorted(found, key=lambda item: item.label), faults
+                    absent.append((order, sys.intern(str(fault))))
+        return sorted(found, key=lambda item: item.label), absent
+
+    def _told(self, order: int, problem: str) -> str:
+        key = self._rows[order][1]
+        where = f"{self._place(order)}: " if self._place is not None else ""
+        absent = problem == os.strerror(errno.ENOENT)
+        hint = _meant(str(self.root), key, self._names) if absent else ""
+        return f"{where}{self.root / key}: {problem}{hint}"
 
     def _size(self, key: str) -> int:
         path = os.path.join(self.root, key)
@@ -101,8 +113,7 @@ class Listed(Files):
             if stat.S_ISLNK(found.st_mode):
                 found, place = os.stat(path), path
         except OSError as error:
-            hint = _meant(str(self.root), key, self._names) if error.errno == errno.ENOENT else ""
-            raise Malformed(f"{error.strerror or error}{hint}") from None
+            raise Malformed(error.strerror or str(error)) from None
         if not self._is_inside(place):
             raise Malformed(f"leads out of the root {self.root}, to {os.path.realpath(path)}")
         if not stat.S_ISREG(found.st_mode):
@@ -156,7 +167,7 @@ def open_manifest(config: ManifestSource, folder: Path) -> Listed:
     table = read_table(config, file)
     refuse_no_folder(root)
     check = _Check(config, root)
-    rows, seen, faults = [], set(), []
+    rows, numbers, seen, faults = [], array("Q"), set(), Faults(file)
     for number, cells in table.rows:
         try:
             checked = check(cells)
@@ -164,31 +175,31 @@ def open_manifest(config: ManifestSource, folder: Path) -> Listed:
                 raise Malformed(f"{shown(checked.key)} is named a second time")
             seen.add(checked.key)
             rows.append(checked)
+            numbers.append(number)
         except Malformed as fault:
-            faults.append(f"{table.place(number)}: {fault}")
-            if len(faults) == MOST_FAULTS:
-                break
-    raise_all(faults)
+            faults.add(f"{table.place(number)}: {fault}")
+    faults.refuse()
     if not rows:
         raise UserError(f"{file}: names no image")
     names = config.classes or sorted({row.label for row in rows})
     position = {name: index for index, name in enumerate(names)}
     notes = table.notes + _of_numbers(table, names, check.by_number)
     if all(row.split is None for row in rows):
-        return _undivided(config, file, root, names, rows, notes)
-    listed = [(row.split or "train", row.key, position[row.label]) for row in rows]
-    return _listed(file, root, names, listed, notes)
+        listed, note = _undivided(config, names, rows)
+        notes.append(note)
+    else:
+        listed = [(row.split or "train", row.key, position[row.label]) for row in rows]
+    # Where a table is divided here, every row stands in it twice: in its part, and undivided.
+    return as_listed(
+        file, root, names, listed, lambda order: table.place(numbers[order % len(numbers)]), notes
+    )
 
 
 def _undivided(
-    config: ManifestSource,
-    file: Path,
-    root: Path,
-    names: Sequence[str],
-    rows: Sequence[Row],
-    notes: Sequence[str],
-) -> Listed:
-    """A table that names no test: a share of every class is set apart, as of class folders."""
+    config: ManifestSource, names: Sequence[str], rows: Sequence[Row]
+) -> tuple[list[tuple[str, str, int]], str]:
+    """Rows of a table that names no test: a share of every class is set apart, as of class folders; and what
+    to say of it."""
     of_class: dict[str, list[str]] = {name: [] for name in names}
     for row in rows:
         of_class[row.label].append(row.key)
@@ -202,7 +213,7 @@ def _undivided(
         f"no column says which rows are for the test: {100 * config.test_fraction:g} % of every class is set "
         "apart, the same for every seed (test_fraction; or a column split of train and test)"
     )
-    return _listed(file, root, names, listed, [*notes, share])
+    return listed, share
 
 
 def refuse_no_folder(root: Path, what: str = "paths") -> None:
@@ -219,11 +230,12 @@ def refuse_no_folder(root: Path, what: str = "paths") -> None:
         raise UserError(f"{root}: {problem} the {what} of the pictures start from it (root in the source)")
 
 
-def _listed(
+def as_listed(
     file: Path,
     root: Path,
     class_names: Sequence[str],
     rows: Sequence[tuple[str, str, int]],
+    place: Callable[[int], str],
     notes: Sequence[str] = (),
 ) -> Listed:
     """A source that tells whether the validation part has to be its test, as that of folders has."""
@@ -231,7 +243,7 @@ def _listed(
     if "validation" in parts and "test" not in parts:
         notes = [*notes, "the validation pictures serve as the test, since there is no other"]
         rows = [("test" if split == "validation" else split, *row) for split, *row in rows]
-    return Listed(root, class_names, rows, [f"{file}: {note}" for note in notes])
+    return Listed(root, class_names, rows, [f"{file}: {note}" for note in notes], place)
 
 
 def _of_numbers(table: Table, names: Sequence[str], by_number: bool) -> list[str]:
@@ -334,60 +346,3 @@ def inside(path: str, roots: Sequence[str]) -> str:
     if "\0" in path or not is_utf8(path) or len(path) > 4096:
         raise Malformed(f"path must be the name of a file, got {shown(whole)}")
     return "/".join(parts)
-
-
-def open_coop(config: CoopSource, folder: Path) -> Listed:
-    """CoOp's split file: ``{"train": [[path, label, class name] …], "val": …, "test": […]}``.
-
-    Raises:
-        UserError: for a file of another form.
-    """
-    file = folder / Path(config.file).expanduser()
-    text = read_text(file, MAX_JSON)
-    try:
-        content = parse_json(text)
-    except ValueError as error:
-        raise UserError(f"{file}: cannot be read as JSON: {error}") from None
-    rows: list[tuple[str, str, int]] = []
-    names: dict[int, str] = {}
-    faults: list[str] = []
-    root = folder / Path(config.root).expanduser()
-    roots = roots_of(root)
-    for split, place, entry in _entries(content, file):
-        try:
-            path, label, name = _triple(entry, roots)
-            if names.setdefault(label, name) != name:
-                raise Malformed(
-                    f"label {label} is called {shown(name)} here and {shown(names[label])} before"
-                )
-            rows.append((split, path, label))
-        except Malformed as fault:
-            faults.append(f"{file}: {split}[{place}]: {fault}")
-            if len(faults) == MOST_FAULTS:
-                break
-    raise_all(faults)
-    if sorted(names) != list(range(len(names))) or not names:
-        raise UserError(f"{file}: labels must be 0, 1, 2 … without a gap, got {sorted(names)[:5]}…")
-    class_names = [names[label].replace("_", " ") for label in range(len(names))]
-    return _listed(file, root, class_names, rows)
-
-
-def _entries(content: Any, file: Path) -> Iterator[tuple[str, int, Any]]:
-    parts = (
-        [content.get(split, []) for split in ("train", "val", "test")]
-        if isinstance(content, dict)
-        else [None]
-    )
-    if not all(isinstance(part, list) for part in parts):
-        raise UserError(f"{file}: must hold train, val and test, each a list of [path, label, class name]")
-    for split, part in zip(("train", "validation", "test"), parts, strict=True):
-        for place, entry in enumerate(part):
-            yield split, place, entry
-
-
-def _triple(entry: Any, roots: Sequence[str]) -> tuple[str, int, str]:
-    whole = isinstance(entry, list) and [type(value) for value in entry] == [str, int, str]
-    if not whole or not 0 <= entry[1] < 10**9:
-        raise Malformed(f"must be [path, label, class name] with a label of at least 0, got {shown(entry)}")
-    path, label, name = entry
-    return inside(path, roots), label, sys.intern(name)

@@ -8,12 +8,13 @@ from typing import Any
 
 from ..config.sources import MultiLabelSource
 from ..config.yaml_lines import shown
-from ..errors import MOST_FAULTS, UserError, raise_all
+from ..errors import UserError
 from ..files import is_utf8, json_lines
 from .captioned import TEST
 from .items import Item
 from .labels import name_fault
 from .manifests import Listed, Malformed, inside, refuse_no_folder, roots_of
+from .telling import Faults, counted
 
 MAX_LINES = 2**30
 _EXAMPLE = '{"image": "a.jpg", "labels": ["cat", "dog"]}'
@@ -26,6 +27,7 @@ class MultiLabelled(Listed):
         root: folder that the paths start from.
         class_names: in label order.
         labels: path below the root → places of its classes, in the file's order.
+        places: where each of them stands in the file.
         notes: what a user should know of how the file was read, a line each.
     """
 
@@ -34,9 +36,10 @@ class MultiLabelled(Listed):
         root: Path,
         class_names: Sequence[str],
         labels: dict[str, tuple[int, ...]],
+        places: Sequence[str],
         notes: Sequence[str] = (),
     ) -> None:
-        super().__init__(root, class_names, [(TEST, key, 0) for key in labels], notes)
+        super().__init__(root, class_names, [(TEST, key, 0) for key in labels], notes, places.__getitem__)
         self._labels = labels
 
     def labels(self, item: Item) -> tuple[int, ...]:
@@ -56,11 +59,11 @@ def open_multi_label(config: MultiLabelSource, folder: Path) -> MultiLabelled:
     file = folder / Path(config.file).expanduser()
     root = folder / Path(config.root).expanduser() if config.root is not None else file.parent
     refuse_no_folder(root, "names")
-    named = _labels_by_image(file, roots_of(root), config.classes)
+    named, places = _labels_by_image(file, roots_of(root), config.classes)
     shown_classes = {name for names in named.values() for name in names}
     classes = list(config.classes) if config.classes is not None else sorted(shown_classes)
     if len(named) < 2 or len(classes) < 2:
-        told = f"{len(named)} images and {len(classes)} classes"
+        told = f"{counted(len(named), 'image')} and {counted(len(classes), 'class', 'classes')}"
         raise UserError(f"{file}: names {told}; scores of several classes need two of each at least")
     place = {name: label for label, name in enumerate(classes)}
     labels = {key: tuple(sorted(place[name] for name in names)) for key, names in named.items()}
@@ -72,18 +75,20 @@ def open_multi_label(config: MultiLabelSource, folder: Path) -> MultiLabelled:
             + (f" and {len(absent) - 4} more classes" if len(absent) > 4 else "")
             + "; a class without positives is left out of mAP"
         )
-    return MultiLabelled(root, classes, labels, notes)
+    return MultiLabelled(root, classes, labels, list(places.values()), notes)
 
 
-def _labels_by_image(file: Path, roots: Sequence[str], classes: Sequence[str] | None) -> dict[str, list[str]]:
-    """Path of every picture → its class names.
+def _labels_by_image(
+    file: Path, roots: Sequence[str], classes: Sequence[str] | None
+) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Path of every picture → its class names, and → where it stands in the file.
 
     Raises:
         UserError: naming up to twenty faults.
     """
     found: dict[str, list[str]] = {}
     first: dict[str, str] = {}
-    faults = []
+    faults = Faults(file)
     for number, row in json_lines(file, MAX_LINES):
         place = f"{file}:{number}"
         try:
@@ -92,11 +97,9 @@ def _labels_by_image(file: Path, roots: Sequence[str], classes: Sequence[str] | 
                 raise Malformed(f"image {shown(row['image'])} is named a second time, after {first[key]}")
             found[key], first[key] = names, place
         except Malformed as fault:
-            faults.append(f"{place}: {fault}")
-            if len(faults) == MOST_FAULTS:
-                break
-    raise_all(faults)
-    return found
+            faults.add(f"{place}: {fault}")
+    faults.refuse()
+    return found, first
 
 
 def _checked(row: Any, roots: Sequence[str], classes: Sequence[str] | None) -> tuple[str, list[str]]:

@@ -12,8 +12,9 @@ from ..config.scenario import DEFAULT_PROMPTS, MultiLabelSet, Scenario
 from ..errors import UserError
 from .captioned import TEST
 from .compound_prompts import CompoundPrompts, matched, pairs
-from .items import Item, Source
+from .items import Item, Source, items_at
 from .retrieval_sets import drawn_evenly
+from .telling import counted
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,12 @@ def plan_multi_label(
     """
     if located.value.measure == "validation":
         return None
-    items = drawn_evenly(source.items(TEST), entry.images, "multi-label")
+    items = drawn_evenly(items_at(located, path, source, TEST), entry.images, "multi-label")
     labelled = getattr(source, "source", source)  # also where broken pictures are left out
     labels = tuple(labelled.labels(item) for item in items)
     names, scenario = tuple(source.class_names), located.value
     if len(items) < 2 or not any(labels):
-        told = f"{len(items)} images" if len(items) < 2 else "no image that shows one of its classes"
+        told = counted(len(items), "image") if len(items) < 2 else "no image that shows one of its classes"
         problem = f"multi-label set '{entry.name}' has {told}; mAP needs two images, and one with a class"
         raise UserError(located.fault((*path, "source"), problem))
     own = source.prompts if scenario.prompts == DEFAULT_PROMPTS and source.prompts else scenario.prompts

@@ -12,8 +12,9 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..errors import MOST_FAULTS, raise_all
+from ..errors import raise_all
 from ..files import is_utf8
+from .telling import Faults, counted
 
 # What people keep photographs in, of the formats that Pillow reads; which it does read here is asked of it.
 _SUFFIXES = frozenset(
@@ -64,6 +65,30 @@ def is_rubbish(name: str) -> bool:
     return name.startswith((".", "~$")) or name.casefold() in _RUBBISH or bool(_CHKDSK.fullmatch(name))
 
 
+class Exclude:
+    """What to leave out.
+
+    Args:
+        patterns: of names, or of paths below a root (``*_mask.png``, ``old/*``).
+
+    Attributes:
+        idle: those that have left nothing out so far.
+    """
+
+    def __init__(self, patterns: Sequence[str] = ()) -> None:
+        self._patterns = self.idle = list(dict.fromkeys(patterns))
+
+    def leaves_out(self, path: Path, root: Path) -> bool:
+        """Whether a pattern is that of a file's or folder's name, or of its path below the root."""
+        if not self._patterns:
+            return False
+        below = path.relative_to(root).as_posix()
+        fitting = [one for one in self._patterns if fnmatch(path.name, one) or fnmatch(below, one)]
+        if fitting and self.idle:
+            self.idle = [one for one in self.idle if one not in fitting]
+        return bool(fitting)
+
+
 @dataclass
 class Found:
     """What lies below a folder.
@@ -94,15 +119,17 @@ class Found:
         told = [f"{count} {suffix or 'without a suffix'}" for suffix, count in self.others.most_common()]
         if told:
             example = next(iter(self.example.values()))
+            passed = counted(self.others.total(), "file is", "files are")
             lines.append(
-                f"{where}: {sum(self.others.values())} files are passed over, no pictures by suffix and "
-                f"content: {', '.join(told[:5])}{' …' if len(told) > 5 else ''} (such as {example})"
+                f"{where}: {passed} passed over, no pictures by suffix and content: "
+                f"{', '.join(told[:5])}{' …' if len(told) > 5 else ''} (such as {example})"
             )
         if HEIF & set(self.others):
             lines.append(f"{where}: pip install 'cl_complora[heif]' to read its .heic and .heif pictures")
         if masks := _masks(self.pictures):
+            such = f"{counted(len(masks), 'picture is', 'pictures are')} called like masks of others"
             lines.append(
-                f"{where}: {len(masks)} pictures are called like masks of others, such as {masks[0].name}; "
+                f"{where}: {such}, such as {masks[0].name}; "
                 f'if they show no class, exclude: ["*{_MASK.search(masks[0].stem)[0]}.*"] leaves them out'
             )
         if self.rubbish.total():
@@ -119,35 +146,35 @@ def _masks(pictures: Sequence[Path]) -> list[Path]:
 
 
 def find_pictures(
-    folder: Path, exclude: Sequence[str] = (), root: Path | None = None, deep: bool = True
+    folder: Path, exclude: Exclude | None = None, root: Path | None = None, deep: bool = True
 ) -> Found:
     """Look for pictures below a folder; links to folders are not followed.
 
     Args:
         folder: where to look.
-        exclude: patterns (``*_mask.png``, ``old/*``) of names, or of paths below ``root``, to leave out.
-        root: what the patterns' paths start from; the folder itself by default.
+        exclude: what to leave out; nothing by default.
+        root: what its patterns' paths start from; the folder itself by default.
         deep: whether to look into the folders inside it.
 
     Raises:
         OSError: for a folder that cannot be read.
         UserError: for names that no manifest can hold.
     """
-    found, faults = Found(), []
-    suffixes = image_suffixes()
+    found, faults = Found(), Faults(folder)
+    exclude, suffixes = exclude or Exclude(), image_suffixes()
     for parent, folders, files in os.walk(folder, onerror=_raise):
         for name in list(folders):
             if is_rubbish(name) or name.casefold() in _THUMBNAILS:
                 folders.remove(name)
                 if not name.startswith("."):
                     found.rubbish[name] += 1
-            elif is_excluded(Path(parent, name), root or folder, exclude):
+            elif exclude.leaves_out(Path(parent, name), root or folder):
                 folders.remove(name)
         if not deep:
             folders.clear()
         for name in files:
             path = Path(parent, name)
-            if is_rubbish(name) or is_excluded(path, root or folder, exclude):
+            if is_rubbish(name) or exclude.leaves_out(path, root or folder):
                 continue
             if any(fnmatch(name.casefold(), pattern) for pattern in _THUMBNAIL_FILES):
                 found.rubbish["thumbnails"] += 1
@@ -157,11 +184,11 @@ def find_pictures(
                 continue
             if suffix in suffixes or (suffix not in HEIF and _begins_as_picture(path, suffix)):
                 found.pictures.append(path)
-                faults += _odd_name(path)
+                faults.add(*_odd_name(path))
             else:
                 found.others[suffix] += 1
                 found.example.setdefault(suffix, path.relative_to(root or folder).as_posix())
-    raise_all(faults[:MOST_FAULTS])
+    faults.refuse()
     found.pictures.sort(key=lambda path: path.parts)
     return found
 
@@ -169,14 +196,6 @@ def find_pictures(
 def pictures_below(folder: Path) -> list[Path]:
     """The pictures alone of :func:`find_pictures`."""
     return find_pictures(folder).pictures
-
-
-def is_excluded(path: Path, root: Path, exclude: Sequence[str]) -> bool:
-    """Whether a pattern is that of a file's or folder's name, or of its path below the root."""
-    if not exclude:
-        return False
-    below = path.relative_to(root).as_posix()
-    return any(fnmatch(path.name, pattern) or fnmatch(below, pattern) for pattern in exclude)
 
 
 def _begins_as_picture(path: Path, suffix: str) -> bool:

@@ -13,6 +13,7 @@ from .pixels import MAX_BYTES, no_log, open_picture
 from .planning import Plan, Plans
 from .retrieval_sets import CaptionPlan
 from .survey import Taken, header, spread
+from .telling import counted, worded
 from .transparency import on_ground, opacity
 
 # Pictures of a source whose header is looked at, and those that are decoded.
@@ -75,7 +76,8 @@ def source_notes(source: Pictures, items: Sequence[Item], every: bool = False) -
 
 def _range_line(source: Pictures, taken: Taken, deep: int, present: int) -> str:
     told = f"stored values from {source.values()} become 0 to 255"
-    lie = f"of {taken.pictures} {taken.part} pictures lie from {taken.low:.10g} to {taken.high:.10g}"
+    pictures = counted(taken.pictures, f"{taken.part} picture")
+    lie = f"of {pictures} lie from {taken.low:.10g} to {taken.high:.10g}"
     if source.range is None:
         told += f": the values {lie} (range: on the source for another)"
     else:
@@ -83,7 +85,8 @@ def _range_line(source: Pictures, taken: Taken, deep: int, present: int) -> str:
         beyond = taken.high > source.values().high or taken.low < source.values().low
         told += f"; those {lie}, and what lies beyond is clipped" if beyond else ""
     if deep < present:
-        told += f"; {present - deep} of {present} pictures have 8 bits and stay as they are"
+        stay = worded(present - deep, "has 8 bits and stays as it is", "have 8 bits and stay as they are")
+        told += f"; {present - deep} of {present} pictures {stay}"
     return told
 
 
@@ -115,22 +118,23 @@ def _transparency_lines(source: Pictures, seen: Sequence[tuple[Item, _Seen]]) ->
     through = [item for item, found in seen if found.most == 0]
     flat = [item for item, found in seen if found.flat]
     of = f"of {len(seen)} looked at"
+    one, more = f"picture {of} is", f"pictures {of} are"
     lines = []
     if put:
         lines.append(
-            f"{len(put)} pictures {of} are transparent in places and are put on {source.background} "
+            f"{counted(len(put), one, more)} transparent in places and put on {source.background} "
             f"(background: on the source for another), such as {put[0].key}"
         )
     elif source.background != "white":
         lines.append("background: is not used, no picture is transparent in places")
     if through:
         lines.append(
-            f"{len(through)} pictures {of} are transparent throughout and are taken without their alpha, "
-            f"such as {through[0].key}"
+            f"{counted(len(through), one, more)} transparent throughout and taken without alpha, such as "
+            f"{through[0].key}"
         )
     if flat:
         on = f" on {source.background}" if put else ""
-        lines.append(f"warning: {len(flat)} pictures {of} are of one colour{on}: {_some(flat)}")
+        lines.append(f"warning: {counted(len(flat), one, more)} of one colour{on}: {_some(flat)}")
     return lines
 
 

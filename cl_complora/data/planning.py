@@ -24,13 +24,14 @@ from ..files import write_text
 from .broken import Readable
 from .caption_tasks import plan_captions
 from .division import UNDIVIDED
-from .items import Item, Source
+from .items import Item, Source, at_source, items_at
 from .kinds import open_source
 from .multi_label_sets import plan_multi_label
 from .pictures import Pictures
 from .plans import Plan, Plans
 from .retrieval_sets import plan_retrieval
 from .sampling import SAMPLERS, Draw, TooFew, listed
+from .telling import counted
 from .tied_names import refuse_ties
 
 # No task can have this name: names begin with a letter or digit.
@@ -52,7 +53,7 @@ def plan(located: Located[Scenario], seed: int) -> Plans:
         try:
             named = entry.source.model_dump_json()
             if named not in opened:
-                opened[named] = _open(located, entry, (*path, "source"))
+                opened[named] = _open(located, entry, path)
             made = _MAKERS[type(entry)](located, entry, opened[named], seed, path)
             plans[path[0]] += [made] if made is not None else []
         except UserError as error:
@@ -88,14 +89,13 @@ def _open(
     try:
         source = open_source(entry.source, located.folder)
     except UserError as error:
-        first, *more = (located.fault(path, message) for message in error.messages)
-        raise UserError(first, tuple(more)) from None
+        raise at_source(located, path, error) from None
     if located.value.measure == "validation" and isinstance(source, Pictures):
         source.asks_tests = False
     names = source.class_names
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(located.fault(path, f"two classes are both called {twice!r}"))
+        raise UserError(located.fault((*path, "source"), f"two classes are both called {twice!r}"))
     return Readable(source) if located.value.broken == "skip" else source
 
 
@@ -110,7 +110,8 @@ def _classes(located: Located[Scenario], task: Task, source: Source, path: tuple
     if task.class_range is not None:
         first, end = task.class_range
         if end > len(source.class_names):
-            limit = f"ends at {end}, but the source has {len(source.class_names)} classes"
+            there = counted(len(source.class_names), "class", "classes")
+            limit = f"ends at {end}, but the source has {there}"
             raise UserError(located.fault((*path, "class_range"), limit))
         return list(range(first, end))
     return list(range(len(source.class_names)))
@@ -135,10 +136,11 @@ def _plan_task(located: Located[Scenario], task: Task, source: Source, seed: int
     names = tuple(source.class_names[c] for c in chosen)
     shots = scenario.shots_of(task, len(chosen))
     if len(shots) != len(chosen):
-        message = f"names {len(shots)} numbers for {len(chosen)} classes"
+        message = f"names {counted(len(shots), 'number')} for {counted(len(chosen), 'class', 'classes')}"
         raise UserError(located.fault((*path, "shots"), message))
     drawn = _draw(located, task, source, seed, path, chosen, shots)
-    test = _spread(_by_class(source.items("test"), chosen), task.test_limit or scenario.test_limit)
+    tested = _by_class(items_at(located, path, source, "test"), chosen)
+    test = _spread(tested, task.test_limit or scenario.test_limit)
     if not test:
         hint = _TEST_OF.get(task.source.kind, "")
         raise UserError(located.fault((*path, "source"), f"task '{task.name}' has no test images{hint}"))
@@ -168,21 +170,45 @@ def _draw(
     shots: Sequence[int | None],
 ) -> Draw:
     scenario = located.value
-    pools = _by_class(source.items("train"), chosen)
+    pools = _by_class(items_at(located, path, source, "train"), chosen)
     if task.split_file is not None:
         return listed(located.folder / Path(task.split_file).expanduser(), pools)
     sampler = SAMPLERS[task.sampler or scenario.sampler]
     names = [source.class_names[c] for c in chosen]
-    validation = _by_class(source.items("validation"), chosen)
+    validation = _by_class(items_at(located, path, source, "validation"), chosen)
     try:
         return sampler(pools, validation, shots, scenario.validation_shots, names, f"{seed}/{task.name}")
     except TooFew as few:
-        wanted = f"{few.shots or 1} shots"
-        wanted += f" and {scenario.validation_shots} for validation" if scenario.validation_shots else ""
+        apart = scenario.validation_shots
+        wanted = counted(few.shots or 1, "shot") + (f" and {apart} for validation" if apart else "")
         key = (*path, "shots") if task.shots is not None else ("shots",)
-        has = f"class {names[few.label]!r} of task '{task.name}' has {few.has} training images"
+        has = f"class {names[few.label]!r} of task '{task.name}' has {counted(few.has, 'training image')}"
         hint = absent(names[few.label]) if not few.has and (absent := _of(source, "absent")) else ""
+        if apart and few.has:
+            asked = task.shots if task.shots is not None else scenario.shots
+            # As a shell takes it; brackets, which messages have, are patterns there.
+            steps = [*key, few.label] if isinstance(asked, list) else key if isinstance(asked, int) else ()
+            hint = _fewer(few, apart, ".".join(map(str, steps)))
         raise UserError(located.fault(key, f"{wanted} a class, but {has}{hint}")) from None
+
+
+def _fewer(few: TooFew, apart: int, key: str) -> str:
+    """Who asks for validation images, and what leaves enough of them.
+
+    Args:
+        few: what is missing.
+        apart: validation images a class that were asked for.
+        key: where the number of shots of the class stands; empty where it is one of a long tail.
+    """
+    told = "; validation_shots (--validation-shots of tune and compare) asks for those for validation"
+    if few.has == 1:
+        return f"{told}, and one image is too few for both"
+    shots = few.shots or 1
+    if shots < few.has:
+        return f"{told}: --validation-shots {few.has - shots} would do"
+    kept = apart if apart < few.has else 1
+    fewer = f"--set {key}={few.has - kept}" if key else f"at most {counted(few.has - kept, 'shot')}"
+    return f"{told}: {fewer}{f' and --validation-shots {kept}' if kept != apart else ''} would do"
 
 
 def _of(source: Source, name: str) -> Any:
@@ -194,25 +220,27 @@ def _plan_zero_shot(
     located: Located[Scenario], entry: ZeroShotSet, source: Source, seed: int, path: tuple
 ) -> Plan | None:
     every = range(len(source.class_names))
-    test = _spread(_by_class(source.items("test"), every), entry.images)
+    test = _spread(_by_class(items_at(located, path, source, "test"), every), entry.images)
     if not test:
         hint = _TEST_OF.get(entry.source.kind, "")
         problem = f"zero-shot set '{entry.name}' has no test images{hint}"
         raise UserError(located.fault((*path, "source"), problem))
     if located.value.measure == "validation":
         # What a hyper-parameter is chosen by must not be what the chosen one is reported on.
-        test = _not_for_testing(source, test)
+        test = _not_for_testing(located, path, source, test)
         if not test:
             return None
     return _only_test(located, entry, source, entry.name, test)
 
 
-def _not_for_testing(source: Source, test: Sequence[Item]) -> list[Item]:
+def _not_for_testing(
+    located: Located[Scenario], path: tuple, source: Source, test: Sequence[Item]
+) -> list[Item]:
     """As many images as the test has, from the training split or else from what the test leaves over."""
-    pool = source.items("train")
+    pool = items_at(located, path, source, "train")
     if not pool:
         taken = {item.key for item in test}
-        pool = [item for item in source.items("test") if item.key not in taken]
+        pool = [item for item in items_at(located, path, source, "test") if item.key not in taken]
     return _spread(_by_class(pool, range(len(source.class_names))), len(test)) if pool else []
 
 
@@ -220,7 +248,7 @@ def _plan_reference(
     located: Located[Scenario], entry: ReferenceSet, source: Source, seed: int, path: tuple
 ) -> Plan:
     # Nothing is tested on it, so that a source without splits of its own gives all that it has.
-    pool = source.items(UNDIVIDED) or source.items("train")
+    pool = items_at(located, path, source, UNDIVIDED) or items_at(located, path, source, "train")
     images = _spread(_by_class(pool, range(len(source.class_names))), entry.images)
     if not images:
         raise UserError(located.fault((*path, "source"), "the reference set has no training images"))

@@ -13,6 +13,17 @@ from .planning import Plan, Plans
 _NO_WORDS = re.compile(r"class|cls|label|category|categorie|type|group|target|folder", re.IGNORECASE)
 
 
+def on_paper(located: Located[Scenario], plans: Plans) -> list[str]:
+    """What sources passed over or took for something, and what looks like a mistake: all that is known
+    without opening a picture.
+
+    Args:
+        located: the scenario.
+        plans: of it, for one seed.
+    """
+    return [*plans.notes, *doubts(located, plans)]
+
+
 def doubts(located: Located[Scenario], plans: Plans) -> list[str]:
     """A line for every task or zero-shot set whose accuracy means less than it seems to.
 
@@ -24,10 +35,8 @@ def doubts(located: Located[Scenario], plans: Plans) -> list[str]:
     together = located.value.protocol == "class-incremental"
     for plan in (*plans.tasks, *plans.zero_shot):
         names = plan.class_names
-        if len(names) == 1 and not (together and plan in plans.tasks and len(plans.tasks) > 1):
-            lines.append(
-                f"'{plan.name}': has one class, {names[0]!r}: every answer is right, and 100 % mean nothing"
-            )
+        if not (together and plan in plans.tasks and len(plans.tasks) > 1):
+            lines += one_class(plan.name, names)
         if len(names) > 1 and all(map(is_code, names)):
             kind = "numbers" if all(name.strip().isdecimal() for name in names) else "codes"
             lines.append(
@@ -35,6 +44,18 @@ def doubts(located: Located[Scenario], plans: Plans) -> list[str]:
                 "what is in the pictures; call the classes by words"
             )
     return [*lines, *_untested(plans.tasks), *_shared(plans)]
+
+
+def one_class(name: str, class_names: Sequence[str]) -> list[str]:
+    """What to say of a task or set that has one class alone.
+
+    Args:
+        name: of it.
+        class_names: of its classes.
+    """
+    if len(class_names) != 1:
+        return []
+    return [f"'{name}': has one class, {class_names[0]!r}: every answer is right, and 100 % mean nothing"]
 
 
 def _shared(plans: Plans) -> list[str]:

@@ -12,6 +12,7 @@ from ..config.sources import DatasetSource, FolderSource
 from ..errors import UserError
 from .folders import Folder, open_folder
 from .registry import DATASETS, open_dataset, root_of
+from .telling import counted
 
 # Held-out sets that can stand for what a CLIP knows, the best first.
 GENERAL = ("imagenet", "imagenet-v2")
@@ -95,7 +96,7 @@ def held_out(
         tested = [*source.items("train"), *source.items("test")]
     if not tested:
         raise UserError(f"--zero-shot {folder}: has no test pictures")
-    size = f"{len(source.class_names)} classes, {len(tested)} pictures"
+    size = f"{counted(len(source.class_names), 'class', 'classes')}, {counted(len(tested), 'picture')}"
     called = name("imagenet" if synsets else root.name)
     lines = _set(called, f"{{kind: folder, {', '.join(settings)}}}", size, IMAGES, ["a photo of a {}."])
     return Retention(lines, f"retention is measured on {called}: {size}")

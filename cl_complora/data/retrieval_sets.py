@@ -12,7 +12,8 @@ from ..config.loading import Located
 from ..config.scenario import RetrievalSet, Scenario
 from ..errors import UserError
 from .captioned import TEST
-from .items import Item, Source
+from .items import Item, Source, items_at
+from .telling import counted
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,9 @@ def plan_retrieval(
     """
     if located.value.measure == "validation":
         return None
-    items = drawn_evenly(source.items(TEST), entry.images)
+    items = drawn_evenly(items_at(located, path, source, TEST), entry.images)
     if len(items) < 2:
-        problem = f"retrieval set '{entry.name}' has {len(items)} images; it needs two at least"
+        problem = f"retrieval set '{entry.name}' has {counted(len(items), 'image')}; it needs two at least"
         raise UserError(located.fault((*path, "source"), problem))
     written = getattr(source, "source", source)  # also where broken pictures are left out
     return CaptionPlan(entry.name, tuple(items), tuple(written.texts(item) for item in items), source)

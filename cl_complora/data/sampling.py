@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config.yaml_lines import shown
-from ..errors import MOST_FAULTS, UserError, raise_all
+from ..errors import UserError
 from ..files import parse_json, read_lines
 from .items import Item
+from .telling import Faults
 
 # Of a published list.
 MAX_BYTES = 2**28
@@ -175,7 +176,7 @@ def listed(file: Path, pools: Pools) -> Draw:
             tails[tail] = None if tail in tails else item
     deepest = max((key.count("/") for key in known), default=0) + 1
     found: dict[str, list[Item]] = {"train": [], "validation": []}
-    faults: list[str] = []
+    faults = Faults(file)
     for number, line in enumerate(read_lines(file, MAX_BYTES), start=1):
         if line.strip():
             split, name = _listed_line(file, number, line)
@@ -183,12 +184,10 @@ def listed(file: Path, pools: Pools) -> Draw:
                 continue
             item = known.get(name) or _by_tail(name, known, tails, deepest)
             if item is None:
-                faults.append(f"{file}:{number}: no training image of this task is called {shown(name)}")
-                if len(faults) == MOST_FAULTS:
-                    break
+                faults.add(f"{file}:{number}: no training image of this task is called {shown(name)}")
             else:
                 found[split].append(item)
-    raise_all(faults)
+    faults.refuse()
     if not found["train"]:
         raise UserError(f"{file}: names no training image of this task")
     return Draw(tuple(found["train"]), tuple(found["validation"]))

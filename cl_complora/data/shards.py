@@ -20,6 +20,7 @@ from .pictures import Pictures
 from .shard_names import called, files_of
 from .shard_samples import Sample, samples
 from .tar import Damaged, Member
+from .telling import counted, worded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -154,13 +155,16 @@ class Shards(Pictures):
     def _told(self, first: Path, labels: set[str]) -> list[str]:
         told = []
         if self._passed_over:
+            are = worded(len(self._passed_over), "is", "are")
             told.append(
-                f"{len(self._passed_over)} samples without a picture"
-                f"{f' ({self._wanted()})' if self._image else ''} are passed over, such as"
+                f"{counted(len(self._passed_over), 'sample')} without a picture"
+                f"{f' ({self._wanted()})' if self._image else ''} {are} passed over, such as"
                 f" {self._passed_over[0]}"
             )
         if self._beside or len(self._used) > 1:
-            used = " and ".join(f".{end} ({count} samples)" for end, count in sorted(self._used.items()))
+            used = " and ".join(
+                f".{end} ({counted(count, 'sample')})" for end, count in sorted(self._used.items())
+            )
             others = sorted(self._beside - set(self._used))
             unused = f", not from {' and '.join(f'.{end}' for end in others)} beside it" if others else ""
             told.append(
@@ -177,7 +181,8 @@ class Shards(Pictures):
         place = self._classes.place(label)
         if place is None:
             raise UserError(
-                f"{key}: label {shown(label)} is none of the source's {len(self.class_names)} classes"
+                f"{key}: label {shown(label)} is none of the source's "
+                f"{counted(len(self.class_names), 'class', 'classes')}"
             )
         return Item(place, key, size)
 

@@ -14,6 +14,7 @@ from .multi_label_sets import MultiLabelPlan
 from .notes import notes
 from .planning import Plan, plan
 from .retrieval_sets import CaptionPlan
+from .telling import counted, worded
 
 
 @dataclass
@@ -59,18 +60,18 @@ def verify(scenario: str, seed: int = 0) -> Report:
         report.faults += broken
         total += size(chosen.test, Pixels(decoded))
         state = f"{len(broken)} of them cannot be read" if broken else "all can be read"
-        parts = [f"{len(part)} {name}" for name, part in _parts(chosen) if part]
-        kinds = f"{len(chosen.class_names)} classes" if chosen.texts is None else _texts(chosen)
-        report.lines.append(
-            f"{chosen.name}: {kinds}, {', '.join(parts)} images, {state}; split {chosen.sha256()[:12]}"
-        )
+        parts = {name: len(part) for name, part in _parts(chosen) if part}
+        images = ", ".join(f"{number} {name}" for name, number in parts.items())
+        images += worded([*parts.values()][-1], " image")
+        kinds = _texts(chosen) if chosen.captioned else counted(len(chosen.class_names), "class", "classes")
+        report.lines.append(f"{chosen.name}: {kinds}, {images}, {state}; split {chosen.sha256()[:12]}")
     for beside in plans.beside:
         broken = [fault for item in beside.test if (fault := _fault(beside, item, pixels))]
         report.faults += broken
         total += size(beside.test, Pixels(decoded))
         state = f"{len(broken)} of them cannot be read" if broken else "all can be read"
         report.lines.append(
-            f"{beside.name}: {len(beside.test)} images with {_told(beside)}, {state}; "
+            f"{beside.name}: {counted(len(beside.test), 'image')} with {_told(beside)}, {state}; "
             f"split {beside.sha256()[:12]}"
         )
     assumed = "" if known else " (the model's own size is not known here)"
@@ -98,7 +99,7 @@ def named_sets(located: Located[Scenario]) -> list[DatasetSource]:
 
 
 def _texts(chosen: Plan) -> str:
-    return f"{sum(map(len, chosen.texts.values()))} captions"
+    return counted(sum(map(len, chosen.texts.values())), "caption")
 
 
 def _parts(chosen: Plan) -> tuple[tuple[str, tuple], ...]:
@@ -116,5 +117,6 @@ def _fault(chosen: Plan | CaptionPlan, item, pixels) -> str | None:
 def _told(plan: CaptionPlan | MultiLabelPlan) -> str:
     """What is known of the images of a set that have no one class."""
     if isinstance(plan, CaptionPlan):
-        return f"{len(plan.captions)} texts"
-    return f"{sum(map(len, plan.labels))} labels of {len(plan.class_names)} classes"
+        return counted(len(plan.captions), "text")
+    labels = counted(sum(map(len, plan.labels)), "label")
+    return f"{labels} of {counted(len(plan.class_names), 'class', 'classes')}"

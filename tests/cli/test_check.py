@@ -30,6 +30,49 @@ def test_check_recognises_a_strategy_whose_sections_are_misspelt(folder):
     assert "did you mean 'adapter'?" in caught.value.messages[0]
 
 
+def told(path: Path) -> list[str]:
+    return list(check_file(str(path), []))
+
+
+def test_what_looks_like_a_mistake_is_a_note(folder):
+    source = 'source: {kind: folder, root: animals, exclude: ["*.pmg"]}'
+    text = SCENARIO.replace("source: {kind: folder, root: animals}", f"{source}\n    classes: [cat]")
+    first, *notes = told(write(folder, "notes", text.replace("class_range: [0, 2]", "class_range: [1, 2]")))
+    assert first.endswith("is fine (2 tasks, 4 training images)")
+    assert [note[:8] for note in notes] == ["  note: "] * len(notes)
+    assert notes[0].endswith("animals: exclude: no file or folder that is looked at fits '*.pmg'")
+    assert "'a': has one class, 'cat': every answer is right, and 100 % mean nothing" in notes[1]
+    alone = text[: text.index("  - name: b")] + "zero_shot: []\n"
+    assert told(write(folder, "one", alone.replace("*.pmg", "*.gif")))[0].endswith(
+        "(1 task, 2 training images)"
+    )
+
+
+def test_a_pattern_that_leaves_something_out_is_no_mistake(folder):
+    source = 'source: {kind: folder, root: animals, exclude: ["0.*", "cat"]}'
+    text = SCENARIO.replace("source: {kind: folder, root: animals}", source)
+    assert not any("exclude" in line for line in told(write(folder, "excluding", text)))
+
+
+@pytest.mark.parametrize("missing", [1, 23])
+def test_missing_pictures_of_a_table_are_told_by_row(folder, missing):
+    there = sorted(path.relative_to(folder) for path in (folder / "animals").rglob("*.png"))
+    rows = [f"{path},{path.parent.name},train" for path in there]
+    rows += [f"x{number}.png,cat,train" for number in range(missing)]
+    (folder / "m.csv").write_text("\n".join(["path,label,split", *rows]))
+    source = "{kind: manifest, file: m.csv}"
+    scenario = write(folder, "table", SCENARIO.replace("{kind: folder, root: animals}", source))
+    with pytest.raises(UserError) as caught:
+        told(scenario)
+    lines, source = caught.value.messages[:20], f"{scenario}:9: tasks[0].source"
+    assert lines == tuple(
+        f"{source}: {folder}/m.csv:{len(there) + 2 + n}: {folder}/x{n}.png: No such file or directory"
+        for n in range(min(missing, 20))
+    )
+    more = f"{source}: {folder}, train part: 3 more faults, these are 20 of them"
+    assert caught.value.messages[20:] == ((more,) if missing == 23 else ())
+
+
 RUN_AND_LIST = """
 import atexit, json, sys
 path = sys.argv.pop()
@@ -63,6 +106,7 @@ def test_check_tells_all_files_faults_writes_nothing_and_imports_no_torch(folder
     assert "Traceback" not in done.stderr
     assert done.stdout.splitlines() == [
         "scenario.yaml: scenario 'mine' is fine (2 tasks, 10 training images)",
+        "  note: 'b': 8 of 8 test pictures are those of 'a' too",
         "strategy.yaml: strategy 'mine' is fine (lowrank adapter)",
     ]
     told = done.stderr.splitlines()

@@ -182,6 +182,8 @@ def test_without_zero_shot_images_no_floor_holds(monkeypatch, tmp_path, asked, c
         (["--device", "gpu"], "must be auto, cpu"),
         (["--output", "x.txt"], "must be called .yaml"),
         (["--set", "shots=6"], "6 shots and 1 for validation a class"),
+        (["--set", "shots=6"], "--set shots=5 would do"),
+        (["--set", "shots=6", "-s", "zeroshot"], "so there is nothing to tune"),
         (["--set", "training.stepz=6"], "training.stepz"),
     ],
 )

@@ -193,7 +193,7 @@ def test_missing_and_broken_pictures_are_refused_by_name_or_left_out(tmp_path):
     assert [item.key for item in plans.retrieval[0].test] == ["blue.png", "yellow.png"]
     assert plans.retrieval[0].texts == (TEXTS["blue.png"], TEXTS["yellow.png"]) and len(plans.skipped) == 2
     (tmp_path / "blue.png").unlink()
-    with pytest.raises(UserError, match="retrieval set 'mine' has 1 images; it needs two at least"):
+    with pytest.raises(UserError, match="retrieval set 'mine' has 1 image; it needs two at least"):
         planned(tmp_path, more="broken: skip\n")
 
 

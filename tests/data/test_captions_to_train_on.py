@@ -105,7 +105,7 @@ def test_faults_of_the_source(tmp_path, source, told):
         ("images: 9", "images: 9 training pictures, but the source of task 'told' has 8"),
         ("images: 1", "images: must be at least 2, got 1"),
         ("validation_images: 7", "2 training pictures and 7 for validation, but"),
-        ("test_limit: 1", "test_limit: task 'told' has 1 test pictures; retrieval needs two"),
+        ("test_limit: 1", "test_limit: task 'told' has 1 test picture; retrieval needs two"),
     ],
 )
 def test_faults_of_the_task(tmp_path, key, told):

@@ -53,6 +53,28 @@ def test_other_tasks_classes_and_validation_change_no_draw(folders):
     assert set(keys(more.train)) > set(keys(alone.train))
 
 
+@pytest.mark.parametrize(
+    ("task", "scenario", "told"),
+    [
+        ("a; divided", "shots: 8\nvalidation_shots: 1", "8 training images; validation_shots (--validation"),
+        ("a; divided", "shots: 8\nvalidation_shots: 1", ": --set shots=7 would do"),
+        ("a; divided", "shots: 8\nvalidation_shots: 9", ": --set shots=7 and --validation-shots 1 would do"),
+        ("a; divided", "shots: 5\nvalidation_shots: 4", ": --validation-shots 3 would do"),
+        ("a; divided", "shots: all\nvalidation_shots: 8", ": --validation-shots 7 would do"),
+        ("a; divided; shots: 8", "validation_shots: 2", ": --set tasks.0.shots=6 would do"),
+        ("a; divided; shots: [2, 2, 8, 2]", "validation_shots: 2", ": --set tasks.0.shots.2=6 would do"),
+        ("a; divided", "shots: {most: 8, least: 1}\nvalidation_shots: 2", ": at most 6 shots would do"),
+        ("a; lone", "shots: 1\nvalidation_shots: 1", "1 training image; validation_shots"),
+        ("a; lone", "shots: 1\nvalidation_shots: 1", ", and one image is too few for both"),
+    ],
+)
+def test_who_asks_for_validation_images_is_told_with_what_leaves_some(folders, task, scenario, told):
+    touch(folders / "lone" / "train", ant=1, bee=1)
+    with pytest.raises(UserError) as caught:
+        planned(folders, task, scenario)
+    assert told in caught.value.messages[0]
+
+
 def test_validation_shots_are_training_images_that_are_not_trained_on(folders):
     for shots, left in (("3", 3), ("all", 6)):
         (task,) = planned(folders, "a; divided", f"shots: {shots}\nvalidation_shots: 2").tasks

@@ -83,7 +83,7 @@ def test_bytes_without_a_name_and_labels_that_are_texts(tmp_path):
     assert opened(tmp_path, train="a.parquet", classes=["pug", "cat_dog"]).class_names == ["pug", "cat_dog"]
     (line,) = told(lambda: opened(tmp_path, train="a.parquet", classes=["pug", "cat"]))[:1]
     assert line.endswith(
-        "a.parquet: row 1, column 'breed': label 'cat_dog' is none of the source's 1 classes"
+        "a.parquet: row 1, column 'breed': label 'cat_dog' is none of the source's 2 classes"
     )
 
 

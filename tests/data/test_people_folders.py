@@ -84,7 +84,7 @@ def test_archives_unpacked_twice_and_unlabelled_pictures(tmp_path):
     paint(tmp_path / "seg_pred" / "seg_pred" / "1.png", RED, 9)
     source = opened(tmp_path)
     assert (len(keys(source, "train")), len(keys(source, "test"))) == (8, 4)
-    assert any("seg_pred: 1 pictures without classes are not used" in note for note in source.notes)
+    assert any("seg_pred: 1 picture without classes is not used" in note for note in source.notes)
 
 
 def test_an_unlabelled_test_is_told_and_a_share_set_apart(tmp_path):

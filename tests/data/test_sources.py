@@ -271,7 +271,7 @@ def test_tar_shards(shards):
 def test_what_is_wrong_with_shards(shards):
     with pytest.raises(UserError, match="no shard matches"):
         open_source(ShardsSource(kind="shards", train="gone-*.tar", test="test-*.tar"), shards)
-    with pytest.raises(UserError, match="is none of the source's 1 classes"):
+    with pytest.raises(UserError, match="is none of the source's 1 class"):
         open_source(
             ShardsSource(kind="shards", train="train-*.tar", test="test-*.tar", classes=["red"]), shards
         )

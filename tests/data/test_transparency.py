@@ -119,7 +119,7 @@ def checked(background: str | None = None) -> list[str]:
 def test_it_is_told_with_the_ground_and_what_becomes_blank():
     ink("set", 0)
     (line,) = checked()
-    assert "4 pictures of 4 looked at are transparent in places and are put on white" in line
+    assert "4 pictures of 4 looked at are transparent in places and put on white" in line
     on, blank = checked("black")
     assert "put on black" in on
     assert "warning: 4 pictures of 4 looked at are of one colour on black: a/" in blank

@@ -1,0 +1,75 @@
+"""Tables that lie beside pictures and may name their classes, where folders do not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..config.sources import ManifestSource
+from ..errors import UserError
+from ..files import is_utf8
+from .manifests import open_manifest
+from .picture_files import is_rubbish
+
+# A file of JSON may be anything, and is not looked into.
+_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".jsonlines")
+
+
+def is_table(file: Path) -> bool:
+    """Whether a file is called like a table."""
+    return file.suffix.lower() in _SUFFIXES and not is_rubbish(file.name) and file.is_file()
+
+
+def tables_in(folder: Path) -> list[Path]:
+    """The tables that lie in a folder, by name."""
+    return [path for path in sorted(folder.iterdir()) if is_utf8(path.name) and is_table(path)]
+
+
+def usable_table(folder: Path) -> ManifestSource | None:
+    """The table in a folder that can stand for its class folders: it names two classes or more, with pictures
+    to train on of each and some to test on, which are all there. None where there is none, or several."""
+    found = [config for file in tables_in(folder) if (config := _usable(file)) is not None]
+    return found[0] if len(found) == 1 else None
+
+
+def _usable(file: Path) -> ManifestSource | None:
+    try:
+        config = ManifestSource(kind="manifest", file=str(file.resolve()))
+        source = open_manifest(config, Path("."))
+        trained = {item.label for item in source.items("train")}
+        is_whole = len(trained) == len(source.class_names) > 1 and bool(source.items("test"))
+    except (UserError, OSError, ValueError):  # a table of something else
+        return None
+    return config if is_whole else None
+
+
+def how_to_use(table: Path, base: Path | None = None) -> str:
+    """What to write into a scenario for a table.
+
+    Args:
+        table: the file.
+        base: folder of the scenario, which relative paths start from; as the table's is given by default.
+    """
+    file = table if base is None else os.path.relpath(table.resolve(), base)
+    return (
+        "a table that names the class of every picture is read with"
+        f" source: {{kind: manifest, file: {file}}} in the scenario"
+    )
+
+
+def passed_over(folder: Path, class_names: Sequence[str], base: Path) -> list[str]:
+    """What to say of a table beside class folders that are read in its place: of one that could be, and of
+    any where there is one class alone.
+
+    Args:
+        folder: of the class folders.
+        class_names: as they say.
+        base: folder of the scenario.
+    """
+    tables, usable = tables_in(folder), usable_table(folder)
+    if usable is not None:
+        tables = [Path(usable.file)]
+    elif len(class_names) > 1:
+        return []
+    return [f"{one} lies beside the class folders and is not read; {how_to_use(one, base)}" for one in tables]
