@@ -7,7 +7,7 @@ the task says of them: which of a list of words they show, or what their crops l
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -21,29 +21,25 @@ from ..config.penalties import Crops, Regions
 from ..data.labels import LabelSpace
 from ..data.tasks import TaskData
 from .adapter import AdapterPlugin
-from .checkpoint import StepState
-from .constraints import stable_seed
 from .distillation import PreviousTexts
+from .own_draws import OwnDraws
 from .regularisers import RegulariserPlugin
 
 
-class RegionPlugin(RegulariserPlugin, StepState, supports_distributed=False):
+class RegionPlugin(OwnDraws, RegulariserPlugin, supports_distributed=False):
     """strength · a term of the cells of a grid that is drawn for every step, the same for its images."""
 
+    purpose = "regions"
+
     def __init__(self, settings: Crops | Regions, adapter: AdapterPlugin, seed: int) -> None:
-        super().__init__()
-        self.settings, self.adapter, self.seed = settings, adapter, seed
-        self._generator = torch.Generator()
+        super().__init__(seed)
+        self.settings, self.adapter = settings, adapter
 
     def fits(self, model: ClipClassifier) -> None:
         """As in the base class."""
         fault = dense_fault(model.clip.visual)
         if fault is not None:
             raise ValueError(f"needs a dense map of patches, but {fault}")
-
-    def before_training_exp(self, strategy, **kwargs) -> None:
-        """Every experience draws from a generator of its own."""
-        self._generator.manual_seed(stable_seed(self.seed, strategy.experience.current_experience, "regions"))
 
     def penalty(self, strategy) -> Tensor:
         """The term on the images of the batch."""
@@ -56,17 +52,9 @@ class RegionPlugin(RegulariserPlugin, StepState, supports_distributed=False):
     def term(self, model: ClipClassifier, images: Tensor, boxes: Tensor, strategy) -> Tensor:
         """Of normalised images and the boxes of a grid, K × 4."""
 
-    def step_state(self) -> dict[str, Tensor]:
-        """Place in the stream of random numbers."""
-        return {"generator": self._generator.get_state()}
-
-    def load_step_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """As in the base class."""
-        self._generator.set_state(tensors["generator"])
-
     def _drawn(self) -> Tensor:
         fewest, most = self.settings.grid
-        rows, columns = torch.randint(fewest, most + 1, (2,), generator=self._generator).tolist()
+        rows, columns = torch.randint(fewest, most + 1, (2,), generator=self.generator).tolist()
         return grid_boxes(rows, columns)
 
     @contextmanager

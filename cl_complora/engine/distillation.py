@@ -3,8 +3,6 @@ data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,8 +13,7 @@ from ..config.penalties import Lwf, Reference, Similarities
 from ..data.labels import LabelSpace
 from ..data.tasks import StreamData, TaskData
 from .adapter import AdapterPlugin
-from .checkpoint import StepState
-from .constraints import stable_seed
+from .own_draws import OwnDraws
 from .regularisers import RegulariserPlugin
 
 
@@ -68,7 +65,7 @@ class LwfPlugin(RegulariserPlugin, supports_distributed=False):
             self.spaces.append(space)
 
 
-class ReferencePlugin(RegulariserPlugin, StepState, supports_distributed=False):
+class ReferencePlugin(OwnDraws, RegulariserPlugin, supports_distributed=False):
     """ZSCL (Zheng et al., ICCV 2023, arXiv 2303.06628): stay close to the pretrained model on data of no
     task.
 
@@ -77,12 +74,12 @@ class ReferencePlugin(RegulariserPlugin, StepState, supports_distributed=False):
     from the first experience on.
     """
 
+    purpose = "reference"
     needs_reference = True
 
     def __init__(self, settings: Reference, adapter: AdapterPlugin, seed: int) -> None:
-        super().__init__()
-        self.settings, self.seed = settings, seed
-        self._generator = torch.Generator()
+        super().__init__(seed)
+        self.settings = settings
 
     @torch.no_grad()
     def meet(self, model: ClipClassifier, data: StreamData) -> None:
@@ -96,18 +93,12 @@ class ReferencePlugin(RegulariserPlugin, StepState, supports_distributed=False):
             whole = [model.text.encode_space(space.with_template(i)) for i in range(space.templates)]
             self._teacher_texts = torch.stack(whole)
 
-    def before_training_exp(self, strategy, **kwargs) -> None:
-        """Every experience draws from a generator of its own."""
-        self._generator.manual_seed(
-            stable_seed(self.seed, strategy.experience.current_experience, "reference")
-        )
-
     def penalty(self, strategy) -> Tensor:
         """Distillation on one batch of references, in both directions."""
         model = strategy.model
         shown = self._drawn(len(self.images), self.settings.batch_size)
         read = self._drawn(len(self.space), self.settings.texts)
-        template = int(torch.randint(self.space.templates, (1,), generator=self._generator))
+        template = int(torch.randint(self.space.templates, (1,), generator=self.generator))
         device = self._teacher_images.device
         teacher_images = self._teacher_images[shown.to(device)]
         teacher_texts = texts = self._teacher_texts[template][read.to(device)]
@@ -119,16 +110,8 @@ class ReferencePlugin(RegulariserPlugin, StepState, supports_distributed=False):
         student, teacher = scale * images @ texts.mT, scale * teacher_images @ teacher_texts.mT
         return self.settings.strength * similarity_loss(student, teacher, self.settings.temperature)
 
-    def step_state(self) -> dict[str, Tensor]:
-        """Place in the stream of random numbers."""
-        return {"generator": self._generator.get_state()}
-
-    def load_step_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """As in the base class."""
-        self._generator.set_state(tensors["generator"])
-
     def _drawn(self, available: int, wanted: int) -> Tensor:
-        return torch.randperm(available, generator=self._generator)[:wanted]
+        return torch.randperm(available, generator=self.generator)[:wanted]
 
 
 class PreviousTexts:

@@ -3,8 +3,6 @@ task."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from avalanche.training.storage_policy import ClassBalancedBuffer, ReservoirSamplingBuffer
 from torch import Tensor
@@ -12,9 +10,9 @@ from torch import Tensor
 from ..config.strategy import Memory
 from ..data.pixels import augment
 from ..data.tasks import TaskData
-from .checkpoint import StepState
 from .constraints import stable_seed
 from .experience import as_avalanche, contrasted_with, one_template
+from .own_draws import OwnDraws
 from .task_state import CarryingPlugin
 from .training_loss import Answered, training_loss
 
@@ -24,7 +22,7 @@ _POLICIES = {
 }
 
 
-class ReplayPlugin(CarryingPlugin, StepState, supports_distributed=False):
+class ReplayPlugin(OwnDraws, CarryingPlugin, supports_distributed=False):
     """Adds the loss of a batch drawn from stored images to every step after the first experience.
 
     What to keep is chosen by one of Avalanche's storage policies, one buffer per task because labels are
@@ -36,17 +34,13 @@ class ReplayPlugin(CarryingPlugin, StepState, supports_distributed=False):
         seed: of the choice and the draws.
     """
 
+    purpose = "replay"
     needs_classes = "keeps images of every class and replays them with their class texts"
 
     def __init__(self, settings: Memory, seed: int) -> None:
-        super().__init__()
-        self.settings, self.seed = settings, seed
+        super().__init__(seed)
+        self.settings = settings
         self.kept: list[tuple[TaskData, Tensor]] = []
-        self._generator = torch.Generator()
-
-    def before_training_exp(self, strategy, **kwargs) -> None:
-        """Every experience draws from a generator of its own."""
-        self._generator.manual_seed(stable_seed(self.seed, strategy.experience.current_experience, "replay"))
 
     def before_backward(self, strategy, **kwargs) -> None:
         """loss += weight · the training loss of a memory batch; what is counted are the images kept."""
@@ -54,13 +48,13 @@ class ReplayPlugin(CarryingPlugin, StepState, supports_distributed=False):
             return
         owner = torch.cat([torch.full((len(indices),), i) for i, (_, indices) in enumerate(self.kept)])
         place = torch.cat([indices for _, indices in self.kept])
-        drawn = torch.randint(len(place), (self.settings.batch_size,), generator=self._generator)
+        drawn = torch.randint(len(place), (self.settings.batch_size,), generator=self.generator)
         owner, place = owner[drawn], place[drawn]
         images, labels, spaces, ids, counts = [], [], [], [], []
         for position, index in enumerate(owner.unique().tolist()):
             task, members = self.kept[index][0], place[owner == index]
             how = task.augment
-            images.append(augment(task.train.pixels[members], tuple(how.crop), how.flip, self._generator))
+            images.append(augment(task.train.pixels[members], tuple(how.crop), how.flip, self.generator))
             labels.append(task.train.labels[members])
             space = contrasted_with(task, strategy.experience.parts[-1])
             spaces.append(one_template(space, strategy.dataloader.template))
@@ -78,14 +72,6 @@ class ReplayPlugin(CarryingPlugin, StepState, supports_distributed=False):
         )
         loss = training_loss(strategy.training_settings.loss.of_memory, batch)
         strategy.loss = strategy.loss + self.settings.weight * loss
-
-    def step_state(self) -> dict[str, Tensor]:
-        """Place in the stream of random numbers."""
-        return {"generator": self._generator.get_state()}
-
-    def load_step_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """As in the base class."""
-        self._generator.set_state(tensors["generator"])
 
     def after_training_exp(self, strategy, **kwargs) -> None:
         """Choose what to keep of this experience."""

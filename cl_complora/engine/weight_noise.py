@@ -4,18 +4,16 @@ flat."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
 from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 
-from .checkpoint import StepState
 from .complora import CompLoRAPlugin
-from .constraints import stable_seed
+from .own_draws import OwnDraws
 
 
-class WeightNoisePlugin(SupervisedPlugin, StepState, supports_distributed=False):
+class WeightNoisePlugin(OwnDraws, SupervisedPlugin, supports_distributed=False):
     """Flat-LoRA (Li et al., ICML 2025, its code): W + ε while a step's loss and gradients are computed.
 
         ε_ij ~ N(0, σ_i²),   σ_i = ρ·f/√in · ‖(W + ΔW)_i‖,   f = (1 − cos(π·t/T))/2
@@ -29,15 +27,12 @@ class WeightNoisePlugin(SupervisedPlugin, StepState, supports_distributed=False)
         seed: of the run.
     """
 
-    def __init__(self, rho: float, adapter: CompLoRAPlugin, seed: int) -> None:
-        super().__init__()
-        self.rho, self.adapter, self.seed = rho, adapter, seed
-        self._generator = torch.Generator()
-        self._clean: dict[str, Tensor] = {}
+    purpose = "noise"
 
-    def before_training_exp(self, strategy, **kwargs) -> None:
-        """Every experience draws from a generator of its own."""
-        self._generator.manual_seed(stable_seed(self.seed, strategy.experience.current_experience, "noise"))
+    def __init__(self, rho: float, adapter: CompLoRAPlugin, seed: int) -> None:
+        super().__init__(seed)
+        self.rho, self.adapter = rho, adapter
+        self._clean: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def before_forward(self, strategy, **kwargs) -> None:
@@ -48,7 +43,7 @@ class WeightNoisePlugin(SupervisedPlugin, StepState, supports_distributed=False)
             self._clean[slot.name] = weight.clone()
             updated = weight + self.adapter.blocks[slot.name].update()
             deviation = row_deviation(updated, self.rho, batches.done - 1, len(batches))
-            noise = torch.randn(weight.shape, generator=self._generator).to(weight)
+            noise = torch.randn(weight.shape, generator=self.generator).to(weight)
             weight.add_(deviation[:, None] * noise)
 
     @torch.no_grad()
@@ -56,14 +51,6 @@ class WeightNoisePlugin(SupervisedPlugin, StepState, supports_distributed=False)
         """Put the weights back."""
         for slot in self.adapter.slots:
             slot.weight.copy_(self._clean.pop(slot.name))
-
-    def step_state(self) -> dict[str, Tensor]:
-        """Place in the stream of random numbers."""
-        return {"generator": self._generator.get_state()}
-
-    def load_step_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """As in the base class."""
-        self._generator.set_state(tensors["generator"])
 
 
 def row_deviation(weight: Tensor, rho: float, step: int, steps: int) -> Tensor:
