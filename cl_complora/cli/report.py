@@ -23,11 +23,13 @@ def say_report(console: Console, folder: Path) -> None:
 
 
 def check_page(option: str, file: Path | None, ends: tuple[str, ...] = (".html", ".htm")) -> None:
-    """Refuse a file that is called like something else, which it would be written over.
+    """Refuse a folder, and a file that is called like something else, which it would be written over.
 
     Raises:
         UserError: naming the option.
     """
+    if file is not None and file.is_dir():
+        raise UserError(f"{option} {file}: is a folder; name the file, such as {file / f'report{ends[0]}'}")
     if file is not None and file.suffix not in ends:
         raise UserError(f"{option} {file}: must end in {' or '.join(ends)}")
 
