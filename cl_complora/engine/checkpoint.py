@@ -95,14 +95,15 @@ class CheckpointPlugin(SupervisedPlugin, supports_distributed=False):
         self.every = math.inf if every is None else every
         self.restored: Mapping[str, Tensor] | None = None
         self.seconds = 0.0
-        self._wait, self._frame = self.every, torch.zeros(0)
+        self._wait = self.every
 
     def before_training_exp(self, strategy, **kwargs) -> None:
         """Go on from where the experience was cut off."""
         self.seconds, self._since, self._saved = 0.0, time.perf_counter(), time.perf_counter()
-        self._frame = frame_of(strategy.model) if self.saves or self.restored is not None else torch.zeros(0)
+        self._frame = frame_of(strategy.model)
         if self.restored is not None:
-            if same_frame(self.restored["frame"], self._frame):
+            # A version that did not look at them left none.
+            if same_frame(self.restored.get("frame", self._frame), self._frame):
                 self._load(strategy, self.restored)
             else:
                 self.tell("directions are others here than those of that state: the task begins again")

@@ -18,6 +18,7 @@ from builders.places import LONG
 from builders.processes import ended, start
 from builders.runs import without_timings
 from cl_complora.config import load_scenario, load_strategy
+from cl_complora.engine.checkpoint import CheckpointPlugin
 from cl_complora.engine.complora import CompLoRAPlugin
 from cl_complora.engine.constraints import Subspaces
 from cl_complora.lowrank import Side
@@ -140,6 +141,25 @@ def test_a_state_in_other_directions_is_not_gone_on_from(tmp_path, tiny_scenario
     assert same_bits(parts.folder, whole.folder) != turned
     if turned:
         assert same_bits(parts.folder, go(tiny_scenario, tmp_path / "turned", settings).folder)
+
+
+def test_a_state_of_a_version_that_did_not_look_at_directions_is_gone_on_from(
+    undisturbed, tmp_path, tiny_scenario, monkeypatch
+):
+    real = CheckpointPlugin._state
+
+    def without(self, strategy):
+        return {key: value for key, value in real(self, strategy).items() if key != "frame"}
+
+    monkeypatch.setattr(CheckpointPlugin, "_state", without)
+    ask_after(monkeypatch, 4)
+    with pytest.raises(Stopped):
+        go(tiny_scenario, tmp_path)
+    monkeypatch.undo()
+    said = Said()
+    parts = go(tiny_scenario, tmp_path, progress=said)
+    assert "going on inside the task" in said.lines and same_bits(parts.folder, undisturbed.folder)
+    assert not any("begins again" in line for line in said.lines)
 
 
 def test_states_are_few_and_written_now_and_then(tmp_path, tiny_scenario, monkeypatch):
