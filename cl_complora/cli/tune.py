@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from ..api.arguments import number
 from ..errors import UserError, raise_all
 from ..run.devices import known_device
 from ..run.signals import exit_code_of, terminated_like_interrupted
@@ -73,9 +73,9 @@ def tune(
     from ..config.model_names import check_model
     from ..progress import time_bar
 
-    for option, number in (("--budget", budget), ("--floor", floor)):
-        if number is not None and not math.isfinite(number):
-            raise UserError(f"{option} {number:g}: must be a finite number")
+    for option, value in (("--budget", budget), ("--floor", floor)):
+        if value is not None:
+            number(option, value)
     if budget <= 0:
         raise UserError(f"--budget {budget:g}: must be greater than 0 (minutes)")
     known_metric(metric)

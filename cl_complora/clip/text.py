@@ -37,6 +37,9 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = True
 
 
+_MEASURED = {"fp32": torch.float32, "tf32": "tf32", "bf16": torch.bfloat16}
+
+
 def lower_precision(
     model: nn.Module, precision: torch.dtype, measuring: str = "fp32"
 ) -> AbstractContextManager:
@@ -48,12 +51,15 @@ def lower_precision(
         measuring: otherwise: ``fp32`` is the parameters' own precision, ``tf32`` that of a GPU's products,
             ``bf16`` autocast.
     """
-    device = next(model.parameters()).device.type
-    if model.training:
-        return torch.autocast(device, dtype=precision, enabled=precision != torch.float32)
-    if measuring == "tf32":
+    device, kind = next(model.parameters()).device.type, _arithmetic(model, precision, measuring)
+    if kind == "tf32":
         return _tensor_float_32(device)
-    return torch.autocast(device, dtype=torch.bfloat16, enabled=measuring == "bf16")
+    return torch.autocast(device, dtype=kind, enabled=kind != torch.float32)
+
+
+def _arithmetic(model: nn.Module, precision: torch.dtype, measuring: str) -> torch.dtype | str:
+    """Arguments as above; the type of autocast, float32 for the parameters' own precision, or ``tf32``."""
+    return precision if model.training else _MEASURED[measuring]
 
 
 @contextmanager
@@ -122,8 +128,7 @@ class TextEncoder:
             ]
             if any(m.training and m.enabled and block.dropout > 0 for m in adapters for block in m.values()):
                 return self.encode_space(space)  # another draw every time
-            lower = self.model.training and self.precision != torch.float32
-            arithmetic = self.precision if lower else "fp32" if self.model.training else self.measuring
+            arithmetic = _arithmetic(self.model, self.precision, self.measuring)
             state = (tuple(m.enabled for m in adapters), arithmetic, _state(parameters))
             self._held = state if self._holding else None
         known = self._features.get(space)

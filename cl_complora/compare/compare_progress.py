@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..data.telling import counted
+
 if TYPE_CHECKING:
     from .outcomes import Outcome
     from .study import Request
@@ -30,7 +32,7 @@ class CompareProgress:
     def plan(self) -> None:
         """What will be run; said before anything is imported that takes long."""
         methods, seeds = len(self.request.strategies), len(self.request.seeds)
-        told = f"{methods * seeds} runs: {_counted(methods, 'method')} × {_counted(seeds, 'seed')}"
+        told = f"{methods * seeds} runs: {counted(methods, 'method')} × {counted(seeds, 'seed')}"
         if self.request.sweep is not None:
             told += ", after a sweep on validation shots that chooses their settings"
         self.say(f"{self.request.scenario}: {told}, {self.jobs} at a time; finished runs are reused")
@@ -51,10 +53,6 @@ class CompareProgress:
             if self.waiting and not outcome.reused:
                 line += f"; now {', '.join(self.waiting[: self.jobs])}"
         self.say(line)
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _duration(seconds: float) -> str:

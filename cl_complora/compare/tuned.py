@@ -13,6 +13,7 @@ import yaml
 
 from ..config.strategy import Strategy
 from ..config.yaml_lines import Malformed, parse
+from ..data.telling import counted
 from ..errors import UserError, printable
 from ..files import slug, write_json, write_text
 from ..report.comparison.saving import csv_text, tried
@@ -173,7 +174,7 @@ def floor_told(tuning: Tuning) -> str:
 
 def ended_told(tuning: Tuning) -> str:
     """How many combinations were tried, and why no more."""
-    count = f"{len(tuning.curve)} combination{'s' if len(tuning.curve) != 1 else ''}"
+    count = counted(len(tuning.curve), "combination")
     if tuning.complete:
         return f"{count}, until none beside the best was left"
     return f"{count}, for which {tuning.request.minutes:g} minutes were enough"

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..data import telling
 from ..errors import UserError
 from ..files import write_bytes
 from ..run.devices import device_of, told_device, visible_gpus
@@ -204,7 +205,7 @@ def gather(
 
 def counted(shards: int) -> str:
     """``1 shard``, ``2 shards``."""
-    return f"{shards} shard{'s' if shards != 1 else ''}"
+    return telling.counted(shards, "shard")
 
 
 def places_for(device: str, shards: int, tell: Callable[[str], None] = lambda sentence: None) -> list[str]:
