@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..clip.slots import Slot
+from ..matrix_threads import by_matrix
 from ..subspace import CLEAR, LARGE, energy_rank, overlap, right_directions
 
 # The principal subspace that drift and overlap refer to, whatever a method itself protects.
@@ -155,21 +156,29 @@ class GeometryWatch:
                                          update, mean of both sides}
             spectrum_before, spectrum_after  some singular values, descending
         """
+        moved = [s for s in self.slots if s.name in updates and bool(updates[s.name].change.any())]
+        seen = by_matrix(
+            lambda slot: self._of_task(slot, updates[slot.name]), moved, [s.weight.shape for s in moved]
+        )
         found = {}
-        for slot in self.slots:
-            added, start = updates.get(slot.name), self._before.pop(slot.name, None)
-            if added is None or not bool(added.change.any()):
-                continue
-            update = added.change.cpu()
-            old = self._spectra.pop(slot.name) if start is None else Spectrum.of(start)
-            new, change = Spectrum.of(slot.weight), added.spectrum()
-            earlier = self._leading.setdefault(slot.name, {})
-            found[slot.name] = _figures(update, old, new, change) | {
-                "overlap_with": {name: _shared(update, directions) for name, directions in earlier.items()}
-            }
-            earlier[task] = change.leading()
-            self._spectra[slot.name] = new.trimmed()
+        for slot, (figures, new, leading) in zip(moved, seen, strict=True):
+            found[slot.name] = figures
+            self._spectra[slot.name] = new
+            self._leading.setdefault(slot.name, {})[task] = leading
+        self._before = {}
         return found
+
+    def _of_task(self, slot: Slot, added: Update) -> tuple[dict[str, Any], Spectrum, tuple[Tensor, Tensor]]:
+        """Figures of what a task added to a matrix, the spectrum after it, and the update's leading
+        directions."""
+        update, start = added.change.cpu(), self._before.get(slot.name)
+        old = self._spectra[slot.name] if start is None else Spectrum.of(start)
+        new, change = Spectrum.of(slot.weight), added.spectrum()
+        earlier = self._leading.get(slot.name, {})
+        figures = _figures(update, old, new, change) | {
+            "overlap_with": {name: _shared(update, directions) for name, directions in earlier.items()}
+        }
+        return figures, new.trimmed(), change.leading()
 
     def restore(self, task: str, updates: dict[str, Update]) -> None:
         """Take an earlier task's updates to compare later ones with."""

@@ -21,10 +21,11 @@ from ..clip.classifier import ClipClassifier
 from ..clip.slots import MATRICES, TOWERS, Slot, open_slots, select_slots
 from ..delta import TaskDelta
 from ..lowrank import LowRankBlock
+from ..matrix_threads import by_matrix
 from ..subspace import Keep
 from .adapter import AdapterPlugin, Merging, clip_of, whole_norms
 from .between import Between
-from .constraints import Constraint, Subspaces, stable_seed
+from .constraints import Constraint, Subspaces, shapes_of, stable_seed
 from .effective_penalty import act_on_effective_weights
 from .full_parameters import WholeParameters
 from .initialisation import Starting
@@ -181,8 +182,7 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         self.whole.attach(clip_of(model))
         self.between.begin(self.slots, self.task)
         self._crowded = {}
-        for slot in self.slots:
-            output, input = self.subspaces.sides(slot, self.task)
+        for slot, (output, input) in zip(self.slots, self.subspaces.sides(self.task), strict=True):
             generator = torch.Generator().manual_seed(stable_seed(self.seed, self.task, slot.name))
             scaling, rank = self.scaling_of(slot), self.rank_of(slot)
             left = min(side.left(full) for side, full in zip((output, input), slot.weight.shape, strict=True))
@@ -224,7 +224,7 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
     @torch.no_grad()
     def merge(self, model: nn.Module) -> TaskDelta:
         """W ← W + ΔW for every slot, take the factors off, record ΔW and its geometry."""
-        learned, geometry, rescaled = self.whole.learned(), {}, {}
+        learned, rescaled = self.whole.learned(), {}
         self._stacked = None
         for slot in self.slots:
             slot.adapters.detach(slot.matrix)
@@ -237,12 +237,13 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
                 learned.factors[slot.key] = (b, a)
         learned = learned.plus(self._whole_of(rescaled, model))
         delta = self.merging(learned, self.deltas)
-        for slot in self.slots:
-            if self.row_scale:
-                geometry[slot.name] = {"delta_norm": float(rescaled[slot.name].double().norm())}
-            else:
-                b, a = (factor.to(slot.weight.device) for factor in delta.factors[slot.key])
-                geometry[slot.name] = self._add(slot, b, a)
+        if self.row_scale:
+            records = [{"delta_norm": float(rescaled[slot.name].double().norm())} for slot in self.slots]
+        else:
+            records = by_matrix(
+                lambda slot: self._add(slot, *delta.factors[slot.key]), self.slots, shapes_of(self.slots)
+            )
+        geometry = {slot.name: record for slot, record in zip(self.slots, records, strict=True)}
         if self.row_scale:
             adapted = {slot.parameter: clip_of(model).get_parameter(slot.parameter) for slot in self.slots}
             delta.part(adapted).add_to(adapted)
@@ -265,6 +266,7 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         return TaskDelta.of_changes(changes)
 
     def _add(self, slot: Slot, b: Tensor, a: Tensor) -> dict[str, float]:
+        b, a = b.to(slot.weight.device), a.to(slot.weight.device)
         update, before = b @ a, slot.weight.detach().clone()
         slot.weight.add_(update)
         record = {"delta_norm": float(torch.linalg.matrix_norm(update.double()))}

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..clip.slots import Slot
 from ..lowrank import Side
+from ..matrix_threads import by_matrix
 from ..subspace import Keep, Principal, orthonormal, overlap, principal, random_basis, rest_of, unchanged
 
 
@@ -81,22 +82,27 @@ class Subspaces:
         slots and skips the certificate: a resumed run repeats exactly the decompositions of the interrupted
         one.
         """
-        for slot in self.slots:
-            state = self._states.get(slot.name)
-            if state is not None and self.constraint.of == "pretrained":
-                continue
-            if only is not None and slot.name not in only:
-                continue
-            weight = slot.weight.detach().cpu()
-            if only is None and state is not None and self._still_holds(weight, state.split, slot):
-                continue
-            # Only 'bottom' takes single directions of the complement; the others need no more than a basis of
-            # it.
-            ordered = self.constraint.select == "bottom"
-            split = principal(weight, self.constraint.keep, self._room(slot), ordered)
-            self.decompositions += 1
-            rows, columns = (state.rows, state.columns) if state is not None else ([], [])
-            self._states[slot.name] = _State(split, task, rows, columns)
+        slots = [slot for slot in self.slots if only is None or slot.name in only]
+        splits = by_matrix(lambda slot: self._moved(slot, check=only is None), slots, shapes_of(slots))
+        for slot, split in zip(slots, splits, strict=True):
+            if split is not None:
+                state = self._states.get(slot.name)
+                rows, columns = (state.rows, state.columns) if state is not None else ([], [])
+                self._states[slot.name] = _State(split, task, rows, columns)
+                self.decompositions += 1
+
+    def _moved(self, slot: Slot, check: bool) -> Principal | None:
+        """A slot's decomposition now; None where that in force still is it, by the certificate or by the
+        settings."""
+        state = self._states.get(slot.name)
+        if state is not None and self.constraint.of == "pretrained":
+            return None
+        weight = slot.weight.detach().cpu()
+        if check and state is not None and self._still_holds(weight, state.split, slot):
+            return None
+        # Only 'bottom' takes single directions of the complement; the others need no more than a basis of it.
+        ordered = self.constraint.select == "bottom"
+        return principal(weight, self.constraint.keep, self._room(slot), ordered)
 
     def _still_holds(self, weight: Tensor, split: Principal, slot: Slot) -> bool:
         """Whether a decomposition gives the directions of the weights as they are now.
@@ -122,8 +128,11 @@ class Subspaces:
             self._states[slot.name].rows.append(orthonormal(a.mT.cpu()))
             self._states[slot.name].columns.append(orthonormal(b.cpu()))
 
-    def sides(self, slot: Slot, task: int) -> tuple[Side, Side]:
-        """(output, input) constraint of a slot's factors for task ``task``."""
+    def sides(self, task: int) -> list[tuple[Side, Side]]:
+        """(output, input) constraint of every slot's factors for task ``task``."""
+        return by_matrix(lambda slot: self._sides_of(slot, task), self.slots, shapes_of(self.slots))
+
+    def _sides_of(self, slot: Slot, task: int) -> tuple[Side, Side]:
         if self.constraint.select == "none":
             return Side(), Side()
         state = self._states[slot.name]
@@ -182,6 +191,11 @@ class Subspaces:
         sides)."""
         split, delta = self._states[slot.name].split, delta.cpu()
         return {"output": overlap(delta, split.u_k), "input": overlap(delta.mT, split.v_k)}
+
+
+def shapes_of(slots: Sequence[Slot]) -> list[torch.Size]:
+    """Rows and columns of slots."""
+    return [slot.weight.shape for slot in slots]
 
 
 def stable_seed(*parts: object) -> int:

@@ -35,7 +35,7 @@ def nusa_block(case: dict, select: str = "bottom", scaling: float | None = None)
     where = slot(tensor(case["weight"]))
     spaces = Subspaces([where], constraint, case["rank"], 0)
     spaces.refresh(0)
-    output, input = spaces.sides(where, 0)
+    ((output, input),) = spaces.sides(0)
     scaling = case["scaling"] if scaling is None else scaling
     start = CoreStarting().of(where, case["rank"], scaling, input)
     shape = where.weight.shape
@@ -98,8 +98,8 @@ def test_nusa_leaves_95_percent_of_the_embedded_model_alone():
     adapter.prepare(load_clip(load_scenario("embedded").value.model).model)
     adapter.subspaces.refresh(0)
     written = total = 0.0
-    for where in adapter.slots:
-        output, input = (side.basis for side in adapter.subspaces.sides(where, 0))
+    for where, sides in zip(adapter.slots, adapter.subspaces.sides(0), strict=True):
+        output, input = (side.basis for side in sides)
         writable = float((output.mT @ where.weight.detach() @ input).square().sum())
         energy = float(where.weight.detach().square().sum())
         assert writable <= 0.0501 * energy, where.name
