@@ -3,5 +3,6 @@ export."""
 
 from .deferred_imports import deferred
 
-with deferred("timm", "torch._dynamo", "huggingface_hub"):
+# transformers with the hub's client: it computes with what it imports from there, which a stand-in cannot.
+with deferred("timm", "torch._dynamo", "huggingface_hub", "transformers"):
     import open_clip  # noqa: F401

@@ -1,6 +1,6 @@
 """Libraries that another library imports and that nothing here uses: loaded when they are used, if ever.
 
-open_clip imports timm, and with torchvision torch's compiler, Avalanche matplotlib, wandb, torchmetrics and
+open_clip imports timm, transformers where it is installed, and with torchvision torch's compiler, Avalanche matplotlib, wandb, torchmetrics and
 with it much of SciPy, for models and metrics that most runs never see.
 """
 
@@ -93,6 +93,12 @@ class _Deferred:
     def __instancecheck__(self, instance: object) -> bool:
         # Of a class that nobody has loaded there is no instance.
         return self._module in sys.modules and isinstance(instance, _real(self._module, self._name))
+
+    def __or__(self, other: object) -> Any:
+        # ``Class | None`` in an annotation; nobody asks what is in it.
+        return Any
+
+    __ror__ = __or__
 
     def __mro_entries__(self, bases: tuple) -> tuple:
         return (_real(self._module, self._name),)

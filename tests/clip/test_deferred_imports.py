@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -15,7 +16,7 @@ LIBRARY = {
     "user.py": (
         "from typing import Union\nimport slow\nimport slow.inner as inner\n"
         "from slow import Thing, twice\nfrom slow.inner import Thing as Same\n"
-        "Either = Union[int, Thing]\n"
+        "Either = Union[int, Thing]\nmaybe: Thing | None = None\nother: None | Thing = None\n"
         "def is_thing(x): return isinstance(x, (str, Thing))\n"
     ),
     "heir.py": "from slow import Thing\nclass Child(Thing): pass\n",
@@ -79,6 +80,28 @@ def test_what_is_loaded_or_missing_stays_what_it_is(library):
         with pytest.raises(ImportError):
             import no_such_library  # noqa: F401
     assert user.slow is slow
+
+
+def test_transformers_beside_open_clip_wait_too(tmp_path):
+    """open_clip imports them where they are installed; they compute with classes of the hub's client."""
+    (tmp_path / "transformers").mkdir()
+    (tmp_path / "transformers" / "__init__.py").write_text(
+        "from huggingface_hub import HfApi\n_api: HfApi.__class__ = HfApi\nassert issubclass(HfApi, object)\n"
+        "class PretrainedConfig:\n    model_type = 'real'\n"
+    )
+    code = (
+        "import sys, cl_complora.clip\n"
+        "print('transformers' in sys.modules)\n"
+        "from open_clip.hf_model import PretrainedConfig\n"
+        "print(PretrainedConfig().model_type, 'huggingface_hub' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+    )
+    assert done.stdout.splitlines() == ["False", "real True"], done.stderr
 
 
 def test_a_run_begins_without_them():
