@@ -9,7 +9,6 @@ import typer
 
 from .consoles import log_console
 from .options import say
-from .report import check_page
 
 
 def leaderboard(
@@ -34,11 +33,12 @@ def leaderboard(
     from ..compare.leaderboard import leaderboard as board_of
     from ..compare.leaderboard import scenarios
     from ..files import write_text
+    from ..report.html import check_page
     from ..report.leaderboard import leaderboard_page
     from ..report.leaderboard import markdown as as_markdown
 
-    check_page("--markdown", markdown, (".md", ".markdown", ".txt"))
-    check_page("--html", html)
+    check_page(markdown, (".md", ".markdown", ".txt"), "--markdown")
+    check_page(html, option="--html")
     boards = [board_of(results, name, reference) for name in scenario or scenarios(results)]
     if markdown is not None:
         write_text(markdown, as_markdown(boards))

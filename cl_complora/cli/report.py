@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ..errors import UserError
 from .options import say
 
 
@@ -20,18 +19,6 @@ def say_report(console: Console, folder: Path) -> None:
     written = try_report(folder, partial(say, console))
     if written is not None:
         say(console, f"report: {written}")
-
-
-def check_page(option: str, file: Path | None, ends: tuple[str, ...] = (".html", ".htm")) -> None:
-    """Refuse a folder, and a file that is called like something else, which it would be written over.
-
-    Raises:
-        UserError: naming the option.
-    """
-    if file is not None and file.is_dir():
-        raise UserError(f"{option} {file}: is a folder; name the file, such as {file / f'report{ends[0]}'}")
-    if file is not None and file.suffix not in ends:
-        raise UserError(f"{option} {file}: must end in {' or '.join(ends)}")
 
 
 def report(
@@ -55,9 +42,9 @@ def report(
 
         folder = find_run(folder)
 
-    from ..report.html import write_report, write_reports_of_runs
+    from ..report.html import check_page, write_report, write_reports_of_runs
 
-    check_page("--output", output)
+    check_page(output, option="--output")
     if runs:
         typer.echo(f"{len(write_reports_of_runs(folder))} reports of runs written")
     written = write_report(folder, output)

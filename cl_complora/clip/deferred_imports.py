@@ -1,7 +1,7 @@
 """Libraries that another library imports and that nothing here uses: loaded when they are used, if ever.
 
-open_clip imports timm, transformers where it is installed, and with torchvision torch's compiler, Avalanche matplotlib, wandb, torchmetrics and
-with it much of SciPy, for models and metrics that most runs never see.
+open_clip imports timm, transformers where it is installed, and with torchvision torch's compiler, Avalanche
+matplotlib, wandb, torchmetrics and with it much of SciPy, for models and metrics that most runs never see.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def _short(results: Mapping[str, Any], validation: bool) -> dict[str, Any]:
 def _software() -> dict[str, str | bool | None]:
     """The version that wrote an entry, and its commit where it is a repository; each run tells its own."""
     said = {"cl_complora": __version__, "commit": None, "modified": None}
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parents[1]  # the package: the runs came from all of it
     try:
         said["commit"] = _git(here, "-c", "core.fsmonitor=", "rev-parse", "HEAD").strip()
         said["modified"] = bool(

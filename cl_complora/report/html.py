@@ -3,7 +3,7 @@ readers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import UserError
@@ -24,16 +24,35 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
         The file.
 
     Raises:
-        UserError: if the folder is neither, or what it holds is damaged.
+        UserError: if the folder is neither, or what it holds is damaged; as :func:`check_page`.
         OSError: if the file cannot be written.
     """
+    check_page(out)
     target = folder / REPORT if out is None else out
-    if target.is_dir():
-        raise UserError(f"{target}: is a folder; name the file, such as -o {target / REPORT}")
     write_text(target, _page(folder, target))
     if out is None:
         _link_back(folder, target)
     return target
+
+
+def check_page(file: Path | None, ends: Sequence[str] = (".html", ".htm"), option: str = "") -> None:
+    """Refuse a folder, and a file that is called like something else, which a page would be written over.
+
+    Args:
+        file: to be written; None is nobody's.
+        ends: that its name may have.
+        option: that named it, where one did.
+
+    Raises:
+        UserError: naming both.
+    """
+    if file is None:
+        return
+    told = f"{option} {file}".strip()
+    if file.is_dir():
+        raise UserError(f"{told}: is a folder; name the file, such as {file / f'report{ends[0]}'}")
+    if file.suffix not in ends:
+        raise UserError(f"{told}: must end in {' or '.join(ends)}")
 
 
 def _link_back(folder: Path, target: Path) -> None:

@@ -11,10 +11,10 @@ import pytest
 
 from builders.captions import painted
 from builders.commands import cli
-from builders.places import ROOT
+from builders.places import PACKAGE, ROOT
 from builders.runs import STRATEGY
 from cl_complora.compare import leaderboard as rows_of
-from cl_complora.compare import results_files, study
+from cl_complora.compare import publishing, results_files, study
 from cl_complora.compare.by_image import kept_by
 from cl_complora.compare.leaderboard import leaderboard, scenarios
 from cl_complora.compare.outcomes import Outcome
@@ -221,3 +221,19 @@ def test_what_cannot_work_is_told(tmp_path, monkeypatch, capsys, words, told):
     monkeypatch.chdir(tmp_path)
     code, _, err = cli(monkeypatch, capsys, *words)
     assert code == 2 and told in err and not list(tmp_path.iterdir())
+
+
+def test_an_entry_says_whether_any_of_the_package_was_changed(monkeypatch):
+    asked = []
+
+    def answered(folder: Path, *words: str) -> str:
+        asked.append((folder, words[-1]))
+        return "abc\n" if words[-1] == "HEAD" else " M cl_complora/engine/complora.py\n"
+
+    monkeypatch.setattr(publishing, "_git", answered)
+    assert publishing._software() | {"cl_complora": ""} == {
+        "cl_complora": "",
+        "commit": "abc",
+        "modified": True,
+    }
+    assert asked == [(PACKAGE, "HEAD"), (PACKAGE, ".")]

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from cl_complora.config.heads import LinearProbe
-from cl_complora.engine.fitting import linear_probe
+from cl_complora.engine.fitting import linear_probe, logistic
 from cl_complora.engine.fitting.logistic import OnDevice, ScikitLearn, solver_of
 
 
@@ -133,3 +133,30 @@ def test_both_solvers_weigh_alike():
     torch.testing.assert_close(ours.losses(x, y), theirs.losses(x, y), atol=1e-2, rtol=0)
     plain = OnDevice.fitted(10.0, x, y, 5)
     assert float((plain.losses(x, y) - theirs.losses(x, y)).abs().max()) > 0.05
+
+
+@pytest.mark.parametrize(("large", "alone"), [(10**8, "blas"), (1, "openmp")])
+def test_products_and_losses_never_both_have_several_threads(monkeypatch, large, alone):
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    def counted() -> dict[str, set[int]]:
+        pools = threadpool_info()
+        return {
+            kind: {pool["num_threads"] for pool in pools if pool["user_api"] == kind}
+            for kind in ("blas", "openmp")
+        }
+
+    seen, fit = [], LogisticRegression.fit
+
+    def watched(self, *arguments):
+        seen.append(counted())
+        return fit(self, *arguments)
+
+    monkeypatch.setattr(LogisticRegression, "fit", watched)
+    monkeypatch.setattr(logistic, "LARGE", large)
+    with threadpool_limits(3):
+        before = counted()
+        ScikitLearn.fitted(1.0, *shots(), 5)
+        assert counted() == before == {"blas": {3}, "openmp": {3}}
+    assert seen == [before | {alone: {1}}]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 
 from builders.commands import cli
-from cl_complora.cli.report import check_page
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.errors import UserError
 from cl_complora.files import write_bytes
+from cl_complora.report.html import check_page, write_report
 from cl_complora.run.stream import run
 
 
@@ -60,7 +62,10 @@ def test_a_report_is_called_like_a_page(tmp_path, tiny_run, tiny_scenario, monke
     assert code == 2 and f"--output {own}: must end in .html or .htm" in said
     assert own.read_bytes() == tiny_scenario.read_bytes()
     with pytest.raises(UserError, match="--markdown x.yaml: must end in .md"):
-        check_page("--markdown", tmp_path.joinpath("x.yaml").relative_to(tmp_path), (".md",))
+        check_page(Path("x.yaml"), (".md",), "--markdown")
+    with pytest.raises(UserError, match=f"^{re.escape(str(own))}: must end in .html or .htm"):
+        write_report(tiny_run.folder, own)  # as Python's `.report(own)` does
+    assert own.read_bytes() == tiny_scenario.read_bytes()
 
 
 def test_tuning_replaces_what_tuning_wrote_alone(

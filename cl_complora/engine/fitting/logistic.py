@@ -25,13 +25,17 @@ NEVER = -1e4
 # scikit-learn's: the largest entry of the gradient at which it ends.
 _TOLERANCE = 1e-4
 # Products a gradient, images × width × classes, from which a GPU is asked: below it the CPU is done before a
-# hundred small programs have been launched.
+# hundred small programs have been launched, and one thread is before several have found each other.
 LARGE = 10**8
 
 
 def solver_of(x: Tensor, classes: int) -> type[ScikitLearn] | type[OnDevice]:
     """What fits so many classes to features, ``N × D``, the sooner."""
-    return OnDevice if x.is_cuda and x.numel() * classes >= LARGE else ScikitLearn
+    return OnDevice if x.is_cuda and _is_large(x, classes) else ScikitLearn
+
+
+def _is_large(x: Tensor, classes: int) -> bool:
+    return x.numel() * classes >= LARGE
 
 
 @dataclass(frozen=True)
@@ -62,12 +66,16 @@ class ScikitLearn:
         """
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
+        from threadpoolctl import threadpool_limits
 
         model = LogisticRegression(C=c, max_iter=MOST_STEPS, warm_start=True)
         if before is not None:
             model.coef_, model.intercept_ = before.model.coef_.copy(), before.model.intercept_.copy()
             model.classes_ = before.model.classes_
-        with warnings.catch_warnings():
+        # Products and losses have threads of their own, which wait by spinning: sixteen and sixteen of them
+        # on sixteen cores took more than a minute for what one does in seconds.
+        alone = threadpool_limits(1, user_api="openmp" if _is_large(x, classes) else "blas")
+        with alone, warnings.catch_warnings():
             # A regression that is not quite at its end answers like one that is.
             warnings.simplefilter("ignore", ConvergenceWarning)
             warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)  # of one shot each
