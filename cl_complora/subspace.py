@@ -9,8 +9,10 @@ close, one in float64 still has all that float32 can hold.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +25,9 @@ CERTIFICATE_MARGIN = 1e-5
 LARGE = 384
 # Smallest σ_k / σ₁ for that: W V_k / σ_k is orthonormal to 1e-16 (σ₁/σ_k)².
 CLEAR = 1e-3
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -312,3 +317,36 @@ def principal_angles(a: Tensor, b: Tensor) -> Tensor:
     q``."""
     cosines = torch.linalg.svdvals(a.double().mT @ b.double()).clamp(0.0, 1.0)
     return torch.arccos(cosines).clamp(0.0, math.pi / 2).float()
+
+
+def by_matrix(
+    work: Callable[[Item], Result], items: Sequence[Item], shapes: Iterable[Sequence[int]]
+) -> list[Result]:
+    """``[work(item) for item in items]`` without gradients, several at a time where matrices are large.
+
+    LAPACK splits the eigenproblem of one matrix of some hundred rows over a few threads at best; of a hundred
+    matrices every thread takes one. Each is computed by one thread, so that their number changes no bit.
+
+    Args:
+        work: reads what others may read meanwhile, and writes nothing that they read.
+        items: what it is called with.
+        shapes: of the matrices behind them; where none has :data:`LARGE` rows and
+            columns, one follows the other.
+
+    Raises:
+        Exception: the first that ``work`` raised, in the order of the items.
+    """
+    threads = torch.get_num_threads()
+    large = any(min(shape) >= LARGE for shape in shapes)
+    with torch.no_grad():
+        if not large or threads == 1 or len(items) < 2:
+            return [work(item) for item in items]
+    try:
+        # The number of threads, like whether gradients are recorded, is each thread's own for OpenMP, but the
+        # process's for MKL.
+        with ThreadPoolExecutor(
+            min(threads, len(items)), initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
+            return list(pool.map(torch.no_grad()(work), items))
+    finally:
+        torch.set_num_threads(threads)

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from ..clip.slots import Slot
-from ..matrix_threads import by_matrix
-from ..subspace import CLEAR, LARGE, energy_rank, overlap, right_directions
+from ..subspace import CLEAR, LARGE, by_matrix, energy_rank, overlap, right_directions
 
 # The principal subspace that drift and overlap refer to, whatever a method itself protects.
 ENERGY = 0.5

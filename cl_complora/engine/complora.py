@@ -21,8 +21,7 @@ from ..clip.classifier import ClipClassifier
 from ..clip.slots import MATRICES, TOWERS, Slot, open_slots, select_slots
 from ..delta import TaskDelta
 from ..lowrank import LowRankBlock
-from ..matrix_threads import by_matrix
-from ..subspace import Keep
+from ..subspace import Keep, by_matrix
 from .adapter import AdapterPlugin, Merging, clip_of, whole_norms
 from .between import Between
 from .constraints import Constraint, Subspaces, shapes_of, stable_seed

@@ -18,8 +18,17 @@ from torch import Tensor
 
 from ..clip.slots import Slot
 from ..lowrank import Side
-from ..matrix_threads import by_matrix
-from ..subspace import Keep, Principal, orthonormal, overlap, principal, random_basis, rest_of, unchanged
+from ..subspace import (
+    Keep,
+    Principal,
+    by_matrix,
+    orthonormal,
+    overlap,
+    principal,
+    random_basis,
+    rest_of,
+    unchanged,
+)
 
 
 @dataclass(frozen=True)

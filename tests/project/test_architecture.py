@@ -10,18 +10,7 @@ from pathlib import Path
 from builders.places import PACKAGE
 
 # The ground: each one concept, importable alone, and all that may lie loose at the top.
-GROUND = [
-    "version",
-    "errors",
-    "files",
-    "progress",
-    "metrics",
-    "subspace",
-    "matrix_threads",
-    "lowrank",
-    "delta",
-    "muon",
-]
+GROUND = ["version", "errors", "files", "progress", "metrics", "subspace", "lowrank", "delta", "muon"]
 # Every room may import only itself and what stands before it.
 ORDER = [
     *GROUND,
@@ -42,14 +31,7 @@ ORDER = [
     "cli",
 ]
 # What each module of the public core may import of the package.
-CORE = {
-    "metrics": set(),
-    "subspace": set(),
-    "matrix_threads": {"subspace"},
-    "lowrank": set(),
-    "delta": set(),
-    "muon": set(),
-}
+CORE = {"metrics": set(), "subspace": set(), "lowrank": set(), "delta": set(), "muon": set()}
 # Modules of one name that are the same kind of thing in different rooms.
 SAME_KIND = {
     "figures": "drawings of a view",

@@ -8,9 +8,8 @@ import threading
 import pytest
 import torch
 
-from cl_complora.matrix_threads import by_matrix
 from cl_complora.run.threads import computing_with
-from cl_complora.subspace import LARGE, Keep, principal
+from cl_complora.subspace import LARGE, Keep, by_matrix, principal
 
 LARGE_SHAPE = (LARGE, LARGE + 5)
 
