@@ -9,7 +9,7 @@ from functools import partial
 
 from .items import Item, files
 from .pictures import Pictures
-from .pixels import MAX_BYTES, no_log, open_picture
+from .pixels import MAX_BYTES, hushed, open_picture
 from .planning import Plan, Plans
 from .retrieval_sets import CaptionPlan
 from .survey import Taken, header, spread
@@ -59,7 +59,7 @@ def source_notes(source: Pictures, items: Sequence[Item], every: bool = False) -
         return []
     looked = source.concerned(present)
     looked = looked if every else spread(looked, LOOKED)
-    with no_log():
+    with hushed():
         headers = {item.key: header(partial(source.stored, item)) for item in looked}
     deep = [item for item in looked if headers[item.key].deep]
     layered = [item for item in looked if headers[item.key].transparent]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 from ..errors import UserError, raise_all
 from ..files import open_file
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from .survey import Taken
     from .value_range import ValueRange
 
+# Threads that decode at once: each may need a gigabyte and a half for the largest picture that is read, and
+# what they do in Python they do one after the other.
+MOST_THREADS = 8
+
 
 class Pictures(ABC):
     """The part that every source of pictures has in common: each is decoded by itself.
@@ -29,11 +34,13 @@ class Pictures(ABC):
         background: what transparent pictures are put on.
         asks_tests: whether test pictures are asked, too, for what more than eight bits hold, where there are
             training pictures.
+        at_once: whether threads may read different pictures at the same time.
     """
 
     range: int | Sequence[float] | None = None
     background: str | Sequence[int] = "white"
     asks_tests: bool = True
+    at_once: ClassVar[bool] = False
     _taken: tuple[Taken | None, bool] | None = None
 
     @property
@@ -123,24 +130,36 @@ class Pictures(ABC):
         """
         import torch
 
-        from .pixels import no_log
+        from .pixels import formats, hushed
 
         pixels = replace(pixels, conversion=self.conversion)
-        decoded, faults = [], []
-        with no_log():
-            for item in items:
-                try:
-                    decoded.append(self.picture(item, pixels))
-                except UserError as error:
-                    faults += error.messages
-        raise_all(faults)
-        return torch.stack(decoded)
+        threads = min(MOST_THREADS, torch.get_num_threads()) if self.at_once else 1
+        if threads > 1:
+            formats()  # Pillow learns them in one thread
+        with hushed():
+            found = _each(partial(self._picture_or_faults, pixels), items, threads)
+        raise_all([fault for one in found if isinstance(one, tuple) for fault in one])
+        return torch.stack(found)
+
+    def _picture_or_faults(self, pixels: Pixels, item: Item) -> Tensor | tuple[str, ...]:
+        try:
+            return self.picture(item, pixels)
+        except UserError as error:
+            return error.messages
+
+
+def _each(decode: Callable[[Item], Any], items: Sequence[Item], threads: int) -> list[Any]:
+    if threads == 1 or len(items) < 2:
+        return list(map(decode, items))
+    with ThreadPoolExecutor(min(threads, len(items))) as pool:
+        return list(pool.map(decode, items))
 
 
 class Files(Pictures):
     """Separate files: keys are paths below ``root``."""
 
     root: Path
+    at_once = True
 
     def stamp(self, item: Item) -> int:
         """When the file was last written, which tells another picture of the same size."""

@@ -7,6 +7,7 @@ import io
 import logging
 import math
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -214,49 +215,75 @@ def open_picture(content: bytes) -> Iterator[Image.Image]:
 
 @contextmanager
 def quiet(content: bytes) -> Iterator[None]:
-    """Whatever matters is raised; Pillow also warns of broken metadata and logs, and libtiff writes on the
-    terminal."""
+    """:func:`hushed`, and nothing that libtiff writes on the terminal."""
     silence = _no_stderr() if content[:2] in (b"II", b"MM") else nullcontext()
-    with no_log(), warnings.catch_warnings(), silence:
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with hushed(), silence:
         yield
 
 
 @contextmanager
-def no_log() -> Iterator[None]:
-    """Pillow logs nothing.
+def hushed() -> Iterator[None]:
+    """Pillow logs nothing and does not warn of broken metadata; whatever matters is raised.
 
-    A change of level makes every logger of the process forget what it knows, so that whoever reads many
-    pictures enters this once around them all.
+    Both are the whole process's: of the threads that are in here the first sets them, the last sets them
+    back. A change of level makes every logger forget what it knows, so that whoever reads many pictures
+    enters this once around them all.
     """
-    logger = logging.getLogger("PIL")
-    level = logger.level
-    if level >= logging.CRITICAL:
-        yield
-        return
-    logger.setLevel(logging.CRITICAL)
+    with _hushing:
+        if not _hush.threads:
+            _hush.begin()
+        _hush.threads += 1
     try:
         yield
     finally:
-        logger.setLevel(level)
+        with _hushing:
+            _hush.threads -= 1
+            if not _hush.threads:
+                _hush.end()
+
+
+class _Hush:
+    """What is silenced, and by how many threads."""
+
+    def __init__(self) -> None:
+        self.threads = 0
+
+    def begin(self) -> None:
+        logger = logging.getLogger("PIL")
+        self._level = logger.level
+        if self._level < logging.CRITICAL:
+            logger.setLevel(logging.CRITICAL)
+        self._warnings = warnings.catch_warnings()
+        self._warnings.__enter__()
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+    def end(self) -> None:
+        self._warnings.__exit__(None, None, None)
+        if self._level < logging.CRITICAL:
+            logging.getLogger("PIL").setLevel(self._level)
+
+
+_hush, _hushing = _Hush(), threading.Lock()
+_redirecting = threading.RLock()
 
 
 @contextmanager
 def _no_stderr() -> Iterator[None]:
-    try:
-        kept = os.dup(2)
-    except OSError:  # there is none
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+    with _redirecting:  # one thread at a time: another would keep the redirected one as the real one
+        try:
+            kept = os.dup(2)
+        except OSError:  # there is none
+            yield
+            return
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _check_cost(image: Image.Image, content: bytes) -> None:

@@ -48,6 +48,7 @@ class Shards(Pictures):
     """
 
     prompts: list[str] | None = None
+    at_once = True
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ from typing import BinaryIO, TypeVar
 from PIL import Image
 
 from .deep import extent, is_deep
-from .pixels import MAX_BYTES, formats, no_log, open_picture, quiet
+from .pixels import MAX_BYTES, formats, hushed, open_picture, quiet
 from .value_range import ValueRange
 
 # Pictures decoded for a range.
@@ -125,7 +125,7 @@ def taken_of(openers: Sequence[Opener], part: str) -> Taken | None:
         openers: of the pictures.
         part: which they are.
     """
-    with no_log():
+    with hushed():
         return _extents(spread([opener for opener in openers if header(opener).deep], SAMPLE), part)
 
 
@@ -141,7 +141,7 @@ def concerned(
         stored: opens it.
     """
     plain = [item for item in items if _is_plain(name(item))]
-    with no_log():
+    with hushed():
         sniffed = [header(partial(stored, item)) for item in spread(plain, SNIFFED)]
     if any(found.deep or found.transparent for found in sniffed):
         return items

@@ -92,6 +92,8 @@ class Registered(Pictures):
         UserError: for data that are missing or do not fit together.
     """
 
+    at_once = True
+
     def __init__(self, dataset: Dataset, root: Path) -> None:
         self.dataset, self.root = dataset, root
         self._parts: dict[str, Part] = {}
