@@ -325,7 +325,8 @@ def by_matrix(
     """``[work(item) for item in items]`` without gradients, several at a time where matrices are large.
 
     LAPACK splits the eigenproblem of one matrix of some hundred rows over a few threads at best; of a hundred
-    matrices every thread takes one. Each is computed by one thread, so that their number changes no bit.
+    matrices every thread takes one. Each is computed by one thread, also a single one, so that neither the
+    number of threads nor that of the matrices changes a bit.
 
     Args:
         work: reads what others may read meanwhile, and writes nothing that they read.
@@ -339,7 +340,7 @@ def by_matrix(
     threads = torch.get_num_threads()
     large = any(min(shape) >= LARGE for shape in shapes)
     with torch.no_grad():
-        if not large or threads == 1 or len(items) < 2:
+        if not large or threads == 1 or not items:
             return [work(item) for item in items]
     try:
         # The number of threads, like whether gradients are recorded, is each thread's own for OpenMP, but the

@@ -119,17 +119,21 @@ class GeometryWatch:
 
     Args:
         slots: the linear maps of the model.
+        independent: whether every task starts from the weights that the first one starts from.
     """
 
-    def __init__(self, slots: Sequence[Slot]) -> None:
-        self.slots = slots
+    def __init__(self, slots: Sequence[Slot], independent: bool = False) -> None:
+        self.slots, self.independent = slots, independent
         self._before: dict[str, Tensor] = {}
         self._spectra: dict[str, Spectrum] = {}
         self._leading: dict[str, dict[str, tuple[Tensor, Tensor]]] = {}
 
     def before(self) -> None:
         """Remember the weights that a task starts from, where their spectrum is not known from the task
-        before."""
+        before; of independent tasks only those of the first, since the model now holds what the task before
+        made of them."""
+        if self.independent and (self._before or self._spectra):
+            return
         self._before = {
             s.name: s.weight.detach().to("cpu", copy=True) for s in self.slots if s.name not in self._spectra
         }
@@ -160,30 +164,37 @@ class GeometryWatch:
             lambda slot: self._of_task(slot, updates[slot.name]), moved, [s.weight.shape for s in moved]
         )
         found = {}
-        for slot, (figures, new, leading) in zip(moved, seen, strict=True):
+        for slot, (figures, next_start, leading) in zip(moved, seen, strict=True):
             found[slot.name] = figures
-            self._spectra[slot.name] = new
+            self._spectra[slot.name] = next_start
+            self._before.pop(slot.name, None)
             self._leading.setdefault(slot.name, {})[task] = leading
-        self._before = {}
+        if not self.independent:
+            self._before = {}
         return found
 
     def _of_task(self, slot: Slot, added: Update) -> tuple[dict[str, Any], Spectrum, tuple[Tensor, Tensor]]:
-        """Figures of what a task added to a matrix, the spectrum after it, and the update's leading
-        directions."""
+        """Figures of what a task added to a matrix, the spectrum that the next task starts from, and the
+        update's leading directions."""
         update, start = added.change.cpu(), self._before.get(slot.name)
-        old = self._spectra[slot.name] if start is None else Spectrum.of(start)
+        old = self._spectra[slot.name] if start is None else Spectrum.of(start).trimmed()
         new, change = Spectrum.of(slot.weight), added.spectrum()
         earlier = self._leading.get(slot.name, {})
         figures = _figures(update, old, new, change) | {
             "overlap_with": {name: _shared(update, directions) for name, directions in earlier.items()}
         }
-        return figures, new.trimmed(), change.leading()
+        return figures, old if self.independent else new.trimmed(), change.leading()
 
     def restore(self, task: str, updates: dict[str, Update]) -> None:
         """Take an earlier task's updates to compare later ones with."""
-        for name, update in updates.items():
-            if bool(update.change.any()):
-                self._leading.setdefault(name, {})[task] = update.spectrum().leading()
+        moved = {name: update for name, update in updates.items() if bool(update.change.any())}
+        found = by_matrix(
+            lambda update: update.spectrum().leading(),
+            list(moved.values()),
+            [update.change.shape for update in moved.values()],
+        )
+        for name, leading in zip(moved, found, strict=True):
+            self._leading.setdefault(name, {})[task] = leading
 
 
 def _figures(update: Tensor, old: Spectrum, new: Spectrum, change: Spectrum) -> dict[str, Any]:

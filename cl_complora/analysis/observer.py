@@ -4,7 +4,7 @@ number."""
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import safetensors.torch
@@ -16,8 +16,10 @@ from ..clip.slots import open_slots
 from ..data.tasks import StreamData, TaskData
 from ..delta import TaskDelta
 from ..engine.observer import Observer
+from ..errors import UserError
 from ..files import write_bytes, write_json
 from ..store.folder import RunDir
+from ..store.tensors import read_tensors
 from .geometry import GeometryWatch, Update
 from .representation import linear_cka, spread
 from .words import words_moved
@@ -31,24 +33,31 @@ class AnalysisObserver(Observer):
         folder: of the run.
         independent: whether every task starts from the pretrained weights, so that none can drift away from
             another.
+        tell: told which features of an earlier process cannot be read.
     """
 
-    def __init__(self, model: ClipClassifier, folder: RunDir, independent: bool) -> None:
-        self.model, self.folder, self.independent = model, folder, independent
-        self.geometry = GeometryWatch(open_slots(model.clip))
+    def __init__(
+        self,
+        model: ClipClassifier,
+        folder: RunDir,
+        independent: bool,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.model, self.folder, self.independent, self.tell = model, folder, independent, tell
+        self.geometry = GeometryWatch(open_slots(model.clip), independent)
         self._tasks: Sequence[TaskData] = ()
         self._features: dict[str, Tensor] = {}
         self._current: dict[str, Tensor] = {}  # with the weights as they are
 
     def stream_begins(self, data: StreamData, deltas: Sequence[TaskDelta]) -> None:
-        """Pick up what earlier tasks left; what is missing (of a run without analysis) is not compared
-        with."""
+        """Pick up what earlier tasks left; what is missing (of a run without analysis) or damaged is not
+        compared with."""
         self._tasks = data.tasks
         for task, delta in zip(data.tasks, deltas, strict=False):
             self.geometry.restore(task.name, self._updates(delta))
-            path = self.folder.features(task.index, task.name)
-            if path.exists():
-                self._features[task.name] = safetensors.torch.load_file(path)["features"]
+            features = self._stored(task)
+            if features is not None:
+                self._features[task.name] = features
 
     def task_begins(self, task: TaskData, steps: int) -> None:
         """The weights as they are now are what the update is compared with."""
@@ -69,6 +78,20 @@ class AnalysisObserver(Observer):
             write_bytes(self.folder.features(task.index, task.name), stored)
         found["seconds"] = time.perf_counter() - began
         write_json(self.folder.analysis(task.index, task.name), found)
+
+    def _stored(self, task: TaskData) -> Tensor | None:
+        """Features of the task's images just after it as an earlier process left them; a run needs none."""
+        path = self.folder.features(task.index, task.name)
+        if self.independent or not path.exists():
+            return None
+        try:
+            found = read_tensors(path).get("features")
+            if found is None or found.dim() != 2 or len(found) != len(spread(len(task.test.pixels))):
+                raise UserError(f"{path}: damaged (not the features of these images)")
+        except UserError as error:
+            self.tell(f"warning: {error.messages[0]}; no later task is compared with it")
+            return None
+        return found
 
     def _now(self, name: str) -> Tensor:
         """Image features of a sample of the task's test images, in 16 bits: what is stored is what is

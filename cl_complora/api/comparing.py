@@ -123,7 +123,7 @@ def compare(
     metric: str = "last",
     floor: float | None = None,
     reference: str = "",
-    validation_shots: int = 4,
+    validation_shots: int | None = None,
     jobs: int = 1,
     out: str | Path = "runs",
     device: str = "auto",
@@ -146,7 +146,7 @@ def compare(
         metric: what a swept value is chosen by: ``last``, ``average`` or ``harmonic``.
         floor: choose among values that lose at most this (-10) of zero-shot accuracy.
         reference: strategy that differences are taken to; the first by default.
-        validation_shots: images per class set apart for the sweep.
+        validation_shots: images per class set apart for the sweep; the scenario's own number, or else 4.
         jobs: runs at a time; each has its share of the cores.
         out: folder of all runs.
         device, allow_plugins: as for :func:`cl_complora.run`.
@@ -189,7 +189,9 @@ def compare(
             "metric": metric,
             "floor": None if floor is None else arguments.number("floor", floor),
             "reference": arguments.named(reference, "reference"),
-            "validation_shots": arguments.whole("validation_shots", validation_shots, 1),
+            "validation_shots": (
+                None if validation_shots is None else arguments.whole("validation_shots", validation_shots, 1)
+            ),
         }
         for_scenario, for_strategy = split_overrides(overrides_of(settings))
         located = load_scenario(place, for_scenario)

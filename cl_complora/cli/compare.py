@@ -63,7 +63,8 @@ def compare(
         str, typer.Option(help="Strategy that differences are taken to; the first by default.")
     ] = "",
     validation_shots: Annotated[
-        int | None, typer.Option(min=1, help="Images a class set apart for the sweep.  [default: 4]")
+        int | None,
+        typer.Option(min=1, help="Images a class set apart for the sweep.  [default: the scenario's, or 4]"),
     ] = None,
     results: Annotated[
         Path | None,
@@ -125,6 +126,7 @@ def compare(
     from ..compare.choosing import known_metric
     from ..compare.compare_progress import CompareProgress
     from ..compare.publishing import publish as publish_results
+    from ..compare.publishing import refuse_other_streams
     from ..compare.trials import parse_sweep
     from ..compare.workers import Placing
     from ..config import load_scenario, load_strategy
@@ -172,7 +174,7 @@ def compare(
         metric=metric or study.Request.metric,
         floor=floor,
         reference=reference.strip(),
-        validation_shots=validation_shots or study.Request.validation_shots,
+        validation_shots=validation_shots,
         scenario_settings=tuple(for_scenario),
         strategy_settings=tuple(for_strategy),
     )
@@ -180,6 +182,9 @@ def compare(
         placing = Placing(out, device=device, allow_plugins=allow_plugins, elsewhere=elsewhere)
         _list(request, placing, results)
         return
+    if publish:
+        names = (load_strategy(one, for_strategy).value.name for one in request.strategies)
+        refuse_other_streams(request, names, located.value.name, publish)
     console = log_console()
     progress = CompareProgress(request, jobs, partial(say, console))
     progress.plan()

@@ -200,7 +200,7 @@ def evaluate(
                 "is not for --curve, which measures the run's own stream",
             )
             _none_of({"--shards": shards, "--shard": shard, "--precision": precision}, "is not for --curve")
-            _draw_curves(run, after, _factors(without, scale), curve, factors, plot, as_json, *model)
+            _draw_curves(run, after, _factors(without, scale), curve, factors, plot, as_json, *model, device)
             return
         if prompt and not data:
             raise UserError("--prompt: is for --data; the run's own stream has its own prompts")
@@ -260,13 +260,16 @@ def _none_of(options: dict[str, object], reason: str) -> None:
 
 
 def _factors(without: list[str] | None, scale: list[str] | None) -> dict[str, float]:
-    factors = {name: 0.0 for name in without or ()}
+    given = [(name, 0.0) for name in without or ()]
     for text in scale or ():
         name, equals, factor = text.rpartition("=")
-        factors[name] = _number(
-            factor if equals else "", f"--scale {text}", "TASK=FACTOR, such as digits=0.5"
-        )
-    return factors
+        form = "TASK=FACTOR, such as digits=0.5"
+        given.append((name, _number(factor if equals else "", f"--scale {text}", form)))
+    names = [name for name, _ in given]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"--without and --scale: name a task once in all; {twice!r} is named twice")
+    return dict(given)
 
 
 def _number(text: str, option: str, form: str) -> float:
@@ -289,11 +292,13 @@ def _draw_curves(
     as_json: bool,
     pretrained: str | None = None,
     model_config: str | None = None,
+    device: str = "auto",
 ) -> None:
     from ..files import write_bytes
     from ..finished.states import find_state
-    from ..finished.update_curve import FACTORS, curves_along
+    from ..finished.update_curve import FACTORS, curves_along, with_classes
     from ..report.run.curve_figure import FORMATS, scaling_figure
+    from ..run.devices import check_precision, device_of
 
     given = () if factors is None else factors.split(",")
     chosen = tuple(_number(factor, f"--factors {factors}", "0,0.5,1") for factor in given) or FACTORS
@@ -304,11 +309,18 @@ def _draw_curves(
         raise UserError(f"--plot {file}: must be a file in a folder that exists")
     console = log_console()
     tell = telling(console, as_json)
+    chosen_device = device_of(device)
     state = find_state(run, after, scale, pretrained, model_config)
     if not state.after:
         raise UserError("--curve: this state holds no task's update")
-    each = "each" in tasks and "each" not in state.after
-    found = curves_along(state, state.after if each else tasks, chosen, tell)
+    check_precision(state.precision, chosen_device, f"{run}: evaluation.precision")
+    if "each" in tasks and "each" not in state.after:
+        tasks = with_classes(state)
+        if not tasks:
+            raise UserError("--curve each: this state's tasks have captions and no classes")
+        if left_out := [name for name in state.after if name not in tasks]:
+            tell(f"no curve of {', '.join(left_out)}: captions, and no classes to choose among")
+    found = curves_along(state, tasks, chosen, tell, chosen_device)
     if as_json:
         kept = [{"task": one.task, "factors": one.factors, "accuracy": one.accuracy} for one in found]
         say_json(kept)

@@ -21,7 +21,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor, nn
 
 from ..config.model_names import names_a_file, unknown_model
-from ..config.normalisation import CLIP, MAX_CONFIG, USUAL, Triple, assumed
+from ..config.normalisation import MAX_CONFIG, assumed
 from ..config.repositories import (
     CONFIG,
     HUB,
@@ -39,7 +39,8 @@ from ..files import parse_json, read_bytes
 from ..world import ASSETS
 from .architecture import check_size, config_faults, preprocess_faults
 from .checkpoint_files import file_fault, plain_file
-from .tokenizers import load_tokenizer
+from .published_preprocessing import published_normalisations, published_scaling
+from .tokenizers import load_tokenizer, own_tokenizer
 
 EMBEDDED = "embedded"
 
@@ -62,6 +63,7 @@ class LoadedClip:
         notes: what the user should know about how the name was resolved.
         assumed: whether the normalisation is a guess, since neither model nor scenario says.
         files: that it was read from, weights and config.
+        own_tokenizer: file or folder of a tokeniser of its own, as :func:`~.tokenizers.own_tokenizer` has it.
     """
 
     model: nn.Module
@@ -75,6 +77,7 @@ class LoadedClip:
     notes: tuple[str, ...] = ()
     assumed: bool = False
     files: tuple[Path, ...] = ()
+    own_tokenizer: Path | None = None
 
     @property
     def beside_weights(self) -> dict[str, Any]:
@@ -98,12 +101,13 @@ class LoadedClip:
         return " and ".join(sorted(kind for kind in kinds if kind in ("QuickGELU", "GELU"))) or "no GELU"
 
 
-def load_clip(spec: Model, folder: Path = Path(".")) -> LoadedClip:
+def load_clip(spec: Model, folder: Path = Path("."), tokenizer_in: Path | None = None) -> LoadedClip:
     """Load the model that a scenario names; torch's random numbers are left as they were.
 
     Args:
         spec: name, pretrained tag or file, config file.
         folder: where relative file names start from.
+        tokenizer_in: folder of its tokeniser's files; by default that of its config.
 
     Raises:
         UserError: for an unknown name or tag, a missing or unfitting file, a hub that cannot be reached.
@@ -124,6 +128,8 @@ def load_clip(spec: Model, folder: Path = Path(".")) -> LoadedClip:
     elif name not in open_clip.list_models():
         raise UserError(f"model.name: {unknown_model(name, open_clip.list_models())}")
     stated = dict(preprocess)
+    if spec.config is None and spec.pretrained and _weight_file(spec.pretrained, folder):
+        preprocess |= published_scaling(name, notes)
     preprocess |= {key: getattr(spec, key) for key in ("mean", "std") if getattr(spec, key) is not None}
     pretrained = spec.pretrained
     file = _weight_file(pretrained, folder) if pretrained else None
@@ -131,7 +137,7 @@ def load_clip(spec: Model, folder: Path = Path(".")) -> LoadedClip:
         name, pretrained = _resolve_tag(name, pretrained, notes)
     guess = ""
     if file or spec.config is not None:
-        guess = assumed(spec, stated, set() if spec.config else _published(name))
+        guess = assumed(spec, stated, set() if spec.config else published_normalisations(name))
         notes += [guess] if guess else []
     check_size(name, open_clip.get_model_config(name), spec.image_size)
     try:
@@ -146,8 +152,9 @@ def load_clip(spec: Model, folder: Path = Path(".")) -> LoadedClip:
     if broken is not None:
         raise UserError(f"model.pretrained: {file or pretrained}: {broken} holds numbers that are not finite")
     try:
-        config = spec.config and (folder / Path(spec.config).expanduser()).parent
-        tokenizer = load_tokenizer(name, config or None)
+        beside = (folder / Path(spec.config).expanduser()).parent if spec.config else None
+        own = own_tokenizer(name, tokenizer_in or beside)
+        tokenizer = load_tokenizer(name, own)
     except UserError:
         raise
     except Exception as error:
@@ -162,7 +169,7 @@ def load_clip(spec: Model, folder: Path = Path(".")) -> LoadedClip:
     pixels, mean, std = _preprocessing(model, name)
     read = tuple(path for path in (file, spec.config and folder / Path(spec.config).expanduser()) if path)
     found = model, tokenizer, name, source, fingerprint(model), pixels, mean, std
-    return LoadedClip(*found, tuple(notes), bool(guess), read)
+    return LoadedClip(*found, tuple(notes), bool(guess), read, own)
 
 
 def _at_address(spec: Model, folder: Path) -> Model:
@@ -204,9 +211,8 @@ def _load_embedded() -> LoadedClip:
         raise UserError(
             f"the embedded model in {ASSETS} is damaged ({reason}); install the package again"
         ) from None
-    return LoadedClip(
-        model, tokenizer, EMBEDDED, EMBEDDED, fingerprint(model), *_preprocessing(model, EMBEDDED)
-    )
+    found = model, tokenizer, EMBEDDED, EMBEDDED, fingerprint(model), *_preprocessing(model, EMBEDDED)
+    return LoadedClip(*found, own_tokenizer=ASSETS / "bpe.txt.gz")
 
 
 def _create(name: str, pretrained: str | None, preprocess: dict, image_size: int | None = None) -> nn.Module:
@@ -322,19 +328,6 @@ def _resolve_tag(name: str, tag: str, notes: list[str]) -> tuple[str, str]:
             f"model.pretrained: {name} has no weights {tag!r} (neither a file nor a tag); tags: {known}"
         )
     return name, tag
-
-
-def _published(name: str) -> set[tuple[Triple, Triple]]:
-    """Normalisations of the weights that open_clip knows for an architecture."""
-    found = set()
-    for other in (name, f"{name}-quickgelu"):
-        for tag in open_clip.list_pretrained_tags_by_model(other):
-            told = open_clip.get_pretrained_cfg(other, tag)
-            mean, std = (
-                told.get(key) or usual for key, usual in zip(("mean", "std"), USUAL[CLIP], strict=True)
-            )
-            found.add((tuple(mean), tuple(std)))
-    return found
 
 
 def _load_failure(name: str, pretrained: str | None, file: Path | None, error: Exception) -> str:

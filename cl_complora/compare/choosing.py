@@ -58,7 +58,11 @@ def point(settings: Settings, outcomes: Sequence[Outcome], metric: str) -> Point
     }
     if not errors:
         results = [o.results for o in outcomes]
-        found |= {key: float(np.mean([100 * r[key] for r in results])) for key in ("last", "average")}
+        # Independent tasks have no average over a stream.
+        found |= {
+            key: float(np.mean([np.nan if r[key] is None else 100 * r[key] for r in results]))
+            for key in ("last", "average")
+        }
         found["retention"] = float(np.mean([_retention(r) for r in results]))
         found["score"] = float(np.mean([SCORES[metric](r) for r in results]))
     return found

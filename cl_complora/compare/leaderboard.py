@@ -53,26 +53,43 @@ def leaderboard(folder: Path, scenario: str, reference: str = "lora") -> dict[st
     if not entries:
         raise UserError(f"{folder / slug(scenario)}: holds no results; compare --publish writes them")
     tests = {entry.method: entry.tests() for entry in entries}
-    rows = [_row(entry, tests[entry.method]) for entry in entries]
+    stream = _stream(scenario, entries)
+    rows = [_row(entry, tests[entry.method], stream) for entry in entries]
     rows.sort(key=lambda row: (row["stale"], -np.mean(row["figures"]["last"])))
+    current = {row["name"] for row in rows if not row["stale"]}
     best = next((row["name"] for row in rows if row["kind"] not in BOUNDS and not row["stale"]), None)
     for row in rows:
         for key, other in (("against_reference", reference), ("against_best", best)):
             row[key] = {}
-            if other in tests and other != row["name"]:
+            # Of what was made on another stream, or with settings that have changed since, no difference says
+            # anything.
+            if other != row["name"] and {other, row["name"]} <= current:
                 found = _paired(tests[row["name"]], tests[other])
                 row[key] = {metric: asdict(difference) for metric, difference in found.items()}
     _mark_front(rows)
     return {
         "scenario": scenario,
-        "reference": reference if reference in tests else None,
+        "reference": reference if reference in current else None,
         "best": best,
         "rows": rows,
         "missing": sorted(set(shipped("strategy")) - tests.keys()),
     }
 
 
-def _row(entry: Entry, tests: dict[int, Outcome]) -> dict[str, Any]:
+def _stream(scenario: str, entries: Sequence[Entry]) -> tuple[str, str]:
+    """Fingerprint of the scenario that the rows are about: as it ships, or where nobody knows it as most of
+    them were made on it, of equals the last published."""
+    streams = [_stream_of(entry) for entry in entries]
+    shipped_now = [_stream_of(e) for e in entries if not e.asked.scenario_settings and is_current(e)]
+    among = shipped_now if shipped_now and scenario in shipped("scenario") else streams
+    return max(reversed(among), key=among.count)
+
+
+def _stream_of(entry: Entry) -> tuple[str, str]:
+    return entry.fingerprint.scenario, entry.fingerprint.weights
+
+
+def _row(entry: Entry, tests: dict[int, Outcome], stream: tuple[str, str]) -> dict[str, Any]:
     method = Method(entry.method, tuple(entry.chosen.items()))
     method.describe(list(tests.values()))
     return {
@@ -81,9 +98,9 @@ def _row(entry: Entry, tests: dict[int, Outcome]) -> dict[str, Any]:
         "source": entry.source,
         "seeds": sorted(tests),
         "swept": any(run.validation for run in entry.trials),
-        "stale": not is_current(entry),
+        "stale": _stream_of(entry) != stream or not is_current(entry),
         "chosen": told(method.chosen),
-        "set": ", ".join(_short(setting) for setting in entry.asked.strategy_settings),
+        "set": ", ".join(map(_short, (*entry.asked.scenario_settings, *entry.asked.strategy_settings))),
         "figures": method.figures,
         "budget": method.budget,
         "updates": method.updates,

@@ -25,6 +25,8 @@ class Outcome:
         seconds: time that it took now; next to none where it was there already.
         reused: whether it was there already.
         refused: whether it went wrong before anything was begun: the input is at fault, not the training.
+        lost: whether it went wrong without a failure of its training: killed, in use elsewhere, a full disk.
+            The same again may well end otherwise.
     """
 
     results: dict[str, Any] | None
@@ -34,6 +36,7 @@ class Outcome:
     seconds: float = 0.0
     reused: bool = False
     refused: bool = False
+    lost: bool = False
 
     def told(self) -> str:
         """For people: ``Last 61.2, general -1.4 · 12 s``."""

@@ -57,7 +57,7 @@ class Processes:
 
 def _killed() -> Outcome:
     why = "killed from outside, twice (not enough memory for so many --jobs?); the same command goes on"
-    return Outcome(None, error=why)
+    return Outcome(None, error=why, lost=True)
 
 
 def visible_devices(placing: Placing) -> list[str]:

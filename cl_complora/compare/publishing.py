@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..config import Scenario, load_strategy
 from ..config.loading import Located
+from ..errors import UserError
 from ..files import write_text
 from ..store import forms
 from ..version import __version__
@@ -27,7 +28,7 @@ from .results_files import (
     read_entry,
     settings_of,
 )
-from .study import Comparison
+from .study import Comparison, Request
 from .trials import Trial
 
 
@@ -60,7 +61,10 @@ def publish(found: Comparison, scenario: Located[Scenario], folder: Path) -> lis
             run.identity: run for run in (_published(t, outcome, identities.of(t)) for t, outcome in trials)
         }
         if before is not None and before.fingerprint == made and before.chosen == dict(method.chosen):
-            runs = {run.identity: run for run in before.trials} | runs
+            now = {_which(run): run.identity for run in runs.values()}
+            # A trial that was made again on other images says that those of the others have changed as well.
+            if all(now.get(_which(run), run.identity) == run.identity for run in before.trials):
+                runs = {run.identity: run for run in before.trials} | runs
         seeds = {run.seed for run in runs.values() if not run.validation}
         request = found.request
         asked = Asked(
@@ -87,6 +91,36 @@ def publish(found: Comparison, scenario: Located[Scenario], folder: Path) -> lis
         write_text(path, _lines(entry.model_dump(mode="json")))
         written.append(path)
     return written
+
+
+def refuse_other_streams(request: Request, names: Iterable[str], scenario: str, folder: Path) -> None:
+    """Refuse to write over what was published of the scenario with other settings.
+
+    Args:
+        request: of the comparison.
+        names: of its methods.
+        scenario: its name.
+        folder: of results.
+
+    Raises:
+        UserError: naming the file and both settings.
+    """
+    for name in names:
+        path = place(folder, scenario, name)
+        before = read_entry(path)
+        if before is not None and sorted(before.asked.scenario_settings) != sorted(request.scenario_settings):
+            then, now = (
+                ", ".join(settings) or "none"
+                for settings in (before.asked.scenario_settings, request.scenario_settings)
+            )
+            raise UserError(
+                f"--publish {folder}: {path} was made with other settings of the scenario ({then}; now"
+                f" {now}) and would be written over; publish into another folder"
+            )
+
+
+def _which(run: PublishedRun) -> tuple[str, int, bool]:
+    return json.dumps(run.settings, sort_keys=True), run.seed, run.validation
 
 
 def _lines(content: Mapping[str, Any]) -> str:

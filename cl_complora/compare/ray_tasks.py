@@ -44,9 +44,9 @@ class RayTasks:
         done: dict[int, Outcome] = {}
         for index, found in self.cluster.each(run_trial, [(t, self.placing) for t in trials]):
             if isinstance(found, Lost):
-                found = Outcome(None, error=f"lost with its node or process: {found.why}")
+                found = Outcome(None, error=f"lost with its node or process: {found.why}", lost=True)
             elif isinstance(found, UserError):
-                found = Outcome(None, error=found.messages[0], refused=True)
+                found = Outcome(None, error=found.messages[0], refused=True, lost=True)
             done[index] = found
             report(trials[index], found)
         return [done[index] for index in range(len(trials))]

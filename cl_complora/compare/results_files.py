@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, model_validator
 
 from ..config import Scenario, Strategy, load_scenario, load_strategy
+from ..config.plugin_file import plugin_code
 from ..data.planning import plan
 from ..errors import UserError
 from ..files import slug
@@ -220,7 +221,9 @@ class Identities:
             plans = plan(t.scenario, t.seed)
             self._splits[key] = {p.name: p.sha256() for p in (*plans, *plans.beside)}
         weights = weights_known_by(scenario, t.scenario.folder)
-        return _digest([stream, settings_of(t.strategy.value), t.seed, self._splits[key], weights])
+        made_of = [stream, settings_of(t.strategy.value), t.seed, self._splits[key], weights]
+        code = plugin_code(t.strategy)
+        return _digest(made_of if code is None else [*made_of, code])
 
 
 def _digest(content: Any) -> str:

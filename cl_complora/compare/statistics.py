@@ -53,7 +53,8 @@ def difference(ours: ArrayLike, reference: ArrayLike, larger_is_better: bool = T
         ours, reference: ``(seeds, units)``, in the same order.
         larger_is_better: False for forgetting.
     """
-    values = np.asarray(ours, dtype=float) - np.asarray(reference, dtype=float)
+    # Rounded, so that equal counts of images differ by zero and equal differences are ties.
+    values = np.round(np.asarray(ours, dtype=float) - np.asarray(reference, dtype=float), 9)
     seeds, units = values.shape
     rng = np.random.default_rng(0)
     drawn_seeds = rng.integers(seeds, size=(RESAMPLES, seeds))

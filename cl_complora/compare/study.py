@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..config import Scenario, load_scenario, load_strategy
-from ..config.loading import Located
+from ..config.loading import Located, OfOption
 from ..data.planning import plan
+from ..data.telling import counted
 from ..errors import UserError
 from ..files import slug
 from .choosing import choose, for_validation, point
@@ -22,6 +23,9 @@ from .sweeps import Sweep, not_swept, sweeps_of
 from .trials import Settings, Trial, grid, trial
 from .worker_kinds import open_workers
 from .workers import Placing
+
+# Validation images a class where nobody says how many.
+SHOTS = 4
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ class Request:
         metric: one of :data:`.choosing.SCORES`.
         floor: smallest retention in points that a swept value may have to be eligible.
         reference: method that the others are compared with; the first where empty.
-        validation_shots: images a class set apart from the training pool for the sweep.
+        validation_shots: images a class set apart from the training pool for the sweep; the scenario's own
+            number where None, or else four.
         scenario_settings, strategy_settings: ``key.path=value`` for the scenario, and for every strategy.
     """
 
@@ -49,7 +54,7 @@ class Request:
     metric: str = "last"
     floor: float | None = None
     reference: str = ""
-    validation_shots: int = 4
+    validation_shots: int | None = None
     scenario_settings: tuple[str, ...] = ()
     strategy_settings: tuple[str, ...] = ()
 
@@ -80,7 +85,7 @@ class Prepared:
     """A request that can be answered.
 
     Attributes:
-        request: itself.
+        request: itself, with what it leaves open.
         reference: name of the strategy that the others are compared with.
         scenario: of the tests.
         names: method as the user named it → name of the strategy.
@@ -104,8 +109,16 @@ class Prepared:
             outcomes: of :meth:`swept`.
 
         Raises:
-            UserError: if none of the values of a method could be trained.
+            UserError: if none of the values of a method could be trained, and for runs that were lost.
         """
+        lost = [(t, o) for t, o in zip(self.swept(), outcomes, strict=True) if o.lost]
+        if lost:
+            # To choose among the others would take another value than the same command takes tomorrow.
+            raise UserError(
+                f"the sweep lacks {counted(len(lost), 'run')}, without which nothing is chosen; the same"
+                " command goes on with what is there",
+                tuple(f"{t.label()}: {o.error}" for t, o in lost),
+            )
         waiting = iter(outcomes)
         methods = {method: Method(name) for method, name in self.names.items()}
         for method, points in self.sweeps.items():
@@ -139,6 +152,10 @@ def prepare(request: Request, tell: Callable[[str], None] | None = None) -> Prep
     _refuse_shared_folders(names)
     reference = _reference(request, names)
     scenario = load_scenario(request.scenario, request.scenario_settings)
+    if request.sweep is not None and request.metric == "average" and scenario.value.independent:
+        raise UserError("--metric average: independent tasks have none; choose by last or harmonic")
+    shots = request.validation_shots or scenario.value.validation_shots or SHOTS
+    request = replace(request, validation_shots=shots)
     for seed in {*request.seeds, *request.sweep_seeds}:
         plan(scenario, seed)
     swept_over: dict[str, Sweep] = {}
@@ -147,7 +164,8 @@ def prepare(request: Request, tell: Callable[[str], None] | None = None) -> Prep
         for sentence in not_swept(swept_over, request.sweep):
             if tell is not None:
                 tell(sentence)
-    validated = for_validation(request.scenario, request.scenario_settings, request.validation_shots)
+    wanted = OfOption(f"validation_shots={shots}", f"--validation-shots {shots}")
+    validated = for_validation(request.scenario, [*request.scenario_settings, wanted], shots)
     sweeps = _sweep_trials(request, validated, swept_over)
     return Prepared(request, reference, scenario, dict(zip(request.strategies, names, strict=True)), sweeps)
 
@@ -180,6 +198,7 @@ def compare(
         UserError: for input that cannot work, before anything is run.
     """
     prepared = prepare(request, tell)
+    request = prepared.request
     swept = prepared.swept()
     library, tried = Library(results, prepared.scenario.value.name), []
     if placing.get("cluster") is None:

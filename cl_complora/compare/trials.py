@@ -115,12 +115,21 @@ def sweep_of(
 
 
 def _takes(method: str, overrides: Sequence[str], key: str, values: Sequence[float]) -> bool:
-    try:
-        for value in values:
+    """Whether a method has a setting.
+
+    Raises:
+        UserError: where it takes some of the values and not others.
+    """
+    faults: dict[float, str] = {}
+    for value in values:
+        try:
             load_strategy(method, [*overrides, f"{key}={value}"])
-    except UserError:
-        return False
-    return True
+        except UserError as error:
+            faults[value] = error.messages[0]
+    if 0 < len(faults) < len(values):
+        value, fault = next(iter(faults.items()))
+        raise UserError(f"--sweep {key}={value:g}: {method} does not take it: {fault}")
+    return not faults
 
 
 def trial(

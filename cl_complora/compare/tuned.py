@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from ..config.plugin_file import plugin_file
 from ..config.strategy import Strategy
 from ..config.yaml_lines import Malformed, parse
 from ..data.telling import counted
@@ -33,7 +34,7 @@ def place_of(tuning: Tuning, out: Path, output: Path | None = None) -> Path:
     Raises:
         UserError: for a place from which the strategy could not be used.
     """
-    own = _plugin_file(tuning)
+    own = plugin_file(tuning.strategy)
     folder = own.parent if own is not None else out / slug(tuning.scenario.value.name)
     file = output if output is not None else folder / f"{slug(tuning.name)}.yaml"
     if file.suffix not in (".yaml", ".yml"):
@@ -184,13 +185,6 @@ def _put(settings: dict[str, Any], steps: list[str], value: float) -> None:
     for step in steps[:-1]:
         settings = settings.setdefault(step, {})
     settings[steps[-1]] = value
-
-
-def _plugin_file(tuning: Tuning) -> Path | None:
-    """The file beside the strategy that holds its plugin."""
-    module, colon, _ = (tuning.strategy.value.plugin or "").partition(":")
-    file = tuning.strategy.folder / f"{module}.py"
-    return file if colon and file.is_file() else None
 
 
 class _Dumper(yaml.SafeDumper):

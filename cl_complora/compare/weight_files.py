@@ -30,9 +30,12 @@ def weight_file(scenario: Scenario, folder: Path) -> Path | None:
 
 
 def weights_known_by(scenario: Scenario, folder: Path) -> str:
-    """The file's SHA-256, or the name and tag where the weights are no file at hand."""
-    file = weight_file(scenario, folder)
-    return content_of(file) if file else f"{scenario.model.name}, {scenario.model.pretrained}"
+    """The file's SHA-256, those of the files of a ``local-dir:`` model, or the name and tag where the weights
+    are no file at hand."""
+    file, model = weight_file(scenario, folder), scenario.model
+    if file is None and model.name.startswith(LOCAL):
+        return ", ".join([model.name, *model_known_by(scenario, folder)])
+    return content_of(file) if file else f"{model.name}, {model.pretrained}"
 
 
 def model_known_by(scenario: Scenario, folder: Path) -> list[str]:

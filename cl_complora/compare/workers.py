@@ -89,7 +89,8 @@ def run_trial(t: Trial, placing: Placing, device: str) -> Outcome:
         updates = None if t.validation else measure_updates(finished.folder, t.scenario)
         note_checked(t, folder)
     except UserError as error:
-        return Outcome(None, error="; ".join(error.messages), refused=not folder.config.exists())
+        refused, lost = not folder.config.exists(), folder.read_failure() is None
+        return Outcome(None, error="; ".join(error.messages), refused=refused, lost=lost)
     reused = finished.reused == len(finished.results["tasks"])
     kept = {} if t.validation else kept_by(folder, finished.results)
     return Outcome(finished.results, updates, kept, None, finished.seconds, reused)

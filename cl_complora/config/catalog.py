@@ -42,9 +42,9 @@ def find(kind: str, name_or_path: str) -> Path:
     files = shipped(kind)
     if name_or_path in files:
         return files[name_or_path]
-    if (path := Path(name_or_path)).is_dir():
+    if (path := Path(name_or_path)).is_dir() and name_or_path.strip():  # an empty path is this folder
         raise UserError(f"{name_or_path}: {_folder(path)}")
-    if (beside := path.with_name(f"{name_or_path}.yaml")).is_file():
+    if path.name and (beside := path.with_name(f"{name_or_path}.yaml")).is_file():
         raise UserError(f"no {kind} named '{name_or_path}'; did you mean the file {beside}?")
     close = difflib.get_close_matches(name_or_path, files, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""

@@ -71,6 +71,17 @@ class NamedSplits(Section):
     test: SplitName
     """The split to test on."""
 
+    @model_validator(mode="after")
+    def _what_is_trained_on_is_no_test(self) -> NamedSplits:
+        if self.train == self.test:
+            raise refused(
+                f"{self.test!r} is the training split; what was trained on is no test. split: {self.test}"
+                " sets a test apart",
+                "test",
+                because=[("train",)],
+            )
+        return self
+
 
 class HuggingFaceSource(_Columned):
     """A data set of Hugging Face, from the cache of the ``datasets`` package or a ``save_to_disk`` folder;

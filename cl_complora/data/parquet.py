@@ -192,7 +192,8 @@ def open_parquet(config: ParquetSource, folder: Path) -> HubPictures:
     parts = {part: [tables[path] for path in found] for part, found in files.items()}
     common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
     source = HubPictures(parts, columns, config, common)
-    both = set(files.get("train", ())) & set(files.get("test", ()))
+    # Without files for it the validation's are the test.
+    both = set(files.get("train", ())) & set(files.get("test") or files.get("validation") or ())
     if both:
         source.notes.append(f"{min(both)}: is for training and for the test; what was trained on is no test")
     return source

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,11 @@ def plan(located: Located[Scenario], seed: int) -> Plans:
             named = entry.source.model_dump_json()
             if named not in opened:
                 opened[named] = _open(located, entry, path)
-            made = _MAKERS[type(entry)](located, entry, opened[named], seed, path)
+            source = opened[named]
+            if isinstance(entry, ReferenceSet):
+                made = _plan_reference(located, entry, source, path, _measured(plans.values(), source))
+            else:
+                made = _MAKERS[type(entry)](located, entry, source, seed, path)
             plans[path[0]] += [made] if made is not None else []
         except UserError as error:
             faults += error.messages
@@ -244,14 +248,32 @@ def _not_for_testing(
     return _spread(_by_class(pool, range(len(source.class_names))), len(test)) if pool else []
 
 
+_NO_REFERENCE = (
+    "the reference set has no training images that nothing else is measured on; images: N of a zero-shot set"
+    " of the same source leaves some"
+)
+
+
+def _measured(plans: Iterable[Sequence[Plan]], source: Source) -> set[str]:
+    """Images of a source that something is measured on, or chosen by."""
+    return {
+        item.key
+        for made in plans
+        for one in made
+        if one.source.origin == source.origin
+        for item in (*one.test, *getattr(one, "validation", ()))
+    }
+
+
 def _plan_reference(
-    located: Located[Scenario], entry: ReferenceSet, source: Source, seed: int, path: tuple
+    located: Located[Scenario], entry: ReferenceSet, source: Source, path: tuple, measured: set[str]
 ) -> Plan:
-    # Nothing is tested on it, so that a source without splits of its own gives all that it has.
+    # A source without splits of its own gives all that it has, but what else is measured on it.
     pool = items_at(located, path, source, UNDIVIDED) or items_at(located, path, source, "train")
+    pool = [item for item in pool if item.key not in measured]
     images = _spread(_by_class(pool, range(len(source.class_names))), entry.images)
     if not images:
-        raise UserError(located.fault((*path, "source"), "the reference set has no training images"))
+        raise UserError(located.fault((*path, "source"), _NO_REFERENCE))
     return _only_test(located, entry, source, REFERENCE, images)
 
 
@@ -280,7 +302,6 @@ _MAKERS = {
     ZeroShotSet: _plan_zero_shot,
     RetrievalSet: plan_retrieval,
     MultiLabelSet: plan_multi_label,
-    ReferenceSet: _plan_reference,
 }
 
 

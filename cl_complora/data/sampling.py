@@ -176,6 +176,7 @@ def listed(file: Path, pools: Pools) -> Draw:
             tails[tail] = None if tail in tails else item
     deepest = max((key.count("/") for key in known), default=0) + 1
     found: dict[str, list[Item]] = {"train": [], "validation": []}
+    parts: dict[str, tuple[str, int]] = {}
     faults = Faults(file)
     for number, line in enumerate(read_lines(file, MAX_BYTES), start=1):
         if line.strip():
@@ -185,8 +186,13 @@ def listed(file: Path, pools: Pools) -> Draw:
             item = known.get(name) or _by_tail(name, known, tails, deepest)
             if item is None:
                 faults.add(f"{file}:{number}: no training image of this task is called {shown(name)}")
-            else:
-                found[split].append(item)
+                continue
+            part, first = parts.setdefault(item.key, (split, number))
+            if part != split:
+                # What settings are chosen by must not be what the towers are trained on.
+                told = f"{shown(name)} is for {split}, and in line {first} for {part}"
+                faults.add(f"{file}:{number}: {told}")
+            found[split].append(item)
     faults.refuse()
     if not found["train"]:
         raise UserError(f"{file}: names no training image of this task")

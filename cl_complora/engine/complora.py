@@ -367,12 +367,17 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
                     task, {name for name, made in state["decomposed_at"].items() if made == task}
                 )
             delta.part(parameters).add_to(parameters)
-            for key, (b, a) in delta.factors.items():
-                slot = by_key[key]
-                b, a = b.to(slot.weight.device), a.to(slot.weight.device)
-                slot.weight.add_(b @ a)
-                self.subspaces.remember(slot, b, a)
+            by_matrix(
+                lambda update: self._add_again(by_key[update[0]], *update[1]),
+                list(delta.factors.items()),
+                shapes_of(self.slots),
+            )
             self.deltas.append(delta)
+
+    def _add_again(self, slot: Slot, b: Tensor, a: Tensor) -> None:
+        b, a = b.to(slot.weight.device), a.to(slot.weight.device)
+        slot.weight.add_(b @ a)
+        self.subspaces.remember(slot, b, a)
 
 
 def rank_at(first: int, last: int, layer: int, deepest: int) -> int:

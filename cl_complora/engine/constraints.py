@@ -92,7 +92,7 @@ class Subspaces:
         one.
         """
         slots = [slot for slot in self.slots if only is None or slot.name in only]
-        splits = by_matrix(lambda slot: self._moved(slot, check=only is None), slots, shapes_of(slots))
+        splits = by_matrix(lambda slot: self._moved(slot, check=only is None), slots, shapes_of(self.slots))
         for slot, split in zip(slots, splits, strict=True):
             if split is not None:
                 state = self._states.get(slot.name)

@@ -71,8 +71,9 @@ def _module(name: str, folder: Path):
     file = (folder / f"{name}.py").resolve()
     if "." in name or not file.is_file():
         return importlib.import_module(name)
-    # A name of its own: two files called method.py in two folders are two modules.
-    own = f"cl_complora_plugin_{abs(hash(str(file)))}_{name}"
+    # A name of its own: two files called method.py in two folders are two modules, and so is a file that
+    # was changed since.
+    own = f"cl_complora_plugin_{abs(hash((str(file), file.read_bytes())))}_{name}"
     if own not in sys.modules:
         spec = importlib.util.spec_from_file_location(own, file)
         sys.modules[own] = importlib.util.module_from_spec(spec)

@@ -16,8 +16,9 @@ from ..clip.classifier import ClipClassifier
 from ..clip.evaluate import accuracy
 from ..clip.heads.head import Head
 from ..clip.model import LoadedClip
-from ..config import load_scenario
+from ..config import Scenario, load_scenario
 from ..config.catalog import shipped
+from ..config.loading import Located
 from ..config.scenario import DEFAULT_PROMPTS, Augmentation
 from ..config.sources import DatasetSource, FolderSource, SourceConfig, WorldSource
 from ..data.cache import load_cached
@@ -170,7 +171,7 @@ def find_data(data: str, prompts: Sequence[str] = (), default: Sequence[str] = D
         data: class folders (their test split, or all pictures where there is none), the name or YAML of a
             scenario (all its tasks and zero-shot sets), a domain of the embedded world, or a data set known
             by name.
-        prompts: templates instead of the data's own.
+        prompts: templates instead of the data's own, of everything that has classes.
         default: templates for data that bring none.
 
     Raises:
@@ -183,6 +184,8 @@ def find_data(data: str, prompts: Sequence[str] = (), default: Sequence[str] = D
     if named is not None:
         return Data(Plans((), (_all_of(data, named, prompts, default),)))
     located = load_scenario(data)
+    if prompts:
+        located = _prompted(located, prompts)
     scenario = located.value
     plans = plan(located, scenario.seeds[0])
     own = {"prompts": tuple(prompts)} if prompts else {}
@@ -191,6 +194,19 @@ def find_data(data: str, prompts: Sequence[str] = (), default: Sequence[str] = D
     )
     held = Plans(tasks, zero_shot, retrieval=plans.retrieval, multi_label=plans.multi_label)
     return Data(held, scenario.protocol, scenario.measure, f"{scenario.name}/")
+
+
+def _prompted(located: Located[Scenario], prompts: Sequence[str]) -> Located[Scenario]:
+    """A scenario whose multi-label sets have other prompts, of which their compound prompts are made, too.
+
+    Raises:
+        UserError: for a scenario without classes, in which no prompt has a place.
+    """
+    scenario = located.value
+    if not (scenario.zero_shot or scenario.multi_label or any(not one.captioned for one in scenario.tasks)):
+        raise UserError(f"--prompt: {scenario.name} has pictures with captions, and no class to fill in")
+    sets = [one.model_copy(update={"prompts": list(prompts)}) for one in scenario.multi_label]
+    return replace(located, value=scenario.model_copy(update={"multi_label": sets}))
 
 
 def measure_data(loaded: LoadedClip, data: Data, precision: str = "fp32") -> list[Measured]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..clip.heads.head import Head
-from ..clip.model import BUILT_IN, EMBEDDED, embedded_tokenizer
+from ..clip.model import BUILT_IN, EMBEDDED, LoadedClip
+from ..clip.tokenizers import load_tokenizer
 from ..errors import UserError
 from ..files import write_bytes, write_text
-from ..world import ASSETS
-from .head_export import check_place, head_lines, write_heads
-from .model_files import HUB_CONFIG, MERGES, hub_config
-from .peft import Adapter, adapter_of
+from .earlier_export import OURS, Earlier, adapter_folder, adapter_mark
+from .head_export import check_place, head_lines, remove_heads, write_heads
+from .model_files import HUB_CONFIG, hub_config
+from .peft import FILES, Adapter, adapter_of
 from .states import State
+from .tokenizer_export import copies, place_of, tokenizer_line
 
 SNIPPET = """\
 import open_clip, torch
@@ -61,7 +62,7 @@ def export(state: State, out: Path, half: bool = False, peft: bool = False) -> l
 
     Returns:
         The files: weights, open_clip model config, page with a snippet, the config with its preprocessing,
-        the embedded model's tokenizer merges, those of the adapter, and ``classifier.safetensors`` with the
+        a tokeniser of the model's own, those of the adapter, and ``classifier.safetensors`` with the
         heads of a strategy that has one.
 
     Raises:
@@ -76,52 +77,38 @@ def export(state: State, out: Path, half: bool = False, peft: bool = False) -> l
     heads = _heads(state)
     if heads:
         check_place(out.parent, name)
-    files = [out, *(out.with_suffix(end) for end in (".json", ".md", HUB_CONFIG))]
-    if state.loaded.name == EMBEDDED:
-        files.append(out.with_suffix(MERGES))
-    _check_free(files, state)
+    loaded, earlier = state.loaded, Earlier.at(out)
+    own = copies(loaded, out)
+    files = [out, *(out.with_suffix(end) for end in (".json", ".md", HUB_CONFIG)), *own]
+    files += [adapter_folder(out) / one for one in FILES] if peft else []
+    earlier.check(files, loaded.files)
     adapter = adapter_of(state) if peft else None
     config = model_config(state)
-    weights = {key: _plain(value, half) for key, value in state.loaded.model.state_dict().items()}
+    weights = {key: _plain(value, half) for key, value in loaded.model.state_dict().items()}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / f"{name}.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
         save_file(weights, folder / out.name, metadata={"format": "pt"})
-        _verify(folder, name, weights)
+        for file, source in copies(loaded, folder / out.name).items():
+            file.parent.mkdir(exist_ok=True)
+            shutil.copyfile(source, file)
+        _verify(folder / out.name, weights, loaded)
         out.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(out, (folder / out.name).read_bytes())
+    earlier.remove_others(files)
+    if not heads:
+        remove_heads(out.parent, name)
     write_text(files[1], json.dumps(config, indent=1) + "\n")
     write_text(files[2], _page(state, name, half, adapter, heads))
-    write_text(files[3], json.dumps(hub_config(config, state.loaded), indent=1) + "\n")
-    if state.loaded.name == EMBEDDED:
-        shutil.copyfile(ASSETS / "bpe.txt.gz", files[-1])
+    write_text(files[3], json.dumps(hub_config(config, loaded), indent=1) + "\n")
+    for file, source in own.items():
+        write_bytes(file, source.read_bytes())
     if adapter is not None:
-        files += adapter.write(out.with_name(f"{name}-peft"))
+        adapter.write(adapter_folder(out))
     if heads:
         prompts = {key: _prompts(state, key, head) for key, head in heads.items()}
         files.append(write_heads(out.parent, name, heads, prompts))
     return files
-
-
-# What stands in the page beside every checkpoint.
-_OURS = "A plain open_clip checkpoint: cl_complora is not needed"
-
-
-def _check_free(files: Sequence[Path], state: State) -> None:
-    """Replace nothing but an earlier export, and that only where the run did not begin with it.
-
-    Raises:
-        UserError: naming the file.
-    """
-    there = [file for file in files if file.exists()]
-    for file in there:
-        if any(own.exists() and own.samefile(file) for own in state.loaded.files):
-            raise UserError(f"-o {files[0]}: the run began with {file}; choose another name")
-    page = files[2]
-    if there and not (page.is_file() and _OURS in page.read_text(encoding="utf-8", errors="replace")):
-        raise UserError(
-            f"-o {files[0]}: {there[0]} is there already, and from no earlier export; choose another name"
-        )
 
 
 # Key of the head that all tasks share.
@@ -162,17 +149,25 @@ def _plain(value: Tensor, half: bool) -> Tensor:
     return value.half() if half and value.is_floating_point() else value
 
 
-def _verify(folder: Path, name: str, weights: dict[str, Tensor]) -> None:
-    """Load the files as a stranger would and compare every weight.
+# Words that every tokeniser knows in its own way.
+_SENTENCE = "A photo of two cats, 3 dogs and a red-and-white umbrella."
+
+
+def _verify(out: Path, weights: dict[str, Tensor], loaded: LoadedClip) -> None:
+    """Load the files as a stranger would and compare every weight, and the tokens of a sentence.
 
     Raises:
         UserError: naming the first weight that differs.
     """
-    open_clip.add_model_config(folder / f"{name}.json")
-    model = open_clip.create_model(name, pretrained=str(folder / f"{name}.safetensors"))
+    name = out.stem
+    open_clip.add_model_config(out.with_suffix(".json"))
+    model = open_clip.create_model(name, pretrained=str(out))
     for key, value in model.state_dict().items():
         if key not in weights or not torch.equal(value.float(), weights[key].float()):
             raise UserError(f"export: open_clip reads another {key} back; please report this model")
+    tokens = load_tokenizer(name, place_of(loaded, out))([_SENTENCE])
+    if not torch.equal(tokens, loaded.tokenizer([_SENTENCE])):
+        raise UserError("export: open_clip reads other tokens of a text; please report this model")
 
 
 def _page(state: State, name: str, half: bool, adapter: Adapter | None, heads: dict[str, Head]) -> str:
@@ -180,12 +175,7 @@ def _page(state: State, name: str, half: bool, adapter: Adapter | None, heads: d
     pixels = loaded.pixels
     preprocess = f"image_mean={tuple(map(float, loaded.mean))}, image_std={tuple(map(float, loaded.std))}"
     preprocess += f', image_resize_mode="{pixels.resize}", image_interpolation="{pixels.interpolation}"'
-    tokenizer = f'open_clip.get_tokenizer("{name}")'
-    if loaded.name == EMBEDDED:
-        context = embedded_tokenizer().context_length
-        tokenizer = (
-            f'open_clip.tokenizer.SimpleTokenizer(bpe_path="{name}.bpe.txt.gz", context_length={context})'
-        )
+    tokenizer = tokenizer_line(name, loaded, model_config(state)["text_cfg"])
     merged = ", ".join(state.after) or "none (the untouched model)"
     lines = [
         f"# {name}",
@@ -193,7 +183,7 @@ def _page(state: State, name: str, half: bool, adapter: Adapter | None, heads: d
         f"`{loaded.name}` ({loaded.pretrained or 'random weights'}) after the tasks: {merged}.",
         (
             f"Scenario `{results['scenario']}`, strategy `{results['strategy']}`, seed {results['seed']};"
-            f" {'16' if half else '32'}-bit floats. {_OURS} to use it."
+            f" {'16' if half else '32'}-bit floats. {OURS} to use it."
         ),
         "",
         "```python",
@@ -215,7 +205,7 @@ def _page(state: State, name: str, half: bool, adapter: Adapter | None, heads: d
 def _adapter_lines(state: State, name: str, adapter: Adapter) -> list[str]:
     whole = "modules_to_save" in adapter.config
     return [
-        f"`{name}-peft/` holds the same update as an adapter for PEFT (32-bit floats), on top of the"
+        f"{adapter_mark(Path(f'{name}.safetensors'))} as an adapter for PEFT (32-bit floats), on top of the"
         f" untouched model, which `cl-complora export {state.folder.root} --after 0 -o base.safetensors`"
         " writes."
         + (" Norms, and attentions whose output projection was trained, stand in it whole." if whole else ""),

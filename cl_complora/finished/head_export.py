@@ -86,6 +86,13 @@ def check_place(folder: Path, model: str) -> None:
         raise UserError(f"{path}: {whose}; export into another folder, or move it away")
 
 
+def remove_heads(folder: Path, model: str) -> None:
+    """Remove the heads that an earlier model of this name had."""
+    path = folder / HEAD_FILE
+    if path.is_file() and _owner(path) == model:
+        path.unlink()
+
+
 def _owner(path: Path) -> str | None:
     try:
         with safe_open(path, "pt") as file:

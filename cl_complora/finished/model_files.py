@@ -21,10 +21,10 @@ from ..config.repositories import is_address
 from ..config.scenario import Model
 from ..errors import UserError
 from ..files import read_bytes
+from .tokenizer_export import folder_of, merges_of
 
 # Beside an exported checkpoint, in the form that open_clip publishes with weights on the hub.
 HUB_CONFIG = ".open_clip_config.json"
-MERGES = ".bpe.txt.gz"
 # CLIP's own are 1.4 MB packed and 3 MB unpacked.
 MAX_MERGES = 2**25
 
@@ -89,7 +89,7 @@ def hub_config(model: dict[str, Any], loaded: LoadedClip) -> dict[str, Any]:
 
 
 def _open_export(weights: Path) -> LoadedClip:
-    config, merges = weights.with_suffix(HUB_CONFIG), weights.with_suffix(MERGES)
+    config, merges = weights.with_suffix(HUB_CONFIG), merges_of(weights)
     if not weights.is_file():
         raise UserError(f"{weights}: there is no such file")
     if not config.is_file():
@@ -97,8 +97,12 @@ def _open_export(weights: Path) -> LoadedClip:
             f"{weights}: {config.name}, which 'cl-complora export' writes beside it, is missing; for weights "
             "from elsewhere give the name of their architecture, and the file as --pretrained"
         )
-    loaded = load_clip(_model(weights.stem, str(weights.absolute()), str(config.absolute())))
-    return replace(loaded, tokenizer=_tokenizer(merges, loaded.model)) if merges.is_file() else loaded
+    folder = folder_of(weights)
+    spec = _model(weights.stem, str(weights.absolute()), str(config.absolute()))
+    loaded = load_clip(spec, tokenizer_in=folder if folder.is_dir() else None)
+    if not merges.is_file():
+        return loaded
+    return replace(loaded, tokenizer=_tokenizer(merges, loaded.model), own_tokenizer=merges)
 
 
 def _tokenizer(merges: Path, model: nn.Module) -> open_clip.tokenizer.SimpleTokenizer:

@@ -34,6 +34,10 @@ _NO_MODULES = "dummy-target-modules"
 Pair = tuple[Tensor, Tensor]
 
 
+# As PEFT calls them: the factors, and what they are.
+FILES = ("adapter_model.safetensors", "adapter_config.json")
+
+
 @dataclass
 class Adapter:
     """An adapter in PEFT's format.
@@ -48,7 +52,7 @@ class Adapter:
 
     def write(self, folder: Path) -> list[Path]:
         """Write both files; returns their paths."""
-        files = [folder / "adapter_model.safetensors", folder / "adapter_config.json"]
+        files = [folder / name for name in FILES]
         write_bytes(files[0], safetensors.torch.save(self.tensors, metadata={"format": "pt"}))
         write_text(files[1], json.dumps(self.config, indent=1) + "\n")
         return files

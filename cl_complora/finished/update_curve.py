@@ -27,7 +27,7 @@ class Curve:
         task: whose update is scaled.
         factors: α, ascending.
         accuracy: task or zero-shot set → a fraction for every factor.
-        earlier, later: tasks that were learned before and after it.
+        earlier, later: tasks with classes that were learned before and after it.
         zero_shot: names of the zero-shot sets.
     """
 
@@ -56,6 +56,7 @@ def curves_along(
     tasks: Sequence[str],
     factors: Sequence[float] = FACTORS,
     tell: Callable[[str], None] = lambda line: None,
+    device: str | None = None,
 ) -> list[Curve]:
     """Measure the stream along the update of each of some tasks.
 
@@ -68,10 +69,11 @@ def curves_along(
         tasks: whose update is scaled; all of them must be in the state.
         factors: α; beyond 1 goes on in the direction of the update.
         tell: told before every measurement.
+        device: where answers are computed; by default where the model is.
 
     Raises:
-        UserError: for a task that the state does not hold, scales already or has no update of, and with other
-            pictures than the run was made with.
+        UserError: for a task that the state does not hold, scales already or has no update of, for one of
+            captions, and with other pictures than the run was made with.
     """
     for name in tasks:
         if name not in state.after:
@@ -81,10 +83,17 @@ def curves_along(
                 f"task {name!r} is to be scaled by {state.scale[name]:g} and to have a curve; give one of"
                 " the two"
             )
+        if name in state.captioned:
+            raise UserError(
+                f"task {name!r} has pictures with captions and no classes; a curve goes by the answers among"
+                f" classes, which {', '.join(with_classes(state)) or 'no task of this state'} can give"
+            )
     between = dict.fromkeys(tasks, 0.5)
     refuse_inexact(state.folder.root, state.config, state.scenario.value, between)
     sets = sets_of(state)
-    parameters = dict(state.loaded.model.named_parameters())
+    model = state.loaded.model
+    parameters = dict(model.named_parameters())
+    home = next(iter(parameters.values())).device
     untouched = {name: value.detach().clone() for name, value in parameters.items()}
     chosen = tuple(sorted(set(factors)))
     measured: dict[tuple[float, ...], dict[str, float]] = {}
@@ -99,8 +108,11 @@ def curves_along(
         point = tuple(scaled.scale.get(name, 1.0) for name in state.after)
         if point not in measured:
             tell(f"measuring {task} × {factor:g}")
+            # Added up where eval adds them up: products have other last bits elsewhere.
+            model.to(home)
             put_back()
             scaled.merge()
+            model.to(device or home)
             heads = scaled.heads()
             asked = [replace(one, head=heads.get(one.name)) for one in sets]
             measured[point] = {
@@ -108,16 +120,22 @@ def curves_along(
             }
         return measured[point]
 
-    curves = []
+    curves, learned = [], with_classes(state)
     try:
         for task in dict.fromkeys(tasks):
             points = [at(task, factor) for factor in chosen]
-            place = state.after.index(task)
             accuracy = {one.name: tuple(point[one.name] for point in points) for one in sets}
-            earlier, later = tuple(state.after[:place]), tuple(state.after[place + 1 :])
+            place = learned.index(task)
+            earlier, later = tuple(learned[:place]), tuple(learned[place + 1 :])
             curves.append(
                 Curve(task, chosen, accuracy, earlier, later, tuple(state.results["zero_shot_sets"]))
             )
     finally:
+        model.to(home)
         put_back()
     return curves
+
+
+def with_classes(state: State) -> list[str]:
+    """Tasks in a state that have classes, and so an accuracy that can have a curve."""
+    return [name for name in state.after if name not in state.captioned]

@@ -39,7 +39,7 @@ _COSTS = (
     "‖ΔW‖: length of what a task added to the weights, mean over tasks; trained: parameters trained at once;"
     " training s and peak MB of a run; settings: those that were chosen on validation shots."
 )
-_STALE = "stale: its settings, the scenario or the weights have changed since; run it again"
+_STALE = "stale: its settings, the scenario or the weights have changed since, or are not those of the others"
 
 
 def markdown(boards: Sequence[Mapping[str, Any]]) -> str:

@@ -3,7 +3,8 @@ they name."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..config import Scenario, Strategy
@@ -25,6 +26,8 @@ class RunInputs:
         device: as torch names it.
         elsewhere: from which tasks on it was computed elsewhere, and what differs there, the earliest first
             (:func:`~cl_complora.store.elsewhere.step_elsewhere`).
+        made_where: ``software`` and ``device`` of a run that is done already
+            (:func:`~cl_complora.run.results.made_where`); empty where it is computed here.
     """
 
     scenario: Scenario
@@ -34,6 +37,7 @@ class RunInputs:
     plans: Plans
     device: str
     elsewhere: tuple[dict[str, Any], ...] = ()
+    made_where: Mapping[str, Any] = field(default_factory=dict)
 
     def state_name(self, tasks_learned: int) -> tuple[int, str]:
         """Index and name, as the run folder's files have them, of the state after so many tasks."""

@@ -58,6 +58,11 @@ class Needs:
     instead: str
 
 
+class Drained(Exception):
+    """A task that was asked to stop: Ray takes a ``KeyboardInterrupt`` for a task that it cancelled itself,
+    and gives that to no other process."""
+
+
 @dataclass(frozen=True)
 class Lost:
     """What is known of a task whose nodes or processes were lost, again and again."""
@@ -116,7 +121,7 @@ class RayCluster:
         Args:
             job: a function of a module; called with the arguments and :attr:`device`, in the folder that this
                 process is in. An error of it ends everything, but for
-                :class:`~cl_complora.run.signals.Stopped`.
+                :class:`~cl_complora.run.signals.Stopped`, which goes to another process.
             arguments: as many as there are tasks.
 
         Yields:
@@ -125,10 +130,8 @@ class RayCluster:
         """
         from ray.exceptions import RayError, RayTaskError
 
-        from .signals import Stopped
-
         # A node that is drained asks its processes to stop: they save, and go on elsewhere.
-        task = self.remote(_do, max_retries=RETRIES, retry_exceptions=[Stopped], num_cpus=self.needs.threads)
+        task = self.remote(_do, max_retries=RETRIES, retry_exceptions=[Drained], num_cpus=self.needs.threads)
         place = (self.needs.threads, os.getcwd(), self._marker, self.needs.option)
         waiting = {
             task.remote(job, (*one, self.device), *place): index for index, one in enumerate(arguments)
@@ -268,12 +271,17 @@ def _do(
     """One task, on whatever node this is."""
     import torch
 
+    from .signals import Stopped
+
     try:
         _enter_shared(folder, marker, option)
     except UserError as error:
         return error
     torch.set_num_threads(threads)
-    return job(*arguments)
+    try:
+        return job(*arguments)
+    except Stopped as stopped:
+        raise Drained(str(stopped)) from None
 
 
 def _enter_shared(folder: str, marker: Path, option: str) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from .. import metrics
+from ..errors import UserError
+from ..store.folder import RunDir
 from ..store.forms import DIRECTIONS, PRECISIONS, RECALLS
-from ..store.provenance import software
+from ..store.provenance import gpu_of, software
 from ..store.records import Record
 from .by_shots import results_by_shots
 from .devices import told_device
@@ -107,7 +110,34 @@ def results_of(run: RunInputs, records: Sequence[Record]) -> dict[str, Any]:
         "device": told_device(run.device),
         "evaluation": {"precision": scenario.evaluation.precision, **changed},
         **({"elsewhere": list(run.elsewhere)} if run.elsewhere else {}),
+        **run.made_where,
     }
+
+
+def made_where(folder: RunDir, tasks: int, here: str) -> dict[str, Any]:
+    """``software`` and ``device`` of a run that is done, as its results.json says them or, without one, its
+    config.yaml; what is the same here is left out, since config.yaml knows less of it.
+
+    Args:
+        folder: the run.
+        tasks: of its stream.
+        here: the device that its results.json may be written again on.
+
+    Raises:
+        UserError: if config.yaml is damaged.
+    """
+    with suppress(UserError):
+        stored = folder.read_results()
+        if stored is not None and len(stored["accuracy"]) > tasks:
+            return {key: stored[key] for key in ("software", "device")}
+    config = folder.read_config() or {}
+    versions, device, gpu = config.get("software") or {}, config.get("device"), config.get("gpu")
+    told: dict[str, Any] = {}
+    if not versions.items() <= software().items():
+        told["software"] = versions
+    if device and (device, gpu) != (here.partition(":")[0], gpu_of(here)):
+        told["device"] = f"{device} ({gpu})" if gpu else device
+    return told
 
 
 def _curves(records: Sequence[Record], name: str) -> dict[str, dict[str, list[float]]]:

@@ -13,8 +13,11 @@ from ..errors import UserError
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Stopped(Exception):
+class Stopped(KeyboardInterrupt):
     """The run was asked to stop; the same command goes on.
+
+    It comes at any line, as Ctrl-C does: what bears every ``Exception`` (a tracker that fails, a picture that
+    cannot be decoded) must not take it for a failure of its own.
 
     Args:
         number: of the signal.
@@ -22,7 +25,10 @@ class Stopped(Exception):
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
-        self.exit_code = 128 + number
+        self.number, self.exit_code = int(number), 128 + number
+
+    def __reduce__(self) -> tuple[type[Stopped], tuple[int]]:
+        return Stopped, (self.number,)
 
 
 class Terminated(KeyboardInterrupt):
@@ -48,7 +54,7 @@ def terminated_like_interrupted() -> Iterator[None]:
 
 def exit_code_of(interrupt: KeyboardInterrupt) -> int:
     """130 after Ctrl-C, 143 after SIGTERM."""
-    return interrupt.exit_code if isinstance(interrupt, Terminated) else 128 + signal.SIGINT
+    return interrupt.exit_code if isinstance(interrupt, Terminated | Stopped) else 128 + signal.SIGINT
 
 
 class Stopping:

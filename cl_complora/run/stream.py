@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import Scenario, Strategy
 from ..config.loading import Located
+from ..config.plugin_file import plugin_code
 from ..data import planning
 from ..data.notes import notes
 from ..errors import UserError
@@ -117,7 +118,7 @@ def run(
         from ..engine.checkpoint import Checkpoints
         from .learner import Learner
         from .measuring import Measuring
-        from .results import results_of
+        from .results import made_where, results_of
         from .threads import computing_with, threads_of
         from .trainer import Trainer
         from .without_compiler import compiler_left_out
@@ -131,6 +132,8 @@ def run(
         progress.message(note)
     threads = threads_of(folder, fresh)
     made_with = describe(scenario.value, strategy.value, seed, loaded, plans, chosen, evaluate, threads)
+    code = plugin_code(strategy)
+    made_with |= {} if code is None else {"plugin_sha256": code}
     inputs = RunInputs(scenario.value, strategy.value, seed, loaded, plans, chosen)
     stopping = Stopping()
     checkpoints = Checkpoints(folder, save_every, progress.message)
@@ -151,7 +154,8 @@ def run(
         if changes:
             steps.append(step_elsewhere(inputs.state_name(len(records))[1], changes))
             progress.message(f"going on elsewhere: {told(changes)}; the bits differ from here on")
-        inputs = replace(inputs, elsewhere=tuple(steps))
+        made = made_where(folder, len(plans.tasks), chosen) if done else {}
+        inputs = replace(inputs, elsewhere=tuple(steps), made_where=made)
         made_with |= {"elsewhere": steps} if steps else {}
         reused = max(0, len(records) - 1)
         if not done:
@@ -248,7 +252,7 @@ def _observers(
     independent = inputs.scenario.independent
     watching: list[Observer] = [ProgressObserver(progress, len(data.tasks))]
     if analysis:
-        watching.append(AnalysisObserver(learner.model, folder, independent))
+        watching.append(AnalysisObserver(learner.model, folder, independent, progress.message))
     measured = {task.name: measured_images(inputs, task) for task in data.tasks}
     board = BoardObserver(
         folder, independent, lambda name, places: measured[name].pixels[list(places)], progress.message, log

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from ..data.registry.published import beside
 from ..data.tasks import StreamData, TaskData
@@ -75,6 +75,8 @@ class Trainer:
         """
         self.learner.meet(self.data)
         records[:] = self._resumable(records)
+        if len(records) <= len(self.data.tasks):
+            self.run = replace(self.run, made_where={})
         deltas = self._restore(records)
         with ExitStack() as opened:
             for observer in self.observers:
@@ -170,7 +172,8 @@ class Trainer:
             self.checkpoints.forget(index, name)
         if index > 1:
             forget_plugins(self.learner.plugins, self.folder, *self.run.state_name(index - 1))
-        write_json(self.folder.results, results_of(self.run, records))
+        # Done only when the observers are: of a run that ends before, their views would be found finished.
+        write_json(self.folder.results, results_of(self.run, records) | {"status": "running"})
         for observer in self.observers:
             observer.recorded(len(records) - 1, record)
 
@@ -188,14 +191,15 @@ class Trainer:
         return records[:done]
 
     def _restore(self, records: list[Record]) -> list:
-        """Bring model and plugins to where the records end; the updates of their tasks."""
+        """Bring model and plugins to where the records end (independent tasks: nowhere); the updates of their
+        tasks."""
         done = self.data.tasks[: max(0, len(records) - 1)]
         if not done:
             return []
         self.progress.message(f"going on after task {len(done)} of {len(self.data.tasks)} ({done[-1].name})")
-        if self.run.scenario.independent:
-            return []
         deltas = [load_delta(self.folder.delta(task.index, task.name)) for task in done]
+        if self.run.scenario.independent:
+            return deltas
         try:
             self.learner.restore(deltas, [record.adapter_state for record in records[1:]])
         except UserError as error:

@@ -15,6 +15,8 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
 
+from .signals import Stopped
+
 # How often the process of a job may be killed from outside before the job counts as failed.
 KILLED = 2
 
@@ -72,7 +74,7 @@ class WorkerProcesses:
 
 
 class _Process:
-    """One process at a time on one device; another takes the place of one that is killed."""
+    """One process at a time on one device; another takes the place of one that is killed or ended."""
 
     def __init__(self, device: str, threads: int) -> None:
         self.device, self.threads = device, threads
@@ -89,7 +91,7 @@ class _Process:
                 )
             try:
                 return self._pool.submit(job, *arguments, self.device).result()
-            except BrokenProcessPool:
+            except (BrokenProcessPool, Stopped):  # killed, or asked to end, from outside
                 self._shut(self._pool)
                 self._pool = None
                 if self._ended:

@@ -85,12 +85,19 @@ class LoadedRun:
             return np.diagonal(self.rows[1:])
         return self.rows[-1, : self.trained] if len(self.rows) else np.empty(0)
 
-    def most_forgotten(self) -> int | None:
-        """The task that lost most since its best, from 0; None where none has lost anything."""
+    def most_forgotten(self, of_classes: bool = False) -> int | None:
+        """The task that lost most since its best, from 0; None where none has lost anything.
+
+        Args:
+            of_classes: whether tasks of captions, where no image has one right answer, are left out.
+        """
         if self.independent or not self.measured or self.trained < 2:
             return None
-        lost = metrics.forgetting(self.rows[:, : self.trained])
-        return int(np.argmax(lost)) if max(lost) > 0 else None
+        lost = np.array(metrics.forgetting(self.rows[:, : self.trained]))
+        if of_classes:
+            captioned = self.results.get("task_measures") or {}
+            lost[[name in captioned for name in self.tasks[: self.trained]]] = 0.0
+        return int(lost.argmax()) if lost.max() > 0 else None
 
     def images_of(self, task: int) -> int | None:
         """Number of images that accuracy on a task was measured on, where it is known."""

@@ -224,6 +224,8 @@ def check_same(
         before["model"] |= {key: now["model"].get(key) for key in ("architecture", "config_sha256")}
     if "config_sha256" not in before["model"]:  # of an earlier version
         now["model"].pop("config_sha256", None)
+    if "plugin_sha256" not in before:  # likewise
+        now.pop("plugin_sha256", None)
     if complete:
         for side in (before, now):
             side.pop("threads", None)

@@ -20,6 +20,8 @@ from cl_complora.data.discover import describe
         (["eval", "{run}/.."], "is no run"),
         (["eval", "{run}", "--without", "hot"], "no task 'hot'"),
         (["eval", "{run}", "--scale", "warm"], "must have the form TASK=FACTOR"),
+        (["eval", "{run}", "--without", "warm", "--scale", "warm=0.5"], "once in all; 'warm' is named twice"),
+        (["eval", "{run}", "--scale", "warm=0", "--scale", "warm=0.5"], "once in all; 'warm' is named twice"),
         (["eval", "{run}", "--curve", "hot"], "no task 'hot' among those merged: warm, cold"),
         (
             ["eval", "{run}", "--curve", "warm", "--without", "warm"],

@@ -18,11 +18,12 @@ from cl_complora.compare import publishing, results_files, study
 from cl_complora.compare.by_image import kept_by
 from cl_complora.compare.leaderboard import leaderboard, scenarios
 from cl_complora.compare.outcomes import Outcome
-from cl_complora.compare.publishing import publish
+from cl_complora.compare.publishing import publish, refuse_other_streams
 from cl_complora.compare.results_files import Identities, is_current, place, read_entries, read_entry
 from cl_complora.compare.study import Request, compare
 from cl_complora.compare.trials import trial
 from cl_complora.compare.updates import measure_updates
+from cl_complora.compare.weight_files import weights_known_by
 from cl_complora.config import load_scenario
 from cl_complora.errors import UserError
 from cl_complora.report.comparison.saving import markdown as table_of
@@ -237,3 +238,45 @@ def test_an_entry_says_whether_any_of_the_package_was_changed(monkeypatch):
         "modified": True,
     }
     assert asked == [(PACKAGE, "HEAD"), (PACKAGE, ".")]
+
+
+def test_rows_of_another_stream_are_not_compared(tmp_path, tiny_scenario, methods, ran):
+    """Sixteen shots among eight: marked, ranked last, without a difference."""
+    published(tiny_scenario, methods, tmp_path)
+    other = replace(asked(tiny_scenario, methods[:1]), reference="", scenario_settings=("shots=2",))
+    with pytest.raises(UserError, match="quick.json was made with other settings of the scenario"):
+        refuse_other_streams(other, ["quick"], "tiny", tmp_path)
+    refuse_other_streams(asked(tiny_scenario, methods), ["quick", "slow"], "tiny", tmp_path)
+    made = publish(compare(other), load_scenario(str(tiny_scenario), ["shots=2"]), tmp_path / "other")
+    place(tmp_path, "tiny", "quick").write_bytes(made[0].read_bytes())
+    third = place(tmp_path, "tiny", "third")
+    content = json.loads(place(tmp_path, "tiny", "slow").read_text())
+    third.write_text(json.dumps(content | {"method": "third"}))
+    board = leaderboard(tmp_path, "tiny", "slow")
+    assert [row["name"] for row in board["rows"]][-1] == "quick"
+    rows = {row["name"]: row for row in board["rows"]}
+    assert rows["quick"]["stale"] and rows["quick"]["set"] == "shots=2" and not rows["slow"]["stale"]
+    assert not rows["quick"]["against_reference"] and not rows["quick"]["against_best"]
+    assert rows["third"]["against_reference"] and not rows["third"]["stale"]
+
+
+def test_seeds_of_other_images_do_not_stay_in_an_entry(tmp_path, tiny_scenario, methods, ran, monkeypatch):
+    published(tiny_scenario, methods, tmp_path, seeds=(0, 1))
+    whole = Identities.of
+    monkeypatch.setattr(Identities, "of", lambda self, t: whole(self, t)[::-1])  # as pictures were added
+    published(tiny_scenario, methods, tmp_path, seeds=(0,))
+    assert read_entry(place(tmp_path, "tiny", "quick")).asked.seeds == [0]
+
+
+def test_weights_in_a_folder_are_part_of_a_trial(tmp_path, tiny_scenario, tiny_files):
+    config, weights = tiny_files
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "open_clip_config.json").write_bytes(config.read_bytes())
+    text = tiny_scenario.read_text()
+    found = set()
+    for content in (weights.read_bytes(), weights.read_bytes()[:-4] + b"\0\0\0\0"):
+        (tmp_path / "m" / "open_clip_model.safetensors").write_bytes(content)
+        (tmp_path / "s.yaml").write_text(text)
+        located = load_scenario(str(tmp_path / "s.yaml"), [f"model={{name: 'local-dir:{tmp_path / 'm'}'}}"])
+        found.add(weights_known_by(located.value, tmp_path))
+    assert len(found) == 2

@@ -28,6 +28,7 @@ from cl_complora.report.comparison.tables import accuracy_table, how_chosen
         ("random-head,zeroshot", ["head.lr=-1"], ("--sweep head.lr=-1", "greater than 0")),
         ("rail", ["head.lr=1e-3"], ("rail does not have",)),
         ("lora,finetune", ["lr=1e-3,-1"], ("--sweep optimiser.lr=-1", "greater than 0")),
+        ("lora,zscl", ["training.steps=5,50"], ("training.steps=5: zscl does not take it", "average_every")),
         ("lora", ["lr=1e-3", "lr=1e-4"], ("swept twice",)),
     ],
 )

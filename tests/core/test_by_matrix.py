@@ -37,6 +37,20 @@ def test_threads_change_no_bit():
     assert not torch.equal(one[0], one[1])
 
 
+def test_a_single_matrix_is_computed_as_among_others():
+    """A resumed run decomposes only what the interrupted one did before a task, which may be one matrix."""
+    weights = matrices((3 * LARGE, LARGE))
+
+    def decompose(some: list[torch.Tensor]) -> list[torch.Tensor]:
+        with computing_with(4):
+            return by_matrix(
+                lambda w: principal(w, Keep("energy", 0.5), ordered=False).v, some, shapes(weights)
+            )
+
+    assert torch.equal(decompose(weights)[0], decompose(weights[:1])[0])
+    assert by_matrix(lambda w: w, [], shapes(weights)) == []
+
+
 @pytest.mark.parametrize(
     ("shape", "threads", "aside"),
     [(LARGE_SHAPE, 2, True), ((LARGE - 1, 2 * LARGE), 2, False), (LARGE_SHAPE, 1, False)],

@@ -95,14 +95,29 @@ reference: {source: {kind: manifest, file: t.csv}, images: 8}
 """
 
 
-def test_a_reference_takes_all_of_such_a_table_and_a_task_its_parts(tmp_path):
+def test_a_reference_takes_what_of_such_a_table_nothing_is_measured_on(tmp_path):
     pictures(tmp_path, "a", "b", each=4)
     table(tmp_path, [f"{name}/{number}.png,{name}" for name in "ab" for number in range(4)])
     (tmp_path / "s.yaml").write_text(SCENARIO)
     located = load_scenario(str(tmp_path / "s.yaml"))
     plans = plan(located, 0)
-    assert len(plans.reference.test) == 8 and len(plans.tasks[0].test) == 4
+    tested = {item.key for item in plans.tasks[0].test}
+    assert len(plans.reference.test) == len(tested) == 4
+    assert not tested & {item.key for item in plans.reference.test}
     assert any("is set apart" in line for line in notes(located, plans, every=True))
+
+
+def test_a_reference_holds_nothing_that_a_value_is_chosen_by(tmp_path):
+    pictures(tmp_path, "a", "b", each=8)
+    table(tmp_path, [f"{name}/{number}.png,{name}" for name in "ab" for number in range(8)])
+    general = "{source: {kind: manifest, file: t.csv}, name: z, images: 4}"
+    (tmp_path / "s.yaml").write_text(f"{SCENARIO}zero_shot: [{general}]\n")
+    settings = ["validation_shots=1", "measure=validation"]
+    plans = plan(load_scenario(str(tmp_path / "s.yaml"), settings), 0)
+    chosen_by = {item.key for one in plans.zero_shot for item in one.test}
+    chosen_by |= {item.key for item in plans.tasks[0].validation}
+    assert chosen_by and plans.reference.test
+    assert not chosen_by & {item.key for item in plans.reference.test}
 
 
 def test_a_table_whose_split_names_no_test_is_refused_with_what_to_write(tmp_path):

@@ -207,6 +207,14 @@ def test_hostile_lists_of_shots(every_source, name):
     assert len(lines) <= 20 + ("more faults" in lines[-1]) and time.process_time() - began < 3
 
 
+def test_a_picture_of_a_list_is_for_training_or_for_validation(every_source):
+    trained = plan(load_scenario(str(every_source / "all.yaml")), 0).tasks[4].train[0].key
+    rows = [{"path": trained}, {"path": trained, "split": "val"}]
+    (every_source / "both.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    (line,) = told(plan, load_scenario(str(every_source / "all.yaml"), ["tasks.4.split_file=both.jsonl"]), 0)
+    assert "both.jsonl:2: " in line and "is for validation, and in line 1 for train" in line
+
+
 def read_a_million(root: Path, count: int) -> Iterator[dict]:
     """Manifests of so many rows; the files themselves are looked at only when a split is asked for."""
     with (root / "m.csv").open("w") as table, (root / "m.jsonl").open("w") as lines:

@@ -181,6 +181,7 @@ def test_without_the_package_the_extra_is_named(tmp_path, monkeypatch):
      ("{kind: huggingface, name: a/b, root: c}", "needs name (owner/name, from the cache) or root"),
      ("{kind: huggingface, name: ../b}", "must be owner/name as on the Hub, got '../b'; a folder of"),
      ("{kind: huggingface, root: a, config: b}", "source.config: has no effect with root"),
+     ("{kind: huggingface, name: a, splits: {train: c, test: c}}", "'c' is the training split"),
      ("{kind: huggingface, name: a, split: b, splits: {train: c, test: d}}", "has no effect with splits")],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_where_it_stands(tmp_path, source, fault):

@@ -237,6 +237,12 @@ def test_what_is_tested_on_though_it_was_trained_on(hub):
     assert any("4 of 6 test pictures are used in its own training too" in line for line in told_of)
 
 
+def test_a_validation_that_serves_as_the_test_and_is_trained_on_is_told(hub):
+    parquet(hub / "data/validation-00000-of-00001.parquet", rows(6, 10))
+    source = opened(hub, train="data/*.parquet", validation="data/validation-*.parquet")
+    assert any("is for training and for the test" in note for note in source.notes)
+
+
 def test_a_stream_of_it_runs_the_checks(hub):
     source = "{kind: parquet, train: data/train-*.parquet, test: data/test-*.parquet}"
     located = scenario(hub, source, "zero_shot: [{name: z, source: {kind: parquet, test: data/test-*}}]\n")

@@ -7,6 +7,8 @@ import json
 import pytest
 from PIL import Image
 
+from builders.caption_tasks import pairs
+from builders.captions import painted
 from builders.commands import cli
 from builders.images import paint
 from cl_complora.errors import UserError
@@ -113,3 +115,27 @@ def test_data_are_found_by_name(tmp_path, monkeypatch, class_folders):
     paint(tmp_path / "twice" / "a_b" / "0.png", (1, 2, 3), 0)
     with pytest.raises(UserError, match="two classes are both called 'a b'"):
         find_data("twice")
+
+
+def test_prompts_of_ones_own_are_for_all_that_has_classes(tiny_scenario, tmp_path):
+    painted(tmp_path, [f"{number}.png" for number in range(4)])
+    rows = [{"image": f"{number}.png", "labels": ["cat", "dog"][: number % 2 + 1]} for number in range(4)]
+    (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    several = "{name: several, source: {kind: multi-label, file: labels.jsonl}}"
+    scenario = tmp_path / "scenario.yaml"
+    scenario.write_text(f"{tiny_scenario.read_text()}\nmulti_label:\n  - {several}\n")
+    plans = find_data(str(scenario), ["so {}"]).plans
+    for one in (*plans.tasks, *plans.zero_shot, *plans.multi_label):
+        assert one.prompts == ("so {}",), one.name
+    assert plans.multi_label[0].compound.texts == ("so cat and a dog",)
+    assert find_data(str(scenario)).plans.multi_label[0].prompts == ("a photo of a {}.",)
+
+
+def test_a_prompt_without_a_class_is_refused(tiny_scenario, tmp_path):
+    pairs(tmp_path)
+    head = tiny_scenario.read_text().partition("tasks:")[0]
+    told = f"tasks:\n  - name: told\n    source: {{kind: captions, file: {tmp_path / 'pairs.jsonl'}}}\n"
+    (tmp_path / "scenario.yaml").write_text(head + told)
+    assert find_data(str(tmp_path / "scenario.yaml")).plans.tasks
+    with pytest.raises(UserError, match="--prompt: tiny has pictures with captions, and no class to fill in"):
+        find_data(str(tmp_path / "scenario.yaml"), ["so {}"])

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
+from torch import nn
 
+from builders.caption_tasks import with_captions
 from builders.commands import cli
+from cl_complora.config import load_scenario, load_strategy
+from cl_complora.finished import update_curve
 from cl_complora.finished.evaluation import measure_stream
-from cl_complora.finished.states import find_state, open_run
+from cl_complora.finished.states import State, find_state, open_run
 from cl_complora.finished.update_curve import Curve, curves_along
 from cl_complora.report.run.curve_figure import scaling_figure
+from cl_complora.run.stream import run
 
 
 def test_a_curve_begins_without_the_task_and_ends_at_the_run(tiny_run):
@@ -64,3 +70,53 @@ def test_a_curve_of_strange_names_is_drawn():
     drawn = scaling_figure(curve.factors, dict.fromkeys([*names, "a", "b"], curve.lines()), "svg").decode()
     assert "\x1b" not in drawn and "<b>" not in drawn
     assert list(curve.lines()) == ["this task", "earlier tasks", "later tasks", "zero-shot earlier tasks"]
+
+
+def test_a_curve_is_computed_on_the_device_that_was_asked_for(tiny_run, tmp_path, monkeypatch, capsys):
+    words = ("eval", tiny_run.folder, "--curve", "warm", "--plot", tmp_path / "curve.svg")
+    if not torch.cuda.is_available():
+        code, _, err = cli(monkeypatch, capsys, *words, "--device", "cuda")
+        assert code == 2 and "--device cuda: this machine has no CUDA device" in err, err
+    monkeypatch.setattr(State, "precision", "tf32")
+    code, _, err = cli(monkeypatch, capsys, *words, "--device", "cpu")
+    assert code == 2 and f"{tiny_run.folder}: evaluation.precision: tf32 is a way of NVIDIA GPUs" in err, err
+
+
+def test_every_point_is_added_up_at_home_and_answered_on_the_device(tiny_run, monkeypatch):
+    """With a device that is none, so that a machine without a GPU can tell."""
+    done: list[str] = []
+    merge = State.merge
+    monkeypatch.setattr(nn.Module, "to", lambda module, device: done.append(str(device)) or module)
+    monkeypatch.setattr(State, "merge", lambda state: done.append("merged") or merge(state))
+    monkeypatch.setattr(update_curve, "measure", lambda *words: done.append("measured") or [])
+    monkeypatch.setattr(update_curve, "sets_of", lambda state: [])
+    state = find_state(tiny_run.folder)
+    done.clear()
+    curves_along(state, ["warm"], (0.0, 1.0), device="elsewhere")
+    assert done == ["cpu", "merged", "elsewhere", "measured"] * 2 + ["cpu"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_curve_on_a_gpu_ends_at_the_run_as_eval_measures_it_there(tiny_run, tmp_path, monkeypatch, capsys):
+    on_gpu = ("--device", "cuda", "--json")
+    words = ("eval", tiny_run.folder, "--curve", "warm", "--plot", tmp_path / "curve.svg", *on_gpu)
+    _, drawn, _ = cli(monkeypatch, capsys, *words)
+    _, plain, _ = cli(monkeypatch, capsys, "eval", tiny_run.folder, *on_gpu)
+    ends = {name: values[-1] for name, values in json.loads(drawn)[0]["accuracy"].items()}
+    assert ends == {one["name"]: one["accuracy"] for one in json.loads(plain)}
+
+
+def test_a_task_of_captions_is_in_no_curve(tiny_scenario, tiny_strategy, tmp_path, monkeypatch, capsys):
+    scenario = load_scenario(str(with_captions(tmp_path, tiny_scenario.read_text())))
+    folder = run(scenario, load_strategy(str(tiny_strategy)), out=tmp_path / "runs", analysis=False).folder
+    words = ("eval", folder, "--plot", tmp_path / "curve.svg", "--factors", "0,1", "--curve")
+    code, out, err = cli(monkeypatch, capsys, *words, "each")
+    assert code == 0 and "no curve of told: captions" in out, err
+    code, out, err = cli(monkeypatch, capsys, *words, "each", "--json")
+    assert code == 0 and [one["task"] for one in json.loads(out)] == ["warm", "cold"], err
+    assert set(json.loads(out)[0]["accuracy"]) == {"warm", "cold", "colours"}
+    code, _, err = cli(monkeypatch, capsys, *words, "told")
+    assert code == 2 and "task 'told' has pictures with captions and no classes" in err
+    assert "which warm, cold can give" in err and err.count("\n") == 1
+    (curve,) = curves_along(find_state(folder), ["cold"], (1.0,))
+    assert (curve.earlier, curve.later) == (("warm",), ()) and "earlier tasks" in curve.lines()

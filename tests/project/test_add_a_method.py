@@ -12,7 +12,9 @@ import pytest
 from builders.interruptions import ask_after, same_bits
 from builders.places import ROOT
 from cl_complora.cli import main
+from cl_complora.compare.results_files import Identities
 from cl_complora.compare.study import Request, compare
+from cl_complora.compare.trials import trial
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.engine import external_plugin as external
 from cl_complora.errors import UserError
@@ -79,6 +81,23 @@ def test_it_can_be_compared(method, tiny_scenario, tmp_path):
     )
     found = compare(request, tmp_path / "runs", allow_plugins=True)
     assert not found.methods[1].failed and found.methods[1].updates["norm"] > 0
+
+
+def test_changed_code_is_another_method(method, tiny_scenario, tmp_path):
+    """Nothing that the old code made stands for the new one's."""
+    scenario, strategy = load_scenario(str(tiny_scenario)), load_strategy(str(method), QUICK)
+    first = run(scenario, strategy, out=tmp_path / "runs", allow_plugins=True)
+    before = Identities().of(trial(str(method), (), 0, scenario))
+    assert before == Identities().of(trial(str(method), (), 0, scenario))
+    file = method.with_name("feature_anchor.py")
+    file.write_text(file.read_text() + "\nraise RuntimeError('the new code ran')\n")
+    assert before != Identities().of(trial(str(method), (), 0, scenario))
+    with pytest.raises(UserError, match="the new code ran"):
+        run(scenario, strategy, out=tmp_path / "others", allow_plugins=True)
+    file.write_text(file.read_text().replace("raise RuntimeError('the new code ran')", "# a comment"))
+    with pytest.raises(UserError, match="this run was made with plugin_sha256 = "):
+        run(scenario, strategy, out=tmp_path / "runs", allow_plugins=True)
+    assert first.results["status"] == "done"
 
 
 def test_code_runs_only_where_it_was_allowed(method, tiny_scenario, tmp_path, monkeypatch, capsys):

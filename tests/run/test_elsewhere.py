@@ -11,7 +11,9 @@ import yaml
 
 from builders.commands import cli
 from builders.runs import deltas_of, without_timings
+from cl_complora.config import load_scenario, load_strategy
 from cl_complora.report.run import page
+from cl_complora.run.stream import run
 from cl_complora.store import provenance
 from cl_complora.store.elsewhere import take_places, told
 from cl_complora.store.folder import RunDir
@@ -104,3 +106,39 @@ def test_cards_are_compared_where_both_are_known():
     assert told(take_places(dict(card), dict(other))) == "gpu H100 → A100"
     assert take_places(dict(card), dict(card)) == take_places(dict(unknown), dict(card)) == {}
     assert set(take_places(dict(card), {"device": "cpu"})) == {"device"}
+
+
+@pytest.mark.parametrize("left", ["whole", "damaged", "gone"])
+def test_results_that_are_written_again_say_where_the_run_was_made(begun, go, tiny_run, left):
+    shutil.copytree(tiny_run.folder, begun.parent, dirs_exist_ok=True)
+    other = versions(torch="2.0.0")
+    change(begun, software=other, device="cuda", gpu="NVIDIA A100")
+    file = begun.parent / "results.json"
+    stored = json.loads(file.read_text()) | {
+        "software": other | {"numpy": "1.0"},
+        "device": "cuda:1 (NVIDIA A100)",
+    }
+    file.write_text(json.dumps(stored | {"last": 0.125}))
+    if left == "damaged":
+        file.write_text("{")
+    elif left == "gone":
+        file.unlink()
+    assert go()[0] == 0
+    told = json.loads(file.read_text())
+    assert told["last"] == tiny_run.results["last"] and told["status"] == "done"
+    expected = (
+        ("cuda:1 (NVIDIA A100)", stored["software"]) if left == "whole" else ("cuda (NVIDIA A100)", other)
+    )
+    assert (told["device"], told["software"]) == expected
+
+
+def test_what_is_learned_again_is_made_here(tmp_path, tiny_scenario):
+    """A finished run whose last task has to be learned again, since what it left is damaged."""
+    quick = load_strategy("replay", ["training.steps=2", "training.batch_size=4"])
+    done = run(load_scenario(str(tiny_scenario)), quick, out=tmp_path)
+    change(done.folder / "config.yaml", device="cuda", gpu="NVIDIA A100")
+    (done.folder / "results.json").unlink()
+    for state in (done.folder / "state").glob("002-*"):
+        state.write_bytes(b"")
+    again = run(load_scenario(str(tiny_scenario)), quick, out=tmp_path)
+    assert again.results["device"] == "cpu"

@@ -50,9 +50,22 @@ def run_folder(found: Content, folder: Path, method: dict[str, Any], seed: int) 
     settings += [f"{key}={value:g}" for key, value in dict(method["chosen"]).items()]
     for variant in (",".join(settings), ""):
         place = RunDir.of(folder.parent, folder.name, method["name"], seed, variant).root
-        if place.is_dir() and slug(folder.name) == folder.name:
+        if place.is_dir() and slug(folder.name) == folder.name and _ends_at(place, found, method, seed):
             return place
     return None
+
+
+def _ends_at(place: Path, found: Content, method: dict[str, Any], seed: int) -> bool:
+    """Whether a run is the one of the table, and not one with other settings in its place (a published result
+    has no run here)."""
+    told = dict(zip(found["request"]["seeds"], method["figures"].get("last", ()), strict=False))
+    if seed not in told:
+        return True
+    try:
+        results = RunDir(place).read_results()
+    except UserError:  # damaged, which its own page tells
+        return True
+    return results is None or abs(100 * results["last"] - told[seed]) < 1e-6
 
 
 def members(found: Content, folder: Path) -> Iterator[Path]:

@@ -284,7 +284,15 @@ def how_chosen(found: Content) -> str | None:
     rest = f" Not swept: {', '.join(others)}." if others else ""
     partly = {m["name"]: [key for key in asked["sweep"] or {} if key not in m["chosen"]] for m in swept}
     rest += "".join(f" {name} was not swept over {', '.join(k)}." for name, k in partly.items() if k)
+    below = [m["name"] for m in swept if floor is not None and not _chosen_keeps(m, floor)]
+    if below:
+        rest += f" No value of {', '.join(below)} keeps that much: the one that keeps most was taken."
     return f"Settings{of} chosen by {asked['metric']} on validation shots (seed {seeds}){among}.{rest}"
+
+
+def _chosen_keeps(method: Mapping[str, Any], floor: float) -> bool:
+    kept = [p["retention"] for p in method["curve"] if p["settings"] == dict(method["chosen"])]
+    return not any(value is not None and value < floor for value in kept)
 
 
 def failures(found: Content) -> list[str]:
@@ -303,9 +311,11 @@ def kept(retention: float | None) -> float:
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The (retention, Last) points that no other point beats in both, by ascending retention."""
+    """The (retention, Last) points that no other point beats in both, by ascending retention; what is not
+    measured beats nothing."""
     best: list[tuple[float, float]] = []
-    for point in sorted(set(points), key=lambda p: (-p[0], -p[1])):
+    measured = {point for point in points if all(map(math.isfinite, point))}
+    for point in sorted(measured, key=lambda p: (-p[0], -p[1])):
         if not best or point[1] > best[-1][1]:
             best.append(point)
     return best[::-1]

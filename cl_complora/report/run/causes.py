@@ -28,9 +28,9 @@ MOST_FOLDS = 5
 
 
 def changed_answers(run: LoadedRun) -> list:
-    """Of the most forgotten task: what its images are taken for now, with the most confident mistakes
-    shown."""
-    worst = run.most_forgotten()
+    """Of the most forgotten task that has classes: what its images are taken for now, with the most confident
+    mistakes shown."""
+    worst = run.most_forgotten(of_classes=True)
     if worst is None or run.config is None:
         return []
     name = run.tasks[worst]
@@ -39,15 +39,16 @@ def changed_answers(run: LoadedRun) -> list:
         found = changes(run.folder, run.config, name, best, run.trained)
     except UserError as error:
         return [Notice([f"Single answers cannot be shown: {error.messages[0]}."])]
-    blocks: list = [Text([_told(found, run.tasks[best - 1], run.tasks[run.trained - 1])])]
+    what = "task of classes" if run.results.get("task_measures") else "task"
+    blocks: list = [Text([_told(found, what, run.tasks[best - 1], run.tasks[run.trained - 1])])]
     blocks += _pictures(run, found)
     return [*blocks, *_confusions(found)]
 
 
-def _told(found: Changes, best: str, last: str) -> str:
+def _told(found: Changes, what: str, best: str, last: str) -> str:
     gained = found.right_now - found.right_earlier + len(found.mistakes)
     return (
-        f"The most forgotten task is {found.name}. Right after {best}, when it was best,"
+        f"The most forgotten {what} is {found.name}. Right after {best}, when it was best,"
         f" {found.right_earlier} of its {found.images} images were right; after {last} {found.right_now} are."
         f" {_that(len(found.mistakes), 'right')} wrong now, {_that(gained, 'wrong')} right."
     )

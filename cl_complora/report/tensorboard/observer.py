@@ -19,9 +19,11 @@ from ...engine.observer import Observer
 from ...errors import UserError
 from ...files import yaml_text
 from ...store.folder import RunDir
+from ...store.forms import Analysis, checked
 from ...store.records import Record, Retrieval
 from ..trackers import Everywhere, open_trackers
 from .hparams import COLUMNS, table_row
+from .layers import by_layer
 from .layout import LEGIBLE, custom_scalars, tags_of
 from .numbers import numbers_text
 
@@ -32,13 +34,6 @@ if TYPE_CHECKING:
     from ...delta import TaskDelta
 
 _HEADLINES = ("last", "average", "transfer", "forgetting", "bwt")
-# Per layer: the mean of its matrices.
-_PER_LAYER = {
-    "principal_rank": "kept_rank",
-    "principal_overlap": "principal_overlap",
-    "drift": "subspace_drift",
-    "effective_rank": "effective_rank",
-}
 _MAPS = {
     "delta_norm": "size of the update",
     "principal_overlap": "share in principal part",
@@ -244,11 +239,11 @@ class BoardWriter:
             self._matrix(index)
         if any(map(math.isfinite, row)) and len(self.tasks) <= LEGIBLE:
             self._numbers(index)
-        found = (
-            self.folder.read_json(self.folder.analysis(index - 1, self.tasks[index - 1])) if index else None
-        )
-        if found is not None:
-            self._analysis(found, index)
+        if index and (path := self.folder.analysis(index - 1, self.tasks[index - 1])).exists():
+            try:
+                self._analysis(checked(path, Analysis, self.folder.read_json(path)), index)
+            except UserError as error:  # of an earlier process; this is a view on it, as the board is
+                self.tell(f"warning: {error.messages[0]}; TensorBoard does not show it")
             if not self.independent:
                 self._mistakes(index)
         self.writer.flush()
@@ -336,7 +331,9 @@ class BoardWriter:
             yield "stream/last", metrics.of_independent(self.rows)["last"]
             return
         summary = metrics.so_far(self.rows)
-        yield from ((f"stream/{name}", summary[name]) for name in _HEADLINES)
+        # Where all tasks are trained at once none is unseen, and results.json names no Transfer.
+        headlines = [name for name in _HEADLINES if name != "transfer" or not self._joint()]
+        yield from ((f"stream/{name}", summary[name]) for name in headlines)
         if math.isfinite(summary["last"]):
             trained = [row[:index] for row in self.rows]
             told = zip(
@@ -346,14 +343,18 @@ class BoardWriter:
                 yield f"forgetting/{self.tags[task]}", forgotten
                 yield f"bwt/{self.tags[task]}", moved
 
+    def _joint(self) -> bool:
+        """Whether every task is trained together with all others."""
+        return ((self.config or {}).get("strategy") or {}).get("training", {}).get("stream") == "joint"
+
     def _analysis(self, found: dict[str, Any], index: int) -> None:
-        for task, value in found["cka"].items():
+        for task, value in found.get("cka", {}).items():
             if value is not None:
                 self.writer.add_scalar(f"feature_similarity/{self.tags[task]}", value, index)
-        matrices = found["matrices"]
+        matrices = found.get("matrices")
         if not matrices:
             return
-        for tag, value in _by_layer(matrices):
+        for tag, value in by_layer(matrices):
             self.writer.add_scalar(tag, value, index)
         shared = defaultdict(list)
         for figures in matrices.values():
@@ -369,13 +370,14 @@ class BoardWriter:
     def _mistakes(self, index: int) -> None:
         """The most confident new mistakes on earlier tasks."""
         found: list[tuple[str, Mistake]] = []
-        for task in self.tasks[: index - 1]:
+        # What a task of captions is asked has no one class as its answer.
+        for task in [name for name in self.tasks[: index - 1] if name not in self.retrieval]:
             try:
                 found += [
                     (task, one) for one in changes(self.folder, self.config, task, index - 1, index).mistakes
                 ]
-            except UserError:  # a run that was begun without keeping its answers
-                return
+            except UserError:  # answers that were not kept, or are damaged
+                continue
         worst = sorted(found, key=lambda pair: (-pair[1].share, pair[0], pair[1].position))[:MISTAKES]
         if worst:
             import torch
@@ -387,13 +389,3 @@ class BoardWriter:
 
     def _image(self, tag: str, picture, index: int) -> None:
         self.writer.add_image(tag, picture, index, dataformats="HWC")
-
-
-def _by_layer(matrices: dict[str, dict[str, Any]]) -> Iterator[tuple[str, float]]:
-    layers = defaultdict(list)
-    for name, figures in matrices.items():
-        at = place_of(name)
-        layers[f"{at.tower}.{'.'.join(map(str, at.blocks)) or 'outside'}"].append(figures)
-    for layer, members in layers.items():
-        for key, group in _PER_LAYER.items():
-            yield f"{group}/{layer}", sum(figures[key] for figures in members) / len(members)

@@ -1,0 +1,49 @@
+"""What the machine took from a sweep is no reason to choose another value."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cl_complora.compare.study import Request, compare
+from cl_complora.errors import UserError
+from cl_complora.store.folder import RunDir
+
+
+@pytest.fixture
+def request_(tiny_scenario, tiny_strategy) -> Request:
+    return Request(
+        str(tiny_scenario),
+        (str(tiny_strategy),),
+        (0,),
+        sweep={"optimiser.lr": [0.001, 0.002]},
+        validation_shots=2,
+    )
+
+
+def test_a_run_in_use_elsewhere_ends_the_sweep_and_the_same_command_goes_on(request_, tmp_path):
+    folder = RunDir.of(tmp_path, "tiny", "quick", 0, "validation,optimiser.lr=0.002")
+    with folder.locked(), pytest.raises(UserError) as error:
+        compare(request_, tmp_path)
+    assert "the sweep lacks 1 run, without which nothing is chosen" in error.value.messages[0]
+    assert "lr=0.002" in error.value.messages[1] and "in use by" in error.value.messages[1]
+    tested = [path for path in tmp_path.rglob("results.json") if "validation" not in str(path)]
+    assert not tested
+    found = compare(request_, tmp_path)
+    assert [p["error"] for p in found.methods[0].curve] == [None, None]
+
+
+def test_a_value_that_cannot_be_trained_is_left_out_as_before(request_, tmp_path):
+    request = Request(
+        request_.scenario,
+        request_.strategies,
+        (0,),
+        sweep={"optimiser.lr": [0.001, 1e30]},
+        validation_shots=2,
+    )
+    found = compare(request, tmp_path)
+    (method,) = found.methods
+    assert method.chosen == (("optimiser.lr", 0.001),)
+    assert [bool(p["error"]) for p in method.curve] == [False, True]
+    assert json.loads(next(tmp_path.rglob("failed.json")).read_text())["error"].startswith("task ")

@@ -1,0 +1,83 @@
+"""An export where something lies already: an earlier one is replaced with all that it had beside it, and
+nothing else is."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from builders.commands import cli
+from cl_complora.config import load_scenario, load_strategy
+from cl_complora.errors import UserError
+from cl_complora.finished.export import export
+from cl_complora.finished.states import open_run
+from cl_complora.run.stream import run
+
+
+def names(folder) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+PLAIN = {"m.safetensors", "m.json", "m.md", "m.open_clip_config.json"}
+PEFT = {"m-peft", "m-peft/adapter_model.safetensors", "m-peft/adapter_config.json"}
+
+
+@pytest.mark.parametrize("there", ["adapter_model.safetensors", "adapter_config.json"])
+@pytest.mark.parametrize("exported", [False, True], ids=["alone", "beside an export without it"])
+def test_an_adapter_of_someone_else_stays(there, exported, tiny_run, tmp_path, monkeypatch, capsys):
+    words = ("export", tiny_run.folder, "-o", tmp_path / "m.safetensors")
+    if exported:
+        assert cli(monkeypatch, capsys, *words)[0] == 0
+    (tmp_path / "m-peft").mkdir()
+    (tmp_path / "m-peft" / there).write_text("mine")
+    before = names(tmp_path)
+    code, _, err = cli(monkeypatch, capsys, *words, "--peft")
+    assert code == 2 and f"{there} is there already, and from no earlier export" in err, err
+    assert names(tmp_path) == before and (tmp_path / "m-peft" / there).read_text() == "mine"
+    # Without --peft nothing would be written there.
+    assert cli(monkeypatch, capsys, *words)[0] == 0
+    assert (tmp_path / "m-peft" / there).read_text() == "mine"
+
+
+def test_an_adapter_of_other_weights_goes(tiny_run, tmp_path):
+    state, out = open_run(tiny_run.folder), tmp_path / "m.safetensors"
+    for _ in range(2):  # one's own is replaced
+        export(state, out, peft=True)
+        assert names(tmp_path) == PLAIN | PEFT
+    (tmp_path / "m-peft" / "README.md").write_text("mine")
+    export(open_run(tiny_run.folder, "1"), out)
+    assert names(tmp_path) == PLAIN | {"m-peft", "m-peft/README.md"}
+    (tmp_path / "m-peft" / "README.md").unlink()
+    export(state, out, peft=True)
+    export(state, out)
+    assert names(tmp_path) == PLAIN
+
+
+def test_heads_of_other_weights_go(tiny_scenario, tmp_path):
+    means = load_strategy("nearest-mean")
+    folder = run(load_scenario(str(tiny_scenario)), means, out=tmp_path / "runs", analysis=False).folder
+    out = tmp_path / "out"
+    export(open_run(folder), out / "m.safetensors")
+    assert names(out) == PLAIN | {"classifier.safetensors"}
+    export(open_run(folder, "0"), out / "other.safetensors")  # whose they are not
+    assert "classifier.safetensors" in names(out)
+    export(open_run(folder, "0"), out / "m.safetensors")
+    assert "classifier.safetensors" not in names(out)
+
+
+def test_what_is_refused_leaves_all_as_it_is(tiny_run, tmp_path):
+    state, out = open_run(tiny_run.folder), tmp_path / "m.safetensors"
+    export(state, out, peft=True)
+    shutil.copyfile(out, tmp_path / "began.safetensors")
+    state.loaded.files = (out,)
+    with pytest.raises(UserError, match="the run began with"):
+        export(state, out)
+    assert names(tmp_path) == PLAIN | PEFT | {"began.safetensors"}
+
+
+def test_merges_that_no_export_wrote_would_be_read_with_the_weights(tiny_run, tmp_path):
+    (tmp_path / "m.bpe.txt.gz").write_text("mine")
+    with pytest.raises(UserError, match=r"m.bpe.txt.gz is there already, and from no earlier export"):
+        export(open_run(tiny_run.folder), tmp_path / "m.safetensors")
+    assert names(tmp_path) == {"m.bpe.txt.gz"}

@@ -1,0 +1,109 @@
+"""TensorBoard of streams that are not the usual: trained all at once, with a task of captions, cut off at the
+very end."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from builders.caption_tasks import with_captions
+from cl_complora.config import load_scenario, load_strategy
+from cl_complora.errors import UserError
+from cl_complora.progress import Quiet
+from cl_complora.report.run.causes import changed_answers
+from cl_complora.report.tensorboard import observer
+from cl_complora.run.stream import run
+from cl_complora.store.folder import RunDir
+from cl_complora.store.loaded_run import load_run
+
+
+def go(scenario, out, strategy="lora", **options):
+    quick = load_strategy(strategy, ["training.steps=3", "training.batch_size=4"])
+    return run(load_scenario(str(scenario)), quick, out=out, **options)
+
+
+class LastRecord(Quiet):
+    """Ends the process as soon as the last record is on the disk."""
+
+    def evaluated(self, index, row, zero_shot):
+        if index == 2:
+            raise InterruptedError
+
+
+def test_a_run_cut_off_after_its_last_record_gets_the_rest_of_its_events(tmp_path, tiny_scenario):
+    whole = tags(go(tiny_scenario, tmp_path / "whole").folder)
+    with pytest.raises(InterruptedError):
+        go(tiny_scenario, tmp_path / "parts", progress=LastRecord())
+    (results,) = (tmp_path / "parts").rglob("results.json")
+    assert json.loads(results.read_text())["status"] == "running"
+    parts = go(tiny_scenario, tmp_path / "parts")
+    assert parts.results["status"] == "done" and parts.reused == 2
+    assert tags(parts.folder) == whole
+    assert json.loads(results.read_text()) == parts.results
+
+
+def tags(folder) -> dict:
+    return EventAccumulator(str(folder / "tensorboard"), {"tensors": 0}).Reload().Tags()
+
+
+def test_joint_training_has_no_transfer(tmp_path, tiny_scenario):
+    done = go(tiny_scenario, tmp_path, "joint")
+    scalars = tags(done.folder)["scalars"]
+    assert done.results["transfer"] is None and done.results["last"] is not None
+    assert "stream/last" in scalars and "stream/transfer" not in scalars
+
+
+@pytest.fixture(scope="module")
+def captioned(tmp_path_factory, tiny_scenario):
+    stream = with_captions(tmp_path_factory.mktemp("captions"), tiny_scenario.read_text())
+    # Strong enough to forget: the board has new mistakes to draw.
+    strong = load_strategy("finetune", ["training.steps=8", "optimiser.lr=0.02", "training.batch_size=4"])
+    return run(load_scenario(str(stream)), strong, out=tmp_path_factory.mktemp("out")).folder
+
+
+def test_new_mistakes_are_looked_for_beside_tasks_of_captions(captioned, tmp_path, monkeypatch):
+    looked = []
+    real = observer.changes
+
+    def noted(folder, config, name, *states):
+        looked.append((name, states))
+        return real(folder, config, name, *states)
+
+    monkeypatch.setattr(observer, "changes", noted)
+    folder = RunDir(captioned)
+    order = ["told", "warm", "cold"]  # as if the task of captions came first
+    writer = observer.BoardWriter(folder, order, ["colours"], False, lambda name, places: torch.zeros(0))
+    writer.retrieval = load_run(folder).records[0]["retrieval"]
+    writer._mistakes(3)
+    writer.writer.close()
+    assert looked == [("warm", (2, 3))]
+
+
+def test_answers_that_are_gone_hide_no_other_task(captioned, monkeypatch):
+    looked = []
+
+    def gone(folder, config, name, *states):
+        looked.append(name)
+        raise UserError("gone")
+
+    monkeypatch.setattr(observer, "changes", gone)
+    writer = observer.BoardWriter(RunDir(captioned), ["a", "b", "c"], [], False, lambda name, places: None)
+    writer._mistakes(3)
+    writer.writer.close()
+    assert looked == ["a", "b"]
+
+
+def test_the_report_looks_at_the_most_forgotten_task_that_has_classes(captioned):
+    loaded = load_run(RunDir(captioned))
+    rows = loaded.rows
+    for told, warm, worst in ((0.1, 0.5, "warm"), (0.1, 1.0, None)):
+        rows[:, 0] = [0.5, 1.0, 1.0, warm]
+        rows[:, 1] = [0.5, 0.5, 0.9, told]  # loses most
+        loaded.results["accuracy"] = rows.tolist()
+        assert loaded.most_forgotten() == 1
+        said = str(changed_answers(loaded))
+        assert "missing or damaged" not in said
+        assert f"The most forgotten task of classes is {worst}." in said if worst else said == "[]"
