@@ -34,15 +34,23 @@ def made(tmp_path_factory):
 def compared(made, tmp_path):
     """A comparison of two methods with one seed, of which one was run with another rate than its file's."""
     folder = tmp_path / "runs" / "tiny"
-    methods = [Method("plain"), Method("a # b")]
+    methods, last = [Method("plain"), Method("a # b")], RunDir(made).read_results()["last"]
     for method in methods:
-        method.figures = {metric: [50.0] for metric in METRICS}
+        method.figures = {metric: [50.0] for metric in METRICS} | {"last": [100 * last]}
     methods[1].chosen = (("optimiser.lr", 0.005),)
     shutil.copytree(made, folder / "plain" / "seed0")
     request = Request("tiny", tuple(m.name for m in methods), (0,), reference="plain")
     content = Comparison(request, "tiny", "plain", methods).content()
     write_json(folder / "comparison.json", content)
     return folder
+
+
+def test_a_run_that_ends_elsewhere_than_the_table_is_none_of_it(compared):
+    """A published result has no run here, and what lies in its place was made with other settings."""
+    content = json.loads((compared / "comparison.json").read_text())
+    content["methods"]["plain"]["figures"]["last"] = [12.0]
+    write_json(compared / "comparison.json", content)
+    assert comparison_of(compared / "plain" / "seed0") is None
 
 
 def links(page):

@@ -125,7 +125,7 @@ def test_a_state_in_other_directions_is_not_gone_on_from(tmp_path, tiny_scenario
     with pytest.raises(Stopped):
         go(tiny_scenario, tmp_path / "parts", settings)
     monkeypatch.undo()
-    real = Subspaces.sides
+    real = Subspaces._sides_of
 
     def mirrored(self, slot, task):
         output, input = real(self, slot, task)
@@ -134,7 +134,7 @@ def test_a_state_in_other_directions_is_not_gone_on_from(tmp_path, tiny_scenario
         return output, Side(input.basis * sign)
 
     if turned:
-        monkeypatch.setattr(Subspaces, "sides", mirrored)
+        monkeypatch.setattr(Subspaces, "_sides_of", mirrored)
     said = Said()
     parts = go(tiny_scenario, tmp_path / "parts", settings, progress=said)
     assert any("the task begins again" in line for line in said.lines) == turned
