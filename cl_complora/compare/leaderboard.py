@@ -53,8 +53,8 @@ def leaderboard(folder: Path, scenario: str, reference: str = "lora") -> dict[st
     if not entries:
         raise UserError(f"{folder / slug(scenario)}: holds no results; compare --publish writes them")
     tests = {entry.method: entry.tests() for entry in entries}
-    stream = _stream(scenario, entries)
-    rows = [_row(entry, tests[entry.method], stream) for entry in entries]
+    ours = _of_one_stream(scenario, entries)
+    rows = [_row(entry, tests[entry.method], entry.method not in ours) for entry in entries]
     rows.sort(key=lambda row: (row["stale"], -np.mean(row["figures"]["last"])))
     current = {row["name"] for row in rows if not row["stale"]}
     best = next((row["name"] for row in rows if row["kind"] not in BOUNDS and not row["stale"]), None)
@@ -76,20 +76,22 @@ def leaderboard(folder: Path, scenario: str, reference: str = "lora") -> dict[st
     }
 
 
-def _stream(scenario: str, entries: Sequence[Entry]) -> tuple[str, str]:
-    """Fingerprint of the scenario that the rows are about: as it ships, or where nobody knows it as most of
-    them were made on it, of equals the last published."""
-    streams = [_stream_of(entry) for entry in entries]
-    shipped_now = [_stream_of(e) for e in entries if not e.asked.scenario_settings and is_current(e)]
-    among = shipped_now if shipped_now and scenario in shipped("scenario") else streams
-    return max(reversed(among), key=among.count)
+def _of_one_stream(scenario: str, entries: Sequence[Entry]) -> set[str]:
+    """Methods whose entries are current and were made on the stream that the rows are about: the scenario as
+    it ships, or where nobody knows it as most of them were made on it, of equals the last."""
+    current = [entry for entry in entries if is_current(entry)]
+    as_shipped = [_stream_of(entry) for entry in current if not entry.asked.scenario_settings]
+    known = as_shipped and scenario in shipped("scenario")
+    among = as_shipped if known else [_stream_of(entry) for entry in entries]
+    stream = max(reversed(among), key=among.count)
+    return {entry.method for entry in current if _stream_of(entry) == stream}
 
 
 def _stream_of(entry: Entry) -> tuple[str, str]:
     return entry.fingerprint.scenario, entry.fingerprint.weights
 
 
-def _row(entry: Entry, tests: dict[int, Outcome], stream: tuple[str, str]) -> dict[str, Any]:
+def _row(entry: Entry, tests: dict[int, Outcome], stale: bool) -> dict[str, Any]:
     method = Method(entry.method, tuple(entry.chosen.items()))
     method.describe(list(tests.values()))
     return {
@@ -98,7 +100,7 @@ def _row(entry: Entry, tests: dict[int, Outcome], stream: tuple[str, str]) -> di
         "source": entry.source,
         "seeds": sorted(tests),
         "swept": any(run.validation for run in entry.trials),
-        "stale": _stream_of(entry) != stream or not is_current(entry),
+        "stale": stale,
         "chosen": told(method.chosen),
         "set": ", ".join(map(_short, (*entry.asked.scenario_settings, *entry.asked.strategy_settings))),
         "figures": method.figures,

@@ -12,8 +12,13 @@ from .strategy import Strategy
 def plugin_file(strategy: Located[Strategy]) -> Path | None:
     """``module.py`` of ``plugin: module:Class``; None for an installed module and where there is none."""
     module, colon, _ = (strategy.value.plugin or "").partition(":")
-    file = strategy.folder / f"{module}.py"
-    return file if colon and file.is_file() else None
+    return module_file(module, strategy.folder) if colon else None
+
+
+def module_file(module: str, folder: Path) -> Path | None:
+    """A module's file in a folder; None for a part of a package, and where there is none."""
+    file = folder / f"{module}.py"
+    return file if "." not in module and file.is_file() else None
 
 
 def plugin_code(strategy: Located[Strategy]) -> str | None:

@@ -265,9 +265,8 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         return TaskDelta.of_changes(changes)
 
     def _add(self, slot: Slot, b: Tensor, a: Tensor) -> dict[str, float]:
-        b, a = b.to(slot.weight.device), a.to(slot.weight.device)
-        update, before = b @ a, slot.weight.detach().clone()
-        slot.weight.add_(update)
+        before = slot.weight.detach().clone()
+        update = self._write(slot, b, a)
         record = {"delta_norm": float(torch.linalg.matrix_norm(update.double()))}
         if self.constraint.select != "none":
             record |= {
@@ -277,8 +276,15 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
             record |= {
                 f"overlap_{side}": share for side, share in self.subspaces.overlaps(slot, update).items()
             }
-        self.subspaces.remember(slot, b, a)
         return record
+
+    def _write(self, slot: Slot, b: Tensor, a: Tensor) -> Tensor:
+        """W ← W + B A, remembered; the product."""
+        b, a = b.to(slot.weight.device), a.to(slot.weight.device)
+        update = b @ a
+        slot.weight.add_(update)
+        self.subspaces.remember(slot, b, a)
+        return update
 
     def factors(self) -> dict[str, tuple[Tensor, Tensor]]:
         """As in the base class."""
@@ -368,16 +374,11 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
                 )
             delta.part(parameters).add_to(parameters)
             by_matrix(
-                lambda update: self._add_again(by_key[update[0]], *update[1]),
+                lambda update: self._write(by_key[update[0]], *update[1]),
                 list(delta.factors.items()),
                 shapes_of(self.slots),
             )
             self.deltas.append(delta)
-
-    def _add_again(self, slot: Slot, b: Tensor, a: Tensor) -> None:
-        b, a = b.to(slot.weight.device), a.to(slot.weight.device)
-        slot.weight.add_(b @ a)
-        self.subspaces.remember(slot, b, a)
 
 
 def rank_at(first: int, last: int, layer: int, deepest: int) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from avalanche.training.plugins import SupervisedPlugin
 
+from ..config.plugin_file import module_file
 from ..config.strategy import Strategy
 from ..errors import UserError
 from .adapter import AdapterPlugin
@@ -68,9 +69,10 @@ def _told(error: Exception) -> str:
 
 
 def _module(name: str, folder: Path):
-    file = (folder / f"{name}.py").resolve()
-    if "." in name or not file.is_file():
+    file = module_file(name, folder)
+    if file is None:
         return importlib.import_module(name)
+    file = file.resolve()
     # A name of its own: two files called method.py in two folders are two modules, and so is a file that
     # was changed since.
     own = f"cl_complora_plugin_{abs(hash((str(file), file.read_bytes())))}_{name}"
