@@ -216,19 +216,29 @@ def finite(value: Any) -> Any:
     return [finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
+def digits(value: float) -> str:
+    """``0.001``, ``1e-05``: a number in as few digits as give it back, for names of folders.
+
+    Six are enough for those that people write, and make the names that earlier versions gave.
+    """
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
+
+
 def slug(name: str) -> str:
     """A name (of a task, a scenario, the settings of a run) as a file name.
 
     A digest at the end tells names apart that have letters beyond ASCII, or are longer than what is kept.
     Names of ASCII that differ only in what becomes a hyphen (``my lora``, ``my-lora``) have one file name:
-    who gives each its own folder has to compare those.
+    who gives each its own folder has to compare those. ``.`` and ``..``, which lead elsewhere, are no result.
     """
     name = unicodedata.normalize("NFC", name)
     plain = re.sub(r"[^A-Za-z0-9._+-]+", "-", name)
-    if name.isascii() and len(plain) <= _LONGEST:
+    dots = name != "" and not name.strip(".")
+    if name.isascii() and len(plain) <= _LONGEST and not dots:
         return plain
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{plain[:_LONGEST].strip('-')}-{digest[:8]}".lstrip("-")
+    return f"dots-{digest[:8]}" if dots else f"{plain[:_LONGEST].strip('-')}-{digest[:8]}".lstrip("-")
 
 
 def is_utf8(name: str) -> bool:

@@ -20,6 +20,7 @@ from ..errors import UserError
 from ..files import write_bytes, write_json
 from ..store.folder import RunDir
 from ..store.tensors import read_tensors
+from .changes import change_of_parameter
 from .geometry import GeometryWatch, Update
 from .representation import linear_cka, spread
 from .words import words_moved
@@ -108,6 +109,6 @@ class AnalysisObserver(Observer):
             if slot.key in delta.factors:
                 b, a = delta.factors[slot.key]
                 updates[slot.name] = Update(b @ a, (b, a))
-            elif slot.parameter in delta.dense:
-                updates[slot.name] = Update(delta.dense[slot.parameter][slot.rows])
+            elif (change := change_of_parameter(delta, slot)) is not None:
+                updates[slot.name] = Update(change)
         return updates

@@ -7,14 +7,14 @@ import math
 import multiprocessing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..compare.trial_words import words_of
 from ..errors import UserError
 from . import arguments
 from .running import Settings
-from .wording import callers_words, overrides_of
+from .wording import callers_words, overrides_of, reworded
 
 if TYPE_CHECKING:
     import pandas
@@ -28,7 +28,7 @@ class ComparedMethods:
     """Several strategies on one scenario, each with every seed.
 
     Attributes:
-        content: all that was found, as comparison.json holds it.
+        content: all that was found, as comparison.json holds it; failures name arguments and no options.
         folder: where the tables, figures and the report lie.
     """
 
@@ -120,7 +120,7 @@ def compare(
     *,
     sweep: Mapping[str, Sequence[float]] | bool = False,
     sweep_seeds: Sequence[int] = (),
-    metric: str = "last",
+    metric: str | None = None,
     floor: float | None = None,
     reference: str = "",
     validation_shots: int | None = None,
@@ -128,6 +128,7 @@ def compare(
     out: str | Path = "runs",
     device: str = "auto",
     allow_plugins: bool = False,
+    elsewhere: bool = False,
     progress: bool = False,
 ) -> ComparedMethods:
     """Run what is missing of several strategies on one scenario, and compare them.
@@ -142,31 +143,34 @@ def compare(
         settings: what differs from the files, for all methods (as for :func:`cl_complora.run`).
         sweep: key → values to try for every method on validation shots (``{"lr": [1e-4, 3e-4]}``); True for
             each method's own, from its file.
-        sweep_seeds: of the sweep; the first of ``seeds`` by default.
-        metric: what a swept value is chosen by: ``last``, ``average`` or ``harmonic``.
+        sweep_seeds: of the sweep; the first of ``seeds`` by default. These and the next two, and
+            ``validation_shots``, are for a sweep, and refused without one.
+        metric: what a swept value is chosen by: ``last`` (the default), ``average`` or ``harmonic``.
         floor: choose among values that lose at most this (-10) of zero-shot accuracy.
         reference: strategy that differences are taken to; the first by default.
         validation_shots: images per class set apart for the sweep; the scenario's own number, or else 4.
         jobs: runs at a time; each has its share of the cores.
         out: folder of all runs.
-        device, allow_plugins: as for :func:`cl_complora.run`.
+        device, allow_plugins, elsewhere: as for :func:`cl_complora.run`.
         progress: True prints what ``cl-complora compare`` does: the plan, every run that ends, time left.
 
     Returns:
         What was found; the same files as those of ``cl-complora compare`` are written.
 
     Raises:
-        UserError: for input that cannot work, before anything is run.
+        UserError: for input that cannot work, before anything is run; for runs that were refused or lost, and
+            if no method could be tested: then no file of an earlier comparison is touched.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise UserError(
             "compare() starts processes, which read your script again: call it below"
             ' if __name__ == "__main__":'
         )
-    with callers_words():
+    with callers_words(), words_of("compare"):
         from ..compare import study
         from ..compare.choosing import known_metric
         from ..compare.compare_progress import CompareProgress
+        from ..compare.sweeps import refuse_what_only_a_sweep_reads
         from ..compare.trials import SHORT_KEYS
         from ..config import load_scenario
         from ..config.loading import split_overrides
@@ -178,21 +182,27 @@ def compare(
 
         methods = arguments.methods(strategies)
         tested = None if seeds is None else arguments.seeds("seeds", seeds)
-        known_metric(arguments.text("metric", metric))
+        if metric is not None:
+            known_metric(arguments.text("metric", metric))
         place, out = arguments.named(scenario, "scenario"), arguments.path("out", out)
         jobs, device = arguments.whole("jobs", jobs, 1), arguments.device("device", device)
         allow_plugins = arguments.flag("allow_plugins", allow_plugins)
+        elsewhere = arguments.flag("elsewhere", elsewhere)
         progress = arguments.flag("progress", progress)
         asked: dict[str, Any] = {
             "sweep_seeds": arguments.seeds("sweep_seeds", sweep_seeds, may_be_none=True),
             "sweep": arguments.swept(sweep, SHORT_KEYS),
-            "metric": metric,
             "floor": None if floor is None else arguments.number("floor", floor),
             "reference": arguments.named(reference, "reference"),
             "validation_shots": (
                 None if validation_shots is None else arguments.whole("validation_shots", validation_shots, 1)
             ),
         }
+        if asked["sweep"] is None:
+            refuse_what_only_a_sweep_reads(
+                metric, asked["floor"], asked["validation_shots"], asked["sweep_seeds"]
+            )
+        asked["metric"] = metric or study.Request.metric
         for_scenario, for_strategy = split_overrides(overrides_of(settings))
         located = load_scenario(place, for_scenario)
         raise_all(check_model(located))
@@ -205,7 +215,7 @@ def compare(
             **asked,
         )
 
-        told = CompareProgress(request, jobs, partial(print, flush=True)) if progress else None
+        told = CompareProgress(request, jobs, _say) if progress else None
         if told is not None:
             told.plan()
         found = study.compare(
@@ -216,11 +226,12 @@ def compare(
             allow_plugins,
             told.report if told is not None else None,
             told.say if told is not None else None,
+            elsewhere=elsewhere,
         )
         content, folder = found.content(), out / slug(found.scenario)
         save(content, folder)
-        try_report(folder, print)
-    return ComparedMethods(content, folder)
+        try_report(folder, _say)
+    return ComparedMethods(_reworded(content), folder)
 
 
 def load_comparison(folder: str | Path) -> ComparedMethods:
@@ -238,7 +249,23 @@ def load_comparison(folder: str | Path) -> ComparedMethods:
         place = arguments.path("folder", folder)
         if not (place / "comparison.json").is_file():
             raise UserError(f"{place}: holds no comparison (no comparison.json)")
-        return ComparedMethods(load(place), place)
+        return ComparedMethods(_reworded(load(place)), place)
+
+
+def _say(line: str) -> None:
+    print(reworded(line), flush=True)
+
+
+def _reworded(content: dict[str, Any]) -> dict[str, Any]:
+    """What was found, with the reasons of failures in the words of somebody who calls functions; files keep
+    those of the command line."""
+    methods = {}
+    for name, method in content["methods"].items():
+        curve = [
+            {**one, "error": reworded(one["error"])} if one.get("error") else one for one in method["curve"]
+        ]
+        methods[name] = {**method, "failed": [reworded(why) for why in method["failed"]], "curve": curve}
+    return {**content, "methods": methods}
 
 
 def _mean(values: Sequence[float | None]) -> float:

@@ -138,10 +138,12 @@ class Run:
                 ``zero_shot`` (accuracy on the zero-shot sets over the stream).
 
         Raises:
-            UserError: for another drawing.
+            UserError: for another drawing, and for zero-shot sets where there are none.
         """
         if what not in DRAWINGS:
             raise UserError(f"plot({what!r}): must be one of {', '.join(map(repr, DRAWINGS))}")
+        if what == "zero_shot" and not self.zero_shot_sets:
+            raise UserError(f"plot({what!r}): scenario '{self.results['scenario']}' has no zero-shot sets")
         from ..report import plots
 
         if what == "zero_shot":

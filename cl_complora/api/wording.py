@@ -13,6 +13,11 @@ from ..errors import UserError, printable
 _PHRASES = {
     "a scenario is the first argument of 'cl-complora run'": "a scenario is the first argument of run()",
     "a strategy is given with --strategy": "a strategy is the second argument of run()",
+    "is the first argument of 'cl-complora compare'": "is the first argument of compare()",
+    "strategies are given with --strategies": "strategies are the second argument of compare()",
+    "is for --sweep or --sweep-from": (
+        "is for a sweep; leave it out, or give sweep as well (True, or a mapping like {'lr': [1e-4, 3e-4]})"
+    ),
     "--sweep-from strategy": "sweep=True",
     "(--model, --model-config, --pretrained)": "(settings model.name, model.config, model.pretrained)",
     "model.pretrained (--pretrained) and model.config (--model-config)": "model.pretrained and model.config",

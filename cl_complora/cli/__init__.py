@@ -109,7 +109,8 @@ def run(
     from ..config.loading import split_overrides
 
     for_scenario, for_strategy = split_overrides(set_ or [])
-    for_scenario += model_settings(model, model_config, pretrained)
+    # --set last: what a model brings may be set to something else.
+    for_scenario = [*model_settings(model, model_config, pretrained), *for_scenario]
     located, chosen = load_scenario(scenario, for_scenario), load_strategy(strategy, for_strategy)
     known_device(device)
     if log:
@@ -150,7 +151,9 @@ def run(
                 plans=plans,
             )
     except Stopped as stopped:
-        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        # With --fresh it would set aside what this one did, and begin again.
+        same = "the same command without --fresh" if fresh else "the same command"
+        print(f"interrupted; {same} goes on where this one stopped", file=sys.stderr)
         raise typer.Exit(stopped.exit_code) from None
     except KeyboardInterrupt:  # before anything was begun
         raise typer.Exit(130) from None

@@ -70,6 +70,11 @@ def check_file(file: str, settings: list[str], measure: bool | None = None) -> I
             raise UserError(f"{file}: {options} are for scenarios")
         found = load_strategy(file).value
         yield f"{file}: strategy '{found.name}' is fine ({found.adapter.kind} adapter)"
+        if found.plugin:
+            yield (
+                f"  note: plugin {found.plugin} was not looked at (its code is not run by check); run wants"
+                " --allow-plugins"
+            )
         return
     from ..config.model_names import check_model
     from ..config.normalisation import unstated
@@ -97,8 +102,16 @@ def check_file(file: str, settings: list[str], measure: bool | None = None) -> I
 
 def _is_here(located: Located[Scenario]) -> bool:
     """Whether a model is complete on this machine: nothing is fetched without being asked."""
+    from ..config.repositories import HUB
+
     model = located.value.model
-    return model.pretrained is None or (located.folder / Path(model.pretrained).expanduser()).is_file()
+
+    def has(file: str | None) -> bool:
+        return file is not None and (located.folder / Path(file).expanduser()).is_file()
+
+    if model.name.startswith(HUB):
+        return has(model.config) and has(model.pretrained)
+    return model.pretrained is None or has(model.pretrained)
 
 
 def _measured(located: Located[Scenario], plans: Plans) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..api.arguments import number
+from ..compare.trial_words import words_of
 from ..errors import UserError, raise_all
 from ..run.devices import known_device
 from ..run.signals import exit_code_of, terminated_like_interrupted
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 NOT_LISTED = ("--cluster", "--gpus-per-run", "--threads")
 
 
+@words_of("compare")
 def compare(
     scenario: Annotated[str, typer.Argument(help="Name of a shipped scenario, or a YAML file.")],
     strategies: Annotated[
@@ -127,6 +129,7 @@ def compare(
     from ..compare.compare_progress import CompareProgress
     from ..compare.publishing import publish as publish_results
     from ..compare.publishing import refuse_other_streams
+    from ..compare.sweeps import refuse_what_only_a_sweep_reads
     from ..compare.trials import parse_sweep
     from ..compare.workers import Placing
     from ..config import load_scenario, load_strategy
@@ -144,11 +147,11 @@ def compare(
         known_metric(metric)
     if floor is not None:
         number("--floor", floor)
+    seeds_of_sweep = seeds_of("--sweep-seeds", sweep_seeds)
     if not sweep and sweep_from is None:
         # An entry of --publish records the metric, also that of a method which has nothing to sweep.
-        of_sweep: dict[str, object] = {"--metric": metric is not None and not publish}
-        of_sweep |= {"--floor": floor is not None, "--validation-shots": validation_shots}
-        _refuse(of_sweep | {"--sweep-seeds": sweep_seeds.strip()}, "is for --sweep or --sweep-from")
+        read = None if publish else metric
+        refuse_what_only_a_sweep_reads(read, floor, validation_shots, seeds_of_sweep)
     known_device(device)
     more = {"cluster": cluster, "gpus_per_run": gpus_per_run, "threads": threads, "elsewhere": elsewhere}
     if list_:
@@ -169,7 +172,7 @@ def compare(
         scenario=scenario,
         strategies=_names(strategies),
         seeds=seeds_of("--seeds", seeds) or tuple(located.value.seeds),
-        sweep_seeds=seeds_of("--sweep-seeds", sweep_seeds),
+        sweep_seeds=seeds_of_sweep,
         sweep=chosen,
         metric=metric or study.Request.metric,
         floor=floor,
@@ -182,8 +185,9 @@ def compare(
         placing = Placing(out, device=device, allow_plugins=allow_plugins, elsewhere=elsewhere)
         _list(request, placing, results)
         return
+    # One that there is not is told before the plan is.
+    names = [load_strategy(one, for_strategy).value.name for one in request.strategies]
     if publish:
-        names = (load_strategy(one, for_strategy).value.name for one in request.strategies)
         refuse_other_streams(request, names, located.value.name, publish)
     console = log_console()
     progress = CompareProgress(request, jobs, partial(say, console))

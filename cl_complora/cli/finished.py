@@ -192,7 +192,7 @@ def evaluate(
     model = (pretrained, model_config)
     if not curve:
         _none_of(for_curves, "is for --curve")
-    run = None if model_config is not None and not Path(what).is_dir() else _run_meant(what)
+    run = _run_meant(what, model_config is not None)
     if run is not None:
         if curve:
             _none_of(
@@ -222,9 +222,15 @@ def evaluate(
     evaluate_request(request, shards, one, shard_folder, as_json, cluster)
 
 
-def _run_meant(what: str) -> Path | None:
+def _run_meant(what: str, own_config: bool) -> Path | None:
     """The run that is meant; None where it is a model. What is neither is told before anything heavy is
-    imported."""
+    imported.
+
+    Args:
+        what: as it was given.
+        own_config: whether a model config is given: of a model that may have any name, or of a run that was
+            moved.
+    """
     from ..config.model_names import EMBEDDED, architectures
     from ..config.repositories import is_address
     from ..store.named_runs import find_run
@@ -240,8 +246,13 @@ def _run_meant(what: str) -> Path | None:
     try:
         return find_run(what)
     except UserError as error:
-        if Path(what).is_dir() or "runs are called that" in error.messages[0]:
+        if Path(what).is_dir():
             raise
+        if "runs are called that" in error.messages[0]:
+            other = "; or, for the model of --model-config, another name" if own_config else ""
+            raise UserError(error.messages[0] + other) from None
+        if own_config and "/" not in what:  # with one it can be no model's name, only a run's
+            return None
         close = difflib.get_close_matches(what, architectures(), n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         runs = error.messages[0].partition("; runs in ")

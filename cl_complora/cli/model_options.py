@@ -21,11 +21,15 @@ Pretrained = Annotated[str | None, typer.Option("--pretrained", help="open_clip 
 def model_settings(model: str | None, config: str | None, pretrained: str | None) -> list[str]:
     """Overrides of a scenario's model; another architecture does not go with the scenario's weights.
 
+    Nor does another model with its picture size and normalisation, which are taken from the model then. A
+    config alone is taken for the scenario's own, moved or edited: it keeps both.
+
     Raises:
         UserError: for an option that is empty.
     """
     from ..config.loading import OfOption
     from ..config.model_names import names_a_file
+    from ..config.repositories import LOCAL
 
     settings = []
     for option, value in (("--model", model), ("--model-config", config), ("--pretrained", pretrained)):
@@ -37,9 +41,13 @@ def model_settings(model: str | None, config: str | None, pretrained: str | None
 
     if model is not None or config is not None:
         option = f"--model {model}" if model is not None else f"--model-config {config}"
-        add("name", model or Path(config).stem, option)
-        add("pretrained", None, option)
-        add("config", None, option)
+        name = model or Path(config).stem
+        if name.startswith(LOCAL) and (place := name.removeprefix(LOCAL)):
+            name = f"{LOCAL}{Path(place).expanduser().resolve()}"
+        add("name", name, option)
+        others = ("image_size", "mean", "std") if model is not None else ()
+        for key in ("pretrained", "config", *others):
+            add(key, None, option)
     if config is not None:
         add("config", str(Path(config).resolve()), f"--model-config {config}")
     if pretrained is not None:

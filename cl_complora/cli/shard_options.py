@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -108,8 +109,8 @@ def evaluate_request(
     from ..finished.eval_request import open_request
 
     opened = open_request(request, answered_here=cluster is None)
-    for note in opened.notes:
-        print(note, file=sys.stderr)
+    for note in (*opened.notes, *opened.described()):
+        _tell(note)
     if shards is None and one is None:
         found = opened.measured(opened.answer(opened.all_parts()))
         changed = opened.compared(opened.all_parts())
@@ -171,7 +172,8 @@ def measured_table(found: list[Measured], title: str) -> Table:
     """One row a set, with its interval."""
     from ..metrics import interval
 
-    table = Table(title=title, title_justify="left")
+    # As wide as its title, which would be broken to a narrower table.
+    table = Table(title=title, title_justify="left", min_width=cell_len(title))
     recorded = any(one.recorded is not None for one in found)
     for column in ("", "accuracy %", "95 % interval", "images", *(["recorded %"] if recorded else [])):
         table.add_column(column, justify="right" if column else "left")

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from ..api.arguments import number
+from ..compare.trial_words import words_of
 from ..errors import UserError, raise_all
 from ..run.devices import known_device
 from ..run.signals import exit_code_of, terminated_like_interrupted
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ..compare.tuning import Tuning
 
 
+@words_of("tune")
 def tune(
     scenario: Annotated[str, typer.Argument(help="Name of a shipped scenario, or a YAML file.")],
     strategy: Annotated[

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import re
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +37,7 @@ from ..files import parse_json, read_bytes
 from ..world import ASSETS
 from .architecture import check_size, config_faults, preprocess_faults
 from .checkpoint_files import file_fault, plain_file
+from .loading_log import interpolated, kept_quiet
 from .published_preprocessing import published_normalisations, published_scaling
 from .tokenizers import load_tokenizer, own_tokenizer
 
@@ -101,13 +100,12 @@ class LoadedClip:
         return " and ".join(sorted(kind for kind in kinds if kind in ("QuickGELU", "GELU"))) or "no GELU"
 
 
-def load_clip(spec: Model, folder: Path = Path("."), tokenizer_in: Path | None = None) -> LoadedClip:
+def load_clip(spec: Model, folder: Path = Path(".")) -> LoadedClip:
     """Load the model that a scenario names; torch's random numbers are left as they were.
 
     Args:
         spec: name, pretrained tag or file, config file.
         folder: where relative file names start from.
-        tokenizer_in: folder of its tokeniser's files; by default that of its config.
 
     Raises:
         UserError: for an unknown name or tag, a missing or unfitting file, a hub that cannot be reached.
@@ -142,8 +140,8 @@ def load_clip(spec: Model, folder: Path = Path("."), tokenizer_in: Path | None =
     check_size(name, open_clip.get_model_config(name), spec.image_size)
     try:
         with plain_file(file) if file else contextlib.nullcontext((pretrained, ())) as (weights, told):
-            model = _create(name, weights and str(weights), preprocess, spec.image_size)
-            notes += told
+            model, about = _create(name, weights and str(weights), preprocess, spec.image_size)
+            notes += [*about, *told]
     except (
         Exception
     ) as error:  # open_clip, the hub client and torch raise many kinds; all mean "cannot be loaded"
@@ -152,9 +150,9 @@ def load_clip(spec: Model, folder: Path = Path("."), tokenizer_in: Path | None =
     if broken is not None:
         raise UserError(f"model.pretrained: {file or pretrained}: {broken} holds numbers that are not finite")
     try:
-        beside = (folder / Path(spec.config).expanduser()).parent if spec.config else None
-        own = own_tokenizer(name, tokenizer_in or beside)
-        tokenizer = load_tokenizer(name, own)
+        own = own_tokenizer(name, folder / Path(spec.config).expanduser() if spec.config else None)
+        with kept_quiet():
+            tokenizer = load_tokenizer(name, own)
     except UserError:
         raise
     except Exception as error:
@@ -188,7 +186,7 @@ def _at_address(spec: Model, folder: Path) -> Model:
         else:
             identifier = spec.name.removeprefix(HUB)
             try:
-                with _quiet():
+                with kept_quiet():
                     config = Path(download_pretrained_from_hf(identifier, filename=CONFIG))
                     weights = spec.pretrained or Path(download_pretrained_from_hf(identifier))
             except Exception as error:  # the hub client raises many kinds
@@ -204,7 +202,7 @@ def _at_address(spec: Model, folder: Path) -> Model:
 def _load_embedded() -> LoadedClip:
     try:
         name, _ = _register_config(ASSETS / "embedded_clip.json", "embedded_clip")
-        model = _create(name, str(ASSETS / "model.safetensors"), _read_json(ASSETS / "preprocess.json"))
+        model, _ = _create(name, str(ASSETS / "model.safetensors"), _read_json(ASSETS / "preprocess.json"))
         tokenizer = embedded_tokenizer()
     except Exception as error:  # as above
         reason = _reason(error)
@@ -215,15 +213,19 @@ def _load_embedded() -> LoadedClip:
     return LoadedClip(*found, own_tokenizer=ASSETS / "bpe.txt.gz")
 
 
-def _create(name: str, pretrained: str | None, preprocess: dict, image_size: int | None = None) -> nn.Module:
+def _create(
+    name: str, pretrained: str | None, preprocess: dict, image_size: int | None = None
+) -> tuple[nn.Module, list[str]]:
+    """The model, and what the user should know about how its weights fitted."""
     # Weights without a source are drawn from seed 0: the same model, and the same fingerprint, in every
     # process.
-    with _quiet(), torch.random.fork_rng(devices=[]):
+    with kept_quiet() as logged, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         preprocess = {key: value for key, value in preprocess.items() if key != "size"}
-        return open_clip.create_model(
+        model = open_clip.create_model(
             name, pretrained=pretrained, force_preprocess_cfg=preprocess, force_image_size=image_size
         ).eval()
+    return model, [told for record in logged if (told := interpolated(record))]
 
 
 def _preprocessing(model: nn.Module, name: str) -> tuple[Pixels, tuple[float, ...], tuple[float, ...]]:
@@ -351,18 +353,3 @@ def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())
     text = f"{text[:200]}…" if len(text) > 200 else text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    # open_clip logs a line per step of loading, and errors before it raises them, on the root logger; torch
-    # warns of files that it then refuses.
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -171,6 +171,17 @@ class TextEncoder:
         """``(classes·templates) × context`` tokens on the model's device."""
         return self._tokenised(space)[0]
 
+    def up_to_the_end(self, space: LabelSpace) -> Tensor | None:
+        """``(classes·templates) × longest``: which of the tokens that the tower reads in :meth:`encode_space`
+        are a prompt's own, its end included; what follows is padding that no feature depends on.
+
+        None where the tower is not known to be so (:meth:`settle` finds out), and any token may count.
+        """
+        if not self._trim:
+            return None
+        tokens, longest = self._tokenised(space)
+        return torch.arange(longest, device=tokens.device) <= tokens.argmax(dim=-1, keepdim=True)
+
     def _tokenised(self, space: LabelSpace) -> tuple[Tensor, int]:
         """Tokens, and how many the longest prompt has: read before they go to a GPU, which would be waited
         for at every step."""

@@ -4,6 +4,8 @@ they are."""
 from __future__ import annotations
 
 import gzip
+import io
+import zlib
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,10 +16,14 @@ from torch import Tensor
 
 from ..config.repositories import TOKENIZER_FILES
 from ..errors import UserError
+from ..files import read_bytes
 
 # Byte pairs of one's own, as open_clip packs CLIP's: beside the config of a model that was trained with them.
 MERGES = "bpe.txt.gz"
-_MOST = 1 << 24
+# The ending of a config in the form that open_clip publishes with weights on the hub, beside exported ones.
+HUB_CONFIG = ".open_clip_config.json"
+# CLIP's own are 1.4 MB packed and 3 MB unpacked.
+MAX_MERGES = 2**25
 EXTRA = "pip install 'cl_complora[transformers]'"
 
 
@@ -33,22 +39,38 @@ _PARTS = (
 )
 
 
-def own_tokenizer(name: str, beside: Path | None) -> Path | None:
-    """Where the tokeniser of a model lies that brings its own.
+def merges_of(file: Path) -> Path:
+    """The byte pairs of exported weights, or of their config, beside them."""
+    return file.with_name(f"{_name_of(file)}.{MERGES}")
+
+
+def folder_of(file: Path) -> Path:
+    """The files for transformers of exported weights, or of their config, beside them."""
+    return file.with_name(f"{_name_of(file)}-tokenizer")
+
+
+def _name_of(file: Path) -> str:
+    return file.name.removesuffix(HUB_CONFIG) if file.name.endswith(HUB_CONFIG) else file.stem
+
+
+def own_tokenizer(name: str, config: Path | None) -> Path | None:
+    """Where the tokeniser of a model lies that brings its own: under the name of its config, as ``export``
+    leaves it, else in the config's folder.
 
     Args:
         name: of an architecture that open_clip knows.
-        beside: folder of the model's config, or of the files alone.
+        config: file of the model's config.
 
     Returns:
         A file of byte pairs, or a folder of files for transformers; None where the tokeniser is CLIP's, or
         comes from the hub.
     """
-    if beside is None:
+    if config is None:
         return None
     if _text_config(name).get("hf_tokenizer_name"):
-        return beside if any((beside / file).is_file() for file in TOKENIZER_FILES) else None
-    return beside / MERGES if (beside / MERGES).is_file() else None
+        places = folder_of(config), config.parent
+        return next((p for p in places if any((p / file).is_file() for file in TOKENIZER_FILES)), None)
+    return next((p for p in (merges_of(config), config.parent / MERGES) if p.is_file()), None)
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
@@ -95,13 +117,19 @@ def _text_config(name: str) -> dict[str, Any]:
 
 
 def _of_merges(file: Path, text: dict[str, Any]) -> Callable[..., Tensor]:
-    """CLIP's tokeniser with the merges of a file, which must be as many as the model has words for."""
-    with gzip.open(file) as content:
-        if len(content.read(_MOST + 1)) > _MOST:
-            raise UserError(f"model.config: {file} unpacks to more than {_MOST:,} bytes")
-    made = open_clip.tokenizer.SimpleTokenizer(bpe_path=str(file), **tokenizer_options(text))
-    if made.vocab_size != text.get("vocab_size", made.vocab_size):
-        raise UserError(
-            f"model.config: {file} makes {made.vocab_size:,} tokens, the model has {text['vocab_size']:,}"
-        )
+    """CLIP's tokeniser with the merges of a file, as many as the model has words for.
+
+    Raises:
+        UserError: for a file that is none, unpacks to more than any has, or names other words.
+    """
+    try:
+        with gzip.open(io.BytesIO(read_bytes(file, MAX_MERGES))) as content:
+            if len(content.read(MAX_MERGES + 1)) > MAX_MERGES:
+                raise ValueError(f"is larger than {MAX_MERGES:,} bytes")
+        made = open_clip.tokenizer.SimpleTokenizer(bpe_path=str(file), **tokenizer_options(text))
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{file}: cannot be read as a tokenizer's merges: {reason}") from None
+    if made.vocab_size != (words := text.get("vocab_size", made.vocab_size)):
+        raise UserError(f"{file}: makes {made.vocab_size:,} words, and the model was made for {words:,}")
     return made

@@ -32,7 +32,7 @@ class CompareProgress:
     def plan(self) -> None:
         """What will be run; said before anything is imported that takes long."""
         methods, seeds = len(self.request.strategies), len(self.request.seeds)
-        told = f"{methods * seeds} runs: {counted(methods, 'method')} × {counted(seeds, 'seed')}"
+        told = f"{counted(methods * seeds, 'run')}: {counted(methods, 'method')} × {counted(seeds, 'seed')}"
         if self.request.sweep is not None:
             told += ", after a sweep on validation shots that chooses their settings"
         self.say(f"{self.request.scenario}: {told}, {self.jobs} at a time; finished runs are reused")

@@ -8,20 +8,19 @@ is.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..data.planning import Plans, plan
 from ..errors import UserError
 from ..files import write_json
 from ..store.folder import RunDir
-from ..store.provenance import check_same, describe_with, software
+from ..store.provenance import software
 from .by_image import kept_by
 from .outcomes import Outcome, folder_of
+from .trial_folders import TrialFolders
 from .trials import Trial
 from .weight_files import content_of, model_known_by
 
@@ -42,11 +41,14 @@ class FoundFinished:
 
     Args:
         out: folder of all runs.
+
+    Attributes:
+        folders: of the runs, held against what trials ask for.
     """
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self._plans: dict[tuple[str, int], Plans] = {}
+        self.folders = TrialFolders(out)
 
     def outcome(self, t: Trial) -> Outcome | None:
         """What a worker would answer without training anything; None where that is for a worker to tell."""
@@ -69,21 +71,12 @@ class FoundFinished:
         return Outcome(results, updates, kept, None, time.perf_counter() - began, reused=True)
 
     def _is_current(self, t: Trial, folder: RunDir) -> bool:
-        config = folder.read_config()
-        if config is None or folder.read_json(folder.checked) != _looked_at_with(t, folder):
+        looked_at = folder.read_json(folder.checked)
+        if not folder.config.is_file() or looked_at != _looked_at_with(t, folder):
             return False
         # The files of the model are what they were, and so is what it was found to be.
-        made_with = describe_with(
-            t.scenario.value, t.strategy.value, t.seed, config["model"], self._planned(t), "cpu", True, 1
-        )
-        check_same(folder, made_with, t.strategy.value, complete=True)
+        self.folders.check(t)
         return True
-
-    def _planned(self, t: Trial) -> Plans:
-        stream = json.dumps([t.scenario.value.model_dump(mode="json"), str(t.scenario.folder)])
-        if (stream, t.seed) not in self._plans:
-            self._plans[stream, t.seed] = plan(t.scenario, t.seed)
-        return self._plans[stream, t.seed]
 
 
 def _looked_at_with(t: Trial, folder: RunDir) -> dict[str, Any]:

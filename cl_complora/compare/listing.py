@@ -9,6 +9,7 @@ from pathlib import Path
 from .outcomes import Outcome, outcome_there
 from .results_files import Library
 from .study import Prepared
+from .trial_folders import TrialFolders
 from .trials import Trial
 from .workers import Placing
 
@@ -37,18 +38,22 @@ def missing(prepared: Prepared, out: Path, library: Library | None = None) -> Mi
         library: published results, which stand for runs.
 
     Raises:
-        UserError: if none of the values of a method could be trained.
+        UserError: if none of the values of a method could be trained, and for every run that was made with
+            something else, which a comparison refuses.
     """
+    folders = TrialFolders(out)
 
-    def there_is(t: Trial) -> Outcome | None:
-        return (library.outcome(t) if library else None) or outcome_there(t, out)
+    def there_are(trials: list[Trial]) -> list[Outcome | None]:
+        published = [library.outcome(t) if library else None for t in trials]
+        folders.check_all(t for t, outcome in zip(trials, published, strict=True) if outcome is None)
+        return [outcome or outcome_there(t, out) for t, outcome in zip(trials, published, strict=True)]
 
     swept = prepared.swept()
-    there = [there_is(t) for t in swept]
+    there = there_are(swept)
     if None in there:
         return _missing(swept, there, True)
     tests = prepared.tests(prepared.choose(there))
-    return _missing(tests, [there_is(t) for t in tests], False)
+    return _missing(tests, there_are(tests), False)
 
 
 def _missing(trials: list[Trial], there: list[Outcome | None], sweep: bool) -> Missing:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..data.telling import counted
 from ..errors import UserError
 from ..store.folder import RunDir
 from .by_image import Kept
+from .trial_words import of_trials
 from .trials import Trial
 
 
@@ -47,6 +50,31 @@ class Outcome:
         return f"Last {100 * self.results['last']:.1f}{retained} · {took}"
 
 
+def refuse_without(
+    what: str, trials: Sequence[Trial], outcomes: Iterable[Outcome], undone: str = "chosen"
+) -> None:
+    """Choose nothing, and write no table, while runs are lost.
+
+    Args:
+        what: lacks them: ``the sweep``.
+        trials: that were asked for.
+        outcomes: of each of them.
+        undone: what nothing is without them.
+
+    Raises:
+        UserError: naming every run that was lost.
+    """
+    lost = [(t, o) for t, o in zip(trials, outcomes, strict=True) if o.lost]
+    if lost:
+        # To choose among the others would take another value than the same command takes tomorrow, and a
+        # table of the others would take the place of a whole one.
+        raise UserError(
+            f"{what} lacks {counted(len(lost), 'run')}, without which nothing is {undone}; the same"
+            " command goes on with what is there",
+            tuple(f"{t.label()}: {o.error}" for t, o in lost),
+        )
+
+
 def folder_of(t: Trial, out: Path) -> RunDir:
     """The folder of a trial's run.
 
@@ -62,7 +90,10 @@ def is_done(t: Trial, out: Path) -> bool:
 
 
 def outcome_there(t: Trial, out: Path) -> Outcome | None:
-    """What a trial left, by itself; None where it was not run to its end."""
+    """What a trial left, by itself; None where it was not run to its end.
+
+    Whether it was made with what the trial asks for is another question (:mod:`.trial_folders`).
+    """
     folder = folder_of(t, out)
     try:
         results = folder.read_results()
@@ -71,4 +102,4 @@ def outcome_there(t: Trial, out: Path) -> Outcome | None:
     if results is not None and results["status"] == "done":
         return Outcome(results, reused=True)
     failure = folder.read_failure()
-    return None if failure is None else Outcome(None, error=failure, reused=True)
+    return None if failure is None else Outcome(None, error=of_trials(failure), reused=True)

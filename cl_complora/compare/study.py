@@ -12,12 +12,11 @@ from typing import Any
 from ..config import Scenario, load_scenario, load_strategy
 from ..config.loading import Located, OfOption
 from ..data.planning import plan
-from ..data.telling import counted
 from ..errors import UserError
 from ..files import slug
 from .choosing import choose, for_validation, point
 from .method import Method, against
-from .outcomes import Outcome
+from .outcomes import Outcome, refuse_without
 from .results_files import Library
 from .sweeps import Sweep, not_swept, sweeps_of
 from .trials import Settings, Trial, grid, trial
@@ -111,14 +110,7 @@ class Prepared:
         Raises:
             UserError: if none of the values of a method could be trained, and for runs that were lost.
         """
-        lost = [(t, o) for t, o in zip(self.swept(), outcomes, strict=True) if o.lost]
-        if lost:
-            # To choose among the others would take another value than the same command takes tomorrow.
-            raise UserError(
-                f"the sweep lacks {counted(len(lost), 'run')}, without which nothing is chosen; the same"
-                " command goes on with what is there",
-                tuple(f"{t.label()}: {o.error}" for t, o in lost),
-            )
+        refuse_without("the sweep", self.swept(), outcomes)
         waiting = iter(outcomes)
         methods = {method: Method(name) for method, name in self.names.items()}
         for method, points in self.sweeps.items():
@@ -195,7 +187,9 @@ def compare(
             ``threads``, ``elsewhere``.
 
     Raises:
-        UserError: for input that cannot work, before anything is run.
+        UserError: for input that cannot work, before anything is run; for runs that were refused or lost, and
+            if no method could be tested. A run whose training failed is told of its method, and the others
+            are compared.
     """
     prepared = prepare(request, tell)
     request = prepared.request
@@ -216,7 +210,10 @@ def compare(
             return outcomes
 
         methods = prepared.choose(run(swept))
-        outcomes = iter(run(prepared.tests(methods)))
+        tests = prepared.tests(methods)
+        found = run(tests)
+    refuse_without("the comparison", tests, found, undone="written")
+    outcomes = iter(found)
     reference = prepared.reference
     tested = {}
     for entry in methods.values():
@@ -225,6 +222,9 @@ def compare(
         if not entry.failed:
             tested[entry.name] = part
             entry.describe(part)
+    if not tested:
+        why = tuple(f"{entry.name}: {failure}" for entry in methods.values() for failure in entry.failed)
+        raise UserError("no method could be tested, so that nothing is written", why)
     for entry in methods.values():
         if {entry.name, reference} <= tested.keys() and entry.name != reference:
             entry.differences = against(tested[entry.name], tested[reference])

@@ -8,7 +8,8 @@ from typing import Any
 from ..config import load_strategy
 from ..config.faults import closest
 from ..config.loading import setting_faults
-from ..errors import UserError
+from ..errors import UserError, raise_all
+from ..files import digits
 from .trials import SHORT_KEYS, sweep_of
 
 Sweep = dict[str, list[float]]
@@ -50,6 +51,29 @@ def not_swept(sweeps: Mapping[str, Sweep], common: Mapping[str, Sequence[float]]
     return said
 
 
+def refuse_what_only_a_sweep_reads(
+    metric: str | None,
+    floor: float | None,
+    validation_shots: int | None,
+    sweep_seeds: Sequence[int],
+) -> None:
+    """Refuse what would have no effect, since nothing is swept.
+
+    Args:
+        metric, floor, validation_shots, sweep_seeds: of the request, as far as they were given.
+
+    Raises:
+        UserError: naming each that was.
+    """
+    given = {
+        "--metric": metric is not None,
+        "--floor": floor is not None,
+        "--validation-shots": validation_shots is not None,
+        "--sweep-seeds": bool(sweep_seeds),
+    }
+    raise_all([f"{option}: is for --sweep or --sweep-from" for option, is_given in given.items() if is_given])
+
+
 def _refusal(methods: Sequence[str], overrides: Sequence[str], key: str, values: Sequence[float]) -> str:
     strategies = {method: load_strategy(method, overrides).value for method in methods}
     trained = {method: strategy for method, strategy in strategies.items() if strategy.optimiser is not None}
@@ -57,7 +81,7 @@ def _refusal(methods: Sequence[str], overrides: Sequence[str], key: str, values:
         for method in methods if key.startswith("head.") else trained:
             faults = setting_faults(method, overrides, key, value)
             if faults and all(of_value for of_value, _ in faults):
-                return f"--sweep {key}={value:g}: {faults[0][1]}"
+                return f"--sweep {key}={digits(value)}: {faults[0][1]}"
     if key == SHORT_KEYS["lr"] and trained and not any(s.lr_is_used for s in trained.values()):
         return f"--sweep {key}: has no effect, since optimiser.rates names all that is trained"
     names = {name for s in strategies.values() for name in _numbers(s.model_dump(exclude={"about"}))}

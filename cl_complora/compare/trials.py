@@ -11,6 +11,7 @@ from typing import Any
 from ..config import Scenario, Strategy, load_strategy
 from ..config.loading import Located
 from ..errors import UserError
+from ..files import digits
 
 Settings = tuple[tuple[str, float], ...]
 
@@ -53,7 +54,7 @@ class Trial:
 
 def told(settings: Settings) -> str:
     """``lr=0.001, strength=100``: settings by the last part of their key."""
-    return ", ".join(f"{key.rpartition('.')[2]}={value:g}" for key, value in settings)
+    return ", ".join(f"{key.rpartition('.')[2]}={digits(value)}" for key, value in settings)
 
 
 def parse_sweep(texts: Sequence[str]) -> dict[str, list[float]]:
@@ -128,7 +129,7 @@ def _takes(method: str, overrides: Sequence[str], key: str, values: Sequence[flo
             faults[value] = error.messages[0]
     if 0 < len(faults) < len(values):
         value, fault = next(iter(faults.items()))
-        raise UserError(f"--sweep {key}={value:g}: {method} does not take it: {fault}")
+        raise UserError(f"--sweep {key}={digits(value)}: {method} does not take it: {fault}")
     return not faults
 
 
@@ -151,7 +152,7 @@ def trial(
     """
     strategy = load_strategy(method, [*overrides, *(f"{key}={value}" for key, value in settings)])
     as_it_stands = _without_sweep(strategy.value) == _without_sweep(load_strategy(method).value)
-    changed = [] if as_it_stands else [*overrides, *(f"{key}={value:g}" for key, value in settings)]
+    changed = [] if as_it_stands else [*overrides, *(f"{key}={digits(value)}" for key, value in settings)]
     apart = f"-{hashlib.sha256(stream.encode()).hexdigest()[:8]}" if stream else ""
     variant = ",".join([f"validation{apart}"] * validation + changed)
     return Trial(method, settings, seed, validation, scenario, strategy, variant)

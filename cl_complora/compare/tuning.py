@@ -15,7 +15,7 @@ from ..config.loading import Located, OfOption
 from ..data.planning import Plans, plan
 from ..errors import UserError
 from .choosing import Point, choose, for_validation, point
-from .outcomes import Outcome, is_done
+from .outcomes import Outcome, is_done, refuse_without
 from .search import Axis, Place, search
 from .trials import Settings, Trial, trial
 from .tunable import EPOCHS, STEPS, Grid, axes_of, grid_of
@@ -237,7 +237,7 @@ def tune(
         clock: seconds.
 
     Raises:
-        UserError: if none of the settings can be trained.
+        UserError: if none of the settings can be trained, and for trials that were lost.
     """
     report = report or (lambda t, outcome: None)
     with open_workers(Placing(out, jobs, device, allow_plugins, elsewhere)) as workers:
@@ -303,11 +303,14 @@ class _Measuring:
         return self.clock() + turns * longest <= self.end
 
     def _measure(self, group: Mapping[Place, list[Trial]]) -> None:
-        outcomes = iter(self.workers.run([t for trials in group.values() for t in trials], self.report))
+        asked = [t for trials in group.values() for t in trials]
+        found = self.workers.run(asked, self.report)
+        if not self.tuning.curve and found[0].refused:
+            raise UserError(str(found[0].error))  # no other setting would change that
+        refuse_without("the search", asked, found)
+        outcomes = iter(found)
         for place, trials in group.items():
             part = [next(outcomes) for _ in trials]
-            if not self.tuning.curve and part[0].refused:
-                raise UserError(str(part[0].error))  # no other setting would change that
             for outcome in part:
                 self.pace.learn(outcome, self.tuning.steps_factor(place))
             settings = self.tuning.values(place)

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..analysis.changes import change_of_parameter
 from ..config import Scenario
 from ..config.loading import Located
 from ..files import write_json
@@ -92,8 +93,8 @@ class _Measure:
         for slot in self.slots:
             if slot.key in low:
                 changes[slot.key] = low[slot.key]
-            elif slot.parameter in delta.dense:
-                changes[slot.key] = delta.dense[slot.parameter][slot.rows].double()
+            elif (change := change_of_parameter(delta, slot)) is not None:
+                changes[slot.key] = change.double()
         return changes
 
     def _touching(self, key: str, change: Tensor) -> float:
@@ -102,6 +103,8 @@ class _Measure:
         return float((change - u @ (u.mT @ change @ v) @ v.mT).square().sum())
 
     def _inside(self, key: str, change: Tensor) -> float:
+        if not bool(self.columns[key].any()):  # nothing moved it earlier
+            return 0.0
         norm = float(change.square().sum())
         sides = (change, self.columns[key]), (change.mT, self.rows[key])
         return norm * sum(overlap(side, _leading(gram)) ** 2 for side, gram in sides) / 2

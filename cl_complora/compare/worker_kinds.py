@@ -47,9 +47,15 @@ class _OpenedWhenNeeded:
             self._opened.__exit__(kind, error, trace)
 
     def run(self, trials: Sequence[Trial], report: Report) -> list[Outcome]:
-        """As :meth:`~cl_complora.compare.workers.Workers.run`."""
+        """As :meth:`~cl_complora.compare.workers.Workers.run`.
+
+        Raises:
+            UserError: before anything is run, for every run that was made with something else.
+        """
         found = [self._finished.outcome(t) for t in trials]
         missing = [t for t, outcome in zip(trials, found, strict=True) if outcome is None]
+        # Or the others would take hours before these are refused.
+        self._finished.folders.check_all(missing)
         workers = self._workers() if missing else None
         for t, outcome in zip(trials, found, strict=True):
             if outcome is not None:

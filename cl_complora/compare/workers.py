@@ -13,6 +13,7 @@ from ..run.worker_processes import cores
 from .by_image import kept_by
 from .found_finished import note_checked
 from .outcomes import Outcome, folder_of
+from .trial_words import of_trials
 from .trials import Trial
 
 Report = Callable[[Trial, Outcome], None]
@@ -89,8 +90,10 @@ def run_trial(t: Trial, placing: Placing, device: str) -> Outcome:
         updates = None if t.validation else measure_updates(finished.folder, t.scenario)
         note_checked(t, folder)
     except UserError as error:
-        refused, lost = not folder.config.exists(), folder.read_failure() is None
-        return Outcome(None, error="; ".join(error.messages), refused=refused, lost=lost)
+        told = "; ".join(error.messages)
+        # What is recorded may be an earlier failure, of a run that is refused now.
+        refused, lost = not folder.config.exists(), folder.read_failure() != told
+        return Outcome(None, error=of_trials(told), refused=refused, lost=lost)
     reused = finished.reused == len(finished.results["tasks"])
     kept = {} if t.validation else kept_by(folder, finished.results)
     return Outcome(finished.results, updates, kept, None, finished.seconds, reused)

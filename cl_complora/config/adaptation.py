@@ -53,7 +53,8 @@ class Subspace(Section):
     of: Literal["merged", "pretrained"] = "merged"
     """Whose principal directions: the weights as merged so far, or as pretrained."""
     protect: Annotated[list[Literal["principal", "updates"]], Field(min_length=1), EachOnce] = ["principal"]
-    """Principal directions, and those of the updates of earlier tasks."""
+    """Principal directions, and those of the updates of earlier tasks (ranks that ended at zero, and matrices
+    that did not change, protect nothing)."""
     form: Literal["reduced", "projector"] = "reduced"
     """Factors in coordinates of the subspace, or of full size between projectors."""
 

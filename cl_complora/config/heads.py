@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from .base import Count, CountOrZero, EachOnce, Fraction, Section, idle_keys, refused
 
+# Which classes a head's images are contrasted with where one label space grows from task to task.
+Contrasted = Literal["auto", "task", "seen"]
 Positive = Annotated[float, Field(gt=0)]
 Grid = Annotated[list[Positive], Field(min_length=1, max_length=50), EachOnce]
 
@@ -48,6 +51,9 @@ class LinearHead(Section):
     """Steps of a task for every shot of a class (the mean number where classes have different ones)."""
     batch_size: Count = 32
     """Features a step."""
+    classes: Contrasted = "auto"
+    """Class-incremental only: rows are told apart from those of the task, or of all classes seen so far. By
+    default as ``training.classes`` says, and ``seen`` where that says nothing, whatever the towers do."""
 
 
 class LpPlusPlus(Section):
@@ -99,7 +105,7 @@ class TipAdapter(Section):
     views: Annotated[int, Field(ge=1, le=100)] = 10
     """Augmented views of a shot whose mean is its key; views alike where images are not augmented."""
     beta: Positive | None = None
-    """Sharpness β; chosen with α on a grid by default."""
+    """Sharpness β; chosen with α on a grid by default, with ``train`` after the keys are trained."""
     alpha: Positive | None = None
     """Weight α of the shots."""
     lr: Positive = 1e-3
@@ -108,10 +114,13 @@ class TipAdapter(Section):
     """Most epochs; which of them stays is chosen on validation images, where there are some."""
     batch_size: Count = 256
     """Features a step."""
+    classes: Contrasted = "auto"
+    """Class-incremental only: keys are trained among the classes of the task, or among all seen so far. By
+    default as ``training.classes`` says, and ``seen`` where that says nothing."""
 
     @model_validator(mode="after")
     def _settings_of_training(self) -> TipAdapter:
-        idle = [key for key in ("lr", "epochs", "batch_size") if key in self.model_fields_set]
+        idle = [key for key in ("lr", "epochs", "batch_size", "classes") if key in self.model_fields_set]
         if idle and not self.train:
             raise refused("has no effect without train: true", idle[0], because=[("train",)])
         return self
@@ -135,6 +144,9 @@ class RAda(Section):
     """Of the attention."""
     heads: Annotated[int, Field(ge=1, le=1024)] = 8
     """Of the attention; where they do not divide the width of the features, as many as do."""
+    classes: Contrasted = "auto"
+    """Class-incremental only: images are told apart from the classes of the task, or from all seen so far. By
+    default as ``training.classes`` says, and ``seen`` where that says nothing, whatever the towers do."""
 
 
 # What the steps of LFA alone read, and what may be said of them where there are none.
@@ -188,6 +200,14 @@ Head = Annotated[
     LinearProbe | NearestMean | LinearHead | LpPlusPlus | Ridge | TipAdapter | RAda | Lfa,
     Field(discriminator="kind"),
 ]
+
+
+def contrasts(head: Mapping[str, Any]) -> bool:
+    """Whether a head, as it stands in a file, is trained in a way that asks which classes are contrasted."""
+    return head.get("kind") in ("linear", "rada") or (
+        head.get("kind") == "tip-adapter" and head.get("train") is True
+    )
+
 
 # Kinds that leave no head: all that they fit goes into the weights.
 IN_WEIGHTS: tuple[str, ...] = ("lfa",)

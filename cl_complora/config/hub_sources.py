@@ -22,6 +22,18 @@ class PictureColumns(Section):
     """The column of classes (``fine_label``); by default ``label``, or the only one that has class names."""
 
 
+def refuse_fraction(source: Section, key: str, why: str) -> None:
+    """Refuse a share to set apart for testing where nothing is set apart.
+
+    Args:
+        source: which may say ``test_fraction``.
+        key: of it, which says what the test is.
+        why: the rest of the sentence.
+    """
+    if "test_fraction" in source.model_fields_set:
+        raise refused(f"has no effect with {key}, {why}", "test_fraction", because=[(key,)])
+
+
 class _Columned(PictureSource):
     columns: PictureColumns = PictureColumns()
     """Names of the columns, where several may be meant."""
@@ -48,6 +60,9 @@ class ParquetSource(_Columned):
     def _some_files(self) -> ParquetSource:
         if self.train is None and self.test is None:
             raise refused("needs train, test or both: a pattern of files such as data/train-*.parquet")
+        for key in ("test", "validation"):
+            if getattr(self, key) is not None:
+                refuse_fraction(self, key, "whose pictures are the test")
         return self
 
 
@@ -109,4 +124,6 @@ class HuggingFaceSource(_Columned):
         for key, other in (("config", "root"), ("split", "splits")):
             if getattr(self, key) is not None and getattr(self, other) is not None:
                 raise refused(f"has no effect with {other}", key, because=[(other,)])
+        if self.splits is not None:
+            refuse_fraction(self, "splits", "which name the split that is the test")
         return self

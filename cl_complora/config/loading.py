@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ..errors import MOST_FAULTS, UserError
 from .catalog import find, shipped
-from .faults import Fault, closest, faults, suggest
+from .faults import Fault, closest, faults, sections, suggest
 from .key_paths import key_paths, meant
 from .scenario import Scenario
 from .strategy import UNTRAINED, Strategy
@@ -269,7 +269,7 @@ def _override(data: dict, origins: dict[KeyPath, int | str], override: str, kind
         steps = steps[1:]
     try:
         value, _ = parse(text)
-        path, made = _put(data, steps, value)
+        path, made = _put(data, steps, value, _SCHEMAS.get(kind))
     except Malformed as error:
         raise _bad_override(override, error.problem) from None
     except _NoSuchPlace as error:
@@ -284,9 +284,12 @@ class _NoSuchPlace(Exception):
     """A key path leads nowhere in the data."""
 
 
-def _put(data: dict, steps: Sequence[str], value: Any) -> tuple[KeyPath, list[KeyPath]]:
+def _put(
+    data: dict, steps: Sequence[str], value: Any, schema: type[Scenario] | type[Strategy] | None = None
+) -> tuple[KeyPath, list[KeyPath]]:
     """Set the value at a key path; returns the path with its indices as numbers, and the sections it had to
-    make."""
+    make: where there is none, or, by a schema, where a plain value stands that may be a section (``shots``).
+    """
     target: Any = data
     path: KeyPath = ()
     made: list[KeyPath] = []
@@ -303,7 +306,7 @@ def _put(data: dict, steps: Sequence[str], value: Any) -> tuple[KeyPath, list[Ke
         path = (*path, index)
         if position == len(steps) - 1:
             target[index] = value
-        elif isinstance(target, dict) and target.get(index) is None:
+        elif isinstance(target, dict) and (target.get(index) is None or _plain_section(target, path, schema)):
             if steps[position + 1].isdigit():
                 raise _NoSuchPlace(
                     f"{dotted(path)} has no entry {steps[position + 1]}: it is not in the file"
@@ -313,6 +316,20 @@ def _put(data: dict, steps: Sequence[str], value: Any) -> tuple[KeyPath, list[Ke
             made.append(path)
         target = target[index]
     return path, made
+
+
+def _plain_section(target: dict, path: KeyPath, schema: type[Scenario] | type[Strategy] | None) -> bool:
+    """Whether a plain value stands at a key path where the schema would take a section as well."""
+    if schema is None or isinstance(target[path[-1]], dict | list):
+        return False
+    inside: list[type[BaseModel]] = [schema]
+    for step in path:
+        if not inside:
+            return True  # within settings that are free, such as a plugin's
+        if not isinstance(step, int):
+            fields = [one.model_fields[step] for one in inside if step in one.model_fields]
+            inside = [one for field in fields for one in sections(field.annotation)]
+    return bool(inside)
 
 
 def _idle_faults(strategy: Strategy, origins: Mapping[KeyPath, int | str]) -> list[Fault]:

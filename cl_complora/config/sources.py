@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from .base import PathText, Section, Text, refused
-from .hub_sources import HuggingFaceSource, ParquetSource
+from .hub_sources import HuggingFaceSource, ParquetSource, refuse_fraction
 from .picture_source import ClassNames, PictureSource
 from .yaml_lines import shown
 
@@ -67,6 +68,13 @@ class FolderSource(PictureSource):
     none, or the two that are named."""
     exclude: list[Text] = []
     """Patterns of names, or of paths below the root, to leave out: ``["*_mask.png", "old/*"]``."""
+
+    @model_validator(mode="after")
+    def _nothing_to_set_apart(self) -> FolderSource:
+        # One folder for both parts is divided here.
+        if isinstance(self.splits, Splits) and Path(self.splits.train) != Path(self.splits.test):
+            refuse_fraction(self, "splits", "which name the folder of the test")
+        return self
 
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " "}
@@ -197,6 +205,9 @@ class CaptionsSource(PictureSource):
     """Which rows, where the file says of each what split it belongs to; ``test`` by default."""
 
 
+_PARTED = "since the file then says which pictures are the test"
+
+
 class CaptionsTaskSource(CaptionsSource):
     """Pictures with captions to train and to test on: two parts of a file, or two files."""
 
@@ -216,12 +227,11 @@ class CaptionsTaskSource(CaptionsSource):
     def _root_of_a_file(self) -> CaptionsTaskSource:
         if self.test_root is not None and self.test_file is None:
             raise refused("has no effect without test_file", "test_root")
-        if self.test_file is not None and "test_fraction" in self.model_fields_set:
-            raise refused(
-                "has no effect with test_file, whose pictures are the test",
-                "test_fraction",
-                because=[("test_file",)],
-            )
+        # A file that parts nothing is refused where one of its parts is named.
+        idle = {"test_file": "whose pictures are the test", "test_split": _PARTED, "split": _PARTED}
+        for key, why in idle.items():
+            if getattr(self, key) is not None:
+                refuse_fraction(self, key, why)
         return self
 
 

@@ -12,7 +12,7 @@ from .about import About
 from .adaptation import Adapter
 from .base import Count, EachOnce, Name, Section, Text, idle_keys, refused
 from .factors import FIXED_A
-from .heads import IN_WEIGHTS, Head
+from .heads import IN_WEIGHTS, Head, contrasts
 from .penalties import Regulariser
 from .training import Optimiser, Schedule, Tower, Training
 
@@ -107,6 +107,18 @@ class Strategy(Section):
             return data
         schedule = data.get("schedule", {})
         return {**data, "schedule": {"name": "constant", **schedule}} if isinstance(schedule, dict) else data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _head_contrasts_as_said(cls, data: Any) -> Any:
+        # The default of training.classes is the towers', from which a head's differs; a word is for both.
+        parts = [data.get(key) for key in ("head", "training")] if isinstance(data, dict) else []
+        if not parts or not all(isinstance(part, dict) for part in parts):
+            return data
+        head, said = parts[0], parts[1].get("classes")
+        if said not in ("task", "seen") or not contrasts(head) or head.get("classes", "auto") != "auto":
+            return data
+        return {**data, "head": {**head, "classes": said}}
 
     @model_validator(mode="after")
     def _nothing_lasts_longer_than_a_step(self) -> Strategy:
@@ -265,10 +277,10 @@ class Strategy(Section):
 
     @property
     def loss_classes(self) -> Literal["task", "seen"]:
-        """What ``training.classes`` comes to.
+        """What ``training.classes`` comes to for the towers.
 
-        Towers that see no image of a class can only push its text away from everything; a head on untouched
-        ones has rows of its own for it, which stay.
+        Those that see no image of a class can only push its text away from everything. A head has rows of its
+        own for it, which stay: its rule is ``head.classes``.
         """
         if self.training.classes != "auto":
             return self.training.classes

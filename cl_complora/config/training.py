@@ -56,7 +56,8 @@ class Optimiser(Section):
     author's."""
     relative: bool = False
     """Every step moves a matrix by ``lr`` times its own length (for factors: that of the matrix they update),
-    so that a rate carries over between models of different size."""
+    so that a rate carries over between models of different size. What several matrices share, and lengths of
+    rows, keep the optimiser's own step."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 5.0
     """Longest gradient, over all trained parameters; null for any."""
 

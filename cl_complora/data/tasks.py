@@ -61,6 +61,8 @@ class TaskData:
         train, validation, test: images, labels within ``space``.
         augment: what training images may undergo.
         plan: where it all came from.
+        seen_space: classes of this task and all before it where the tasks share one space, whatever the loss
+            contrasts; None where that is ``train_space``.
     """
 
     name: str
@@ -72,6 +74,7 @@ class TaskData:
     test: Images
     augment: Augmentation
     plan: Plan
+    seen_space: LabelSpace | None = None
 
     @property
     def captioned(self) -> bool:
@@ -136,7 +139,7 @@ def load(
         if joint:
             # Joint label spaces grow at the end, so a label means the same class in every prefix.
             train_space = _prefix(space, len(seen[index]))
-        train_position = position
+        train_position, seen_space = position, train_space
         if joint and loss_classes == "task":
             train_space, train_position = own[index], list(range(len(position)))
         parts = {
@@ -155,7 +158,14 @@ def load(
         }
         tasks.append(
             TaskData(
-                task_plan.name, index, space, train_space, augment=task_plan.augment, plan=task_plan, **parts
+                task_plan.name,
+                index,
+                space,
+                train_space,
+                augment=task_plan.augment,
+                plan=task_plan,
+                seen_space=seen_space,
+                **parts,
             )
         )
     zero_shot = {p.name: _held_out(p, pixels, read) for p in plans.zero_shot}

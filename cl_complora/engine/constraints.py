@@ -133,9 +133,14 @@ class Subspaces:
 
     def remember(self, slot: Slot, b: Tensor, a: Tensor) -> None:
         """Add an update ΔW = B A to the earlier ones whose row and column spaces may be protected."""
-        if self.constraint.updates and slot.name in self._states:
-            self._states[slot.name].rows.append(orthonormal(a.mT.cpu()))
-            self._states[slot.name].columns.append(orthonormal(b.cpu()))
+        if not self.constraint.updates or slot.name not in self._states:
+            return
+        # A rank that was set to zero, or never left it, has a row of A (or a column of B) all the same, and
+        # no part in ΔW: later tasks are free to go there.
+        takes_part = b.any(0) & a.any(1)
+        if bool(takes_part.any()):
+            self._states[slot.name].rows.append(orthonormal(a[takes_part].mT.cpu()))
+            self._states[slot.name].columns.append(orthonormal(b[:, takes_part].cpu()))
 
     def sides(self, task: int) -> list[tuple[Side, Side]]:
         """(output, input) constraint of every slot's factors for task ``task``."""

@@ -6,6 +6,8 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from .adapter import AdapterPlugin
 from .stock_plugins import stock_kind
 
 GROUP = "cl_complora.plugins"
+# Lines of a traceback that are told at its beginning and at its end; between them it repeats itself.
+_FIRST, _LAST = 12, 6
 
 
 def build_external(
@@ -36,7 +40,7 @@ def build_external(
     Raises:
         UserError: where the class is not there, is no plugin, or is derived from one of Avalanche's own.
     """
-    name = f"strategy '{strategy.name}': plugin: {strategy.plugin}"
+    name = _name(strategy)
     if folder is None:
         raise UserError(
             f"{name}: this runs Python code that is no part of cl_complora; allow it with --allow-plugins"
@@ -57,7 +61,57 @@ def build_external(
             " (ewc, lwf, l2-init, reference, orthogonal) or memory: of the strategy file, or derive from"
             " cl_complora.engine.regularisers.RegulariserPlugin"
         )
-    return found(strategy.settings, adapter, seed)
+    try:
+        return found(strategy.settings, adapter, seed)
+    except UserError:
+        raise
+    except Exception as error:
+        places = _places(error, found.__module__) or traceback.extract_tb(error.__traceback__)[-1:]
+        made = f"{name}: cannot be made with (settings, adapter, seed)"
+        raise _failed(made, error, places) from error
+
+
+@contextmanager
+def told_of_plugin(strategy: Strategy, plugin: SupervisedPlugin | None) -> Iterator[None]:
+    """Around all that calls a plugin of the user's own: an error of its code is told with the lines from its
+    file on, without those of whoever called it.
+
+    Args:
+        strategy: may have a ``plugin``.
+        plugin: that one; None where it has none.
+
+    Raises:
+        UserError: naming plugin and hook, with the error itself as its cause.
+    """
+    try:
+        yield
+    except UserError:  # a sentence of the plugin's author
+        raise
+    except Exception as error:  # it is somebody's program, and may fail in any way
+        places = _places(error, type(plugin).__module__) if strategy.plugin else []
+        if not places:
+            raise
+        raise _failed(f"{_name(strategy)}: {places[0].name} failed", error, places) from error
+
+
+def _name(strategy: Strategy) -> str:
+    return f"strategy '{strategy.name}': plugin: {strategy.plugin}"
+
+
+def _places(error: Exception, module: str) -> list[traceback.FrameSummary]:
+    """The part of an error's traceback from the first line of a module on; empty where it passed none."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") != module:
+        trace = trace.tb_next
+    return list(traceback.extract_tb(trace))
+
+
+def _failed(what: str, error: Exception, places: list[traceback.FrameSummary]) -> UserError:
+    lines = [f"at {place.filename}:{place.lineno}, in {place.name}: {place.line}" for place in places]
+    if len(lines) > _FIRST + _LAST:
+        left_out = f"… {len(lines) - _FIRST - _LAST} more …"
+        lines = [*lines[:_FIRST], left_out, *lines[-_LAST:]]
+    return UserError(f"{what}: {type(error).__name__}: {error}", tuple(lines))
 
 
 def _told(error: Exception) -> str:

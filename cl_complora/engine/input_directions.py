@@ -27,9 +27,14 @@ def input_covariances(slots: Sequence[Slot], model: nn.Module, experience, image
 
 
 def input_moments(
-    slots: Sequence[Slot], model: nn.Module, experience, images: int
+    slots: Sequence[Slot], model: nn.Module, experience, images: int, padding: bool = True
 ) -> dict[str, tuple[Tensor, Tensor, int]]:
-    """Slot name → (Σ x xᵀ, Σ x, number of x), as for :func:`input_covariances`."""
+    """Slot name → (Σ x xᵀ, Σ x, number of x), as for :func:`input_covariances`.
+
+    Args:
+        slots, model, experience, images: as there.
+        padding: whether what follows a prompt's end counts too, up to the longest of them.
+    """
     found: dict[int, tuple[Tensor, Tensor, int]] = {}
 
     def add(host: nn.Module, x: Tensor) -> None:
@@ -40,7 +45,7 @@ def input_moments(
     share = max(1, images // len(experience.parts))
     # The classes lie in order: every so many images touch all of them.
     shown = (part.train.pixels[:: -(-len(part.train) // share)] for part in experience.parts)
-    show(slots, model, experience, [pixels.split(64) for pixels in shown], add)
+    show(slots, model, experience, [pixels.split(64) for pixels in shown], add, padding=padding)
     return {slot.name: found[id(slot.host)] for slot in slots}
 
 
@@ -74,6 +79,7 @@ def show(
     batches: Sequence[Iterable[Tensor]],
     watch: Callable[[nn.Module, Tensor], None],
     once: bool = False,
+    padding: bool = True,
 ) -> None:
     """Let the hosts of slots read images and class prompts; ``watch`` is given (host, its input) every time.
 
@@ -82,16 +88,25 @@ def show(
         batches: for each part of the experience, batches of its images.
         watch: is called without gradients.
         once: prompts of the first label space only.
+        padding: without it, ``watch`` is given a prompt's rows up to its end alone (``rows × in``), where the
+            tower is known to read nothing behind it.
     """
     model.text.settle(model.text.tokens(experience.spaces[0]))
+    own: Tensor | None = None  # of the prompts that are being read
+
+    def told(host: nn.Module, x: Tensor) -> None:
+        watch(host, x if own is None else x[own])
+
     hosts = {id(slot.host): slot.host for slot in slots}.values()
-    with _watching(hosts, watch), evaluating(model), model.computing_everything():
+    with _watching(hosts, told), evaluating(model), model.computing_everything():
         device = next(model.parameters()).device
         spaces = experience.spaces[:1] if once else experience.spaces
         for images, space in zip(batches, spaces, strict=True):
             for batch in images:
                 model.image_features(batch.to(device))
+            own = None if padding else model.text.up_to_the_end(space)
             model.text.encode_space(space)
+            own = None
 
 
 @contextmanager

@@ -30,7 +30,7 @@ class VarianceStarting(Starting, supports_distributed=False):
 
     def look_ahead(self, slots: Sequence[Slot], model: nn.Module, experience) -> None:
         """Principal components of the coming experience's inputs."""
-        moments = input_moments(slots, model, experience, self.settings.images)
+        moments = input_moments(slots, model, experience, self.settings.images, padding=False)
         self._components = {name: components(*found) for name, found in moments.items()}
         self._ranks = {}
 

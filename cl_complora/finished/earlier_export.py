@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..clip.tokenizers import tokenizer_files
+from ..clip.tokenizers import folder_of, merges_of, tokenizer_files
 from ..errors import UserError
 from .peft import FILES
-from .tokenizer_export import folder_of, mark, merges_of
+from .tokenizer_export import mark
 
 # What stands in the page beside every checkpoint.
 OURS = "A plain open_clip checkpoint: cl_complora is not needed"

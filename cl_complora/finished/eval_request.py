@@ -23,9 +23,10 @@ from ..run.devices import check_precision, device_of
 from ..store.provenance import software
 from ..store.tensors import digest_of, read_tensors, told_with
 from .asked_sets import Asked, ClassSet, Measured, Part, answer_parts, parts_of
-from .evaluation import data_asked, find_data, stream_asked, told, with_recorded
+from .evaluation import Data, data_asked, find_data, stream_asked, told, with_recorded
 from .model_files import classifier_of, open_model
 from .states import State, open_run
+from .told_data import describe, refuse_empty
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Opened:
         notes: what the user should know.
         state: of a run that is measured, None of a model.
         own: whether the sets are those of the run, in a state that it measured itself.
+        data: what was named to measure on; empty where it is the run's own stream.
     """
 
     loaded: LoadedClip
@@ -78,11 +80,16 @@ class Opened:
     notes: tuple[str, ...]
     state: State | None = None
     own: bool = False
+    data: tuple[Data, ...] = ()
 
     @cached_property
     def classifier(self) -> ClipClassifier:
         """The model with its text head."""
         return classifier_of(self.loaded)
+
+    def described(self) -> list[str]:
+        """What is measured, of data that were named; processes that only compute need not know."""
+        return describe(self.data, self.asked, self.state)
 
     def answer(self, parts: Iterable[Part]) -> list[tuple[Part, dict[str, Tensor]]]:
         """Answers to parts of the sets."""
@@ -149,10 +156,10 @@ def open_request(request: EvalRequest, answered_here: bool = True) -> Opened:
     if not request.data:
         raise UserError(f"{request.what}: is a model, which has no stream of its own; give --data")
     precision = _precision(request, "fp32", able)
-    asked, notes = _of_data(request, loaded, DEFAULT_PROMPTS)
+    asked, notes, data = _of_data(request, loaded, DEFAULT_PROMPTS)
     loaded.model.to(device)
     title = f"{loaded.name} ({loaded.pretrained or 'random weights'})"
-    return Opened(loaded, asked, precision, device, title, (*loaded.notes, *notes))
+    return Opened(loaded, asked, precision, device, title, (*loaded.notes, *notes), data=data)
 
 
 def _open_run(request: EvalRequest, device: str, able: str | None) -> Opened:
@@ -162,8 +169,9 @@ def _open_run(request: EvalRequest, device: str, able: str | None) -> Opened:
     precision = _precision(request, state.precision, able)
     state.loaded.model.to(device)
     notes: list[str] = []
+    data: tuple[Data, ...] = ()
     if request.data:
-        asked, notes = _of_data(request, state.loaded, state.scenario.value.prompts)
+        asked, notes, data = _of_data(request, state.loaded, state.scenario.value.prompts)
     else:
         asked = stream_asked(state)
     edited = "".join(
@@ -171,7 +179,7 @@ def _open_run(request: EvalRequest, device: str, able: str | None) -> Opened:
     )
     title = f"{request.what} after {state.after[-1] if state.after else 'no task'}{edited}"
     own = not request.data and not request.factors
-    return Opened(state.loaded, asked, precision, device, title, tuple(notes), state, own)
+    return Opened(state.loaded, asked, precision, device, title, tuple(notes), state, own, data)
 
 
 def _precision(request: EvalRequest, default: str, able: str | None) -> str:
@@ -184,10 +192,12 @@ def _precision(request: EvalRequest, default: str, able: str | None) -> str:
 
 def _of_data(
     request: EvalRequest, loaded: LoadedClip, default: Iterable[str]
-) -> tuple[list[Asked], list[str]]:
-    found = [find_data(one, request.prompts, tuple(default)) for one in request.data]
+) -> tuple[list[Asked], list[str], tuple[Data, ...]]:
+    found = tuple(find_data(one, request.prompts, tuple(default)) for one in request.data)
+    for named, data in zip(request.data, found, strict=True):
+        refuse_empty(named, data)
     asked = [one for data in found for one in data_asked(loaded, data)]
-    return asked, [f"note: {note}" for data in found for note in picture_notes(data.plans)]
+    return asked, [f"note: {note}" for data in found for note in picture_notes(data.plans)], found
 
 
 def _checksum(path: Path) -> str:

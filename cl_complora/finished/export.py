@@ -15,12 +15,12 @@ from torch import Tensor
 
 from ..clip.heads.head import Head
 from ..clip.model import BUILT_IN, EMBEDDED, LoadedClip
-from ..clip.tokenizers import load_tokenizer
+from ..clip.tokenizers import HUB_CONFIG, load_tokenizer
 from ..errors import UserError
 from ..files import write_bytes, write_text
 from .earlier_export import OURS, Earlier, adapter_folder, adapter_mark
 from .head_export import check_place, head_lines, remove_heads, write_heads
-from .model_files import HUB_CONFIG, hub_config
+from .model_files import hub_config
 from .peft import FILES, Adapter, adapter_of
 from .states import State
 from .tokenizer_export import copies, place_of, tokenizer_line

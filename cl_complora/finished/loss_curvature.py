@@ -4,14 +4,15 @@
 
 θ are the factors A, B of every adapted matrix (in their reduced coordinates where the strategy trains those),
 as freshly attached to W_{t−1}; of full fine-tuning the parameters themselves. λ_max is found per module (the
-rows and columns of H that belong to it) and for all of them jointly, which is at least as large.
+rows and columns of H that belong to it) and for all of them jointly, which is at least as large. A parameter
+that modules share belongs to each of them, and jointly is one coordinate.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +110,9 @@ def curvature(
         learner.adapter.before_train_dataset_adaptation(_Beginning(learner.model, experience))
         loss = TaskLoss(learner.model, experience, most_images)
         modules = _modules(learner)
-        tell(f"'{name}': {sum(len(m) for m in modules.values())} tensors in {len(modules)} modules")
+        every = _each_once(modules.values())
+        tell(f"'{name}': {len(every)} tensors in {len(modules)} modules")
         seed = stable_seed(results["seed"], position, "curvature")
-        every = [p for parameters in modules.values() for p in parameters]
         joint = largest_of(loss, every, seed, tolerance, most_steps)
         each = [] if jointly_only else modules.items()
         found.append(
@@ -297,3 +298,8 @@ def _modules(learner: Learner) -> dict[str, list[nn.Parameter]]:
         if parameter.requires_grad and id(parameter) not in held | inside:
             found[name] = [parameter]
     return {name: parameters for name, parameters in found.items() if parameters}
+
+
+def _each_once(modules: Iterable[Sequence[nn.Parameter]]) -> list[nn.Parameter]:
+    """All coordinates, in order: what several modules share is one of them, not one in each."""
+    return list({id(p): p for parameters in modules for p in parameters}.values())

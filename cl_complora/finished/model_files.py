@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import gzip
-import io
 import os
-import zlib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import open_clip
 from pydantic import ValidationError
-from torch import nn
 
 from ..clip.classifier import ClipClassifier
 from ..clip.model import EMBEDDED, LoadedClip, load_clip
+from ..clip.tokenizers import HUB_CONFIG
 from ..config.repositories import is_address
 from ..config.scenario import Model
 from ..errors import UserError
-from ..files import read_bytes
-from .tokenizer_export import folder_of, merges_of
-
-# Beside an exported checkpoint, in the form that open_clip publishes with weights on the hub.
-HUB_CONFIG = ".open_clip_config.json"
-# CLIP's own are 1.4 MB packed and 3 MB unpacked.
-MAX_MERGES = 2**25
 
 
 def classifier_of(loaded: LoadedClip) -> ClipClassifier:
@@ -89,7 +78,7 @@ def hub_config(model: dict[str, Any], loaded: LoadedClip) -> dict[str, Any]:
 
 
 def _open_export(weights: Path) -> LoadedClip:
-    config, merges = weights.with_suffix(HUB_CONFIG), merges_of(weights)
+    config = weights.with_suffix(HUB_CONFIG)
     if not weights.is_file():
         raise UserError(f"{weights}: there is no such file")
     if not config.is_file():
@@ -97,30 +86,4 @@ def _open_export(weights: Path) -> LoadedClip:
             f"{weights}: {config.name}, which 'cl-complora export' writes beside it, is missing; for weights "
             "from elsewhere give the name of their architecture, and the file as --pretrained"
         )
-    folder = folder_of(weights)
-    spec = _model(weights.stem, str(weights.absolute()), str(config.absolute()))
-    loaded = load_clip(spec, tokenizer_in=folder if folder.is_dir() else None)
-    if not merges.is_file():
-        return loaded
-    return replace(loaded, tokenizer=_tokenizer(merges, loaded.model), own_tokenizer=merges)
-
-
-def _tokenizer(merges: Path, model: nn.Module) -> open_clip.tokenizer.SimpleTokenizer:
-    """CLIP's tokeniser with other merges, as many as the model has words for.
-
-    Raises:
-        UserError: for a file that is none, unpacks to more than any has, or names other words.
-    """
-    try:
-        with gzip.open(io.BytesIO(read_bytes(merges, MAX_MERGES))) as file:
-            if len(file.read(MAX_MERGES + 1)) > MAX_MERGES:
-                raise ValueError(f"is larger than {MAX_MERGES:,} bytes")
-        found = open_clip.tokenizer.SimpleTokenizer(bpe_path=str(merges), context_length=model.context_length)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{merges}: cannot be read as a tokenizer's merges: {reason}") from None
-    if found.vocab_size != model.vocab_size:
-        raise UserError(
-            f"{merges}: makes {found.vocab_size} words, and the model was made for {model.vocab_size}"
-        )
-    return found
+    return load_clip(_model(weights.stem, str(weights.absolute()), str(config.absolute())))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from ..clip.heads.head import Answering, answered
+from ..clip.heads.head import Answering, ClosedHead, answered
+from ..clip.heads.linear import RowHead
 from ..clip.heads.several import SeveralHeads
 from ..clip.text import evaluating
 from ..config.sources import PictureSource
@@ -51,7 +52,8 @@ def label_space(
         task: a task or zero-shot set of the run instead.
 
     Raises:
-        UserError: for an unknown task or a template without a place for the name.
+        UserError: for an unknown task, a template without a place for the name, and templates where a head
+            answers that reads no texts.
     """
     for template in prompts:
         if template.count("{}") != 1:
@@ -79,7 +81,16 @@ def label_space(
     space = spaces[chosen[0]]
     for name in chosen[1:]:
         space = space.joined(spaces[name])
-    return LabelSpace.from_templates(space.class_names, prompts) if prompts else space
+    if not prompts:
+        return space
+    head = answering(state, task=task)
+    if head is not None and not reads_texts(head, space.class_names):
+        whose = "the head of this run" if task is None else f"the head of task '{task}'"
+        raise UserError(
+            f"--prompt: has no effect, since {whose} answers for all of these classes and reads no texts;"
+            " leave it out, or name the classes with --classes, which texts answer"
+        )
+    return LabelSpace.from_templates(space.class_names, prompts)
 
 
 def pictures(paths: Sequence[Path]) -> list[Path]:
@@ -137,6 +148,22 @@ def answering(state: State, classes: Sequence[str] = (), task: str | None = None
         return heads.get(task)
     distinct = list(dict.fromkeys(heads.values()))
     return SeveralHeads(distinct) if distinct else None
+
+
+def reads_texts(head: Answering, names: Sequence[str]) -> bool:
+    """Whether what a head says of classes follows from their texts, too.
+
+    Args:
+        head: one, or several.
+        names: of the classes to choose among.
+    """
+    if isinstance(head, SeveralHeads):
+        # Texts say which task, unless the latest head that is asked knows every class.
+        latest = next((one for one in reversed(head.heads) if one.known(names)), None)
+        return latest is None or reads_texts(latest, names)
+    if not isinstance(head, RowHead | ClosedHead) or len(head.known(names)) < len(names):
+        return True
+    return isinstance(head, ClosedHead) and head.share < 1.0
 
 
 @torch.no_grad()

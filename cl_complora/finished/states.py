@@ -5,7 +5,7 @@ Of independent tasks each has a model of its own, W_0 + ΔW_t.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -195,13 +195,17 @@ def find_state(
     for name in factors:
         if name not in held:
             raise UserError(f"{path}: no task {name!r} among those merged: {', '.join(held) or 'none'}")
-    refuse_inexact(path, config, scenario.value, factors)
+    refuse_inexact(path, config, scenario.value, factors, held)
     loaded = load_pretrained(folder, config, scenario, pretrained, model_config)
     return State(folder, config, results, scenario, loaded, held, factors)
 
 
 def refuse_inexact(
-    path: Path, config: Mapping[str, Any], scenario: Scenario, factors: Mapping[str, float]
+    path: Path,
+    config: Mapping[str, Any],
+    scenario: Scenario,
+    factors: Mapping[str, float],
+    held: Sequence[str],
 ) -> None:
     """Refuse factors with which a state would not be what is asked for.
 
@@ -210,9 +214,11 @@ def refuse_inexact(
         config: what it was made with.
         scenario: its scenario.
         factors: task → factor on its update.
+        held: tasks whose updates the state has, in order.
 
     Raises:
-        UserError: for tasks that were learned all at once, a part of a head, and a task in a head of all.
+        UserError: for tasks that were learned all at once, a task whose update others hold a part of, a part
+            of a head, and a task in a head of all.
     """
     strategy = config["strategy"]
     head = (strategy.get("head") or {}).get("kind")
@@ -222,7 +228,15 @@ def refuse_inexact(
             f"{path}: its tasks were learned all at once (training.stream: joint), so none has an update of"
             " its own that could be left out or scaled; --after 0 is the model without all of them"
         )
+    why = why_in_later_updates(strategy)
     for name, factor in factors.items():
+        later = [other for other in held[held.index(name) + 1 :] if factors.get(other, 1.0) != 0.0]
+        if why is not None and factor != 1.0 and later:
+            raise UserError(
+                f"{path}: task {name!r} cannot be left out or scaled: the updates of later tasks"
+                f" ({', '.join(later)}) hold a part of it, since {why}; the last task of a state can be, as"
+                f" with --after {name}"
+            )
         if not trained and head is not None and factor not in (0.0, 1.0):
             raise UserError(
                 f"{path}: task {name!r} has no update to scale: only heads were trained"
@@ -234,6 +248,25 @@ def refuse_inexact(
                 f"{path}: task {name!r} cannot be left out: one head answers for all tasks (protocol:"
                 f" {scenario.protocol}), and what it learned of one cannot be taken out of it{curve}"
             )
+
+
+def why_in_later_updates(strategy: Mapping[str, Any]) -> str | None:
+    """Why what a task added is in the updates of later tasks as well, so that taking its own update out would
+    leave a part of it in the weights; None where every update is that of its task alone.
+
+    Args:
+        strategy: as config.yaml records it.
+    """
+    adapter = strategy["adapter"]
+    merge = adapter.get("merge") or {}
+    if (adapter.get("between") or {}).get("kind") == "directions":
+        return "each scales earlier updates anew (adapter.between.kind: directions)"
+    if merge.get("towards") == "pretrained" and merge.get("weight") != 1.0:
+        return "each takes a share of earlier updates back (adapter.merge.towards: pretrained)"
+    head = (strategy.get("head") or {}).get("kind")
+    if head in IN_WEIGHTS:
+        return f"each is a map of what those before it made (head.kind: {head})"
+    return None
 
 
 def _read(folder: RunDir) -> tuple[dict, dict]:

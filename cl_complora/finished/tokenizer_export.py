@@ -6,19 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..clip.model import LoadedClip
-from ..clip.tokenizers import tokenizer_files, tokenizer_options
-
-MERGES = ".bpe.txt.gz"
-
-
-def merges_of(out: Path) -> Path:
-    """The byte pairs beside an exported checkpoint."""
-    return out.with_suffix(MERGES)
-
-
-def folder_of(out: Path) -> Path:
-    """The files for transformers beside an exported checkpoint."""
-    return out.with_name(f"{out.stem}-tokenizer")
+from ..clip.tokenizers import MERGES, folder_of, merges_of, tokenizer_files, tokenizer_options
 
 
 def place_of(loaded: LoadedClip, out: Path) -> Path | None:

@@ -88,8 +88,9 @@ def curves_along(
                 f"task {name!r} has pictures with captions and no classes; a curve goes by the answers among"
                 f" classes, which {', '.join(with_classes(state)) or 'no task of this state'} can give"
             )
-    between = dict.fromkeys(tasks, 0.5)
-    refuse_inexact(state.folder.root, state.config, state.scenario.value, between)
+    for name in tasks:
+        between = {**state.scale, name: 0.5}
+        refuse_inexact(state.folder.root, state.config, state.scenario.value, between, state.after)
     sets = sets_of(state)
     model = state.loaded.model
     parameters = dict(model.named_parameters())

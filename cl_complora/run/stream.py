@@ -147,10 +147,14 @@ def run(
         if fresh:
             _set_aside(folder, progress)
         heads = learner.head is not None and learner.head.keeps_heads
-        records = finished_records(folder, plans, progress.message, heads)
+        # Told after the check alone: records of another stream do not fit this one, and are not damaged.
+        unfit: list[str] = []
+        records = finished_records(folder, plans, unfit.append, heads)
         done = len(records) > len(plans.tasks)
         steps = list((folder.read_config() or {}).get("elsewhere", ()))
         changes = check_same(folder, made_with, strategy.value, done, elsewhere)
+        for line in unfit:
+            progress.message(line)
         if changes:
             steps.append(step_elsewhere(inputs.state_name(len(records))[1], changes))
             progress.message(f"going on elsewhere: {told(changes)}; the bits differ from here on")
@@ -182,9 +186,13 @@ def run(
 
 def _train(trainer: Trainer, records: list[Record], folder: RunDir, stopping: Stopping) -> None:
     """Train what is missing; the reason stays in the folder where a user has to change something."""
+    from ..engine.external_plugin import told_of_plugin
+
     folder.failure.unlink(missing_ok=True)
+    strategy = trainer.run.strategy
     try:
-        trainer.train(records)
+        with told_of_plugin(strategy, trainer.learner.plugins[-1] if strategy.plugin else None):
+            trainer.train(records)
     except UserError as error:
         if not stopping.taken_by:
             with suppress(OSError):  # a full disk: the error itself tells more

@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 
 from ..data.registry.published import beside
 from ..data.tasks import StreamData, TaskData
+from ..data.telling import counted
 from ..engine.checkpoint import Checkpoints
 from ..engine.observer import Observer
 from ..engine.task_state import forget_plugins, plugins_intact, restore_plugins, save_plugins
@@ -94,7 +95,7 @@ class Trainer:
         write_json(self.folder.results, results_of(self.run, records))
 
     def _untouched(self) -> Record:
-        self.progress.message(f"measuring the untouched model on {len(self.data.tasks)} tasks")
+        self.progress.message(f"measuring the untouched model on {counted(len(self.data.tasks), 'task')}")
         found = self.measuring.untouched()
         if found.known:
             self.progress.message(f"an earlier run on this machine had measured it on {found.known} sets")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..config.loading import Located
+from ..config.model_names import EMBEDDED
 from ..config.normalisation import USUAL, Triple, written
 from ..config.scenario import Scenario
 from ..data.planning import Plan, Plans
@@ -34,6 +35,11 @@ TRIED, CHECKED, LEAST = 256, 600, 40
 ALIKE = 0.06
 # Another normalisation is worth a word if it gets this share more of the pictures right, surely.
 WORTH_TELLING = 0.05
+OF_EMBEDDED = (
+    "the embedded model knows only pictures that this package draws, by the names that it gives them; for"
+    " others take a real CLIP: --model ViT-B-16 --pretrained openai, or one of your own with --model-config"
+    " and --pretrained"
+)
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,30 @@ class Standing:
         )
 
 
+@dataclass(frozen=True)
+class Better:
+    """A usual normalisation that surely gets more of a few pictures right.
+
+    Attributes:
+        told: that, in a sentence.
+        mean, std: the normalisation.
+    """
+
+    told: str
+    mean: Triple
+    std: Triple
+
+    @property
+    def settings(self) -> tuple[str, str]:
+        """Lines with what to paste, in full precision: for a command, and for the scenario, which --model
+        passes over."""
+        mean, std = (f"[{','.join(f'{value:.10g}' for value in part)}]" for part in (self.mean, self.std))
+        return (
+            f'to run with it: --set "model.mean={mean}" --set "model.std={std}"',
+            f"or in the scenario: model: {{…, mean: {mean}, std: {std}}}",
+        )
+
+
 def cautions(
     standings: Sequence[Standing], loaded: LoadedClip, model: ClipClassifier, data: StreamData
 ) -> list[str]:
@@ -90,17 +120,27 @@ def cautions(
     telling = [standing for standing in standings if standing.can_tell]
     lost = [standing for standing in telling if standing.at_chance]
     everywhere = bool(telling) and len(lost) == len(telling)
-    better = _better(model, loaded, data) if loaded.assumed or 2 * len(lost) >= len(telling) > 0 else None
+    better = None
+    if not _ships(loaded) and (loaded.assumed or 2 * len(lost) >= len(telling) > 0):
+        better = _better(model, loaded, data)
     if not everywhere:
         if better is None:
             return []
-        return [f"warning: the normalisation ({used(loaded)}) seems to be wrong: {better}"]
+        return [
+            f"warning: the normalisation ({used(loaded)}) seems to be wrong: {better.told}",
+            *(f"  {line}" for line in better.settings),
+        ]
     shown = "; ".join(map(str, lost[:8])) + (f" and {len(lost) - 8} more" if len(lost) > 8 else "")
     return [
         f"warning: the untouched model is at chance on every task and zero-shot set: {shown}",
         f"  used: {used(loaded)}",
-        *(f"  {line}" for line in _causes(lost, loaded, better)),
+        *(f"  {line}" for line in ([OF_EMBEDDED] if _ships(loaded) else _causes(lost, loaded, better))),
     ]
+
+
+def _ships(loaded: LoadedClip) -> bool:
+    """Whether it is the package's own model, whose weights and preprocessing cannot be the wrong ones."""
+    return loaded.name == loaded.pretrained == EMBEDDED
 
 
 def used(loaded: LoadedClip) -> str:
@@ -113,12 +153,14 @@ def used(loaded: LoadedClip) -> str:
     return f"model {loaded.name}, {weights}, {size}, {normalised}{guess}, {loaded.activation}"
 
 
-def _causes(lost: Sequence[Standing], loaded: LoadedClip, better: str | None) -> Iterator[str]:
+def _causes(lost: Sequence[Standing], loaded: LoadedClip, better: Better | None) -> Iterator[str]:
     yield "likely causes, the first ones first:"
     if not loaded.pretrained:
         yield "- random weights: give model.pretrained (--pretrained) a tag or a file"
-    tried = better or "none of the usual others does better here"
+    tried = better.told if better else "none of the usual others does better here"
     yield f"- normalisation (model.mean, model.std): must be that of the weights' training; {tried}"
+    if better:
+        yield from (f"  {line}" for line in better.settings)
     yield (
         "- QuickGELU: OpenAI's weights and some others were trained with it and need a model of the name"
         f" …-quickgelu (or quick_gelu: true in its config); this one computes {loaded.activation}"
@@ -135,8 +177,8 @@ def _causes(lost: Sequence[Standing], loaded: LoadedClip, better: str | None) ->
     )
 
 
-def _better(model: ClipClassifier, loaded: LoadedClip, data: StreamData) -> str | None:
-    """The usual normalisation that surely gets more of a few pictures right, in a sentence."""
+def _better(model: ClipClassifier, loaded: LoadedClip, data: StreamData) -> Better | None:
+    """The usual normalisation that surely gets more of a few pictures right."""
     sets = [(task.train, task.train_space) for task in data.tasks if not task.captioned]
     sets += data.zero_shot.values()
     sets = [(_some(images, TRIED // len(sets) or 1), space) for images, space in sets]
@@ -155,7 +197,7 @@ def _better(model: ClipClassifier, loaded: LoadedClip, data: StreamData) -> str 
     if share - before < WORTH_TELLING or interval(share, images)[0] <= interval(before, images)[1]:
         return None
     told = f"{100 * share:.0f} % of {images} pictures right instead of {100 * before:.0f} %"
-    return f"with {written(*USUAL[name])} ({name}) it gets {told}"
+    return Better(f"with {written(*USUAL[name])} ({name}) it gets {told}", *USUAL[name])
 
 
 def _right(model: ClipClassifier, sets: Sequence[tuple[Images, LabelSpace]]) -> int:

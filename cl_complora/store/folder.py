@@ -21,6 +21,7 @@ runs/<scenario>/<strategy>/seed<k>/
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -32,12 +33,16 @@ from pydantic import ValidationError
 
 from ..config import Scenario
 from ..config.loading import Located
-from ..errors import UserError
+from ..config.recorded import recorded_scenario
+from ..errors import UserError, printable
 from ..files import slug
 from . import forms
 from .leftovers import remove_leftovers
 from .lock import Held, ignore, lock
 from .moved import find_file, rebased
+
+# A run, and one that was set aside.
+_OF_SEED = re.compile(r"seed\d+(\.|$)", re.IGNORECASE)
 
 
 def _numbered(index: int, task: str) -> str:
@@ -53,7 +58,17 @@ class RunDir:
     @classmethod
     def of(cls, out: Path, scenario: str, strategy: str, seed: int, variant: str = "") -> RunDir:
         """``out/<scenario>/<strategy>/seed<k>``, with the variant's folder before the seed's where there is
-        one."""
+        one.
+
+        Raises:
+            UserError: for a variant that would lie outside the strategy's folder, or where one of its runs
+                does.
+        """
+        if variant.startswith(".") or _OF_SEED.match(slug(variant)):
+            raise UserError(
+                f"--variant {printable(repr(variant))}: becomes a folder beside seed{seed}, so it must not"
+                " begin with a dot, nor be called as runs are (seed and a number)"
+            )
         return cls(out / slug(scenario) / slug(strategy) / slug(variant) / f"seed{seed}")
 
     @property
@@ -206,7 +221,7 @@ class RunDir:
         try:
             file = find_file(self.root, config["files"], "scenario")
             scenario = rebased(config["scenario"], Path(config["files"]["scenario"]), file)
-            return Located(Scenario.model_validate(scenario), str(file), {})
+            return Located(recorded_scenario(scenario), str(file), {})
         except (ValidationError, KeyError, TypeError) as error:
             raise forms.damaged(self.config, error) from None
 

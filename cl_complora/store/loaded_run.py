@@ -95,15 +95,23 @@ class LoadedRun:
             return None
         lost = np.array(metrics.forgetting(self.rows[:, : self.trained]))
         if of_classes:
-            captioned = self.results.get("task_measures") or {}
-            lost[[name in captioned for name in self.tasks[: self.trained]]] = 0.0
+            lost[[self.captioned(task) for task in range(self.trained)]] = 0.0
         return int(lost.argmax()) if lost.max() > 0 else None
 
+    def captioned(self, task: int) -> bool:
+        """Whether a task, from 0, has captions and no classes: its figure is a mean of two recalls."""
+        return self.tasks[task] in (self.results.get("task_measures") or {})
+
     def images_of(self, task: int) -> int | None:
-        """Number of images that accuracy on a task was measured on, where it is known."""
+        """Number of images that accuracy on a task is a share of.
+
+        None where that is not known, and for a task of captions: the mean of a share of the images and one of
+        the texts is no share of either, and has no binomial interval.
+        """
         details = self.results["tasks_detail"]
         by_test = self.config is None or self.config["scenario"].get("measure", "test") == "test"
-        return details[task].get("test_images") if task < len(details) and by_test else None
+        counts = by_test and task < len(details) and not self.captioned(task)
+        return details[task].get("test_images") if counts else None
 
 
 def load_run(folder: RunDir) -> LoadedRun:

@@ -31,7 +31,10 @@ def find_run(given: str | Path, home: Path = HOME) -> Path:
         inside = _listed("runs in it", list(runs_in(path)))
         raise UserError(f"{path}: is no run (it has no config.yaml){inside}")
     if path.exists():
-        raise UserError(f"{path}: is a file; give a run's folder, such as runs/embedded/complora/seed0")
+        hint, page = "", path.with_suffix(".md")
+        if path.suffix == ".safetensors" and page.is_file():  # as export leaves them
+            hint = f"; {page} has the lines of Python that use these weights without their run"
+        raise UserError(f"{path}: is a file; give a run's folder, such as runs/embedded/complora/seed0{hint}")
     known = list(runs_in(home))
     exact = [run for run in known if run.relative_to(home).parts[: len(path.parts)] == path.parts]
     named = exact or [run for run in known if _holds(run.relative_to(home).parts, path.parts)]

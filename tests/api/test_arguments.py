@@ -16,6 +16,7 @@ from cl_complora.progress import Quiet
 from cl_complora.run.devices import device_of
 
 DEVICES = "must be auto, cpu, cuda or cuda:<n>"
+FOR_A_SWEEP = "is for a sweep; leave it out, or give sweep as well (True, or a mapping"
 FLAG = "must be True or False, got"
 SEEDS = "seeds: must be a list of different whole numbers such as [0, 1, 2], got"
 
@@ -85,6 +86,11 @@ def test_a_run_is_not_begun_with_what_cannot_work(tiny_scenario, tiny_strategy, 
         ({"floor": "-3"}, "floor: must be a number, got '-3'"),
         ({"floor": float("nan")}, "floor nan: must be a finite number"),
         ({"metric": ["last"]}, "metric: must be a text, got ['last']"),
+        ({"metric": "last"}, f"metric: {FOR_A_SWEEP}"),
+        ({"floor": 0}, f"floor: {FOR_A_SWEEP}"),
+        ({"validation_shots": 4}, f"validation_shots: {FOR_A_SWEEP}"),
+        ({"sweep_seeds": [5]}, f"sweep_seeds: {FOR_A_SWEEP}"),
+        ({"elsewhere": "no"}, f"elsewhere: {FLAG} 'no'"),
         ({"reference": 3}, "reference: must be a name or a path, got int"),
         ({"strategies": 3}, "strategies: must be a list of names or paths, got 3"),
         ({"strategies": ["lora", 3]}, "strategies: must be a name or a path, got int"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -73,6 +74,9 @@ def test_figures_can_be_changed_saved_and_shown(loaded, what, tmp_path):
 def test_an_unknown_drawing_and_a_folder_without_a_run_are_told(loaded, tmp_path):
     with pytest.raises(UserError, match="'curves', 'matrix', 'zero_shot'"):
         loaded.plot("pie")
+    without = replace(loaded, results=loaded.results | {"zero_shot_sets": [], "zero_shot": {}})
+    with pytest.raises(UserError, match=r"plot\('zero_shot'\): scenario 'tiny' has no zero-shot sets"):
+        without.plot("zero_shot")
     with pytest.raises(UserError, match="no such folder"):
         cl_complora.load_run(tmp_path / "nowhere")
     with pytest.raises(UserError, match="is no run"):

@@ -10,7 +10,10 @@ from cl_complora.errors import UserError
 from cl_complora.finished.states import find_state
 from cl_complora.store.deltas import load_delta
 
-REASONS = ("learned all at once", "one head answers for all tasks")
+REASONS = ("learned all at once", "one head answers for all tasks", "hold a part of it")
+AT_ONCE, ONE_HEAD, HELD_ON = REASONS
+# Shipped strategies whose later updates hold a part of what earlier tasks added.
+HOLDING = {"sdlora", "lfa"}
 
 
 def left_out(run: Path, task: str) -> str:

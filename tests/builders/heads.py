@@ -41,14 +41,14 @@ def shots_from(
     validation: tuple[torch.Tensor, torch.Tensor] | None = None,
     scale: float = 10.0,
     seed: int = 0,
-    contrasted: tuple[tuple[str, ...], torch.Tensor] | None = None,
+    seen: tuple[tuple[str, ...], torch.Tensor] | None = None,
 ) -> Shots:
     """What a fit is given."""
     held = validation or (torch.empty(0, features.shape[1]), torch.empty(0, dtype=torch.long))
     names = names or tuple(f"class {k}" for k in range(len(texts)))
-    contrasted = contrasted or (names, texts)
+    seen = seen or (names, texts)
 
     def views(count: int) -> torch.Tensor:
         return features.expand(count, -1, -1)
 
-    return Shots(names, features, labels, *held, texts, *contrasted, scale, seed, views)
+    return Shots(names, features, labels, *held, texts, *seen, scale, seed, views)

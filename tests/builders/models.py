@@ -71,7 +71,7 @@ def remember_models(put: Callable[[object, str, object], None]) -> None:
 
     def created(
         name: str, pretrained: str | None, preprocess: dict, image_size: int | None = None
-    ) -> torch.nn.Module:
+    ) -> tuple[torch.nn.Module, list[str]]:
         file = Path(pretrained) if pretrained else None
         if open_clip.create_model is not make or file is None or not file.is_file():
             return create(name, pretrained, preprocess, image_size)
@@ -79,14 +79,14 @@ def remember_models(put: Callable[[object, str, object], None]) -> None:
         asked = [open_clip.get_model_config(name), preprocess, image_size]
         key = (name, pretrained, stamp.st_mtime_ns, stamp.st_size, json.dumps(asked, sort_keys=True))
         if key not in known:
-            made = create(name, pretrained, preprocess, image_size)
+            made, notes = create(name, pretrained, preprocess, image_size)
             if sum(p.numel() for p in made.parameters()) > _SMALL:
-                return made
-            known[key] = Copies(made), sum_up(made)
-        copies, digest = known[key]
+                return made, notes
+            known[key] = Copies(made), sum_up(made), notes
+        copies, digest, notes = known[key]
         new = copies.new()
         new.digest_of_the_tests = digest
-        return new
+        return new, notes
 
     def summed_up(model: torch.nn.Module) -> str:
         # Asked once, before anything can have changed.

@@ -33,6 +33,7 @@ def outcome(
     seconds: float = 60.0,
     steps: int = 40,
     error: str | None = None,
+    lost: bool = False,
 ) -> Outcome:
     """Of a trial of one task that was trained for half of its seconds and measured for the other half.
 
@@ -40,7 +41,7 @@ def outcome(
         last, retention: in percent and points; None for no zero-shot set.
     """
     if error is not None:
-        return Outcome(None, error=error)
+        return Outcome(None, error=error, lost=lost)
     detail = {"steps": steps, "train_seconds": seconds / 2, "eval_seconds": seconds / 2}
     results = {
         "last": last / 100,

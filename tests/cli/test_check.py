@@ -30,6 +30,14 @@ def test_check_recognises_a_strategy_whose_sections_are_misspelt(folder):
     assert "did you mean 'adapter'?" in caught.value.messages[0]
 
 
+def test_a_plugin_is_named_as_not_looked_at(folder):
+    text = f"{TEXTS['strategy']}\nplugin: nowhere:Nothing\n"
+    fine, note = told(write(folder, "plugged", text))
+    assert fine.endswith("strategy 'mine' is fine (lowrank adapter)")
+    assert note.startswith("  note: plugin nowhere:Nothing was not looked at")
+    assert note.endswith("run wants --allow-plugins")
+
+
 def told(path: Path) -> list[str]:
     return list(check_file(str(path), []))
 

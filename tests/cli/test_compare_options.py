@@ -35,6 +35,15 @@ def test_what_a_sweep_is_chosen_by_is_for_a_sweep(go, tmp_path, given):
     assert not list(tmp_path.iterdir())
 
 
+def test_each_that_is_for_a_sweep_is_named(go, tmp_path):
+    code, _, said = go("-s", "zeroshot", "--floor", "-3", "--validation-shots", "4")
+    assert code == 2 and [line.split(": ")[1] for line in said.splitlines()] == [
+        "--floor",
+        "--validation-shots",
+    ]
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_metric_is_published_of_a_method_that_is_not_swept(go, tmp_path):
     code, out, said = go("-s", "zeroshot", "--seeds", "0", "--metric", "harmonic", "--publish", "results")
     assert code == 0, out + said

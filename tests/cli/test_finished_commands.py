@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from builders.commands import cli
@@ -115,5 +117,6 @@ def test_init_writes_a_scenario_that_runs(tmp_path, monkeypatch, capsys):
     assert code == 0 and "Retention general" in out, err
     code, _, err = cli(monkeypatch, capsys, "init", "my pets", "-o", "mine.yaml")
     assert code == 2 and "--force overwrites it" in err
-    text, _ = describe([tmp_path / "my pets", tmp_path / "my pets"], tmp_path / "a.yaml", shots=1)
+    shutil.copytree(tmp_path / "my pets", tmp_path / "more" / "my pets")
+    text, _ = describe([tmp_path / "my pets", tmp_path / "more"], tmp_path / "a.yaml", shots=1)
     assert 'name: "my pets-2"' in text and "shots: 1" in text

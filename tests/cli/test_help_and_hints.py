@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console, Group
@@ -12,9 +13,11 @@ from rich.table import Table
 
 from builders.commands import cli
 from cl_complora.cli.consoles import LogConsole
+from cl_complora.cli.shard_options import measured_table
 from cl_complora.compare.compare_progress import CompareProgress
 from cl_complora.compare.study import Request
 from cl_complora.errors import UserError
+from cl_complora.finished.asked_sets import Measured
 from cl_complora.progress import PlainProgress
 from cl_complora.report.comparison.terminal import fitting
 from cl_complora.report.run.tables import matrix
@@ -114,6 +117,16 @@ def test_what_is_no_run_is_told_with_those_there_are(runs, given, told):
         find_run(given)
 
 
+def test_exported_weights_are_no_run_and_their_page_is_named(runs):
+    Path("small.safetensors").touch()
+    with pytest.raises(UserError) as alone:
+        find_run("small.safetensors")
+    Path("small.md").touch()
+    with pytest.raises(UserError, match=r"small\.safetensors: is a file;.* small\.md has the lines of"):
+        find_run("small.safetensors")
+    assert "small.md" not in alone.value.messages[0]
+
+
 @pytest.mark.parametrize("command", ["export", "explain", "predict", "eval", "audit", "curvature"])
 def test_a_wrong_folder_is_told_before_anything_heavy_is_imported(runs, command):
     words = ["nowhere", "picture.png"] if command == "predict" else ["nowhere"]
@@ -149,6 +162,19 @@ def test_tasks_are_numbered_where_their_names_do_not_fit():
     assert narrow[3].split()[:3] == ["1", "a-long-name-of-task-0", "50.0"] and len(narrow) == 10
     wide = drawn(matrix(results(2), 120), 120)
     assert "a-long-name-of-task-1" in wide[2] + wide[3] and "│" in wide[-2]
+
+
+@pytest.mark.parametrize("tasks, width", [(0, 80), (1, 20), (1, 80)])
+def test_titles_are_in_one_line_above_narrow_tables(tasks, width):
+    few = results(tasks) | {"zero_shot_sets": []}
+    title = "many · x · seed 0: accuracy in %"
+    narrower = drawn(matrix(few, width), max(width, len(title)))
+    assert [line.strip() for line in narrower if "accuracy" in line or "%" in line] == [title]
+    measured = measured_table([Measured("a", 0.5, 8)], "a stream of one small set, all of it: accuracy in %")
+    assert "a stream of one small set, all of it: accuracy in %" in drawn(measured, 80)
+    out = io.StringIO()
+    LogConsole(file=out, width=1000).print(matrix(few, 0))
+    assert out.getvalue().startswith(f"{title}\nafter")
 
 
 def test_rows_have_heads_while_a_run_goes_on():

@@ -318,7 +318,7 @@ def test_an_export_with_merges_of_its_own_opens(exported):
 
 MERGES = {
     "large": (b"", "is larger than 33,554,432 bytes"),
-    "few": (gzip.compress(b"#version\na b\n"), "makes 516 words, and the model was made for 49408"),
+    "few": (gzip.compress(b"#version\na b\n"), "makes 516 words, and the model was made for 49,408"),
     "cut": (gzip.compress(b"x" * 1000)[:-20], "cannot be read as a tokenizer's merges"),
     "damaged": (
         gzip.compress(bytes(range(256)) * 4)[:30] + b"\xff" * 30,

@@ -4,6 +4,7 @@ open_clip's own."""
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 from pathlib import Path
 
@@ -124,6 +125,31 @@ def test_an_edited_config_is_read_again(folder):
     changed = TINY | {"vision_cfg": TINY["vision_cfg"] | {"image_size": [48, 32]}}
     (folder / "tiny.json").write_text(json.dumps(changed))
     assert load(folder).pixels.size == (48, 32)
+
+
+def test_interpolated_positions_are_told(folder):
+    """Weights of other picture sizes or context lengths load without a word, and answer worse."""
+    assert not any("interpolated" in note for note in load(folder, "tiny.pt").notes)
+    changed = TINY | {"vision_cfg": TINY["vision_cfg"] | {"image_size": 64}}
+    (folder / "larger.json").write_text(json.dumps(changed))
+    patches = next(n for n in load(folder, "tiny.pt", "larger.json").notes if "interpolated" in n)
+    assert "of patches for (4, 4), the model has (8, 8)" in patches
+    changed = TINY | {"text_cfg": TINY["text_cfg"] | {"context_length": 20}}
+    (folder / "longer.json").write_text(json.dumps(changed))
+    texts = next(n for n in load(folder, "tiny.pt", "longer.json").notes if "interpolated" in n)
+    assert "of the text tower for 16, the model has 20" in texts
+
+
+def test_loading_leaves_the_log_as_it_was(folder):
+    root, kept = logging.getLogger(), logging.NullHandler()
+    root.addHandler(kept)
+    try:
+        before = root.level, list(root.handlers)
+        load(folder, "tiny.pt")
+        told(folder, "none.pt")
+        assert (root.level, root.handlers) == before
+    finally:
+        root.removeHandler(kept)
 
 
 def test_random_weights_are_the_same_every_time_and_disturb_nothing(folder):
@@ -310,7 +336,7 @@ def test_every_tag_resolves_to_the_activation_that_it_was_trained_with():
 
 def test_weights_in_a_file_may_need_quickgelu(monkeypatch, folder, weights):
     """Nothing in a file tells; the user is."""
-    monkeypatch.setattr("cl_complora.clip.model._create", lambda *_: open_clip.create_model("tiny"))
+    monkeypatch.setattr("cl_complora.clip.model._create", lambda *_: (open_clip.create_model("tiny"), []))
     load(folder)  # registers tiny
     loaded = load(folder, "tiny.pt", config=None, name="ViT-B-16")
     assert any("name ViT-B-16-quickgelu" in note for note in loaded.notes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +66,38 @@ def test_a_test_that_failed_is_told(go, tiny_scenario):
     assert go(*shlex.split(line)[1:])[0] == 2
     code, out, said = go(*words, "--list")
     assert code == 0 and out == "" and "not listed, since it failed: quick.yaml · seed 0: task 'warm'" in said
+
+
+def test_runs_of_another_stream_are_refused_as_compare_refuses_them(go, tiny_scenario):
+    words = ["compare", tiny_scenario, "--strategies", "quick.yaml", "--seeds", "0", "--device", "cpu"]
+    words += ["--sweep-from", "strategy", "--validation-shots", "2", "--list"]
+    listed = go(*words)[1].splitlines()
+    for line in listed:
+        assert go(*shlex.split(line)[1:])[0] == 0
+    assert len(listed) == 2
+    code, out, said = go(*words, "--set", "shots=2")
+    assert code == 2 and out == "" and said.count("scenario.shots = 3, now it is 2; give another --out") == 2
+    assert "error: runs/tiny/quick/validation/seed0: this run was" in said and "--fresh" not in said
+
+
+def test_what_is_begun_of_another_stream_is_refused_too(go, tiny_scenario):
+    words = [
+        "compare",
+        tiny_scenario,
+        "--strategies",
+        "zeroshot",
+        "--seeds",
+        "0",
+        "--device",
+        "cpu",
+        "--list",
+    ]
+    (line,) = go(*words)[1].splitlines()
+    assert go(*shlex.split(line)[1:])[0] == 0
+    Path("runs/tiny/zeroshot/seed0/results.json").unlink()
+    assert go(*words)[1].splitlines() == [line]
+    code, out, said = go(*words, "--set", "shots=2")
+    assert code == 2 and out == "" and "runs/tiny/zeroshot/seed0: this run was made with" in said
 
 
 @pytest.mark.parametrize(

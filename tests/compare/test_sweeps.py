@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cl_complora.compare.method import Method
 from cl_complora.compare.study import Comparison, Request
 from cl_complora.compare.sweeps import not_swept, sweeps_of
-from cl_complora.compare.trials import parse_sweep
+from cl_complora.compare.trials import digits, parse_sweep, told, trial
+from cl_complora.config import load_scenario
 from cl_complora.errors import UserError
 from cl_complora.report.comparison.page import comparison_page
 from cl_complora.report.comparison.saving import markdown
@@ -64,6 +67,24 @@ def test_methods_that_are_not_swept_as_asked_are_named():
         "finetune is not swept over adapter.rank, which it does not have",
         "zeroshot is not swept: it has no adapter.rank, optimiser.lr",
     ]
+
+
+def test_values_that_differ_have_folders_that_differ(tiny_scenario, tiny_strategy):
+    scenario = load_scenario(str(tiny_scenario))
+    rates = (0.001, 0.0010000001, 0.0010000002, 1e-5, 2, 1234567, 1e6)
+    made = [trial(str(tiny_strategy), (("optimiser.lr", rate),), 0, scenario) for rate in rates]
+    assert [t.variant.removeprefix("optimiser.lr=") for t in made] == [
+        *("0.001", "0.0010000001", "0.0010000002", "1e-05", "2", "1234567", "1e+06")
+    ]
+    assert made[1].label() == f"{tiny_strategy} · seed 0 · lr=0.0010000001"
+    assert told((("optimiser.lr", 0.1 + 0.2),)) == "lr=0.30000000000000004" and digits(True) == "1"
+
+
+@given(st.floats(allow_nan=False) | st.integers(-(2**53), 2**53))
+def test_a_number_is_given_back_by_its_digits(value):
+    assert float(digits(value)) == value
+    # As earlier versions wrote it, wherever that was exact: their folders are found again.
+    assert digits(value) == f"{value:g}" or float(f"{value:g}") != value
 
 
 def content(seeds=(0,), sweep=None, curves=(), settings=()) -> dict:

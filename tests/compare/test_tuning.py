@@ -116,6 +116,17 @@ def test_rates_that_cannot_be_trained_are_left_behind(monkeypatch, asked):
         tuned(monkeypatch, asked, lambda settings: outcome(0, error="it diverged"))
 
 
+def test_a_trial_that_the_machine_took_is_no_rate_that_cannot_be_trained(monkeypatch, asked):
+    def answer(settings):
+        rate = settings.get(LR, 5e-3)
+        return outcome(0, error="killed", lost=True) if rate == 1.58e-2 else outcome(1e3 * rate, 0)
+
+    assert 1.58e-2 in prepare(asked).grid[LR].values()
+    with pytest.raises(UserError, match="the search lacks 1 run, .* goes on with what is there") as told:
+        tuned(monkeypatch, asked, answer)
+    assert any("killed" in line for line in told.value.messages)
+
+
 @pytest.mark.parametrize("name", [name for name in shipped("strategy") if grid_of(name, (), [64])])
 def test_the_file_is_the_strategy_with_what_was_chosen(name, monkeypatch, tmp_path, asked):
     request = TuningRequest(asked.scenario, name, minutes=20, strategy_settings=("training.batch_size=7",))

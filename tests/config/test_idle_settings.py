@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from cl_complora.config import load_strategy
+from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.catalog import shipped
 from cl_complora.config.recorded import recorded_strategy
 from cl_complora.errors import UserError
@@ -118,3 +118,58 @@ def test_what_a_file_says_of_steps_that_it_does_not_take_is_refused(tmp_path, se
         load_strategy(str(file))
     told = "has no effect with adapter kind none, which trains nothing"
     assert list(refused.value.messages) == [f"{file}:4: {key}: {told}" for key in keys]
+
+
+FRACTION = "test_fraction: has no effect with"
+PARTED = "since the file then says which pictures are the test"
+
+
+def a_scenario(tmp_path, source: str) -> str:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"name: mine\nshots: 2\ntasks:\n  - name: a\n    source: {{{source}}}\n")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "source, told",
+    [
+        (
+            "kind: folder, root: r, splits: {train: a, test: b}",
+            "splits, which name the folder of the test",
+        ),
+        ("kind: parquet, train: a, test: b", "test, whose pictures are the test"),
+        ("kind: parquet, test: b", "test, whose pictures are the test"),
+        ("kind: parquet, train: a, validation: b", "validation, whose pictures are the test"),
+        (
+            "kind: huggingface, name: a/b, splits: {train: a, test: b}",
+            "splits, which name the split that is the test",
+        ),
+        ("kind: captions, file: a.jsonl, test_file: b.jsonl", "test_file, whose pictures are the test"),
+        ("kind: captions, file: a.jsonl, test_split: dev", f"test_split, {PARTED}"),
+        ("kind: captions, file: a.jsonl, split: all", f"split, {PARTED}"),
+    ],
+)
+def test_no_share_is_set_apart_where_the_test_is_named(source, told, tmp_path):
+    assert load_scenario(a_scenario(tmp_path, source))
+    for share in (0.5, 0.2):  # also the default, where it is said
+        path = a_scenario(tmp_path, f"{source}, test_fraction: {share}")
+        with pytest.raises(UserError) as caught:
+            load_scenario(path)
+        assert caught.value.messages == (f"{path}:5: tasks[0].source.{FRACTION} {told}",)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "kind: folder, root: r",
+        "kind: folder, root: r, splits: none",
+        "kind: folder, root: r, splits: {train: a, test: ./a}",  # one folder, which is divided
+        "kind: parquet, train: a",
+        "kind: huggingface, name: a/b",
+        "kind: huggingface, name: a/b, split: train",
+        "kind: captions, file: a.jsonl",
+    ],
+)
+def test_a_share_is_set_apart_where_nothing_says_what_the_test_is(source, tmp_path):
+    located = load_scenario(a_scenario(tmp_path, f"{source}, test_fraction: 0.2"))
+    assert located.value.tasks[0].source.test_fraction == 0.2

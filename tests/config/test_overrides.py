@@ -8,7 +8,7 @@ import pytest
 
 from builders.configs import SCENARIO, STRATEGY, TEXTS, animals, check, refusal, write
 from cl_complora.config import apply_overrides, load_scenario, load_strategy
-from cl_complora.config.loading import split_overrides
+from cl_complora.config.loading import as_overrides, split_overrides
 from cl_complora.errors import UserError
 
 
@@ -98,6 +98,44 @@ def test_overrides_make_sections_and_take_the_place_of_others():
     data = {"a": [{"b": 1}]}
     apply_overrides(data, ["a.0.b=2", "a[0].c=[x, 1e-3]", "d.e=null"])
     assert data == {"a": [{"b": 2, "c": ["x", 1e-3]}], "d": {"e": None}}
+
+
+def test_a_section_takes_the_place_of_a_plain_value(folder):
+    """As a mapping of Python's gives it, key by key, and as a comparison records it."""
+    path = str(write(folder, "plain", SCENARIO))
+    given = {"shots": {"most": 3, "least": 1}, "tasks.0": {"shots": {"most": 2}}}
+    for overrides in (
+        as_overrides(given),
+        ["shots.least=1", "scenario.shots.most=3", "tasks[0].shots.most=2"],
+    ):
+        scenario = load_scenario(path, overrides).value
+        assert (scenario.shots.most, scenario.shots.least, scenario.tasks[0].shots.most) == (3, 1, 2)
+    loss = load_strategy("lora", as_overrides({"training": {"loss": {"gamma": 3.0, "kind": "focal"}}}))
+    assert (loss.value.training.loss.kind, loss.value.training.loss.gamma) == ("focal", 3.0)
+    messages = refusal("scenario", path, ("shots.most=3", "shots.moist=3"))
+    assert any("--set shots.moist=3: unknown key; did you mean 'most'?" in message for message in messages)
+
+
+def test_a_section_is_still_merged_into_a_section(folder):
+    path = str(write(folder, "long", SCENARIO.replace("shots: 2", "shots: {most: 4, least: 2}")))
+    assert load_scenario(path, as_overrides({"shots": {"least": 1}})).value.shots.most == 4
+
+
+def test_where_no_section_may_stand_a_plain_value_stays(folder):
+    for setting in ({"optimiser": {"lr": {"x": 1}}}, {"adapter": {"rank": {"0": 1}}}):
+        (message,) = refusal("strategy", write(folder, "s", STRATEGY), tuple(as_overrides(setting)))
+        assert "is a value, not a section" in message
+    data = {"shots": 4}
+    with pytest.raises(UserError, match="shots is a value, not a section"):
+        apply_overrides(data, ["shots.most=1"])
+    assert data == {"shots": 4}
+
+
+def test_settings_of_a_plugin_take_sections(folder):
+    """What they may be is the plugin's own matter."""
+    path = str(write(folder, "plugin", f"{STRATEGY}plugin: mine.py:Mine\nsettings: {{a: 3}}\n"))
+    located = load_strategy(path, as_overrides({"settings": {"a": {"b": 1}}}))
+    assert located.value.settings == {"a": {"b": 1}}
 
 
 def test_overrides_are_sorted_by_their_first_key():

@@ -1,17 +1,66 @@
-"""A strategy that a run recorded is the strategy that it was made with."""
+"""A strategy or scenario that a run recorded is the one that it was made with."""
 
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
-from cl_complora.config import load_strategy
+from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.catalog import shipped
-from cl_complora.config.recorded import recorded_strategy
+from cl_complora.config.recorded import recorded_scenario, recorded_strategy
+from cl_complora.store.folder import RunDir
+
+
+def strategies_alike(name: str, *settings: str) -> None:
+    content = load_strategy(name, settings).value.model_dump(mode="json", exclude={"description", "sweep"})
+    again = recorded_strategy(content)
+    assert again.model_dump(mode="json", exclude={"description", "sweep"}) == content
 
 
 @pytest.mark.parametrize("name", sorted(shipped("strategy")))
 def test_what_is_recorded_is_read_again(name):
-    strategy = load_strategy(name).value
-    content = strategy.model_dump(mode="json", exclude={"description", "sweep"})
-    again = recorded_strategy(content)
-    assert again.model_dump(mode="json", exclude={"description", "sweep"}) == content
+    strategies_alike(name)
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.95, 0.8])
+def test_a_default_that_belongs_to_another_optimiser_is_no_default(momentum):
+    strategies_alike("lora", "optimiser.name=muon", f"optimiser.momentum={momentum}")
+
+
+def test_a_setting_that_no_optimiser_reads_is_not_taken_for_said():
+    strategies_alike("lora", "optimiser.name=prodigy", "optimiser.rates={}")
+    strategies_alike("lora", "optimiser.name=schedule-free", "optimiser.rates={}", "schedule.name=constant")
+
+
+@pytest.mark.parametrize("name", sorted(shipped("scenario")))
+def test_a_scenario_is_read_again(name):
+    content = load_scenario(name).value.model_dump(mode="json")
+    assert recorded_scenario(content).model_dump(mode="json") == content
+
+
+SOURCES = [
+    "{kind: folder, root: r, splits: {train: a, test: b}}",
+    "{kind: parquet, train: a.parquet, test: b.parquet}",
+    "{kind: parquet, train: a.parquet, validation: b.parquet}",
+    "{kind: huggingface, root: r, splits: {train: a, test: b}}",
+    "{kind: captions, file: a.jsonl, test_file: b.jsonl}",
+    "{kind: captions, file: a.jsonl, split: train, test_split: dev}",
+]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_what_a_run_records_of_a_source_is_no_setting_of_the_users(source, tmp_path):
+    """A share to set apart that the file does not name is recorded at its default."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"name: mine\nshots: 2\ntasks:\n  - {{name: a, source: {source}}}\n")
+    content = load_scenario(str(path)).value.model_dump(mode="json")
+    assert content["tasks"][0]["source"]["test_fraction"] == 0.5
+    config = {"scenario": content, "files": {"scenario": str(path), "strategy": "lora"}}
+    again = RunDir(tmp_path / "run").recorded_scenario(config)
+    assert again.value.model_dump(mode="json") == content
+
+
+@pytest.mark.parametrize("content", [None, [], "mine", {}, {"name": "mine", "tasks": 3}, {1: 2}])
+def test_what_is_no_scenario_is_refused_as_ever(content):
+    with pytest.raises(ValidationError):
+        recorded_scenario(content)

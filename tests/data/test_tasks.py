@@ -99,6 +99,8 @@ def test_a_class_incremental_loss_may_contrast_the_tasks_own_classes(class_folde
         assert named_after_colour(task.train, task.train_space) and named_after_colour(task.test, task.space)
         assert named_after_colour(task.validation, task.space)
     assert data.tasks[2].train.labels.max() == 1 and data.tasks[2].test.labels.max() == 3
+    # A head that all tasks share still has to tell all classes so far apart.
+    assert [len(task.seen_space) for task in data.tasks] == [2, 3, 4]
 
 
 def test_joint_spaces_have_as_many_prompts_for_every_class(class_folders, tmp_path):

@@ -171,10 +171,11 @@ def test_rows_of_earlier_classes_stay_and_are_contrasted_with():
     fitting = LinearHeadFitting(settings, 0, True)
     before = fitting.fit(shots_from(features[first], labels[first], texts[:2], names[:2]), None).head
     own = features[~first], labels[~first] - 2, texts[2:], names[2:]
-    rest = shots_from(*own, contrasted=(names, texts))
+    rest = shots_from(*own, seen=(names, texts))
     after = fitting.fit(rest, before).head
     alone = fitting.fit(rest, None).head
-    apart = fitting.fit(shots_from(*own), before).head  # training.classes: task
+    task = LinearHeadFitting(settings.model_copy(update={"classes": "task"}), 0, True)
+    apart = task.fit(rest, before).head
     assert torch.equal(apart.weight[2:], alone.weight) and torch.equal(apart.weight[:2], before.weight)
     assert after.classes == names and torch.equal(after.weight[:2], before.weight)
     assert not torch.equal(after.weight[2:], alone.weight)

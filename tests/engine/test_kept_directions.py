@@ -9,11 +9,12 @@ from test_regularisers import SPACE, Step, experience
 from torch.nn import functional as F
 
 from cl_complora.config.factors import GradientStart, InputsStart
+from cl_complora.data.labels import LabelSpace
 from cl_complora.engine.complora import CompLoRAPlugin
 from cl_complora.engine.constraints import Constraint
 from cl_complora.engine.gradient_start import GradientStarting
 from cl_complora.engine.gradients import mean_gradients
-from cl_complora.engine.input_directions import input_covariances, summed_inputs
+from cl_complora.engine.input_directions import input_covariances, input_moments, summed_inputs
 from cl_complora.engine.inputs_start import InputsStarting
 
 FREE = Constraint(select="none")
@@ -22,6 +23,31 @@ FREE = Constraint(select="none")
 def keeplora(**settings) -> CompLoRAPlugin:
     start = GradientStarting(GradientStart(kind="gradient", **settings))
     return CompLoRAPlugin(rank=2, matrices=["q", "o"], constraint=FREE, start=start, scaling=0.5)
+
+
+@pytest.mark.parametrize("padding", [False, True])
+def test_what_follows_a_prompts_end_counts_only_where_it_is_asked_for(model, padding):
+    """EVA's inputs of several prompts are those of each alone; with padding, more than these."""
+    plugin = CompLoRAPlugin(rank=2, matrices=["q", "o", "fc", "proj"], constraint=FREE)
+    plugin.prepare(model)
+    names = ["red", "a very small green bird on a branch", "blue sea"]
+
+    def of(*classes: str) -> dict:
+        where = experience(3)
+        where.parts[0].train_space = LabelSpace.from_templates(list(classes), ["a photo of a {}"])
+        where = type(where)(where.parts, 0)
+        return input_moments(plugin.slots, model, where, 3, padding=padding)
+
+    together, alone = of(*names), [of(name) for name in names]
+    for slot in plugin.slots:
+        if slot.tower != "text":
+            continue
+        square, total, count = together[slot.name]
+        assert (count == sum(found[slot.name][2] for found in alone)) == (not padding)
+        squares = sum(found[slot.name][0] for found in alone)
+        assert torch.allclose(square, squares, atol=1e-4 * float(squares.abs().max())) == (not padding)
+        totals = sum(found[slot.name][1] for found in alone)
+        assert torch.allclose(total, totals, atol=1e-4 * float(totals.abs().max())) == (not padding)
 
 
 def test_the_gradient_is_that_of_the_mean_loss_whatever_the_batches(model):

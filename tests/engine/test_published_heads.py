@@ -1,4 +1,4 @@
-"""RAIL, Tip-Adapter, RAda and LFA against the numbers of their authors' code, and where each goes wrong."""
+"""RAIL, RAda and LFA against the numbers of their authors' code, and where each goes wrong."""
 
 from __future__ import annotations
 
@@ -15,16 +15,14 @@ from torch.nn import functional as F
 from builders.clip_models import MODELS, batch
 from builders.heads import clusters, shots_from
 from cl_complora.clip.heads.head import Question
-from cl_complora.clip.heads.key_cache import CacheHead
 from cl_complora.clip.heads.mask import PARTS, MaskHead, masked
 from cl_complora.clip.heads.regression import KernelHead, RandomFeatureHead
 from cl_complora.clip.projection import image_projection
-from cl_complora.config.heads import Lfa, RAda, Ridge, TipAdapter
+from cl_complora.config.heads import Lfa, RAda, Ridge
 from cl_complora.engine.fitting import lfa
 from cl_complora.engine.fitting.lfa import LfaFitting, folded, mixed, procrustes, ranking_loss, refine
 from cl_complora.engine.fitting.rada import RAdaFitting, loss_of, rates, started
 from cl_complora.engine.fitting.ridge import RidgeFitting, ridge
-from cl_complora.engine.fitting.tip_adapter import TipAdapterFitting, _HeldOut, grid, searched
 
 
 def golden(name: str) -> dict:
@@ -106,69 +104,6 @@ class TestRail:
         for form, idle in (("primal", "gamma"), ("dual", "hidden")):
             with pytest.raises(ValueError, match="has no effect with form"):
                 Ridge(kind="ridge", form=form, **{idle: 1})
-
-
-class TestTipAdapter:
-    numbers = golden("tip_adapter")
-
-    def head(self) -> CacheHead:
-        keys, labels = unit(self.numbers["images"]), torch.tensor(self.numbers["labels"])
-        names = tuple(f"class {k}" for k in range(3))
-        return CacheHead(names, self.numbers["alpha"], self.numbers["beta"], keys, F.one_hot(labels).double())
-
-    def test_logits_as_the_equation(self):
-        ask = question(unit(self.numbers["queries"]), unit(self.numbers["texts"]), 100.0)
-        np.testing.assert_allclose(self.head().logits(ask), self.numbers["logits"], rtol=1e-7, atol=1e-6)
-
-    def test_the_search_as_the_authors(self):
-        queries, texts, head = unit(self.numbers["queries"]), unit(self.numbers["texts"]), self.head()
-        labels = torch.tensor(self.numbers["query_labels"])
-        cosines, logits = queries @ head.keys.mT, 100 * queries @ texts.mT
-        # Scale and steps of the golden search: β to 20 and α to 200, 20 values each.
-        found = searched(logits, cosines, head.values, labels, grid(20, 20), grid(200, 20))
-        assert found == pytest.approx(self.numbers["searched"])
-
-    def fitted(self, shared: bool = False, earlier=None, shots=None, **settings):
-        chosen = TipAdapter(kind="tip-adapter", **settings)
-        return TipAdapterFitting(chosen, 0, shared).fit(
-            shots or shots_from(*clusters(3, spread=0.6)), earlier
-        )
-
-    def test_a_shot_is_not_held_against_itself(self):
-        """Each shot is its own nearest key: with that left in, the sharpest cache would always be right."""
-        features, labels, texts = clusters(3, spread=0.6)
-        shots = shots_from(features, labels, texts)
-        held = _HeldOut.of(shots, features, len(labels), F.one_hot(labels).float(), shots.names)
-        assert torch.equal(held.cosines.isinf(), torch.eye(len(labels), dtype=torch.bool))
-        assert torch.equal((-1.0 * (1 - held.cosines)).exp().diagonal(), torch.zeros(len(labels)))
-        told = self.fitted(shots=shots, views=1).told
-        validated = shots_from(features, labels, texts, validation=(features, labels))
-        assert self.fitted(shots=validated, views=1).told != told
-
-    def test_training_moves_keys_and_validation_chooses_the_epoch(self):
-        features, labels, texts = clusters(3, spread=0.6)
-        given = {"alpha": 2.0, "beta": 3.0, "views": 2}
-        still = self.fitted(**given).head
-        last = self.fitted(train=True, epochs=5, **given)
-        assert last.told["epoch"] == 5 and not torch.equal(last.head.keys, still.keys)
-        # Validation images that every epoch answers alike keep the first.
-        easy = shots_from(features, labels, texts, validation=(texts, torch.arange(3)))
-        assert self.fitted(shots=easy, train=True, epochs=5, lr=1e-6, **given).told["epoch"] == 1
-
-    def test_earlier_keys_stay(self):
-        features, labels, texts = clusters(4)
-        first, names = labels < 2, tuple("abcd")
-        settings = {"alpha": 2.0, "beta": 3.0, "train": True, "epochs": 2}
-        own = shots_from(features[first], labels[first], texts[:2], names[:2])
-        before = self.fitted(True, None, own, **settings).head
-        rest = shots_from(features[~first], labels[~first] - 2, texts[2:], names[2:])
-        after = self.fitted(True, before, rest, **settings).head
-        assert after.classes == names and torch.equal(after.keys[: len(before.keys)], before.keys)
-        assert torch.equal(after.values.argmax(1), labels) and after.values.sum() == len(labels)
-
-    def test_settings_of_training_without_it_are_refused(self):
-        with pytest.raises(ValueError, match="has no effect without train"):
-            TipAdapter(kind="tip-adapter", lr=1e-3)
 
 
 class TestRAda:

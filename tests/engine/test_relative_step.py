@@ -19,6 +19,8 @@ ADAPTERS = {
     " subspace: {select: complement, keep: {energy: 0.3}, form: projector}}",
     "components": "{kind: lowrank, rank: 3, matrices: [q, fc], start: {kind: components}}",
 }
+SHARED = "{kind: lowrank, rank: 3, matrices: [q, fc], between: {kind: directions, per: model}}"
+ROWS = "{kind: lowrank, rank: 3, matrices: [q, fc], row_scale: true}"
 OPTIMISERS = ["adamw", "adam", "sgd", "muon"]
 
 
@@ -61,6 +63,48 @@ def test_a_step_of_factors_moves_the_product_by_a_share_of_its_matrix(model, tmp
             moved = float((by_b.norm() ** 2 + by_a.norm() ** 2) ** 0.5)
             rate = 1e-2 if slot.tower == "vision" else 3e-2
             assert moved == pytest.approx(rate * float(hosts[slot.key].norm()), rel=2e-3), slot.name
+
+
+def test_what_matrices_share_takes_the_optimisers_own_step(model, tmp_path):
+    """One α of SD-LoRA scales the updates of all matrices, each of which would have its step another length;
+    the factors alone move their matrix by its share."""
+    adapter, _, _ = begun(model, tmp_path, SHARED, "adamw")
+    draw_gradients([p for p in model.parameters() if p.requires_grad], 9)
+    with torch.no_grad():  # a first task, so that there are lengths to train again
+        for block in adapter.blocks.values():
+            block.B.copy_(block.B.grad)
+    adapter.merge(model)
+    adapter.attach(model)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    told = load_strategy(str(tmp_path / "s.yaml")).value.optimiser
+    optimiser = optimizer_factory(told, adapter, model)(parameters)
+    (alpha,) = {block.between.alpha for block in adapter.blocks.values()}
+    assert len(alpha) == 2
+    for step in range(3):
+        old = alpha.detach().clone()
+        before = {name: (b.A.detach().clone(), b.B.detach().clone()) for name, b in adapter.blocks.items()}
+        draw_gradients(parameters, step)
+        optimiser.step()
+        if step == 0:  # of Adam, all entries by the rate
+            assert (alpha.detach() - old).abs().tolist() == pytest.approx([1e-2, 1e-2], rel=1e-3)
+        assert float((alpha.detach() - old).abs().max()) < 3e-2
+        for slot in adapter.slots:
+            block, (a, b) = adapter.blocks[slot.name], before[slot.name]
+            by_b, by_a = old[-1] * (block.B - b) @ a, old[-1] * b @ (block.A - a)
+            moved = float((by_b.norm() ** 2 + by_a.norm() ** 2).detach() ** 0.5)
+            rate = 1e-2 if slot.tower == "vision" else 3e-2
+            assert moved == pytest.approx(rate * float(slot.weight.norm()), rel=2e-3), slot.name
+
+
+def test_lengths_of_rows_take_the_optimisers_own_step(model, tmp_path):
+    adapter, parameters, optimiser = begun(model, tmp_path, ROWS, "adamw")
+    lengths = {name: block.m.detach().clone() for name, block in adapter.blocks.items()}
+    draw_gradients(parameters, 0)
+    optimiser.step()
+    for slot in adapter.slots:
+        step = (adapter.blocks[slot.name].m.detach() - lengths[slot.name]).abs()
+        rate = 1e-2 if slot.tower == "vision" else 3e-2
+        assert torch.allclose(step, torch.full_like(step, rate), rtol=1e-2), slot.name
 
 
 def test_both_factors_keep_the_direction_of_the_optimisers_step(model, tmp_path):

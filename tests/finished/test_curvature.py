@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 
 from builders.golden import FORMS, golden, tensor
 from cl_complora.cli import app
+from cl_complora.clip.slots import open_slots
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.errors import UserError
+from cl_complora.finished import loss_curvature
 from cl_complora.finished.lanczos import extremes
 from cl_complora.finished.loss_curvature import TaskLoss, curvature, largest_of, swept_rate
 from cl_complora.finished.states import find_state
@@ -96,6 +98,24 @@ def test_jointly_is_at_least_as_curved_as_any_module(runs, strategy):
     if strategy == "complora":
         # B = 0 at the start: the A–A block is zero, and H indefinite.
         assert cold["joint"]["smallest"] < 0 and "free subspace" in found["coordinates"]
+
+
+def test_what_matrices_share_is_one_coordinate(tmp_path, tiny_scenario, monkeypatch):
+    """SD-LoRA's α: it is in the curvature of every matrix, and jointly one coordinate a task."""
+    folder = go(tiny_scenario, tmp_path, "sdlora", "adapter.rank=2", "adapter.matrices=[q]")
+    asked: list[list[int]] = []
+
+    def noted(loss, parameters, *rest):
+        asked.append([id(p) for p in parameters])
+        return largest_of(loss, parameters, *rest)
+
+    monkeypatch.setattr(loss_curvature, "largest_of", noted)
+    (cold,) = curvature(find_state(folder, after="0"), ["cold"], most_images=4, most_steps=5)["tasks"]
+    joint, *each = asked
+    assert len(set(joint)) == len(joint) == 2 * len(each) + 1 and all(len(one) == 3 for one in each)
+    model = find_state(folder, after="0").loaded.model
+    sides = sum(sum(slot.weight.shape) for slot in open_slots(model) if slot.matrix == "q")
+    assert cold["parameters"] == 2 * sides + 2
 
 
 def test_the_order_of_images_does_not_matter(runs):

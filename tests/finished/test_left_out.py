@@ -5,23 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from builders.commands import cli
-from builders.edits import REASONS, left_out
+from builders.edits import AT_ONCE, HELD_ON, HOLDING, ONE_HEAD, left_out
 from cl_complora.config import Scenario, Strategy, load_scenario, load_strategy
 from cl_complora.config.catalog import shipped
 from cl_complora.config.heads import IN_WEIGHTS
 from cl_complora.errors import UserError
-from cl_complora.finished.states import refuse_inexact
+from cl_complora.finished.states import find_state, open_run, refuse_inexact
 from cl_complora.run.stream import run
 
-AT_ONCE, ONE_HEAD = REASONS
+BOTH = ("warm", "cold")
+# What of a strategy file makes later updates hold a part of earlier ones, and what of it does not.
+SD_LORA = "adapter.between={kind: directions}"
+TOWARDS = "adapter.merge={kind: interpolate, weight: %s, towards: %s}"
+QUICK = ["training.steps=2", "training.batch_size=4"]
 
 
-def told(strategy: Strategy, scenario: Scenario, factor: float) -> str | None:
-    """Why a task of such a run cannot have the factor."""
+def told(
+    strategy: Strategy, scenario: Scenario, factors: float | dict[str, float], held: tuple[str, ...] = BOTH
+) -> str | None:
+    """Why a task of such a run cannot have the factor; of 'warm' where no task is named."""
+    given = factors if isinstance(factors, dict) else {"warm": factors}
     try:
-        refuse_inexact(Path("run"), {"strategy": strategy.model_dump()}, scenario, {"warm": factor})
+        refuse_inexact(Path("run"), {"strategy": strategy.model_dump()}, scenario, given, held)
     except UserError as refused:
         return str(refused)
     return None
@@ -37,12 +45,70 @@ def test_every_strategy_leaves_a_task_out_or_says_why_not(protocol, tiny_scenari
         why = told(value, scenario, 0.0)
         if value.training.stream == "joint":
             assert AT_ONCE in why and "--after 0" in why, name
+        elif name in HOLDING:
+            assert HELD_ON in why and "(cold)" in why and "--after warm" in why, name
         elif head and shares:
             assert ONE_HEAD in why and ("--curve warm" in why) == (value.adapter.kind != "none"), name
         else:
             assert why is None, name
         only_heads = head and value.adapter.kind == "none"
-        assert bool(told(value, scenario, 0.5)) == (only_heads or value.training.stream == "joint"), name
+        whole = value.training.stream == "joint" or name in HOLDING
+        assert bool(told(value, scenario, 0.5)) == (only_heads or whole), name
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ([SD_LORA], "adapter.between.kind: directions"),
+        ([TOWARDS % (0.8, "pretrained")], "adapter.merge.towards: pretrained"),
+        ([TOWARDS % (1.0, "pretrained")], None),
+        ([TOWARDS % (0.8, "previous")], None),
+        (["adapter.between={kind: gates}"], None),
+    ],
+)
+def test_what_later_updates_hold_is_asked_of_the_settings(settings, named, tiny_scenario):
+    scenario, value = load_scenario(str(tiny_scenario)).value, load_strategy("lora", settings).value
+    for factor in (0.0, 0.5, 1.5):
+        why = told(value, scenario, factor)
+        assert why is None if named is None else HELD_ON in why and named in why
+    assert told(value, scenario, 1.0) is None  # that is the run as it is
+    # The last of a state is in no later update, nor is one whose later updates are all left out.
+    assert told(value, scenario, {"cold": 0.0}) is None and told(value, scenario, 0.0, ("warm",)) is None
+    assert told(value, scenario, {"warm": 0.5, "cold": 0.0}) is None
+    assert bool(told(value, scenario, {"warm": 0.0, "cold": 0.5})) == (named is not None)
+
+
+@pytest.fixture(scope="module")
+def holding(tmp_path_factory, tiny_scenario):
+    """Runs whose later updates hold a part of earlier ones, by what makes them so."""
+    located, out = load_scenario(str(tiny_scenario)), tmp_path_factory.mktemp("holding")
+    made = {
+        "lengths": load_strategy("sdlora", QUICK),
+        "interpolation": load_strategy("wise-ft", [*QUICK, "adapter.merge.towards=pretrained"]),
+        "maps": load_strategy("lfa", ["head.steps=2"]),
+    }
+    return {kind: run(located, value, out=out / kind, analysis=False).folder for kind, value in made.items()}
+
+
+@pytest.mark.parametrize("kind", ["lengths", "interpolation", "maps"])
+def test_a_task_that_later_updates_hold_is_refused_and_the_last_is_left_out_exactly(
+    kind, holding, tmp_path, monkeypatch, capsys
+):
+    folder = holding[kind]
+    for words in (("--without", "warm"), ("--scale", "warm=0.5"), ("--curve", "warm"), ("--curve", "each")):
+        code, _, err = cli(monkeypatch, capsys, "eval", folder, *words)
+        assert code == 2 and "'warm' cannot be left out or scaled" in err, words
+        assert "--after warm" in " ".join(err.split()), words
+    assert not (folder / "curve.svg").exists()
+    assert left_out(folder, "cold") == "exactly"
+    before, without = (open_run(folder, after="1"), open_run(folder, scale={"cold": 0.0}))
+    for one, other in zip(before.loaded.model.parameters(), without.loaded.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert find_state(folder, after="warm", scale={"warm": 0.0}).after == ["warm"]
+    plot = tmp_path / "curve.svg"
+    for words in (("--curve", "cold"), ("--curve", "warm", "--without", "cold")):
+        code, out, err = cli(monkeypatch, capsys, "eval", folder, *words, "--factors", "0,1", "--plot", plot)
+        assert code == 0 and f"along the update of '{words[1]}'" in out, err
 
 
 @pytest.fixture(scope="module")

@@ -144,6 +144,27 @@ def test_weights_are_known_by_their_hash(begun, tmp_path, monkeypatch, capsys):
     assert code == 0 and "found finished" in out, said
 
 
+def test_a_moved_run_is_known_by_its_name(begun, tmp_path, monkeypatch, capsys):
+    root = moved(begun(monkeypatch, capsys), tmp_path / "there")
+    monkeypatch.chdir(root)
+    (root / "tiny.json").rename(root / "renamed.json")
+    config = ("--model-config", "renamed.json")
+    for name in ("mine/quick", "quick"):
+        code, out, said = cli(monkeypatch, capsys, "eval", name, *config)
+        assert code == 0 and f"{RUN} after warm" in " ".join(out.split()), said
+    code, _, said = cli(monkeypatch, capsys, "eval", "mine/quik", *config)
+    assert code == 2 and "mine/quik: neither a run's folder nor a model" in said and str(RUN) in said
+    shutil.copytree(root / RUN, root / "runs/other/quick/seed0")
+    code, _, said = cli(monkeypatch, capsys, "eval", "quick", *config)
+    assert code == 2 and "2 runs are called that" in said
+    assert "or, for the model of --model-config, another name" in said
+    model = (*config, "--pretrained", "tiny.safetensors", "--data", "data")
+    (root / "a file").write_text("")
+    for name in ("tiny", "a file"):  # neither is a run's
+        code, out, said = cli(monkeypatch, capsys, "eval", name, *model)
+        assert code == 0 and f"{name} (tiny.safetensors)" in " ".join(out.split()), said
+
+
 def test_other_weights_are_refused_with_both_hashes(begun, tmp_path, monkeypatch, capsys):
     root = moved(begun(monkeypatch, capsys), tmp_path / "there")
     monkeypatch.chdir(root)

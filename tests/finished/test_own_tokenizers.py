@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from builders.models import TINY
+from cl_complora.clip.model import load_clip
 from cl_complora.clip.tokenizers import load_tokenizer
 from cl_complora.config import load_scenario, load_strategy
+from cl_complora.config.scenario import Model
 from cl_complora.errors import UserError
 from cl_complora.finished.export import export
 from cl_complora.finished.model_files import open_model
@@ -63,6 +65,10 @@ def test_merges_of_ones_own_go_along(with_merges, tiny_run, tmp_path, monkeypatc
     assert torch.equal(as_the_page_says(out.with_suffix(".md"), monkeypatch), expected)
     again = open_model(str(out))
     assert torch.equal(again.tokenizer([TEXT]), expected) and again.own_tokenizer == files[-1]
+    # So do runs that begin from it, with either of its configs.
+    for ending in (".json", ".open_clip_config.json"):
+        begun = Model(name="begun", config=str(out.with_suffix(ending)), pretrained=str(out))
+        assert torch.equal(load_clip(begun).tokenizer([TEXT]), expected)
     # A model with CLIP's words in its place does without.
     export(open_run(tiny_run.folder), out)
     assert not files[-1].exists()
@@ -106,5 +112,7 @@ def test_files_for_transformers_go_along(tiny_scenario, tiny_strategy, tiny_run,
     assert expected.tolist() == [[2, 3, 4, 2, 6, 7] + [0] * 10]
     assert torch.equal(as_the_page_says(out.with_suffix(".md"), monkeypatch), expected)
     assert torch.equal(open_model(str(out)).tokenizer([TEXT]), expected)
+    begun = Model(name="begun", config=str(out.with_suffix(".json")), pretrained=str(out))
+    assert torch.equal(load_clip(begun).tokenizer([TEXT]), expected)
     export(open_run(tiny_run.folder), out)
     assert not (out.parent / "n-tokenizer").exists()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from builders.commands import cli
 from builders.interruptions import ask_after, same_bits
 from builders.places import ROOT
 from cl_complora.cli import main
@@ -21,6 +22,8 @@ from cl_complora.errors import UserError
 from cl_complora.progress import Quiet
 from cl_complora.run.signals import Stopped
 from cl_complora.run.stream import run
+from cl_complora.run.trainer import Trainer
+from cl_complora.store.folder import RunDir
 
 PAGE = (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8")
 QUICK = ["training.steps=8", "training.batch_size=4", "adapter.rank=2", "optimiser.lr=1e-2"]
@@ -136,6 +139,71 @@ def test_what_is_no_plugin_is_told_in_one_line(method, tiny_scenario, tmp_path, 
         run(load_scenario(str(tiny_scenario)), strategy, out=tmp_path / "runs", allow_plugins=True)
     assert told in refused.value.messages[0] and "\n" not in refused.value.messages[0]
     assert not (tmp_path / "runs").exists()
+
+
+# What the method is spoilt by: replaced, with what, what is then told first, and of which lines.
+FAILS = {
+    "hook": (
+        "        model, images = strategy.model, strategy.mb_x\n",
+        "        model, images = strategy.model, self.halves(strategy.mb_x)\n\n"
+        "    def halves(self, images):\n        return images @ torch.ones(2, 2)\n",
+        "penalty failed: RuntimeError: ",
+        ["in penalty: model, images = ", "in halves: return images @ torch.ones(2, 2)"],
+    ),
+    "recursion": (
+        "        model, images = strategy.model, strategy.mb_x\n",
+        "        return self.penalty(strategy)\n",
+        "penalty failed: RecursionError: ",
+        ["in penalty: return"] * 12 + ["more …"] + ["in penalty: return"] * 6,
+    ),
+    "constructor": (
+        "        super().__init__()\n",
+        "        super().__init__()\n        settings['weight']\n",
+        "cannot be made with (settings, adapter, seed): KeyError: 'weight'",
+        ["in __init__: settings['weight']"],
+    ),
+    "signature": (
+        "adapter, seed: int)",
+        "adapter)",
+        "cannot be made with (settings, adapter, seed): TypeError: ",
+        ["external_plugin.py"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FAILS)
+def test_an_error_of_a_plugin_is_told_from_its_file_on(
+    case, method, tiny_scenario, tmp_path, monkeypatch, capsys
+):
+    right, wrong, told, lines = FAILS[case]
+    file = method.with_name("feature_anchor.py")
+    assert right in file.read_text()
+    file.write_text(file.read_text().replace(right, wrong))
+    words = ["run", tiny_scenario, "-s", method, "--out", tmp_path / "runs", "--allow-plugins"]
+    code, _, err = cli(monkeypatch, capsys, *words, "--set", "training.steps=1", "--set", "adapter.rank=2")
+    name = "error: strategy 'feature-anchor': plugin: feature_anchor:FeatureAnchor: "
+    first, *others = err.strip().splitlines()
+    assert code == 2 and first.startswith(f"{name}{told}")
+    assert len(others) == len(lines)
+    for line, part in zip(others, lines, strict=True):
+        assert part in line and (str(file.resolve()) in line or "more" in part or case == "signature")
+    assert "Traceback" not in err and "avalanche" not in err
+
+
+def test_in_python_the_error_of_a_plugin_is_the_cause_and_other_errors_stay_what_they_are(
+    method, tiny_scenario, tmp_path, monkeypatch
+):
+    scenario, strategy = load_scenario(str(tiny_scenario)), load_strategy(str(method), QUICK)
+    with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
+        patched.setattr(Trainer, "_learned", lambda self, task: 1 / 0)
+        run(scenario, strategy, out=tmp_path / "ours", allow_plugins=True)
+    file = method.with_name("feature_anchor.py")
+    file.write_text(file.read_text().replace("strategy.mb_x\n", "{}['no such']\n"))
+    with pytest.raises(UserError) as told:
+        run(scenario, strategy, out=tmp_path / "theirs", allow_plugins=True)
+    assert isinstance(told.value.__cause__, KeyError)
+    failed = RunDir.of(tmp_path / "theirs", "tiny", "feature-anchor", 0).read_failure()
+    assert "penalty failed: KeyError: 'no such'; at " in failed
 
 
 def test_an_entry_point_is_found_by_its_name(method, tiny_scenario, tmp_path, monkeypatch):

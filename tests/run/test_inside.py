@@ -177,17 +177,24 @@ def command(tiny_scenario, tiny_strategy, out, steps: int = 400):
     return [*words, "--set", f"training.steps={steps}", "--save-every", "0.01"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number, fresh, same",
+    [
+        (signal.SIGTERM, [], "the same command"),
+        (signal.SIGINT, [], "the same command"),
+        (signal.SIGINT, ["--fresh"], "the same command without --fresh"),
+    ],
+)
 def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
-    tmp_path, tiny_scenario, tiny_strategy, number
+    tmp_path, tiny_scenario, tiny_strategy, number, fresh, same
 ):
-    process = start(*command(tiny_scenario, tiny_strategy, tmp_path))
+    process = start(*command(tiny_scenario, tiny_strategy, tmp_path), *fresh)
     folder = RunDir.of(tmp_path, "tiny", "quick", 0)
     process.wait_for(lambda: any(folder.checkpoint(0, "warm").glob("*")))
     process.send_signal(number)
     _, err = process.communicate()
     assert process.returncode == 128 + number
-    assert err.strip().splitlines()[-1] == "interrupted; the same command goes on where this one stopped"
+    assert err.strip().splitlines()[-1] == f"interrupted; {same} goes on where this one stopped"
     assert "Traceback" not in err and list(folder.checkpoint(0, "warm").iterdir())
 
 

@@ -15,6 +15,7 @@ import yaml
 from safetensors.torch import load_file
 
 from builders.images import paint
+from builders.interruptions import Said
 from builders.processes import Process, completed
 from builders.runs import STRATEGY, deltas_of, without_timings
 from cl_complora import metrics
@@ -252,6 +253,29 @@ def test_changed_settings_are_told_not_mixed(tiny_run, tmp_path, tiny_scenario, 
     assert fresh.reused == 0
     kept = [path for path in fresh.folder.parent.iterdir() if path != fresh.folder and path.is_dir()]
     assert len(kept) == 1 and (kept[0] / "results.json").exists()
+
+
+@pytest.mark.parametrize("protocol", ["task-incremental", "class-incremental"])
+def test_one_task_more_is_another_stream_and_no_damage(
+    tmp_path, tiny_scenario, tiny_strategy, class_folders, protocol
+):
+    short = tmp_path / "short.yaml"
+    short.write_text(tiny_scenario.read_text().replace("task-incremental", protocol))
+    made = go(short, tiny_strategy, tmp_path)
+    text = short.read_text()
+    more = f"  - name: more\n    source: {{kind: folder, root: {class_folders}}}\n    classes: [red, blue]\n"
+    (tmp_path / "long.yaml").write_text(text.replace("zero_shot:\n", f"{more}zero_shot:\n"))
+    before, said = files_of(made.folder), Said()
+    with pytest.raises(UserError, match="this run was made with") as refused:
+        go(tmp_path / "long.yaml", tiny_strategy, tmp_path, progress=said)
+    assert not any("damaged" in line or "going on" in line for line in (*said.lines, *refused.value.messages))
+    assert files_of(made.folder) == before
+    long = go(tmp_path / "long.yaml", tiny_strategy, tmp_path, variant="longer")
+    assert long.reused == 0 and len(long.results["tasks"]) == 3
+
+
+def files_of(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def lock(folder: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from builders.adapters import quick_adapter
-from builders.edits import left_out
+from builders.edits import AT_ONCE, HELD_ON, HOLDING, ONE_HEAD, left_out
 from builders.heads import quick_head
 from builders.images import COLOURS
 from builders.interruptions import AfterFirstTask, Said, Stop, ask_after, same_bits
@@ -155,10 +155,9 @@ def test_every_strategy_on_the_protocols(
     assert row == whole.results["accuracy"][-1]
 
     if protocol == "class-incremental":
-        at_once = strategy(name).value.training.stream == "joint"
-        assert left_out(whole.folder, "warm") == (
-            "learned all at once" if at_once else "one head answers for all tasks" if heads else "exactly"
-        )
+        at_once, held_on = strategy(name).value.training.stream == "joint", name in HOLDING
+        expected = AT_ONCE if at_once else HELD_ON if held_on else ONE_HEAD if heads else "exactly"
+        assert left_out(whole.folder, "warm") == expected
 
     moved = [detail["delta_norm"] for detail in whole.results["tasks_detail"]]
     if name == "zeroshot":

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
+import shlex
 from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from torch import nn
 
 from builders.commands import cli
 from builders.models import TINY
 from cl_complora.clip.evaluate import share_right_by_chance
+from cl_complora.config import load_scenario
 from cl_complora.config.normalisation import CLIP, USUAL, assumed
 from cl_complora.config.scenario import Model
 from cl_complora.data.labels import LabelSpace
 from cl_complora.data.pixels import Pixels
 from cl_complora.data.plausibility import is_code
 from cl_complora.data.tasks import Images, StreamData
-from cl_complora.run.untouched import Standing, cautions
+from cl_complora.run.untouched import Better, Standing, cautions
 
 NAMES = ("cat", "dog", "owl", "elk")
 
@@ -52,8 +55,10 @@ class Loaded:
     name, pretrained, activation, pixels = "ViT-B-16", "openai.pt", "GELU", Pixels((32, 32))
     mean, std = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
-    def __init__(self, assumed: bool = False) -> None:
+    def __init__(self, assumed: bool = False, ships: bool = False) -> None:
         self.assumed = assumed
+        if ships:
+            self.name = self.pretrained = "embedded"
 
 
 def standing(right: float, images: int = 100, chance: float = 0.25, names=NAMES) -> Standing:
@@ -66,10 +71,10 @@ def stream(per_class: int = 20) -> StreamData:
     return StreamData([], {"pets": (Images(pixels, labels), LabelSpace.from_templates(NAMES, ["{}"]))})
 
 
-def told(standings, mean: float = 0.5, trained: float = 0.5, assumed: bool = False) -> list[str]:
+def told(standings, mean: float = 0.5, trained: float = 0.5, **loaded: bool) -> list[str]:
     model = Knows(mean, trained)
     before = model.mean.clone()
-    lines = cautions(standings, Loaded(assumed), model, stream())
+    lines = cautions(standings, Loaded(**loaded), model, stream())
     assert torch.equal(model.mean, before) and torch.equal(model.std, torch.ones(1, 3, 1, 1))
     return lines
 
@@ -82,15 +87,42 @@ def test_a_model_at_chance_everywhere_is_told_with_causes_and_what_was_used():
     text = "\n".join(causes)
     for cause in ("normalisation", "QuickGELU", "wrong weights", "class names"):
         assert f"- {cause}" in text
-    assert "none of the usual others does better" in text
+    assert "none of the usual others does better" in text and "--set" not in text
 
 
 def test_the_normalisation_that_does_better_is_named():
     text = "\n".join(told([standing(0.25)], mean=0.5, trained=0.0))
     assert "with mean [0, 0, 0] and std [1, 1, 1] (none, pixels in 0..1) it gets 100 % of 80 pictures" in text
     # Not at chance, but nothing said which normalisation is right, and another one is.
-    (line,) = told([standing(0.4)], mean=0.5, trained=0.0, assumed=True)
+    line, *settings = told([standing(0.4)], mean=0.5, trained=0.0, assumed=True)
     assert line.startswith("warning: the normalisation (") and "100 % of 80" in line
+    assert settings == [f"  {one}" for one in WITHOUT]
+    assert all(f"\n    {one}\n" in text for one in WITHOUT)
+
+
+WITHOUT = (
+    'to run with it: --set "model.mean=[0,0,0]" --set "model.std=[1,1,1]"',
+    "or in the scenario: model: {…, mean: [0,0,0], std: [1,1,1]}",
+)
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_what_is_to_be_pasted_is_that_normalisation_to_the_last_digit(name, tiny_scenario):
+    command, scenario = Better("", *USUAL[name]).settings
+    settings = [word for word in shlex.split(command) if word.startswith("model.")]
+    model = load_scenario(str(tiny_scenario), settings).value.model
+    assert (tuple(model.mean), tuple(model.std)) == USUAL[name]
+    written = yaml.safe_load(scenario.partition("scenario: ")[2].replace("…", "name: x"))["model"]
+    assert (tuple(written["mean"]), tuple(written["std"])) == USUAL[name]
+
+
+def test_of_the_shipped_model_is_told_what_it_knows_and_not_what_cannot_be_wrong():
+    _, used, line = told([standing(0.25)], trained=0.0, ships=True)
+    assert (
+        "model embedded, weights embedded" in used and "knows only pictures that this package draws" in line
+    )
+    assert "--model ViT-B-16 --pretrained openai" in line and "--model-config" in line
+    assert told([standing(0.25), standing(0.5)], trained=0.0, ships=True) == []
 
 
 @pytest.mark.parametrize(
@@ -164,8 +196,12 @@ def noise(tmp_path, monkeypatch):
 def test_run_and_check_tell_it_first(noise, monkeypatch, capsys):
     code, out, err = cli(monkeypatch, capsys, "run", "s.yaml", "-s", "zeroshot", "--no-analysis")
     assert code == 0, err
-    assert "warning: the untouched model is at chance" in out and "codes, as in 't' ('c0' …)" in out
+    assert (
+        "warning: the untouched model is at chance" in out
+        and "measuring the untouched model on 1 task\n" in out
+    )
     assert "model embedded, weights embedded" in out
+    assert "knows only pictures that this package draws" in out and "QuickGELU" not in out
     assert out.index("warning:") < out.index("task 1/1")
     code, out, _ = cli(monkeypatch, capsys, "check", "s.yaml", "--measure")
     assert code == 0 and "is fine" in out and "\nwarning: the untouched model is at chance" in out
@@ -173,6 +209,7 @@ def test_run_and_check_tell_it_first(noise, monkeypatch, capsys):
     # A model of one's own on the command line is measured without being asked, for its files are here.
     code, out, _ = cli(monkeypatch, capsys, *own)
     assert code == 0 and "random weights" in out and "(assumed: neither its config" in out
+    assert "codes, as in 't' ('c0' …)" in out and "QuickGELU" in out
     assert out.count("does not say how pixels are normalised") == 1
     code, out, _ = cli(monkeypatch, capsys, *own, "--no-measure")
     assert "measured" not in out and out.count("does not say how pixels are normalised") == 1

@@ -165,17 +165,31 @@ class ClosedHead(Head):
         scores = self.scores(question.features)[:, self.rows(question.names)]
         if self.share == 1.0 and len(known) == len(question.names):
             return scores
-        text = question.text_logits.softmax(1)
-        own = torch.zeros_like(text)
-        own[:, known] = self.shares(scores).to(text)
-        is_known = torch.zeros(len(question.names), dtype=torch.bool, device=text.device)
-        is_known[known] = True
-        mixed = (1 - self.share) * text + self.share * own
-        answered = torch.where(is_known[text.argmax(1)][:, None], mixed, text)
-        # Scores of a regression may be negative. Where all are, moving the row as a whole leaves its order.
-        highest, lowest = answered.amax(1, keepdim=True), answered.amin(1, keepdim=True)
-        answered = torch.where(highest > 0, answered, answered - lowest)
-        return answered.clamp_min(torch.finfo(answered.dtype).tiny).log()
+        return texts_first(question, known, self.shares(scores), self.share)
+
+
+def texts_first(question: Question, known: Sequence[int], shares: Tensor, share: float) -> Tensor:
+    """``N × K`` logits, where the texts say first whether an image shows a class that a head knows.
+
+        p = softmax(text logits);   log of (1 − share) p + share · own where argmax p is known, else of p
+
+    Args:
+        question: the images and all K classes.
+        known: places of the classes that the head knows.
+        shares: own, what it gives each of them, ``N × known``.
+        share: of the head in the answer.
+    """
+    text = question.text_logits.softmax(1)
+    own = torch.zeros_like(text)
+    own[:, known] = shares.to(text)
+    is_known = torch.zeros(len(question.names), dtype=torch.bool, device=text.device)
+    is_known[known] = True
+    mixed = (1 - share) * text + share * own
+    answered = torch.where(is_known[text.argmax(1)][:, None], mixed, text)
+    # Scores of a regression may be negative. Where all are, moving the row as a whole leaves its order.
+    highest, lowest = answered.amax(1, keepdim=True), answered.amin(1, keepdim=True)
+    answered = torch.where(highest > 0, answered, answered - lowest)
+    return answered.clamp_min(torch.finfo(answered.dtype).tiny).log()
 
 
 def answered(

@@ -7,12 +7,17 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from .head import Head, Question
+from .head import Head, Question, texts_first
 
 
 @dataclass(frozen=True, eq=False)
 class CacheHead(Head):
     """Logits τ f·t + α exp(−β(1 − f·keyᵀ)) V.
+
+    What the keys add is never negative and as large as α allows, so a class that has none could hardly be
+    answered beside those that have. Where the classes to choose among are not all known, the texts say first
+    whether an image shows one that is, and the keys add to the answer among these, as in
+    :class:`~.head.ClosedHead`. (In the authors' program every class has keys.)
 
     Attributes:
         alpha, beta: α and β.
@@ -35,10 +40,12 @@ class CacheHead(Head):
         known = self.known(question.names)
         if not known:
             return question.text_logits
-        found = question.text_logits.clone()
         similar = similarity(question.features, self.keys, self.beta)
-        found[:, known] += self.alpha * similar @ self.values[:, self.rows(question.names)]
-        return found
+        added = self.alpha * similar @ self.values[:, self.rows(question.names)]
+        if len(known) == len(question.names):
+            return question.text_logits + added
+        own = (question.text_logits[:, known] + added).softmax(1)
+        return texts_first(question, known, own, share=1.0)
 
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
         """As in the base class."""

@@ -31,8 +31,8 @@ class Shots:
         features, labels: ``N × D`` unit features of the training images, and places in ``names``.
         validation_features, validation_labels: of the validation images, which may be none.
         texts: ``K × D`` unit text features of the classes, all prompts together.
-        contrasted: the classes that the task's images are told apart from in training, its own among them.
-        contrasted_texts: their unit text features.
+        seen: classes of this task and of all before it where the label space is one, else ``names``.
+        seen_texts: their unit text features.
         scale: τ, the model's factor on cosines.
         seed: of everything that is drawn.
         views: number of views → ``views × N × D`` unit features of augmented training images.
@@ -44,8 +44,8 @@ class Shots:
     validation_features: Tensor
     validation_labels: Tensor
     texts: Tensor
-    contrasted: tuple[str, ...]
-    contrasted_texts: Tensor
+    seen: tuple[str, ...]
+    seen_texts: Tensor
     scale: float
     seed: int
     views: Callable[[int], Tensor]
@@ -54,6 +54,16 @@ class Shots:
     def shots(self) -> int:
         """Training images a class, on average and at least one."""
         return max(1, round(len(self.labels) / len(self.names)))
+
+    def contrasted(self, classes: str) -> tuple[tuple[str, ...], Tensor]:
+        """Classes that the task's images are told apart from in training, and their unit text features.
+
+        Args:
+            classes: ``task`` for its own; ``seen`` and ``auto`` for all so far. Unlike texts that towers push
+                away, what a head has of earlier classes stays, so contrasting with it costs them nothing, and
+                one head has to tell them apart.
+        """
+        return (self.names, self.texts) if classes == "task" else (self.seen, self.seen_texts)
 
 
 @dataclass(frozen=True)
@@ -158,7 +168,8 @@ def shots_of(model: ClipClassifier, task: TaskData, seed: int) -> Shots:
 
     with torch.no_grad():
         texts = model.text.features(LabelSpace.from_templates(names, task.plan.prompts))
-        others = model.text.features(task.train_space)
+        seen = task.train_space if task.seen_space is None else task.seen_space
+        seen_texts = model.text.features(seen)
     return Shots(
         names=tuple(names),
         features=known_features(model, task.train.pixels),
@@ -166,8 +177,8 @@ def shots_of(model: ClipClassifier, task: TaskData, seed: int) -> Shots:
         validation_features=known_features(model, task.validation.pixels),
         validation_labels=own(task.validation.labels, task.space),
         texts=texts.float(),
-        contrasted=task.train_space.class_names,
-        contrasted_texts=others.float(),
+        seen=seen.class_names,
+        seen_texts=seen_texts.float(),
         scale=float(model.clip.logit_scale.detach().float().exp()),
         seed=seed,
         views=views,
@@ -179,23 +190,26 @@ class KeptShots:
 
     Attributes:
         names: classes so far, in the order in which they came.
-        features, labels: of all shots.
+        features, labels: of all shots, ``N × D`` and ``(N,)`` among ``names``.
+        validation_features, validation_labels: of the validation images of all tasks so far, where they are
+            kept; may be none.
     """
 
     def __init__(self) -> None:
         self.names: tuple[str, ...] = ()
         self.features, self.labels = torch.empty(0, 0), torch.empty(0, dtype=torch.long)
+        self.validation_features, self.validation_labels = self.features, self.labels
 
-    def add(self, shots: Shots) -> None:
-        """Those of another task."""
+    def add(self, shots: Shots, validation: bool = False) -> None:
+        """Those of another task, with its validation images or without."""
         self.meet(shots.names)
         place = torch.tensor([self.names.index(name) for name in shots.names], device=shots.labels.device)
-        labels = place[shots.labels]
-        if len(self.labels):
-            self.features = torch.cat([self.features, shots.features])
-            self.labels = torch.cat([self.labels, labels])
-        else:
-            self.features, self.labels = shots.features, labels
+        before = self.features, self.labels
+        self.features, self.labels = _joined(*before, shots.features, place[shots.labels])
+        if validation and len(shots.validation_labels):
+            before = self.validation_features, self.validation_labels
+            own = shots.validation_features, place[shots.validation_labels]
+            self.validation_features, self.validation_labels = _joined(*before, *own)
 
     def meet(self, names: tuple[str, ...]) -> None:
         """Classes of a task."""
@@ -203,30 +217,55 @@ class KeptShots:
 
     def tensors(self) -> dict[str, Tensor]:
         """What is stored; the names follow from the tasks."""
-        return {"features": self.features, "labels": self.labels}
+        found = {"features": self.features, "labels": self.labels}
+        if len(self.validation_labels):
+            found["validation_features"] = self.validation_features
+            found["validation_labels"] = self.validation_labels
+        return found
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Inverse of :meth:`tensors`."""
         self.features, self.labels = tensors["features"], tensors["labels"]
+        if "validation_labels" in tensors:
+            self.validation_features = tensors["validation_features"]
+            self.validation_labels = tensors["validation_labels"]
 
 
-class FittingToAll(HeadFitting, supports_distributed=False):
-    """Fits to the shots of the task, and where the label space is one to the kept features of all so far."""
+def _joined(features: Tensor, labels: Tensor, more: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    return (torch.cat([features, more]), torch.cat([labels, own])) if len(labels) else (more, own)
+
+
+class KeepingFitting(HeadFitting, supports_distributed=False):
+    """Keeps the features of all shots so far where the label space is one, and with them those of validation
+    images by which something is chosen: one head answers for all tasks, so all of them have a say in it."""
 
     def __init__(self, settings: Any, seed: int, shared: bool) -> None:
         super().__init__(settings, seed, shared)
         self.kept = KeptShots()
+        self._validated = True
 
-    def fit(self, shots: Shots, earlier: Head | None) -> Fitted:
-        """As in the base class."""
+    @property
+    def chooses(self) -> bool:
+        """Whether something is chosen on validation images."""
+        return False
+
+    def keep(self, shots: Shots) -> None:
+        """Take in a task; nothing where every task has a head of its own."""
+        if self.shared:
+            self.kept.add(shots, self.chooses)
+            self._validated = self._validated and len(shots.validation_labels) > 0
+
+    def held(self, shots: Shots) -> tuple[Tensor, Tensor]:
+        """Features ``N × D`` and labels of the validation images that choose; may be none.
+
+        Labels are places in the task's names, or in the kept ones where one head is for all: there they are
+        the images of all tasks so far, and none unless every one of them had some. Those of some tasks alone
+        would choose what suits these tasks.
+        """
         if not self.shared:
-            return self.fit_to(shots.names, shots.features, shots.labels, shots)
-        self.kept.add(shots)
-        return self.fit_to(self.kept.names, self.kept.features, self.kept.labels, shots)
-
-    @abstractmethod
-    def fit_to(self, names: tuple[str, ...], features: Tensor, labels: Tensor, shots: Shots) -> Fitted:
-        """A head for some classes from their features; ``shots`` is the last task alone."""
+            return shots.validation_features, shots.validation_labels
+        there = slice(None) if self._validated else slice(0)
+        return self.kept.validation_features[there], self.kept.validation_labels[there]
 
     def tensors(self) -> dict[str, Tensor]:
         """As in the base class."""
@@ -240,3 +279,19 @@ class FittingToAll(HeadFitting, supports_distributed=False):
     def remember(self, task: TaskData) -> None:
         """As in the base class."""
         self.kept.meet(tuple(task.plan.class_names))
+        self._validated = self._validated and len(task.validation) > 0
+
+
+class FittingToAll(KeepingFitting, supports_distributed=False):
+    """Fits to the shots of the task, and where the label space is one to the kept features of all so far."""
+
+    def fit(self, shots: Shots, earlier: Head | None) -> Fitted:
+        """As in the base class."""
+        self.keep(shots)
+        if not self.shared:
+            return self.fit_to(shots.names, shots.features, shots.labels, shots)
+        return self.fit_to(self.kept.names, self.kept.features, self.kept.labels, shots)
+
+    @abstractmethod
+    def fit_to(self, names: tuple[str, ...], features: Tensor, labels: Tensor, shots: Shots) -> Fitted:
+        """A head for some classes from their features; ``shots`` is the last task alone."""

@@ -20,7 +20,7 @@ class LinearHeadFitting(HeadFitting, supports_distributed=False):
     """min CE(τ f·normalise(W)ᵀ) over the rows of the task's classes, AdamW with a cosine to 1e-6.
 
     Where one head is for all tasks, rows of earlier classes stay as they are (contrasted with, unless
-    ``training.classes: task``), and a class that comes again goes on from its row.
+    ``classes: task``), and a class that comes again goes on from its row.
     """
 
     def fit(self, shots: Shots, earlier: Head | None) -> Fitted:
@@ -35,7 +35,8 @@ class LinearHeadFitting(HeadFitting, supports_distributed=False):
             start[again] = earlier.weight[earlier.rows(shots.names)]
             kept = [row for row, name in enumerate(earlier.classes) if name not in shots.names]
             others, names = earlier.weight[kept], tuple(earlier.classes[row] for row in kept)
-            contrasted = others[[place for place, name in enumerate(names) if name in shots.contrasted]]
+            told_apart, _ = shots.contrasted(settings.classes)
+            contrasted = others[[place for place, name in enumerate(names) if name in told_apart]]
         steps = settings.steps_per_shot * shots.shots
         batches = shuffled(len(shots.labels), settings.batch_size, steps, shots.seed)
         row = trained_rows(

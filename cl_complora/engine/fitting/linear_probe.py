@@ -21,8 +21,14 @@ class LinearProbeFitting(FittingToAll, supports_distributed=False):
     class without a training image is never answered.
 
     These are the validation images of the task, or those of a stratified cross-validation on the shots. (Of
-    few images accuracy is too coarse a number to choose by.)
+    few images accuracy is too coarse a number to choose by.) Where one head is for all tasks, they are the
+    validation images of all tasks so far, or parts of all shots so far.
     """
+
+    @property
+    def chooses(self) -> bool:
+        """As in the base class."""
+        return len(self.settings.c) > 1
 
     def fit_to(self, names: tuple[str, ...], features: Tensor, labels: Tensor, shots: Shots) -> Fitted:
         """As in the base class."""
@@ -65,9 +71,9 @@ class LinearProbeFitting(FittingToAll, supports_distributed=False):
         alike: Tensor,
     ) -> float:
         fewest = int(y.bincount(minlength=len(names)).min())
-        if len(shots.validation_labels):
-            own = torch.tensor([names.index(name) for name in shots.names]).to(y)
-            rounds = [(x, y, shots.validation_features, own[shots.validation_labels])]
+        validation_x, validation_y = self.held(shots)
+        if len(validation_y):
+            rounds = [(x, y, validation_x, validation_y)]
         elif fewest >= 2:
             from sklearn.model_selection import StratifiedKFold
 

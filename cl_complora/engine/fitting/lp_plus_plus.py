@@ -49,8 +49,11 @@ class LpPlusPlusFitting(FittingToAll, supports_distributed=False):
     """min CE(f Wᵀ + b + α_k f·t_k) over W, b and α, all shots at every step, at rates that follow from them.
 
     The epoch with most validation images right stays, the latest of equals; the last one where there are no
-    validation images. Where the label space is one, the texts are kept beside the features of all shots.
+    validation images. Where the label space is one, they are those of all tasks so far, and the texts are
+    kept beside the features of all shots.
     """
+
+    chooses = True
 
     def __init__(self, settings, seed: int, shared: bool) -> None:
         super().__init__(settings, seed, shared)
@@ -71,8 +74,8 @@ class LpPlusPlusFitting(FittingToAll, supports_distributed=False):
         bias = (torch.rand(len(names), generator=generator, dtype=torch.float64) * 2 - 1) / exact.shape[
             1
         ] ** 0.5
-        place = torch.tensor([names.index(name) for name in shots.names], device=labels.device)
-        held = shots.validation_features.double(), place[shots.validation_labels]
+        held_features, held_labels = self.held(shots)
+        held = held_features.double(), held_labels
         start = begun(exact, texts, labels, bias.to(exact))
         settings = self.settings
         found, epoch = trained(start, exact, texts, labels, settings.epochs, settings.alpha_every, held)

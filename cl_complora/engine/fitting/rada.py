@@ -30,7 +30,8 @@ class RAdaFitting(HeadFitting, supports_distributed=False):
         heads = math.gcd(settings.heads, width)
         begun = earlier.tensors() if isinstance(earlier, MaskHead) else started(width, shots.seed)
         weights = {name: value.to(shots.features).clone().requires_grad_() for name, value in begun.items()}
-        place = torch.tensor([shots.contrasted.index(name) for name in shots.names]).to(shots.labels)
+        contrasted, texts = shots.contrasted(settings.classes)
+        place = torch.tensor([contrasted.index(name) for name in shots.names]).to(shots.labels)
         labels, count = place[shots.labels], len(shots.labels)
         optimiser = torch.optim.Adam(weights.values(), lr=settings.lr, weight_decay=settings.weight_decay)
         per_epoch = -(-count // min(settings.batch_size, count))
@@ -40,7 +41,7 @@ class RAdaFitting(HeadFitting, supports_distributed=False):
             for _ in range(per_epoch):
                 chosen = next(batches).to(labels.device)
                 with torch.enable_grad():
-                    asked = shots.features[chosen], shots.contrasted_texts, shots.scale
+                    asked = shots.features[chosen], texts, shots.scale
                     mask, logits = masked(weights, *asked, heads, settings.temperature)
                     loss = loss_of(mask, logits, labels[chosen], settings.penalty)
                     optimiser.zero_grad()

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ...errors import UserError
-from ...files import slug
+from ...files import digits, slug
 from ...store.folder import RunDir
 from ..elements import Cell
 from ..reproduce import compare_command
@@ -47,7 +47,7 @@ def run_folder(found: Content, folder: Path, method: dict[str, Any], seed: int) 
         seed: of the run.
     """
     settings = [*(found["request"].get("strategy_settings") or ())]
-    settings += [f"{key}={value:g}" for key, value in dict(method["chosen"]).items()]
+    settings += [f"{key}={digits(value)}" for key, value in dict(method["chosen"]).items()]
     for variant in (",".join(settings), ""):
         place = RunDir.of(folder.parent, folder.name, method["name"], seed, variant).root
         if place.is_dir() and slug(folder.name) == folder.name and _ends_at(place, found, method, seed):

@@ -114,7 +114,7 @@ def _summary(found: Content) -> list:
     said = []
     ends = {m["name"]: whole(m["figures"].get("last")) for m in found["methods"].values()}
     ends = {name: values for name, values in ends.items() if values}
-    if ends:
+    if len(ends) > 1:
         best = max(ends, key=lambda name: np.mean(ends[name]))
         told = f"{np.mean(ends[best]):.1f}{plus_minus(ends[best])} %"
         said.append(f"{best} ends with the highest accuracy, {told} on average over the tasks.")

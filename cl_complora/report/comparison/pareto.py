@@ -56,7 +56,8 @@ def pareto_figure(found: Content, kind: type[Figure]) -> Figure:
     seeds = len(found["request"]["seeds"])
     if swept:
         axes[0].set_title("every swept value, on validation shots; named: the chosen ones")
-    axes[-1].set_title(f"chosen settings, on test images, {seeds} {'seed' if seeds == 1 else 'seeds'}")
+    settings = "chosen settings, on test images" if swept else "on test images"
+    axes[-1].set_title(f"{settings}, {seeds} {'seed' if seeds == 1 else 'seeds'}")
     for axis in axes:
         axis.set_xlabel("retention: points of zero-shot accuracy after the stream")
         axis.set_ylabel("Last: mean accuracy after the last task, %")

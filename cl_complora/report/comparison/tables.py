@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ...files import digits
 from ...store.forms import BY_SHOTS
 from ..elements import NOTHING, Cell, Table
 
@@ -302,7 +303,8 @@ def failures(found: Content) -> list[str]:
 
 def chosen(method: Mapping[str, Any]) -> str:
     """``lr=0.001, strength=100``: the settings that were tested, by the last part of their key."""
-    return ", ".join(f"{key.rpartition('.')[2]}={value:g}" for key, value in dict(method["chosen"]).items())
+    settings = dict(method["chosen"])
+    return ", ".join(f"{key.rpartition('.')[2]}={digits(value)}" for key, value in settings.items())
 
 
 def kept(retention: float | None) -> float:

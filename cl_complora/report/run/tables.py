@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
@@ -39,9 +40,11 @@ def matrix(results: dict[str, Any], width: int = 0) -> Table:
     needed = max(map(len, (*tasks, "(zero-shot)"))) + 4
     needed += sum(max(5, len(name)) + 3 for name in tasks) + sum(max(11, len(name)) + 3 for name in sets)
     numbered = 0 < width < needed
-    table = Table(title=Text(title))
+    # A title is broken to the width of its table, which may have few columns.
+    table = Table(title=Text(title), min_width=cell_len(title))
     if numbered:
         table = Table(title=Text(title), title_justify="left", box=None, padding=(0, 1, 0, 0))
+        table.min_width = cell_len(title)
     table.add_column("after", no_wrap=True)
     for number, task in enumerate(tasks, start=1):
         name = f"{task}\n(mean R@1)" if task in results.get("task_measures", {}) else task

@@ -1,0 +1,72 @@
+"""Whether what lies in the folder of a trial was made with what the trial asks for; told without torch and
+without the model.
+
+A folder's name says the strategy, the seed and what was set of the strategy. What was set of the scenario,
+and which pictures were drawn, only the run's ``config.yaml`` tells.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..config.plugin_file import plugin_code
+from ..data.planning import Plans, plan
+from ..errors import UserError, raise_all
+from ..store.provenance import check_same, describe_with
+from .outcomes import folder_of
+from .trial_words import ways_out
+from .trials import Trial
+
+
+class TrialFolders:
+    """Holds what runs were made with against what trials ask for.
+
+    The weights are taken to be those that a run began with: they are for who loads the model.
+
+    Args:
+        out: folder of all runs.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self._plans: dict[tuple[str, int], Plans] = {}
+
+    def check(self, t: Trial) -> None:
+        """Refuse a run that was made with something else; there need not be one.
+
+        Raises:
+            UserError: naming the folder and the first difference, and for a damaged configuration.
+        """
+        folder = folder_of(t, self.out)
+        config = folder.read_config()
+        if config is None:
+            return
+        now = describe_with(
+            t.scenario.value, t.strategy.value, t.seed, config["model"], self._planned(t), "cpu", True, 1
+        )
+        code = plugin_code(t.strategy)
+        now |= {} if code is None else {"plugin_sha256": code}
+        # Whether it may be gone on with on this machine, and with these versions, is told when it is.
+        check_same(folder, now, t.strategy.value, complete=True, ways_out=ways_out())
+
+    def check_all(self, trials: Iterable[Trial]) -> None:
+        """As :meth:`check`, of several: every one that was made with something else is named.
+
+        Raises:
+            UserError: a sentence for each of them.
+        """
+        faults: list[str] = []
+        for t in trials:
+            try:
+                self.check(t)
+            except UserError as error:
+                faults += error.messages
+        raise_all(faults)
+
+    def _planned(self, t: Trial) -> Plans:
+        stream = json.dumps([t.scenario.value.model_dump(mode="json"), str(t.scenario.folder)])
+        if (stream, t.seed) not in self._plans:
+            self._plans[stream, t.seed] = plan(t.scenario, t.seed)
+        return self._plans[stream, t.seed]

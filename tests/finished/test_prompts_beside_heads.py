@@ -1,0 +1,129 @@
+"""Prompts of one's own for a model whose heads answer: taken where texts have a say, refused where they have
+none."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from builders.commands import cli
+from builders.heads import quick_head
+from cl_complora.clip.heads.head import Answering, Question
+from cl_complora.clip.heads.head_forms import FORMS
+from cl_complora.clip.heads.key_cache import CacheHead
+from cl_complora.clip.heads.linear import AffineHead, MeanHead, RowHead
+from cl_complora.clip.heads.mask import PARTS, MaskHead
+from cl_complora.clip.heads.regression import KernelHead, RandomFeatureHead
+from cl_complora.clip.heads.several import SeveralHeads
+from cl_complora.config import load_scenario, load_strategy
+from cl_complora.errors import UserError
+from cl_complora.finished.predict import label_space, reads_texts
+from cl_complora.finished.states import open_run
+from cl_complora.run.stream import run
+
+WIDTH = 8
+NAMES = ("a", "b", "c", "d")
+
+
+def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def heads_of(names: tuple[str, ...]) -> list:
+    """One of every form, closed ones also with texts that have a share."""
+    count = len(names)
+    weight, bias = drawn(count, WIDTH), drawn(count)
+    keys, values = drawn(2 * count, WIDTH), torch.eye(count).repeat(2, 1)
+    parts = {name: drawn(WIDTH, WIDTH + 1, seed=place) for place, name in enumerate(PARTS)}
+    closed = [
+        head
+        for share in (1.0, 0.8)
+        for head in (
+            AffineHead(names, share, weight, bias),
+            MeanHead(names, share, weight, 10.0),
+            RandomFeatureHead(names, share, drawn(20, WIDTH), drawn(20, count)),
+            KernelHead(names, share, 0.1, keys, values),
+        )
+    ]
+    return [
+        *closed,
+        RowHead(names, weight),
+        CacheHead(names, 1.0, 2.0, keys, values),
+        MaskHead(names, 2.0, 1.0, **parts),
+    ]
+
+
+HEADS = [*heads_of(NAMES), *heads_of(NAMES[:2]), *heads_of(("x", "y"))]
+SEVERAL = [
+    SeveralHeads([heads_of(first)[place], heads_of(second)[place]])
+    for first, second in ((NAMES[:2], NAMES[2:]), (NAMES[:2], NAMES), (NAMES, NAMES[:2]), (NAMES, ("x",)))
+    for place in (0, 4, 8, 9, 10)
+]
+
+
+def logits(head: Answering, seed: int) -> torch.Tensor:
+    """What a head says of the same images, with texts that follow from the seed."""
+    features = F.normalize(drawn(200, WIDTH, seed=99), dim=-1)
+    texts, scale = F.normalize(drawn(len(NAMES), WIDTH, seed=seed), dim=-1), torch.tensor(10.0)
+    return head.logits(Question(features, NAMES, texts, scale * features @ texts.mT, scale))
+
+
+def test_whether_texts_are_read_is_what_every_form_does():
+    assert {type(head) for head in HEADS} == set(FORMS.values())
+    for head in (*HEADS, *SEVERAL):
+        alike = torch.allclose(logits(head, 1).softmax(1), logits(head, 2).softmax(1), atol=1e-6)
+        assert reads_texts(head, NAMES) is not alike, head
+    assert len({reads_texts(head, NAMES) for head in SEVERAL}) == 2
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory, tiny_scenario):
+    """The folder of a run with a logistic regression, by protocol."""
+
+    def finished(protocol: str):
+        settings = quick_head(load_strategy("linear-probe").value.head)
+        scenario = load_scenario(str(tiny_scenario), [f"protocol={protocol}"])
+        out = tmp_path_factory.mktemp("probed")
+        return run(scenario, load_strategy("linear-probe", settings), out=out, analysis=False).folder
+
+    return {protocol: finished(protocol) for protocol in ("task-incremental", "class-incremental")}
+
+
+def test_a_prompt_is_refused_where_a_head_answers_alone(probed, class_folders, monkeypatch, capsys):
+    picture = class_folders / "test" / "red" / "0.png"
+
+    def shares(protocol: str, *words: str) -> dict[str, float]:
+        code, out, err = cli(monkeypatch, capsys, "predict", probed[protocol], picture, "--json", *words)
+        assert code == 0, err
+        return {one["class"]: one["probability"] for one in json.loads(out)[0]["classes"]}
+
+    odd = ("--prompt", "xyzzy nothing {}")
+    for protocol, words, whose in (
+        ("task-incremental", ("--task", "warm"), "the head of task 'warm'"),
+        ("class-incremental", (), "the head of this run"),
+        ("class-incremental", ("--task", "cold"), "the head of task 'cold'"),
+        ("class-incremental", ("--after", "warm"), "the head of this run"),
+    ):
+        assert shares(protocol, *words)
+        code, out, err = cli(monkeypatch, capsys, "predict", probed[protocol], picture, *words, *odd)
+        assert code == 2 and not out and err.count("\n") == 1
+        assert f"--prompt: has no effect, since {whose} answers for all of these classes" in err
+        assert "--classes, which texts answer" in err
+    for protocol, words in (
+        ("task-incremental", ()),  # texts say which task
+        ("task-incremental", ("--task", "colours")),
+        ("task-incremental", ("--classes", "red,blue")),
+        ("class-incremental", ("--classes", "red,blue")),
+        ("class-incremental", ("--after", "0")),
+    ):
+        assert shares(protocol, *words, *odd) != pytest.approx(shares(protocol, *words), abs=1e-6), words
+
+
+def test_a_caller_is_told_as_well(probed):
+    state = open_run(probed["task-incremental"])
+    with pytest.raises(UserError, match="--prompt: has no effect, since the head of task 'cold' answers"):
+        label_space(state, prompts=["so {}"], task="cold")
+    assert label_space(state, prompts=["so {}"]).prompts[0] == ("so red",)
