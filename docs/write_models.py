@@ -31,7 +31,8 @@ change the words there, not here.
 A model may also be named by the address of what was published: `hf-hub:owner/name`, or `local-dir:folder`
 for the same files on disk (`open_clip_config.json` and weights; tokeniser files beside them are used, as
 are byte pairs of one's own in open_clip's form, `bpe.txt.gz`, beside any configuration). `export` takes
-such files along, and its page has the line that reads them.
+such files along under the model's name (`NAME.bpe.txt.gz`, `NAME-tokenizer/`), where they are looked for
+first, and its page has the line that reads them.
 Weight files are read as open_clip, its training script (`epoch_*.pt`), transformers (safetensors of
 `CLIPModel`) and OpenAI (TorchScript archives, whose code is not run) write them.
 

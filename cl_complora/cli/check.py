@@ -76,7 +76,7 @@ def check_file(file: str, settings: list[str], measure: bool | None = None) -> I
                 " --allow-plugins"
             )
         return
-    from ..config.model_names import check_model
+    from ..config.model_names import check_model, is_here
     from ..config.normalisation import unstated
     from ..data.planning import plan
     from ..data.plausibility import on_paper
@@ -90,7 +90,7 @@ def check_file(file: str, settings: list[str], measure: bool | None = None) -> I
     yield f"{file}: scenario '{located.value.name}' is fine ({size})"
     yield from (f"  skipped: {line}" for line in plans.skipped)
     yield from (f"  note: {line}" for line in on_paper(located, plans))
-    here = _is_here(located)
+    here = is_here(located)
     if measure or (measure is None and settings and here):
         yield from _measured(located, plans)
         return
@@ -98,20 +98,6 @@ def check_file(file: str, settings: list[str], measure: bool | None = None) -> I
         yield f"  note: {note}"
     if measure is None and settings and not here:
         yield "  the model was not measured: --measure fetches its weights and does"
-
-
-def _is_here(located: Located[Scenario]) -> bool:
-    """Whether a model is complete on this machine: nothing is fetched without being asked."""
-    from ..config.repositories import HUB
-
-    model = located.value.model
-
-    def has(file: str | None) -> bool:
-        return file is not None and (located.folder / Path(file).expanduser()).is_file()
-
-    if model.name.startswith(HUB):
-        return has(model.config) and has(model.pretrained)
-    return model.pretrained is None or has(model.pretrained)
 
 
 def _measured(located: Located[Scenario], plans: Plans) -> Iterator[str]:

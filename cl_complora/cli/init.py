@@ -26,7 +26,8 @@ def init(
         "scenario.yaml"
     ),
     shots: Annotated[
-        int | None, typer.Option(min=1, help="Training images a class; what there is, at most 16.")
+        int | None,
+        typer.Option(min=1, help="Training images a class; what there is but one for tuning, at most 16."),
     ] = None,
     model: Model = None,
     model_config: ModelConfig = None,

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .loading import Located
-from .repositories import CONFIG, address_fault, is_address, local_folder
+from .repositories import CONFIG, HUB, address_fault, is_address, local_folder
 from .scenario import Scenario
 
 EMBEDDED = "embedded"
@@ -47,6 +47,19 @@ def check_model(located: Located[Scenario]) -> list[str]:
         if tags is not None and _clean(model.pretrained) not in tags and not file.is_file():
             faults.append(located.fault(("model", "pretrained"), unknown_tag(model.name, model.pretrained)))
     return faults
+
+
+def is_here(located: Located[Scenario]) -> bool:
+    """Whether a scenario's model is complete on this machine, as far as its names tell: published weights may
+    have to be fetched."""
+    model = located.value.model
+
+    def has(file: str | None) -> bool:
+        return file is not None and (located.folder / Path(file).expanduser()).is_file()
+
+    if model.name.startswith(HUB):
+        return has(model.config) and has(model.pretrained)
+    return model.pretrained is None or has(model.pretrained)
 
 
 def image_size(located: Located[Scenario]) -> tuple[int, int] | None:

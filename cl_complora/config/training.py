@@ -119,7 +119,8 @@ class Training(Section):
     classes: Literal["auto", "task", "seen"] = "auto"
     """Class-incremental only: contrast a batch with the task's own classes or all classes seen so far. By
     default the task's, but all where nothing of the towers is trained, or images of earlier tasks are trained
-    on too (``memory``, another ``stream``) or may be (``plugin``)."""
+    on too (``memory``, another ``stream``) or may be (``plugin``). A head has a rule of its own,
+    ``head.classes``, which follows this one where it is said."""
     stream: Literal["sequential", "cumulative", "joint"] = "sequential"
     """Each task alone; each with all earlier ones; or all at once in place of the first, with the steps of
     all."""

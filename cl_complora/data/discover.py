@@ -6,6 +6,7 @@ import json
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,26 +15,32 @@ from statistics import median
 from ..config.hub_sources import ParquetSource
 from ..config.model_names import EMBEDDED, architectures
 from ..config.normalisation import unstated
+from ..config.repositories import LOCAL
 from ..config.scenario import DEFAULT_PROMPTS, Model
 from ..config.sources import FolderSource, ManifestSource
 from ..errors import UserError
 from . import retention
 from .broken import Readable
 from .folders import open_folder
-from .found_tables import how_to_use, is_table, passed_over, tables_in, usable_table
+from .found_tables import passed_over, usable_table
 from .hub_folders import beside, hub_folder
 from .items import Source
 from .kinds import open_source
-from .picture_files import is_rubbish, refuse_not_utf8
 from .picture_notes import source_notes
-from .plausibility import is_code, one_class
+from .plausibility import is_code, one_class, some
 from .retention import Retention
-from .split_names import roles_of
+from .stream_kind import stream_kind
 from .suiting import Suiting, suiting
-from .telling import counted
+from .task_folders import task_folders
+from .telling import counted, worded
 
 MOST_SHOTS = 16
 TEST_LIMIT = 500
+# A class of so many training pictures gives one for validation, which tuning chooses by; of two it would be
+# half of what is learned from.
+SPARING = 3
+# Numbers that are told one by one.
+LISTED = 8
 # More pictures than so many in a folder are not opened to look for broken ones: that is work of minutes.
 OPENED = 5000
 
@@ -56,12 +63,27 @@ class _Found:
         """Training pictures of the poorest class."""
         return min(self.counts)
 
-    def shots(self, chosen: int) -> str:
-        """What ``shots:`` must say where a class has fewer than ``chosen``; empty where none has."""
-        if self.smallest >= chosen:
-            return ""
-        few = [min(count, chosen) for count in self.counts]
-        return str(few[0]) if len(set(few)) == 1 else str(few)
+    def usable(self, spared: bool) -> list[int]:
+        """Training pictures of every class that may be shots.
+
+        Args:
+            spared: whether one is kept for validation, of every class that can do without.
+        """
+        return [count - (spared and count >= SPARING) for count in self.counts]
+
+    def shots(self, chosen: int, spared: bool) -> list[int]:
+        """Shots of every class where one has fewer than ``chosen``; empty where none has."""
+        few = [min(count, chosen) for count in self.usable(spared)]
+        return [] if min(few) == chosen else few
+
+    def untuned(self, chosen: int, spared: bool) -> list[str]:
+        """Classes whose shots are all of their training pictures."""
+        shots = self.shots(chosen, spared) or [chosen] * len(self.counts)
+        return [
+            name
+            for name, count, used in zip(self.source.class_names, self.counts, shots, strict=True)
+            if count == used
+        ]
 
 
 def describe(
@@ -77,7 +99,8 @@ def describe(
         folders: class folders (``root/<class>/…`` or ``root/train/<class>/…``), folders of Parquet files or
             of one folder of pictures and a table of their classes, or folders that hold several of these.
         output: the scenario file, whose folder relative paths start from.
-        shots: training images a class; as many as the poorest class has, at most 16, by default.
+        shots: training images a class; by default what half of the classes have, beside one for validation
+            where there are three, at most 16.
         model: what the stream starts from, its files by absolute paths; the embedded one by default.
         zero_shot: class folders of no task that retention is measured on. By default, what the embedded
             model knows; for others, ImageNet where it is found, or nothing.
@@ -90,32 +113,30 @@ def describe(
     """
     model = model or Model()
     found: list[_Found] = []
-    roots = [root for folder in folders for root in _roots(folder)]
-    _refuse_splits(roots)
-    for root in roots:
+    for root in task_folders(folders):
         found.append(_look(root, _free(root.resolve().name, [f.name for f in found])))
     base = output.resolve().parent
     held_out = _held_out(found, model, zero_shot, base)
     least = min(f.smallest for f in found)
+    # What is asked for is given, if it takes the last picture.
+    spared = shots is None
     # Half of the classes decide: one poor class must not leave all others with as few shots as it has.
-    typical = min(int(median(f.counts)) for f in found)
+    typical = min(int(median(f.usable(spared))) for f in found)
     chosen = min(MOST_SHOTS, typical) if shots is None else shots
     why = "as asked for"
     if shots is None:
         most = f"more than {MOST_SHOTS} are not needed to begin with"
-        why = most if chosen == MOST_SHOTS else "what half of the classes of every task have"
+        beside = ", beside one for validation (cl-complora tune)" if chosen + 1 >= SPARING else ""
+        why = most if chosen == MOST_SHOTS else f"what half of the classes of every task have{beside}"
     suits = [f.suiting for f in found]
     common = max(suits, key=lambda one: [other.augment for other in suits].count(one.augment))
+    kind = stream_kind({f.name: f.source.class_names for f in found})
     lines = [
         f"# {counted(len(found), 'task')} from folders of pictures. Run: cl-complora run {output.name}",
         "#",
-        (
-            "# Every task has its own classes (task-incremental). class-incremental tells the classes of all"
-            " tasks apart;"
-        ),
-        "# domain-incremental is for the same classes in every task.",
+        *kind.comments,
         f"name: {json.dumps(_name(output.stem, 'stream'))}",
-        "protocol: task-incremental",
+        f"protocol: {kind.protocol}",
         "",
         *_model_lines(model, base),
         "",
@@ -125,7 +146,7 @@ def describe(
         f"test_limit: {TEST_LIMIT}    # test images a task at most",
     ]
     notes = [f"cannot be read, and is left out: {line}" for f in found for line in f.broken]
-    if notes:
+    if notes:  # so far of these alone
         unreadable = counted(len(notes), "picture")
         lines.append(f"broken: skip    # {unreadable} cannot be read; refuse stops a run that would use one")
     lines.append("tasks:")
@@ -134,10 +155,12 @@ def describe(
         size = f"{classes}, {f.train} training and {counted(f.test, 'test image')}"
         lines.append(f"  - name: {json.dumps(f.name)}    # {size}")
         lines.append(f"    source: {_source_line(f, base)}")
-        if fewer := f.shots(chosen):
-            lines.append(f"    shots: {fewer}    # as many as each class has, at most {chosen}")
-            poorest = counted(f.smallest, "training image")
-            notes.append(f"{f.name}: its poorest class has {poorest}, others more: {fewer}")
+        if fewer := f.shots(chosen, spared):
+            same = len(set(fewer)) == 1
+            kept = ", but one for validation" if spared else ""
+            told = f"as many as each class has{kept}, at most {chosen}"
+            lines.append(f"    shots: {fewer[0] if same else fewer}    # {told}")
+            notes.append(_poorest(f, fewer))
         if list(f.suiting.prompts) != DEFAULT_PROMPTS:
             lines.append(f"    prompts: {_listed(f.suiting.prompts)}    # {f.suiting.prompts_why}")
         if f.suiting.augment != common.augment:
@@ -149,7 +172,7 @@ def describe(
         notes.append(f"{f.name}: {size}")
         notes += getattr(f.source, "notes", ())
         notes += one_class(f.name, f.source.class_names) + _of_tables(f, base)
-    if any(f.shots(chosen).startswith("[") for f in found):
+    if any(len(set(f.shots(chosen, spared))) > 1 for f in found):
         uneven = (
             "some classes have fewer shots than others; a loss that counts all alike:"
             f" cl-complora run {output.name} --strategy complora-balanced"
@@ -157,8 +180,44 @@ def describe(
         lines.insert(1, f"# {uneven[0].upper()}{uneven[1:]}")
         notes.append(uneven)
     lines += ["", *held_out.lines, "seeds: [0, 1, 2]"]
-    notes += [held_out.note] if held_out.note else []
+    notes += _untuned(found, chosen, spared) + [one for one in (kind.note, held_out.note) if one]
     return "\n".join(lines) + "\n", notes
+
+
+def _poorest(found: _Found, shots: Sequence[int]) -> str:
+    """What to say of a task whose classes have not all as many shots as others."""
+    names = [
+        name
+        for name, count in zip(found.source.class_names, found.counts, strict=True)
+        if count == found.smallest
+    ]
+    has = f"{worded(len(names), 'has', 'have')} {counted(found.smallest, 'training image')}"
+    if len(names) == len(found.counts):
+        return f"{found.name}: every class has {counted(found.smallest, 'training image')}; shots: {shots[0]}"
+    return f"{found.name}: {some(names)} {has}, others more; shots: {_runs(shots)}"
+
+
+def _runs(numbers: Sequence[int]) -> str:
+    """Few numbers as a list, many by how often each is there: ``16 (of 90 classes), 3 (of 2 classes)``."""
+    if len(numbers) <= LISTED:
+        return str(list(numbers))
+    often = sorted(Counter(numbers).items(), reverse=True)
+    return ", ".join(f"{number} (of {counted(times, 'class', 'classes')})" for number, times in often)
+
+
+def _untuned(found: Sequence[_Found], chosen: int, spared: bool) -> list[str]:
+    """What tuning would need, where shots are all that a class has."""
+    lacking = [(f.name, names) for f in found if (names := f.untuned(chosen, spared))]
+    if not lacking:
+        return []
+    name, names = lacking[0]
+    others = " (and of other tasks)" if len(lacking) > 1 else ""
+    has = worded(len(names), "has none", "have none")
+    way = "add pictures" if spared else "take fewer shots, or add pictures"
+    return [
+        f"cl-complora tune needs a training image a class beside the shots; {some(names)} of {name}{others}"
+        f" {has} left: {way}"
+    ]
 
 
 def _held_out(found: Sequence[_Found], model: Model, folder: Path | None, base: Path) -> Retention:
@@ -188,7 +247,10 @@ def _model_lines(model: Model, base: Path) -> list[str]:
             "# cl-complora init … --model ViT-B-16 --pretrained openai    (a tag, or a checkpoint file)",
             "model: {name: embedded}",
         ]
-    lines = ["model:", f"  name: {_quoted(model.name)}"]
+    name = model.name
+    if name.startswith(LOCAL):
+        name = f"{LOCAL}{_beside(name.removeprefix(LOCAL), base)}"
+    lines = ["model:", f"  name: {_quoted(name)}"]
     if model.config is not None:
         lines.append(f"  config: {_quoted(_beside(model.config, base))}")
     if model.pretrained is None:
@@ -237,63 +299,6 @@ def _listed(prompts: Sequence[str]) -> str:
     return f"[{', '.join(map(_quoted, prompts))}]"
 
 
-def _roots(folder: Path) -> list[Path]:
-    """The folder itself where its folders are classes, or a table names them; or the folders in it that are
-    sets of classes."""
-    if not folder.is_dir():
-        hint = f"; {how_to_use(folder)}" if is_table(folder) else ""
-        problem = f"is a file, and no folder{hint}" if folder.exists() else "there is no such folder"
-        raise UserError(f"{folder}: {problem}")
-    refuse_not_utf8(folder)
-    try:
-        if _is_task(folder):
-            return [folder]
-    except UserError as error:
-        if usable_table(folder) is None:
-            raise UserError(f"{error.messages[0]}{_hint(folder)}", error.messages[1:]) from None
-        return [folder]
-    inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and not is_rubbish(path.name)]
-    for path in inside:
-        refuse_not_utf8(path)
-    sets = [path for path in inside if _is_task(path)]
-    if not sets and usable_table(folder) is not None:
-        return [folder]
-    if not sets:
-        raise UserError(
-            f"{folder}: holds no class folders with pictures (<class>/…, train/<class>/… and "
-            f"test/<class>/…, or <class>/train/… and <class>/test/…), nor Parquet files{_hint(folder)}"
-        )
-    return sets
-
-
-def _hint(folder: Path) -> str:
-    """What else may be meant where no class folders are found."""
-    tables = tables_in(folder)
-    return f"; {how_to_use(tables[0])}" if tables else ""
-
-
-def _is_task(folder: Path) -> bool:
-    return hub_folder(folder) is not None or _holds_classes(folder)
-
-
-def _holds_classes(folder: Path) -> bool:
-    """Whether pictures lie exactly where those of class folders lie, and not deeper, as in a folder of sets.
-
-    Raises:
-        UserError: where the folder cannot be divided without a word.
-    """
-    if not any(path.is_dir() and not is_rubbish(path.name) for path in folder.iterdir()):
-        return False
-    source = open_folder(FolderSource(kind="folder", root=str(folder.resolve())), Path("."))
-    for split, part in source.parts.items():
-        if part is not None:
-            below = part.relative_to(source.root).parts
-            deep = len(below) + (3 if source.inner else 2)
-            if any(len(Path(item.key).parts) == deep for item in source.items(split)):
-                return True
-    return False
-
-
 def _look(root: Path, name: str) -> _Found:
     hub = hub_folder(root)
     config = hub.config if hub else _folders_or_table(root)
@@ -312,6 +317,11 @@ def _look(root: Path, name: str) -> _Found:
             f"{root}: class {empty[0]!r} has no training images; a class needs at least two pictures in all"
         )
         raise UserError(problem, tuple(broken))
+    if not test and max(counts) == 1:
+        raise UserError(
+            f"{root}: has one picture a class, which leaves nothing to divide into training and test: a class"
+            " of a task needs at least two; such a folder can be measured as a whole, as --zero-shot"
+        )
     if not test:
         raise UserError(f"{root}: has no test images")
     left_out = hub.left_out if hub else ()
@@ -330,22 +340,6 @@ def _folders_or_table(root: Path) -> FolderSource | ManifestSource:
     except UserError:  # told by whoever opens it, if there is no such table
         pass
     return usable_table(root) or config
-
-
-def _refuse_splits(roots: Sequence[Path]) -> None:
-    """Refuse the splits of one data set given as tasks: what one is tested on another would train on.
-
-    Raises:
-        UserError: naming them.
-    """
-    for parent in {root.resolve().parent for root in roots}:
-        roles = roles_of(root.name for root in map(Path.resolve, roots) if root.parent == parent)
-        if roles.train and (roles.test or roles.validation):
-            one, other = roles.train[0], [*roles.test, *roles.validation][0]
-            raise UserError(
-                f"{parent}: {one!r} and {other!r} are called like the splits of one set of pictures; "
-                f"give {parent} for one task, or rename them if they are two"
-            )
 
 
 def _quoted(text: str) -> str:

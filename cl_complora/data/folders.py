@@ -91,6 +91,17 @@ class Folder(Files):
             return []
         return [item for label in range(len(self.folders)) for item in self._class_items(split, label)]
 
+    def depth(self, split: str) -> int:
+        """Parts of the key of a picture that lies right in its class folder, and not in a folder of that."""
+        part = self.parts[split]
+        above = () if part is None else part.relative_to(self.root).parts
+        return len(above) + (3 if self.inner else 2)
+
+    def empty(self) -> list[str]:
+        """Classes whose folders hold no pictures, whatever the split."""
+        filled = {item.label for split in SPLITS for item in self.items(split)}
+        return [name for label, name in enumerate(self.class_names) if label not in filled]
+
     def _class_items(self, split: str, label: int) -> list[Item]:
         name, parent = self.folders[label], self.parts[split]
         if parent is None:

@@ -7,7 +7,7 @@ from ..config.scenario import Scenario
 from .duplicates import copies
 from .picture_notes import picture_notes
 from .planning import Plans
-from .plausibility import on_paper
+from .plausibility import doubts
 
 
 def notes(located: Located[Scenario], plans: Plans, every: bool = False) -> list[str]:
@@ -19,4 +19,4 @@ def notes(located: Located[Scenario], plans: Plans, every: bool = False) -> list
         plans: of it, for one seed.
         every: look into every picture, and not into a sample, where that takes decoding.
     """
-    return [*on_paper(located, plans), *picture_notes(plans, every), *copies(plans)]
+    return [*plans.notes, *doubts(located, plans), *picture_notes(plans, every), *copies(plans)]

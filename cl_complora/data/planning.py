@@ -72,7 +72,8 @@ def plan(located: Located[Scenario], seed: int) -> Plans:
     refuse_ties(located, {kind: [one.class_names for one in made] for kind, made in plans.items()})
     if scenario.protocol == "domain-incremental":
         _check_same_classes(located, plans["tasks"])
-    skipped = [line for source in opened.values() for line in getattr(source, "skipped", ())]
+    # Two sources may read the same pictures: a task's and a zero-shot set's, or with other settings.
+    skipped = dict.fromkeys(line for source in opened.values() for line in getattr(source, "skipped", ()))
     notes = [line for source in opened.values() for line in getattr(source, "notes", ())]
     return Plans(
         tuple(plans["tasks"]),

@@ -7,7 +7,11 @@ from collections.abc import Sequence
 
 from ..config.loading import Located
 from ..config.scenario import Scenario
+from .duplicates import copies
 from .planning import Plan, Plans
+
+# More pictures than so many are held against each other by whoever has time for it (data check, run).
+HELD = 5000
 
 # What stands before the number of a class, and says nothing more than the number.
 _NO_WORDS = re.compile(r"class|cls|label|category|categorie|type|group|target|folder", re.IGNORECASE)
@@ -15,13 +19,17 @@ _NO_WORDS = re.compile(r"class|cls|label|category|categorie|type|group|target|fo
 
 def on_paper(located: Located[Scenario], plans: Plans) -> list[str]:
     """What sources passed over or took for something, and what looks like a mistake: all that is known
-    without opening a picture.
+    without decoding a picture. Of few pictures that includes which are the same, byte by byte.
 
     Args:
         located: the scenario.
         plans: of it, for one seed.
     """
-    return [*plans.notes, *doubts(located, plans)]
+    used = plans.opened(located.value.measure)
+    pictures = sum(len(task.train) + len(task.validation) for task in used.tasks)
+    pictures += sum(len(one.test) for one in (*used.tasks, *used.zero_shot, *used.beside))
+    held = copies(used) if pictures <= HELD else []
+    return [*plans.notes, *doubts(located, plans), *held]
 
 
 def doubts(located: Located[Scenario], plans: Plans) -> list[str]:
@@ -40,10 +48,10 @@ def doubts(located: Located[Scenario], plans: Plans) -> list[str]:
         if len(names) > 1 and all(map(is_code, names)):
             kind = "numbers" if all(name.strip().isdecimal() for name in names) else "codes"
             lines.append(
-                f"'{plan.name}': its classes are called {_some(names)}: {kind} tell a CLIP nothing of "
+                f"'{plan.name}': its classes are called {some(names)}: {kind} tell a CLIP nothing of "
                 "what is in the pictures; call the classes by words"
             )
-    return [*lines, *_untested(plans.tasks), *_shared(plans)]
+    return [*lines, *untested(plans.tasks), *_shared(plans)]
 
 
 def one_class(name: str, class_names: Sequence[str]) -> list[str]:
@@ -84,15 +92,17 @@ def is_code(name: str) -> bool:
     return any(map(str.isdigit, name)) and all(len(word) < 3 and word.isascii() for word in words)
 
 
-def _untested(tasks: Sequence[Plan]) -> list[str]:
+def untested(tasks: Sequence[Plan]) -> list[str]:
+    """What to say of tasks or sets of which a class is not tested."""
     lines = []
     for plan in (plan for plan in tasks if plan.test):
         tested = {item.label for item in plan.test}
         absent = [name for label, name in enumerate(plan.class_names) if label not in tested]
         if absent:
-            lines.append(f"'{plan.name}': no test picture is of {_some(absent)}")
+            lines.append(f"'{plan.name}': no test picture is of {some(absent)}")
     return lines
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first three of some names, and how many there are."""
     return ", ".join(map(repr, names[:3])) + (f" … ({len(names)} in all)" if len(names) > 3 else "")

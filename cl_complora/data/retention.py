@@ -98,8 +98,31 @@ def held_out(
         raise UserError(f"--zero-shot {folder}: has no test pictures")
     size = f"{counted(len(source.class_names), 'class', 'classes')}, {counted(len(tested), 'picture')}"
     called = name("imagenet" if synsets else root.name)
-    lines = _set(called, f"{{kind: folder, {', '.join(settings)}}}", size, IMAGES, ["a photo of a {}."])
-    return Retention(lines, f"retention is measured on {called}: {size}")
+    # Tuning measures on training pictures where there are any, and else on what the tests leave.
+    whole = not (source.divided and source.items("train"))
+    images = _tested(len(tested), len({item.label for item in tested})) if whole else IMAGES
+    told = f"retention is measured on {called}: {size}"
+    if whole and images == len(tested):
+        told += ", and cannot be by cl-complora tune: it wants pictures that no test uses, two a class in all"
+    elif images < len(tested):
+        told += f", of which tests use {images}"
+        told += f" and cl-complora tune {min(images, len(tested) - images)} others" if whole else ""
+    lines = _set(called, f"{{kind: folder, {', '.join(settings)}}}", size, images, ["a photo of a {}."])
+    return Retention(lines, told)
+
+
+def _tested(pictures: int, classes: int) -> int:
+    """How many of the pictures of a set are for tests, so that tuning has others: three quarters, as many of
+    every class, but one at least for either.
+
+    Args:
+        pictures: in all.
+        classes: that have pictures.
+    """
+    if pictures < 2 * classes:
+        return pictures
+    tested = pictures - max(classes, pictures // 4)
+    return min(IMAGES, tested - tested % classes)
 
 
 def _opened(root: Path) -> Folder:

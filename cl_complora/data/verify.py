@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..config import Scenario, load_scenario
@@ -59,7 +60,7 @@ def verify(scenario: str, seed: int = 0) -> Report:
         broken = [fault for item in dict.fromkeys(items) if (fault := _fault(chosen, item, pixels))]
         report.faults += broken
         total += size(chosen.test, Pixels(decoded))
-        state = f"{len(broken)} of them cannot be read" if broken else "all can be read"
+        state = _state(chosen, broken)
         parts = {name: len(part) for name, part in _parts(chosen) if part}
         images = ", ".join(f"{number} {name}" for name, number in parts.items())
         images += worded([*parts.values()][-1], " image")
@@ -69,7 +70,7 @@ def verify(scenario: str, seed: int = 0) -> Report:
         broken = [fault for item in beside.test if (fault := _fault(beside, item, pixels))]
         report.faults += broken
         total += size(beside.test, Pixels(decoded))
-        state = f"{len(broken)} of them cannot be read" if broken else "all can be read"
+        state = _state(beside, broken)
         report.lines.append(
             f"{beside.name}: {counted(len(beside.test), 'image')} with {_told(beside)}, {state}; "
             f"split {beside.sha256()[:12]}"
@@ -104,6 +105,13 @@ def _texts(chosen: Plan) -> str:
 
 def _parts(chosen: Plan) -> tuple[tuple[str, tuple], ...]:
     return ("training", chosen.train), ("validation", chosen.validation), ("test", chosen.test)
+
+
+def _state(chosen: Plan | CaptionPlan | MultiLabelPlan, broken: Sequence[str]) -> str:
+    """How many pictures of a plan can be read; where some of its source were skipped, not all of those."""
+    if broken:
+        return f"{len(broken)} of them cannot be read"
+    return "all of these can be read" if getattr(chosen.source, "skipped", ()) else "all can be read"
 
 
 def _fault(chosen: Plan | CaptionPlan, item, pixels) -> str | None:

@@ -44,6 +44,7 @@ class Measured:
         images: how many.
         recorded: what the run itself measured in the same state; None where it did not.
         share: whether it is a share of the images, as mAP is not.
+        classes: that the model chose among; none of a retrieval set.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Measured:
     images: int
     recorded: float | None = None
     share: bool = True
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,8 @@ class ClassSet(Asked):
 
     def measured(self, classifier: ClipClassifier, found: Mapping[str, Tensor]) -> list[Measured]:
         """Accuracy."""
-        return [Measured(self.name, share_right(found["label"], self.labels), len(self.items))]
+        right = share_right(found["label"], self.labels)
+        return [Measured(self.name, right, len(self.items), classes=tuple(self.space.class_names))]
 
     def right(self, found: Mapping[str, Tensor], start: int, stop: int) -> int | None:
         """As in the base class."""
@@ -183,10 +186,10 @@ class LabelledSet(_Seen):
     def measured(self, classifier: ClipClassifier, found: Mapping[str, Tensor]) -> list[Measured]:
         """mAP by every scorer that there is."""
         tokens = compound_tokens(classifier, self.plan)
-        features = found["features"].to(classifier.mean.device)
+        features, classes = found["features"].to(classifier.mean.device), tuple(self.plan.class_names)
         values = precisions(classifier, features, self.plan, tokens, features)
         return [
-            Measured(label_name(self.name, scorer), value, len(self.items), share=False)
+            Measured(label_name(self.name, scorer), value, len(self.items), None, False, classes)
             for scorer, value in zip(PRECISIONS, values, strict=True)
             if value == value
         ]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import Scenario, Strategy
 from ..config.loading import Located
+from ..config.model_names import is_here
 from ..config.plugin_file import plugin_code
 from ..data import planning
 from ..data.notes import notes
@@ -127,6 +128,9 @@ def run(
     if chosen == "cpu":
         keep_freed_memory()
 
+    if not is_here(scenario):  # which may take long, and is not seen
+        named = " ".join(filter(None, (scenario.value.model.name, scenario.value.model.pretrained)))
+        progress.message(f"loading {named}, which is fetched where this machine does not have it")
     loaded = load_clip(scenario.value.model, scenario.folder)
     for note in loaded.notes:
         progress.message(note)

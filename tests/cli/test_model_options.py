@@ -12,8 +12,10 @@ from builders.commands import cli
 from builders.configs import SCENARIO, animals, write
 from builders.models import TINY
 from cl_complora.cli.model_options import model_settings
+from cl_complora.clip import model as loading
 from cl_complora.config import load_scenario
 from cl_complora.config.scenario import Model
+from cl_complora.errors import UserError
 from cl_complora.run import untouched
 
 OWN = (
@@ -87,3 +89,16 @@ def test_nothing_is_fetched_from_the_hub_without_being_asked(monkeypatch, capsys
     address = "hf-hub:timm/ViT-B-16-SigLIP"
     code, out, err = cli(monkeypatch, capsys, "check", "embedded", "--model", address)
     assert code == 0 and "was not measured: --measure fetches" in out, err
+
+
+def test_what_may_be_fetched_is_told_before_it_is_waited_for(monkeypatch, capsys, tmp_path):
+    def far_enough(*_: object) -> None:
+        raise UserError("far enough")
+
+    monkeypatch.setattr(loading, "load_clip", far_enough)
+    named = ("--model", "ViT-B-32", "--pretrained", "openai", "--out", tmp_path)
+    code, out, err = cli(monkeypatch, capsys, "run", "embedded", "-s", "zeroshot", *named)
+    assert code == 2 and "far enough" in err
+    assert "loading ViT-B-32 openai, which is fetched where this machine does not have it" in out
+    code, out, _ = cli(monkeypatch, capsys, "run", "embedded", "-s", "zeroshot", "--out", tmp_path)
+    assert code == 2 and "fetched" not in out

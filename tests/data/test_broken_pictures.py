@@ -13,6 +13,7 @@ from cl_complora.data.cache import usage
 from cl_complora.data.discover import describe
 from cl_complora.data.pixels import Pixels
 from cl_complora.data.planning import plan
+from cl_complora.data.verify import verify
 from cl_complora.errors import UserError
 
 COLOURS = {"Große Katze": (200, 50, 50), "<b>x": (50, 200, 50), "日本 語": (50, 50, 200)}
@@ -64,6 +65,21 @@ def test_init_names_them_and_leaves_them_out(folder):
     assert len(plans.skipped) == 4 and not any("cut off" in key or "empty" in key for key in used)
     assert usage()[0] > 0  # found once for all runs
     assert plan(scenario, 0).skipped == plans.skipped
+
+
+def test_what_is_skipped_is_told_once_and_is_none_of_all(folder):
+    scenario_of(folder, "skip")
+    text = (folder / "mine.yaml").read_text().replace("{kind: world, domain: general}", "SOURCE")
+    source = "{kind: folder, root: My Bilder ünï, test_fraction: 1}"
+    (folder / "mine.yaml").write_text(text.replace("SOURCE", source))
+    lines = verify("mine.yaml").lines
+    assert len([line for line in lines if line.startswith("skipped: ")]) == 4
+    sizes = [line for line in lines if "can be read" in line]
+    assert len(sizes) == 2 and all("all of these can be read" in line for line in sizes)
+    for path in folder.glob("My*/*/*.*"):
+        if path.name in ("cut off.JPG", "empty.jpeg"):
+            path.unlink()
+    assert "images, all can be read" in "".join(verify("mine.yaml").lines)
 
 
 def test_a_picture_that_was_mended_is_found_again(folder):

@@ -12,8 +12,10 @@ from timm.data import ImageNetInfo
 from builders.commands import cli
 from builders.images import COLOURS, paint
 from builders.models import TINY
+from cl_complora.compare.tuning import TuningRequest, prepare
 from cl_complora.config import load_scenario
 from cl_complora.data.planning import plan
+from cl_complora.data.retention import _tested
 
 
 @pytest.fixture(autouse=True)
@@ -109,14 +111,58 @@ def test_what_cannot_be_is_told_and_nothing_written(refused, words, start):
     assert refused("animals", *words).startswith(start)
 
 
-def test_a_held_out_folder_is_measured_whole(init, folder):
+def test_of_a_held_out_folder_something_is_left_for_tuning(init, folder):
     classes(folder / "held" / "animals", ("owl", "elk"), each=3)
     located, out = init(
         "animals", "--model", "ViT-B-16", "--pretrained", "openai", "--zero-shot", "held/animals"
     )
-    assert located.value.zero_shot[0].name == "animals-2" and "2 classes, 6 pictures" in out
+    assert located.value.zero_shot[0].name == "animals-2"
+    assert "2 classes, 6 pictures, of which tests use 4 and cl-complora tune 2 others" in out
     (held_out,) = plan(located, 0).zero_shot
-    assert len(held_out.test) == 6 and held_out.prompts == ("a photo of a {}.",)
+    assert [item.label for item in held_out.test] == [0, 0, 1, 1]
+    assert held_out.prompts == ("a photo of a {}.",)
+    for others in ("held/animals/elk", "held/animals/owl"):
+        for number in (1, 2):
+            (folder / others / f"{number}.png").unlink()
+    located, out = init("animals", "--zero-shot", "held/animals")
+    assert located.value.zero_shot[0].images == 2 and "cannot be by cl-complora tune" in out
+
+
+@pytest.mark.parametrize(
+    ("pictures", "classes", "tested"),
+    [(1, 1, 1), (3, 2, 3), (4, 2, 2), (12, 2, 8), (100, 3, 75), (1200, 10, 900), (5000, 1000, 1000)],
+)
+def test_tests_use_three_quarters_of_a_held_out_set_and_as_many_of_every_class(pictures, classes, tested):
+    assert _tested(pictures, classes) == tested
+
+
+def test_what_is_written_can_be_tuned(init, folder):
+    classes(folder / "animals", ("cat", "dog"), each=8)
+    classes(folder / "held", ("owl", "elk"), each=4)
+    located, out = init("animals", "--zero-shot", "held")
+    assert located.value.shots == 3 and "beside one for validation" in (folder / "s.yaml").read_text()
+    tuning = prepare(TuningRequest("s.yaml", "lora"))
+    assert (tuning.validation, tuning.held_out, tuning.unmeasured) == (2, ("held",), "")
+    assert "tune needs" not in out
+    located, out = init("animals", "--shots", "4")
+    assert located.value.shots == 4  # as asked for
+    assert "'cat', 'dog' of animals have none left: take fewer shots" in out
+
+
+def test_the_poorest_classes_are_named(init, folder):
+    classes(folder / "animals", ("cat", "dog", "elk"), each=12)
+    classes(folder / "animals", ("owl",), each=6)
+    located, out = init("animals")
+    assert located.value.tasks[0].shots == [5, 5, 5, 2]
+    assert "animals: 'owl' has 3 training images, others more; shots: [5, 5, 5, 2]" in out
+    _, out = init("animals", "--shots", "8")
+    assert "animals: 'owl' has 3 training images, others more; shots: [6, 6, 6, 3]" in out
+    classes(folder / "even", ("cat", "dog"))
+    _, out = init("even", "--shots", "8")
+    assert "even: every class has 2 training images; shots: 2" in out
+    classes(folder / "animals", [f"fish {number}" for number in range(6)], each=8)
+    _, out = init("animals", "--shots", "8")
+    assert "others more; shots: 6 (of 3 classes), 4 (of 6 classes), 3 (of 1 class)" in out
 
 
 def test_imagenet_is_proposed_where_the_registry_finds_it(init, folder):

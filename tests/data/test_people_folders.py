@@ -238,5 +238,8 @@ def test_one_poor_class_leaves_the_others_their_shots(tmp_path):
     classes(tmp_path / "set", ("a", "b"), each=20)
     classes(tmp_path / "set", ("c",), each=2)
     text, told = describe([tmp_path / "set"], tmp_path / "s.yaml")
-    assert "shots: 10" in text and "shots: [10, 10, 1]" in text
-    assert any("poorest class" in line for line in told)
+    assert "shots: 9 " in text and "shots: [9, 9, 1]" in text
+    assert "set: 'c' has 1 training image, others more; shots: [9, 9, 1]" in told
+    assert "complora tune needs a training image a class beside the shots; 'c' of set has none left" in str(
+        told
+    )

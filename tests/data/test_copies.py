@@ -1,0 +1,96 @@
+"""Pictures that two tasks both use, byte by byte, are noted: by check, data check and run."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from builders.commands import cli
+from builders.images import paint
+from cl_complora.config import load_scenario
+from cl_complora.data import duplicates
+from cl_complora.data.duplicates import trained_on
+from cl_complora.data.notes import notes
+from cl_complora.data.planning import plan
+from cl_complora.data.plausibility import on_paper
+
+SPLITS = {"train": 3, "test": 5}
+
+
+@pytest.fixture
+def scenario(tmp_path, monkeypatch):
+    """Two tasks of their own pictures."""
+    monkeypatch.chdir(tmp_path)
+    for place, task in enumerate(("a", "b")):
+        for split, each in SPLITS.items():
+            for label, name in enumerate(("cat", "dog")):
+                for number in range(each):
+                    seed = 1000 * place + 100 * label + 10 * number + len(split)
+                    paint(tmp_path / task / split / name / f"{number}.png", (80 * label, 90, 20), seed)
+    tasks = "".join(f"  - {{name: {one}, source: {{kind: folder, root: {one}}}}}\n" for one in "ab")
+    (tmp_path / "s.yaml").write_text(f"name: s\nshots: 3\ntasks:\n{tasks}")
+    return tmp_path
+
+
+def told() -> list[str]:
+    located = load_scenario("s.yaml")
+    return notes(located, plan(located, 0))
+
+
+def test_tasks_of_their_own_pictures_are_not_noted(scenario):
+    assert told() == []
+
+
+@pytest.mark.parametrize(("split", "part", "all_of"), [("train", "training", 6), ("test", "test", 10)])
+def test_copies_in_another_task_are_noted(scenario, monkeypatch, capsys, split, part, all_of):
+    shutil.copy(scenario / "a" / split / "dog" / "2.png", scenario / "b" / split / "cat" / "0.png")
+    line = (
+        f"'b': 1 of {all_of} {part} pictures are copies of {part} pictures of 'a': {split}/cat/0.png is"
+        f" {split}/dog/2.png there"
+    )
+    assert told() == [line]
+    shutil.rmtree(scenario / "b" / split)
+    shutil.copytree(scenario / "a" / split, scenario / "b" / split)
+    (whole,) = told()
+    assert whole.startswith(f"'b': all {part} pictures are copies of {part} pictures of 'a': {split}/")
+    assert f"note: {whole}" in cli(monkeypatch, capsys, "check", "s.yaml")[1]
+    assert f"note: {whole}" in cli(monkeypatch, capsys, "data", "check", "s.yaml")[1]
+
+
+def test_of_large_tasks_some_pictures_are_looked_for(scenario, monkeypatch):
+    monkeypatch.setattr(duplicates, "LOOKED", 2)
+    shutil.rmtree(scenario / "b" / "test")
+    shutil.copytree(scenario / "a" / "test", scenario / "b" / "test")
+    assert [line.partition(":")[2].partition("are")[0] for line in told()] == [
+        " all test pictures looked at "
+    ]
+
+
+def test_the_same_files_under_one_name_are_told_once_and_elsewhere(scenario):
+    text = (scenario / "s.yaml").read_text()
+    (scenario / "s.yaml").write_text(text.replace("root: b", "root: a"))
+    assert told() == ["'b': 10 of 10 test pictures are those of 'a' too"]
+
+
+def test_check_opens_no_test_picture_that_settings_are_not_chosen_by_and_not_very_many(scenario, monkeypatch):
+    shutil.rmtree(scenario / "b" / "test")
+    shutil.copytree(scenario / "a" / "test", scenario / "b" / "test")
+    located = load_scenario("s.yaml")
+    assert len(on_paper(located, plan(located, 0))) == 1
+    monkeypatch.setattr("cl_complora.data.plausibility.HELD", 10)
+    assert on_paper(located, plan(located, 0)) == []
+    monkeypatch.undo()
+    settings = ["shots=2", "validation_shots=1", "measure=validation"]
+    located = load_scenario(str(scenario / "s.yaml"), settings)
+    assert on_paper(located, plan(located, 0)) == []
+
+
+def test_pictures_that_were_trained_on_are_counted_by_content(scenario):
+    located = load_scenario("s.yaml")
+    a, b = plan(located, 0).tasks
+    assert trained_on(b, [a]) == 0
+    for number in (0, 1):
+        shutil.copy(scenario / "a" / "train" / "cat" / "0.png", scenario / "b/test/dog" / f"{number}.png")
+    a, b = plan(load_scenario("s.yaml"), 0).tasks
+    assert (trained_on(b, [a]), trained_on(b, []), trained_on(a, [a, b])) == (2, 0, 0)
