@@ -198,12 +198,13 @@ def test_in_python_the_error_of_a_plugin_is_the_cause_and_other_errors_stay_what
         patched.setattr(Trainer, "_learned", lambda self, task: 1 / 0)
         run(scenario, strategy, out=tmp_path / "ours", allow_plugins=True)
     file = method.with_name("feature_anchor.py")
-    file.write_text(file.read_text().replace("strategy.mb_x\n", "{}['no such']\n"))
+    # Of another length: of one length and one second, the compiled file of before would pass for it.
+    file.write_text(file.read_text().replace("strategy.mb_x\n", "{}['no such key']\n"))
     with pytest.raises(UserError) as told:
         run(scenario, strategy, out=tmp_path / "theirs", allow_plugins=True)
     assert isinstance(told.value.__cause__, KeyError)
     failed = RunDir.of(tmp_path / "theirs", "tiny", "feature-anchor", 0).read_failure()
-    assert "penalty failed: KeyError: 'no such'; at " in failed
+    assert "penalty failed: KeyError: 'no such key'; at " in failed
 
 
 def test_an_entry_point_is_found_by_its_name(method, tiny_scenario, tmp_path, monkeypatch):
