@@ -68,7 +68,9 @@ def _beside(wider, tmp_path, content: bytes):
 def test_merges_that_make_other_words_are_refused(wider, tmp_path):
     lines = gzip.decompress((ASSETS / "bpe.txt.gz").read_bytes()).decode().splitlines()
     fewer = gzip.compress("\n".join(lines[:-7]).encode())
-    with pytest.raises(UserError, match=r"bpe\.txt\.gz: makes 1,5\d\d words, and the model was made for 1,565"):
+    with pytest.raises(
+        UserError, match=r"bpe\.txt\.gz: makes 1,5\d\d words, and the model was made for 1,565"
+    ):
         load_clip(_beside(wider, tmp_path, fewer))
 
 
