@@ -11,12 +11,11 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..config.plugin_file import plugin_code
+from ..config.plugin_file import made_with_plugin
 from ..data.planning import Plans, plan
 from ..errors import UserError, raise_all
 from ..store.provenance import check_same, describe_with
 from .outcomes import folder_of
-from .trial_words import ways_out
 from .trials import Trial
 
 
@@ -46,10 +45,9 @@ class TrialFolders:
         now = describe_with(
             t.scenario.value, t.strategy.value, t.seed, config["model"], self._planned(t), "cpu", True, 1
         )
-        code = plugin_code(t.strategy)
-        now |= {} if code is None else {"plugin_sha256": code}
+        now |= made_with_plugin(t.strategy)
         # Whether it may be gone on with on this machine, and with these versions, is told when it is.
-        check_same(folder, now, t.strategy.value, complete=True, ways_out=ways_out())
+        check_same(folder, now, t.strategy.value, complete=True)
 
     def check_all(self, trials: Iterable[Trial]) -> None:
         """As :meth:`check`, of several: every one that was made with something else is named.

@@ -9,14 +9,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from ..errors import UserError
 
-if TYPE_CHECKING:
-    from ..store.provenance import WaysOut
-
 _FIRST = "a scenario is the first argument of 'cl-complora {}'"
+_START_OVER = "give another --out, or move that folder away to have the run made anew"
 _OF_COMMANDS = {
     "compare": {
         _FIRST.format("run"): _FIRST.format("compare"),
@@ -24,17 +21,6 @@ _OF_COMMANDS = {
     },
     "tune": {_FIRST.format("run"): _FIRST.format("tune")},
 }
-
-
-@functools.cache
-def ways_out() -> WaysOut:
-    """What can be done about a trial whose folder holds what was made with something else."""
-    from ..store.provenance import WaysOut
-
-    return WaysOut(
-        start_over="give another --out, or move that folder away to have the run made anew",
-        weights="--set model.name, model.config, model.pretrained",
-    )
 
 
 def of_trials(message: str) -> str:
@@ -59,13 +45,12 @@ def words_of(command: str) -> Iterator[None]:
 @functools.cache
 def _of_runs() -> dict[str, str]:
     """Phrases of runs → of trials; of two that begin alike the longer one first."""
-    from ..store.provenance import OF_RUN
+    from ..store.provenance import START_OVER, WEIGHTS
 
-    trials = ways_out()
     return {
-        OF_RUN.start_over: trials.start_over,
-        "use --fresh to start over": trials.start_over,
-        f"({OF_RUN.weights})": f"({trials.weights})",
+        START_OVER: _START_OVER,
+        "use --fresh to start over": _START_OVER,
+        f"({WEIGHTS})": "(--set model.name, model.config, model.pretrained)",
         "model.pretrained (--pretrained) and model.config (--model-config)": (
             "model.pretrained and model.config (--set, or the scenario's file)"
         ),

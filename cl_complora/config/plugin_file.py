@@ -25,3 +25,9 @@ def plugin_code(strategy: Located[Strategy]) -> str | None:
     """SHA-256 of that file."""
     file = plugin_file(strategy)
     return None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def made_with_plugin(strategy: Located[Strategy]) -> dict[str, str]:
+    """What a run records of that file, beside what else it was made with."""
+    code = plugin_code(strategy)
+    return {} if code is None else {"plugin_sha256": code}

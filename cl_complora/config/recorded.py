@@ -20,31 +20,16 @@ from .strategy import Strategy
 _Settings = TypeVar("_Settings", Scenario, Strategy)
 
 
-def recorded_scenario(settings: Mapping[str, Any]) -> Scenario:
-    """The scenario of a run.
+def recorded(schema: type[_Settings], settings: Mapping[str, Any]) -> _Settings:
+    """The scenario or the strategy of a run.
 
     Args:
-        settings: ``scenario`` of its config.yaml.
+        schema: which of the two.
+        settings: ``scenario`` or ``strategy`` of its config.yaml.
 
     Raises:
         pydantic.ValidationError: for settings that this version does not take.
     """
-    return _read_again(Scenario, settings)
-
-
-def recorded_strategy(settings: Mapping[str, Any]) -> Strategy:
-    """The strategy of a run.
-
-    Args:
-        settings: ``strategy`` of its config.yaml.
-
-    Raises:
-        pydantic.ValidationError: for settings that this version does not take.
-    """
-    return _read_again(Strategy, settings)
-
-
-def _read_again(schema: type[_Settings], settings: Mapping[str, Any]) -> _Settings:
     if not isinstance(settings, Mapping):
         return schema.model_validate(settings)
     said = _said(schema, settings)

@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..analysis.representation import spread
 from ..clip.classifier import ClipClassifier
-from ..config.recorded import recorded_strategy
+from ..config.recorded import recorded
 from ..config.strategy import Strategy
 from ..data.labels import LabelSpace
 from ..data.planning import Plans
@@ -221,7 +221,7 @@ def swept_rate(folder: Path, strategy: str) -> dict[str, Any] | None:
 
 def _strategy(state: State) -> Strategy:
     try:
-        strategy = recorded_strategy(state.config["strategy"])
+        strategy = recorded(Strategy, state.config["strategy"])
     except ValidationError as error:
         raise damaged(state.folder.config, error) from None
     if strategy.adapter.kind == "none":

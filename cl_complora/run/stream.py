@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import Scenario, Strategy
 from ..config.loading import Located
 from ..config.model_names import is_here
-from ..config.plugin_file import plugin_code
+from ..config.plugin_file import made_with_plugin
 from ..data import planning
 from ..data.notes import notes
 from ..errors import UserError
@@ -136,8 +136,7 @@ def run(
         progress.message(note)
     threads = threads_of(folder, fresh)
     made_with = describe(scenario.value, strategy.value, seed, loaded, plans, chosen, evaluate, threads)
-    code = plugin_code(strategy)
-    made_with |= {} if code is None else {"plugin_sha256": code}
+    made_with |= made_with_plugin(strategy)
     inputs = RunInputs(scenario.value, strategy.value, seed, loaded, plans, chosen)
     stopping = Stopping()
     checkpoints = Checkpoints(folder, save_every, progress.message)

@@ -33,7 +33,7 @@ from pydantic import ValidationError
 
 from ..config import Scenario
 from ..config.loading import Located
-from ..config.recorded import recorded_scenario
+from ..config.recorded import recorded
 from ..errors import UserError, printable
 from ..files import slug
 from . import forms
@@ -221,7 +221,7 @@ class RunDir:
         try:
             file = find_file(self.root, config["files"], "scenario")
             scenario = rebased(config["scenario"], Path(config["files"]["scenario"]), file)
-            return Located(recorded_scenario(scenario), str(file), {})
+            return Located(recorded(Scenario, scenario), str(file), {})
         except (ValidationError, KeyError, TypeError) as error:
             raise forms.damaged(self.config, error) from None
 

@@ -8,7 +8,6 @@ import platform
 import re
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from ..config import Scenario, Strategy
-from ..config.recorded import recorded_scenario
+from ..config.recorded import recorded
 from ..data import planning
 from ..errors import UserError
 from ..files import yaml_text
@@ -32,23 +31,10 @@ if TYPE_CHECKING:
 PACKAGES = ("cl_complora", "torch", "open_clip_torch", "avalanche-lib", "numpy")
 
 
-@dataclass(frozen=True)
-class WaysOut:
-    """What can be done about a run that was made with something else, in the options of who goes on with it.
-
-    Attributes:
-        start_over: to have it made anew; the end of a sentence.
-        weights: where the weights that it began with are given.
-    """
-
-    start_over: str
-    weights: str
-
-
-OF_RUN = WaysOut(
-    start_over="use --fresh to start over (the old run is kept) or another --out",
-    weights="--model, --model-config, --pretrained",
-)
+# What a user of ``run`` can do about a run that was made with something else. Commands that lack these
+# options say it in their own (compare/trial_words.py).
+START_OVER = "use --fresh to start over (the old run is kept) or another --out"
+WEIGHTS = "--model, --model-config, --pretrained"
 
 
 def describe(
@@ -209,12 +195,7 @@ def _with_newer(before: Any, now: Any, chosen: Any) -> Any:
 
 
 def check_same(
-    folder: RunDir,
-    made_with: dict,
-    strategy: Strategy,
-    complete: bool,
-    elsewhere: bool = False,
-    ways_out: WaysOut = OF_RUN,
+    folder: RunDir, made_with: dict, strategy: Strategy, complete: bool, elsewhere: bool = False
 ) -> Changes:
     """Refuse to go on with a run that was made with something else.
 
@@ -223,7 +204,6 @@ def check_same(
         strategy: of now.
         complete: all numbers are there, so software, device and threads of the one who looks do not matter.
         elsewhere: go on where software, device or GPU are others.
-        ways_out: what a refusal says can be done.
 
     Returns:
         What of these differs for what is still to be computed.
@@ -241,10 +221,10 @@ def check_same(
     # A version that knew fewer settings had what is their default now; 16 bits that are used never needed
     # one.
     with suppress(ValidationError, KeyError, TypeError):
-        before["scenario"] = _stream_of(recorded_scenario(before["scenario"]))
+        before["scenario"] = _stream_of(recorded(Scenario, before["scenario"]))
     if "ranges" not in before and all(values == [0, 65535] for values in now.get("ranges", {}).values()):
         now.pop("ranges", None)
-    _check_weights(folder, before["model"], now["model"], ways_out)
+    _check_weights(folder, before["model"], now["model"])
     _pass_over_places(before, now, Path(files.get("scenario", ".")).parent)
     changes = take_places(before, now)
     if changes.keys() & {"torch", "open_clip_torch"}:  # which spell the same modules in other ways
@@ -262,19 +242,17 @@ def check_same(
     difference = _first_difference(before, now)
     if difference is not None:
         key, old, new = difference
-        raise UserError(
-            f"{folder.root}: this run was made with {key} = {old}, now it is {new}; {ways_out.start_over}"
-        )
+        raise UserError(f"{folder.root}: this run was made with {key} = {old}, now it is {new}; {START_OVER}")
     if changes and not (complete or elsewhere):
         raise UserError(
             f"{folder.root}: this run began elsewhere ({told(changes)}); gone on with here, its bits will"
             " differ from those of an undisturbed run, and so may an answer here and there; give --elsewhere"
-            f" to go on nevertheless (results.json then says from which task on), or {ways_out.start_over}"
+            f" to go on nevertheless (results.json then says from which task on), or {START_OVER}"
         )
     return {} if complete else changes
 
 
-def _check_weights(folder: RunDir, before: dict[str, Any], now: dict[str, Any], ways_out: WaysOut) -> None:
+def _check_weights(folder: RunDir, before: dict[str, Any], now: dict[str, Any]) -> None:
     if before["sha256"] == now["sha256"]:
         return
     then, given = (
@@ -282,7 +260,7 @@ def _check_weights(folder: RunDir, before: dict[str, Any], now: dict[str, Any], 
     )
     raise UserError(
         f"{folder.root}: this run began with the weights of {then}, now they are those of {given}; give the"
-        f" right ones ({ways_out.weights}), or {ways_out.start_over}"
+        f" right ones ({WEIGHTS}), or {START_OVER}"
     )
 
 

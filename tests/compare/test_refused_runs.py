@@ -19,7 +19,7 @@ from cl_complora.config import load_scenario
 from cl_complora.errors import UserError
 from cl_complora.run import worker_processes
 from cl_complora.store.folder import RunDir
-from cl_complora.store.provenance import OF_RUN
+from cl_complora.store.provenance import START_OVER, WEIGHTS
 
 
 @pytest.fixture
@@ -132,9 +132,7 @@ def test_no_option_of_run_alone_is_named(moved):
     folder.results.unlink()
     folder.failure.write_text('{"error": "it does not fit its model; use --fresh to start over"}')
     assert "--fresh" not in outcome_there(t, out).error
-    assert "--" not in of_trials(f"({OF_RUN.weights}) {OF_RUN.start_over}").replace("--set", "").replace(
-        "--out", ""
-    )
+    assert "--" not in of_trials(f"({WEIGHTS}) {START_OVER}").replace("--set", "").replace("--out", "")
 
 
 def test_the_command_that_is_meant_is_named(go, monkeypatch, capsys):

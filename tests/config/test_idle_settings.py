@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from cl_complora.config import load_scenario, load_strategy
+from cl_complora.config import Strategy, load_scenario, load_strategy
 from cl_complora.config.catalog import shipped
-from cl_complora.config.recorded import recorded_strategy
+from cl_complora.config.recorded import recorded
 from cl_complora.errors import UserError
 
 JOINT = "training.stream=joint"
@@ -80,7 +80,7 @@ def test_what_has_no_effect_is_refused(name, changed, told):
 )
 def test_what_has_an_effect_is_not(name, changed):
     located = load_strategy(name, changed)
-    assert recorded_strategy(located.value.model_dump(mode="json")).adapter == located.value.adapter
+    assert recorded(Strategy, located.value.model_dump(mode="json")).adapter == located.value.adapter
 
 
 UNTRAINED = [name for name in shipped("strategy") if load_strategy(name).value.adapter.kind == "none"]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from cl_complora.config import load_scenario, load_strategy
+from cl_complora.config import Scenario, Strategy, load_scenario, load_strategy
 from cl_complora.config.catalog import shipped
-from cl_complora.config.recorded import recorded_scenario, recorded_strategy
+from cl_complora.config.recorded import recorded
 from cl_complora.store.folder import RunDir
 
 
 def strategies_alike(name: str, *settings: str) -> None:
     content = load_strategy(name, settings).value.model_dump(mode="json", exclude={"description", "sweep"})
-    again = recorded_strategy(content)
+    again = recorded(Strategy, content)
     assert again.model_dump(mode="json", exclude={"description", "sweep"}) == content
 
 
@@ -35,7 +35,7 @@ def test_a_setting_that_no_optimiser_reads_is_not_taken_for_said():
 @pytest.mark.parametrize("name", sorted(shipped("scenario")))
 def test_a_scenario_is_read_again(name):
     content = load_scenario(name).value.model_dump(mode="json")
-    assert recorded_scenario(content).model_dump(mode="json") == content
+    assert recorded(Scenario, content).model_dump(mode="json") == content
 
 
 SOURCES = [
@@ -63,4 +63,4 @@ def test_what_a_run_records_of_a_source_is_no_setting_of_the_users(source, tmp_p
 @pytest.mark.parametrize("content", [None, [], "mine", {}, {"name": "mine", "tasks": 3}, {1: 2}])
 def test_what_is_no_scenario_is_refused_as_ever(content):
     with pytest.raises(ValidationError):
-        recorded_scenario(content)
+        recorded(Scenario, content)
