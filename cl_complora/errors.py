@@ -33,6 +33,13 @@ def raise_all(faults: Sequence[str]) -> None:
         raise UserError(first, tuple(more))
 
 
+def reason(error: Exception) -> str:
+    """The kind of an error of a library and the beginning of what it says, in one line."""
+    text = " ".join(str(error).split())
+    text = f"{text[:200]}…" if len(text) > 200 else text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def printable(text: str, most: int = 80) -> str:
     """A text from a file made fit for one line of a terminal."""
     cut = text if len(text) <= most else text[: most - 1] + "…"

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..errors import printable
+from ..errors import printable, reason
 from .file_kinds import Kind, NoCheckpoint, kind_of_file
 from .torch_files import NotPlain, load_torch, load_torchscript, quietly
 from .transformers_names import NoCounterpart, from_transformers, is_transformers
@@ -277,14 +277,14 @@ def file_fault(error: Exception, name: str) -> str:
     if isinstance(error, pickle.UnpicklingError):
         return "it is no file of plain tensors (objects and code are not loaded), or it is damaged"
     if isinstance(error, SafetensorError):
-        return f"it is damaged or cut off ({_brief(error)}); download or save it again"
+        return f"it is damaged or cut off ({reason(error)}); download or save it again"
     if isinstance(error, EOFError):
         return "it is empty or cut off; download or save it again"
     if "state_dict for" in str(error):
         return f"its weights are those of another architecture: {_differences(str(error), name)}"
     if any(words in str(error) for words in ("PytorchStreamReader", "central directory", "unexpected EOF")):
-        return f"it is damaged or cut off ({_brief(error)}); download or save it again"
-    return _brief(error)
+        return f"it is damaged or cut off ({reason(error)}); download or save it again"
+    return reason(error)
 
 
 def _differences(text: str, name: str) -> str:
@@ -309,9 +309,3 @@ def _differences(text: str, name: str) -> str:
         more = f" ({len(shapes)} such)" if shapes[1:] else ""
         told.append(f"{printable(key)} is {there} there and {here} in {name}{more}")
     return "; ".join(told) or " ".join(text.split())[:200]
-
-
-def _brief(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    text = f"{text[:200]}…" if len(text) > 200 else text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

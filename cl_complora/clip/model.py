@@ -32,7 +32,7 @@ from ..config.repositories import (
 )
 from ..config.scenario import Model
 from ..data.pixels import Pixels
-from ..errors import UserError, raise_all
+from ..errors import UserError, raise_all, reason
 from ..files import parse_json, read_bytes
 from ..world import ASSETS
 from .architecture import check_size, config_faults, preprocess_faults
@@ -156,7 +156,7 @@ def load_clip(spec: Model, folder: Path = Path(".")) -> LoadedClip:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"model: the tokeniser of {name} cannot be loaded ({_reason(error)})") from None
+        raise UserError(f"model: the tokeniser of {name} cannot be loaded ({reason(error)})") from None
     if not pretrained:
         notes.append(f"{name} has random weights: give model.pretrained a tag or a file")
     if file and f"{name}-quickgelu" in open_clip.list_models():
@@ -191,7 +191,7 @@ def _at_address(spec: Model, folder: Path) -> Model:
                     weights = spec.pretrained or Path(download_pretrained_from_hf(identifier))
             except Exception as error:  # the hub client raises many kinds
                 raise UserError(
-                    f"model.name: {spec.name} cannot be fetched ({_reason(error)}); without a network, get"
+                    f"model.name: {spec.name} cannot be fetched ({reason(error)}); without a network, get"
                     f" its files elsewhere and name their folder: {LOCAL}FOLDER"
                 ) from None
         found["config"] = spec.config or str(config.absolute())
@@ -205,9 +205,8 @@ def _load_embedded() -> LoadedClip:
         model, _ = _create(name, str(ASSETS / "model.safetensors"), _read_json(ASSETS / "preprocess.json"))
         tokenizer = embedded_tokenizer()
     except Exception as error:  # as above
-        reason = _reason(error)
         raise UserError(
-            f"the embedded model in {ASSETS} is damaged ({reason}); install the package again"
+            f"the embedded model in {ASSETS} is damaged ({reason(error)}); install the package again"
         ) from None
     found = model, tokenizer, EMBEDDED, EMBEDDED, fingerprint(model), *_preprocessing(model, EMBEDDED)
     return LoadedClip(*found, own_tokenizer=ASSETS / "bpe.txt.gz")
@@ -342,14 +341,8 @@ def _load_failure(name: str, pretrained: str | None, file: Path | None, error: E
             f" https://huggingface.co/{source.get('hf_hub', '').strip('/')}"
         )
         return (
-            f"model: the weights {name}/{pretrained} cannot be fetched ({_reason(error)}); without a network,"
+            f"model: the weights {name}/{pretrained} cannot be fetched ({reason(error)}); without a network,"
             f" get {where if source.get('hf_hub') else source.get('url')} elsewhere and give them as"
             " model.pretrained (--pretrained) and model.config (--model-config)"
         )
-    return f"model: {name} cannot be built: {_reason(error)}"
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    text = f"{text[:200]}…" if len(text) > 200 else text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"model: {name} cannot be built: {reason(error)}"

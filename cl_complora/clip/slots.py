@@ -18,12 +18,10 @@ from torch import Tensor, nn
 from ..delta import row_key
 from ..lowrank import AdaptedLinear, Adapters
 from .attention import SplitAttention, is_fused_attention, is_plain_linear
+from .matrix_names import kind_of
 
 MATRICES = ("q", "k", "v", "o", "fc", "proj", "other")
 TOWERS = ("vision", "text")
-
-_MLP_IN = {"c_fc", "fc1", "fc1_g", "fc1_x", "lin1", "intermediate", "w0", "w1", "fc"}
-_MLP_OUT = {"c_proj", "fc2", "lin2", "w2"}
 
 _NUMBERED = re.compile(r"(.*_)?\d+")
 
@@ -184,14 +182,10 @@ def _numbered(path: str) -> list[str]:
 
 
 def _matrix(path: Sequence[str], in_attention: bool, layer: int) -> str:
-    leaf, parent = path[-1], path[-2] if len(path) > 1 else ""
-    if leaf in ("out_proj", "o_proj") or (leaf == "proj" and in_attention):
-        return "o"
-    if leaf in ("q_proj", "k_proj", "v_proj") or (leaf in ("q", "k", "v") and in_attention):
-        return leaf[0]
-    if "head" in path or (layer < 0 and parent != "mlp"):
+    kind, parent = kind_of(path[-1], in_attention), path[-2] if len(path) > 1 else ""
+    if kind in ("fc", "proj") and ("head" in path or (layer < 0 and parent != "mlp")):
         return "other"  # heads have their own fc and proj, which are no part of a block's MLP
-    return "fc" if leaf in _MLP_IN else "proj" if leaf in _MLP_OUT else "other"
+    return kind or "other"
 
 
 def select_slots(

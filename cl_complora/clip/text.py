@@ -37,6 +37,10 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = True
 
 
+# Texts that the tower reads at once where no gradient is taken; more would take gigabytes. (Up to so many are
+# one product, so that figures measured before keep their digits.)
+AT_ONCE = 4096
+
 _MEASURED = {"fp32": torch.float32, "tf32": "tf32", "bf16": torch.bfloat16}
 
 
@@ -162,13 +166,24 @@ class TextEncoder:
 
     def encode_space(self, space: LabelSpace) -> Tensor:
         """As :meth:`features`, always computed anew."""
-        features = F.normalize(self.encode(*self._tokenised(space)).float(), dim=-1)
-        if space.templates > 1:
-            features = F.normalize(features.view(len(space), space.templates, -1).mean(1), dim=-1)
+        templates = space.templates
+        if not space.even and self._in_parts(len(space) * templates):
+            features = F.normalize(self.encode(*self._tokenised(space)).float(), dim=-1)
+            own = features.split([len(texts) for texts in space.prompts])
+            return F.normalize(torch.stack([of_class.mean(0) for of_class in own]), dim=-1)
+        features = F.normalize(self.encode(*self._tokenised(space.evened())).float(), dim=-1)
+        if templates > 1:
+            features = F.normalize(features.view(len(space), templates, -1).mean(1), dim=-1)
         return features
 
+    def _in_parts(self, texts: int) -> bool:
+        """Whether so many texts are not read at once. They are while gradients are taken, whose memory
+        :class:`~.blocks.Computing` sees to, and for those who look at what the tower is given, a row for
+        every prompt of :meth:`up_to_the_end`."""
+        return texts > AT_ONCE and not torch.is_grad_enabled() and not self.everything
+
     def tokens(self, space: LabelSpace) -> Tensor:
-        """``(classes·templates) × context`` tokens on the model's device."""
+        """``prompts × context`` tokens on the model's device, class by class."""
         return self._tokenised(space)[0]
 
     def up_to_the_end(self, space: LabelSpace) -> Tensor | None:
@@ -179,7 +194,7 @@ class TextEncoder:
         """
         if not self._trim:
             return None
-        tokens, longest = self._tokenised(space)
+        tokens, longest = self._tokenised(space.evened())
         return torch.arange(longest, device=tokens.device) <= tokens.argmax(dim=-1, keepdim=True)
 
     def _tokenised(self, space: LabelSpace) -> tuple[Tensor, int]:
@@ -228,6 +243,8 @@ class TextEncoder:
         # Each chunk is cut to its own longest prompt.
         encode = partial(self._encode, longest=longest if chunk is None else None)
         with lower_precision(self.model, self.precision, self.measuring):
+            if self._in_parts(len(tokens)):
+                return torch.cat([encode(part) for part in tokens.split(AT_ONCE)])
             return in_chunks(encode, tokens, chunk)
 
     def settle(self, tokens: Tensor) -> None:

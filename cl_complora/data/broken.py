@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import UserError
 from .cache import cache_folder, file_of, keep_json
-from .items import Item, Reading, Source
+from .items import Item, Reading, Source, files
+from .telling import Passing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +22,8 @@ class Readable:
     """What ``broken: skip`` asks for: every picture of a split is decoded once, before any is drawn.
 
     What was found is kept beside the decoded images, under a name that is a hash of the files' names, sizes
-    and times: the next run of the same data does not look again.
+    and times and of what reads them: the next run of the same data looks again only at those pictures that
+    could not be read for a reason that may have passed.
 
     Args:
         source: the source with all its pictures.
@@ -33,19 +36,25 @@ class Readable:
         self.source = source
         self.class_names, self.prompts, self.origin = source.class_names, source.prompts, source.origin
         self.skipped: list[str] = []
-        self.path_of = getattr(source, "path_of", None)
         self._splits: dict[str, list[Item]] = {}
 
     def items(self, split: str) -> list[Item]:
         """The readable images of a split."""
         if split not in self._splits:
-            present = getattr(self.source, "present", None)
-            items, absent = present(split) if present else (self.source.items(split), [])
+            items, absent = self.source.present(split)
             self.skipped += absent
             faults = _faults(self.source, items)
             self.skipped += faults.values()
             self._splits[split] = [item for item in items if item.key not in faults]
         return self._splits[split]
+
+    def present(self, split: str) -> tuple[list[Item], list[str]]:
+        """The readable images of a split; what is absent is among the skipped."""
+        return self.items(split), []
+
+    def identities(self, items: Sequence[Item]) -> list[str]:
+        """As the source does it."""
+        return self.source.identities(items)
 
     @property
     def notes(self) -> Sequence[str]:
@@ -71,22 +80,35 @@ class Readable:
 
 def _faults(source: Source, items: Sequence[Item]) -> dict[str, str]:
     """Key → why it cannot be read."""
-    folder = cache_folder()
-    file = file_of(source, items, None, folder) if folder is not None else None
-    if file is not None:
-        try:
-            return dict(json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            pass
     from .pixels import Pixels
 
-    pixels, faults = Pixels((32, 32)), {}
-    for item in (
-        item for item in items if item.size is not None
-    ):  # what is no file is drawn or was read whole
+    folder = cache_folder()
+    file = file_of(source, items, None, folder) if folder is not None else None
+    kept = _kept(file) if file is not None else None
+    looked = files(items)  # what is no file is drawn or was read whole
+    lasting: dict[str, str] = {}
+    if kept is not None:
+        lasting, again = dict(kept[0]), set(kept[1])
+        looked = [item for item in looked if item.key in again]
+    pixels, passing = Pixels((32, 32)), {}
+    for item in looked:
         try:
             source.load([item], pixels)
+        except Passing as error:
+            passing[item.key] = error.messages[0]
         except UserError as error:
-            faults[item.key] = error.messages[0]
-    keep_json(file, faults)
-    return faults
+            lasting[item.key] = error.messages[0]
+    found = (lasting, list(passing))
+    if found != kept:
+        keep_json(file, found)
+    return lasting | passing
+
+
+def _kept(file: Path) -> tuple[dict[str, str], list[str]] | None:
+    """What an earlier run found: key → why, of what lies in the pictures themselves, and the keys of those to
+    look at again."""
+    try:
+        lasting, again = json.loads(file.read_text(encoding="utf-8"))
+        return dict(lasting), list(again)
+    except (OSError, ValueError, TypeError):
+        return None

@@ -3,7 +3,8 @@
 A file holds the test images of one task or zero-shot set, or training images that are few or very many. Its
 name is a hash of everything that its content depends on, so it never has to be invalidated: other pictures,
 another size or another resize make another file. It is written under a temporary name and renamed, so that
-any number of processes may make the same one at once.
+any number of processes may make the same one at once; what one that was killed has left goes when the next
+file is made.
 
 The folder is ``pixels`` in ``$CL_COMPLORA_CACHE``, or in ``cl_complora`` in the user's cache folder;
 ``CL_COMPLORA_CACHE=off`` decodes anew every time. ``answers`` beside it holds what untouched models answered
@@ -15,13 +16,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import platform
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import write_json
+import PIL
+
+from ..files import temporary_beside, write_json, writer_of
 from ..version import __version__
 from .items import Item, Source
 
@@ -35,6 +39,8 @@ OFF = "off"
 PARTS = {"pixels": (".npy", ".json"), "answers": (".safetensors",)}
 # Images decoded at a time.
 PART = 512
+# Seconds without a further part after which nobody writes a file any more, wherever its process runs.
+OLD = 3600.0
 
 
 def cache_folder(part: str = "pixels") -> Path | None:
@@ -58,15 +64,24 @@ def size(items: Sequence[Item], pixels: Pixels) -> int:
 def file_of(source: Source, items: Sequence[Item], pixels: Pixels | None, folder: Path) -> Path:
     """The cache file of these images decoded, or, for no pixels, of the list of those that cannot be."""
     made_of = {
-        # How images are drawn or decoded may change with the version.
-        "version": __version__,
+        # How images are drawn or decoded may change with the versions.
+        "version": [__version__, PIL.__version__],
         "source": source.origin,
         "pixels": str(pixels),
-        "reading": str(source.reading(items)) if pixels else None,
+        "reading": str(source.reading(items)) if pixels else _readable(source),
         "images": [(item.key, item.size, source.stamp(item)) for item in items],
     }
-    digest = hashlib.sha256(json.dumps(made_of, ensure_ascii=False).encode()).hexdigest()
+    told = json.dumps(made_of, ensure_ascii=False).encode("utf-8", "surrogatepass")  # folders may not be text
+    digest = hashlib.sha256(told).hexdigest()
     return folder / f"{digest[:32]}{'.npy' if pixels else '.json'}"
+
+
+def _readable(source: Source) -> list[Any]:
+    """What, beside the files, it depends on which of them can be read, and how what is said of them calls
+    them."""
+    from .pixels import formats
+
+    return [*formats(), str(getattr(source, "range", None)), str(getattr(source, "root", ""))]
 
 
 def load_cached(source: Source, items: Sequence[Item], pixels: Pixels) -> Tensor:
@@ -121,34 +136,54 @@ def _mapped(path: Path, count: int, pixels: Pixels) -> Tensor | None:
 
 
 def _make(path: Path, source: Source, items: Sequence[Item], pixels: Pixels) -> None:
-    """Decode and write a part at a time, so that a set larger than the memory can be made."""
+    """Decode and write a part at a time, so that a set larger than the memory can be made; in the order in
+    which images are stored, so that no part of a table is read twice."""
     import numpy as np
 
-    scratch = None
+    order = sorted(range(len(items)), key=lambda place: items[place].order)
+    scratch = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".tmp", dir=path.parent)
-        scratch = Path(name)
+        _remove_leftovers(path.parent)
         # Written, not mapped: a full disk is an error in a write and the death of the process in a map.
-        with os.fdopen(handle, "wb") as file:
+        with scratch.open("xb") as file:
             shape = (len(items), 3, *pixels.size)
             np.lib.format.write_array_header_1_0(
                 file, {"descr": "|u1", "fortran_order": False, "shape": shape}
             )
+            begin, each = file.tell(), size(items[:1], pixels)
             for start in range(0, len(items), PART):
-                file.write(source.load(items[start : start + PART], pixels).contiguous().numpy().tobytes())
+                places = order[start : start + PART]
+                decoded = source.load([items[place] for place in places], pixels)
+                for place, picture in zip(places, decoded, strict=True):
+                    file.seek(begin + place * each)
+                    file.write(picture.contiguous().numpy().tobytes())
         scratch.replace(path)
-        scratch = None
     except OSError:
         pass
     finally:
-        if scratch is not None:
-            scratch.unlink(missing_ok=True)
+        with suppress(OSError):
+            scratch.unlink()
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what nobody writes any more."""
+    import psutil
+
+    for leftover in folder.glob(".*.tmp"):
+        host, process = writer_of(leftover) or ("", 0)
+        with suppress(OSError):  # it was written meanwhile, or is another user's
+            gone = host == platform.node() and not psutil.pid_exists(process)
+            if gone or time.time() - leftover.stat().st_mtime > OLD:
+                leftover.unlink()
 
 
 def usage() -> tuple[int, int]:
     """(files, bytes) in the cache."""
-    sizes = [path.stat().st_size for path in _files()]
+    sizes = []
+    for path in _files():
+        with suppress(FileNotFoundError):  # it was being written, and has its own name now
+            sizes.append(path.stat().st_size)
     return len(sizes), sum(sizes)
 
 
@@ -168,5 +203,5 @@ def _files() -> list[Path]:
         for part, folder in folders.items()
         if folder is not None and folder.is_dir()
         for path in sorted(folder.iterdir())
-        if path.suffix in PARTS[part]
+        if path.suffix in (*PARTS[part], ".tmp")
     ]

@@ -12,13 +12,13 @@ from typing import Any
 
 from ..config.yaml_lines import shown
 from ..errors import UserError
-from ..files import json_lines, parse_json, read_lines, read_text
+from ..files import json_lines, parse_json, read_lines
+from .json_files import LINES, json_or_lines
 from .telling import counted
 
 # Karpathy's file of COCO has 144 MB; one JSON value takes several times its size in memory.
 MAX_JSON = 2**28
 MAX_LINES = 2**30
-_LINES = (".jsonl", ".ndjson", ".jsonlines")
 _SEPARATORS = ("\t", ",", "|", ";")
 # What the two columns or keys are called, the likeliest first.
 IMAGE = "image file_name filename image_name image_path filepath path file img".split()
@@ -36,14 +36,14 @@ class Entry:
         place: where, for messages.
         image: name of the picture.
         texts: a list of texts, or one text of an image that may have more in other rows.
-        split: what the file says that the image belongs to; None where it says nothing.
+        split: what the file says that the image belongs to, numbers as text; None where it says nothing.
         fault: what is wrong with the row; the others mean nothing then.
     """
 
     place: str
     image: Any = None
     texts: Any = None
-    split: Any = None
+    split: str | None = None
     fault: str = ""
 
 
@@ -58,8 +58,8 @@ def read_entries(file: Path) -> Iterable[Entry]:
         UserError: for a file that cannot be read, or is none of these.
     """
     suffix = file.suffix.lower()
-    if suffix in _LINES:
-        return _rows(file, _json_lines(file))
+    if suffix in LINES:
+        return _rows(file, _placed(file, json_lines(file, MAX_LINES)))
     if suffix == ".json":
         return _json(file)
     lines = read_lines(file, MAX_LINES)
@@ -71,17 +71,9 @@ def read_entries(file: Path) -> Iterable[Entry]:
 
 
 def _json(file: Path) -> Iterable[Entry]:
-    text = read_text(file, MAX_JSON)
-    try:
-        content = parse_json(text)
-    except ValueError as error:
-        try:  # many call JSON lines so, too
-            whole = isinstance(parse_json(text.lstrip().partition("\n")[0]), dict)
-        except ValueError:
-            whole = False
-        if whole:
-            return _rows(file, _json_lines(file))
-        raise UserError(f"{file}: cannot be read as JSON: {error}") from None
+    content, lines = json_or_lines(file, MAX_JSON, MAX_LINES)
+    if lines is not None:
+        return _rows(file, _placed(file, lines))
     if isinstance(content, list):
         return _rows(file, ((f"{file}[{place}]", row) for place, row in enumerate(content)))
     images = content.get("images") if isinstance(content, dict) else None
@@ -104,8 +96,8 @@ def _are_texts(value: Any) -> bool:
     return isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value))
 
 
-def _json_lines(file: Path) -> Iterator[tuple[str, Any]]:
-    return ((f"{file}:{number}", row) for number, row in json_lines(file, MAX_LINES))
+def _placed(file: Path, lines: Iterable[tuple[int, Any]]) -> Iterator[tuple[str, Any]]:
+    return ((f"{file}:{number}", row) for number, row in lines)
 
 
 def _rows(file: Path, rows: Iterable[tuple[str, Any]]) -> Iterator[Entry]:
@@ -125,7 +117,8 @@ def _rows(file: Path, rows: Iterable[tuple[str, Any]]) -> Iterator[Entry]:
             name = f"{row['filepath']}/{row['filename']}"
         if isinstance(texts, list):
             texts = [_sentence(one) for one in texts]
-        yield Entry(place, name, texts, row.get("split"))
+        split = row.get("split")
+        yield Entry(place, name, texts, None if split in (None, "") else str(split))
 
 
 def _sentence(one: Any) -> Any:
@@ -220,4 +213,4 @@ def _cells(place: str, cells: list[str], width: int, image: int, text: int, spli
             texts = parse_json(texts)
         except ValueError:
             pass  # a text that begins so
-    return Entry(place, cells[image].strip(), texts, None if split is None else cells[split].strip())
+    return Entry(place, cells[image].strip(), texts, None if split is None else cells[split].strip() or None)

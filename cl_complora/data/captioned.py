@@ -69,7 +69,7 @@ def _open_both(config: CaptionsTaskSource, folder: Path) -> Captioned:
     """The pictures to train on and those to test on: two parts of a file, or two files."""
     file, root = folder / Path(config.file).expanduser(), _named(config.root, folder)
     rows = list(read_entries(file))
-    if config.test_file is None and not any(one.split not in (None, "") for one in rows):
+    if config.test_file is None and all(one.split is None for one in rows):
         for key in ("split", "test_split"):
             if (wanted := getattr(config, key)) is not None:
                 raise UserError(_no_splits(file, key, wanted))
@@ -129,7 +129,7 @@ def _of_split(
     entries: list[Entry], file: Path, wanted: str | None, default: str, key: str
 ) -> tuple[list[Entry], list[str]]:
     """The entries of one split, where the file says which is which; entries with a fault stay."""
-    found = Counter(str(one.split) for one in entries if one.split not in (None, ""))
+    found = Counter(one.split for one in entries if one.split is not None)
     if not found:
         if wanted is not None:
             raise UserError(_no_splits(file, key, wanted))

@@ -78,16 +78,16 @@ class Meaning:
 
     def part(self, cell: Any) -> Any:
         """The cell of the split column, where it says yes or no (``is_valid``) as the name of a part."""
-        role = self._flag
+        role = self.flag
         if role is None or cell is None:
             return cell
         said = str(cell).strip().casefold().removesuffix(".0")
         if said in _NO:
-            return "test" if role == "train" else "train"
+            return other_than(role)
         return role if said in _YES else cell
 
     @cached_property
-    def _flag(self) -> str | None:
+    def flag(self) -> str | None:
         """The part that the split column says yes or no to."""
         plain = _plain(self.split) if self.split is not None else ""
         return next((role for role, names in _FLAGS.items() if plain in names), None)
@@ -100,6 +100,11 @@ class Meaning:
             f"{role} is read from the column {getattr(self, role)!r}" for role in self.guessed
         )
         return f"{roles}; columns: in the source chooses others"
+
+
+def other_than(part: str) -> str:
+    """What no means in a column whose yes means this part."""
+    return "test" if part == "train" else "train"
 
 
 def meaning(columns: Sequence[str], said: Mapping[str, str | None]) -> Meaning:

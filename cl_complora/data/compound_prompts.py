@@ -61,11 +61,12 @@ def pairs(class_names: Sequence[str], template: str) -> CompoundPrompts:
         template: with ``{}`` where ``cat and a dog`` goes.
     """
     both = list(itertools.combinations(range(len(class_names)), 2))
-    texts = tuple(template.format(f"{class_names[a]} and {_a(class_names[b])}") for a, b in both)
-    of = tuple(
-        tuple(place for place, pair in enumerate(both) if label in pair) for label in range(len(class_names))
-    )
-    return CompoundPrompts(texts, of)
+    texts = tuple(template.replace("{}", f"{class_names[a]} and {_a(class_names[b])}") for a, b in both)
+    of: list[list[int]] = [[] for _ in class_names]
+    for place, pair in enumerate(both):
+        for label in pair:
+            of[label].append(place)
+    return CompoundPrompts(texts, tuple(map(tuple, of)))
 
 
 def matched(class_names: Sequence[str], texts: Sequence[str]) -> CompoundPrompts:
@@ -78,21 +79,22 @@ def matched(class_names: Sequence[str], texts: Sequence[str]) -> CompoundPrompts
 def classes_in(text: str, class_names: Sequence[str]) -> list[str]:
     """The classes that a text names, in the singular or plural, as whole words.
 
-    Lower case, letters alone; the longest name is looked for first and its words are taken out, so that a
-    wine glass is no glass.
+    Lower case, letters and digits alone; the longest name is looked for first and its words are taken out, so
+    that a wine glass is no glass. A name without either is named by no text.
     """
-    found, rest = [], _letters(text)
-    for name in sorted(class_names, key=lambda name: -len(_letters(name))):
-        forms = "|".join(map(re.escape, _forms(_letters(name))))
+    found, rest = [], _words(text)
+    names = [(name, words) for name in class_names if (words := _words(name))]
+    for name, words in sorted(names, key=lambda one: -len(one[1])):
+        forms = "|".join(map(re.escape, _forms(words)))
         rest, count = re.subn(rf"\b(?:{forms})\b", "|", rest)
         if count:
             found.append(name)
     return found
 
 
-def _letters(text: str) -> str:
-    """Lower case, with one space for everything that is no letter."""
-    return " ".join(re.findall(r"[^\W\d_]+", text.lower()))
+def _words(text: str) -> str:
+    """Lower case, with one space for everything that is neither letter nor digit: an A320 is no 'a'."""
+    return " ".join(re.findall(r"[^\W_]+", text.lower()))
 
 
 def _forms(name: str) -> list[str]:

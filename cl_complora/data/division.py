@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 # What a source answers with all of its pictures where it is divided here and a user may want them undivided.
 UNDIVIDED = "undivided"
@@ -23,3 +23,16 @@ def divided(keys: Sequence[str], name: str, fraction: float) -> tuple[list[str],
     random.Random(f"division/{name}".encode("utf-8", "surrogatepass")).shuffle(shuffled)
     cut = len(shuffled) - round(len(shuffled) * fraction)
     return sorted(shuffled[:cut]), sorted(shuffled[cut:])
+
+
+def set_apart(pictures: Iterable[tuple[str, str]], fraction: float) -> set[str]:
+    """Keys of a share of every class, which are its tests where nobody says which are.
+
+    Args:
+        pictures: class and key of each.
+        fraction: as of :func:`divided`.
+    """
+    of_class: dict[str, list[str]] = {}
+    for name, key in pictures:
+        of_class.setdefault(name, []).append(key)
+    return {key for name, keys in of_class.items() for key in divided(sorted(keys), name, fraction)[1]}

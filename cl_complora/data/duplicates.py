@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from .items import Item, files
+from .multi_label_sets import MultiLabelPlan
 from .planning import Plan, Plans
+from .retrieval_sets import CaptionPlan
 
 _CHUNK = 2**20
 # Pictures of a task that are looked for among those of every other: copies of a whole folder are found by
@@ -19,8 +21,9 @@ Digests = dict[tuple[int, str], str | None]
 
 
 def copies(plans: Plans) -> list[str]:
-    """A line for every task or measured set that tests on pictures that a task trains on, for training
-    pictures that stand in two classes of a task, and for tasks whose pictures are copies of another's.
+    """A line for every task or measured set that tests on pictures that a task or the reference set trains
+    on, for tasks whose validation pictures are such, for training pictures that stand in two classes of a
+    task, and for tasks whose pictures are copies of another's.
 
     Files and members of shards are the same where their bytes are; only those of equal size are read. Sources
     that are no files (drawn pictures, arrays) are not looked at, nor are the same pictures saved in another
@@ -29,32 +32,63 @@ def copies(plans: Plans) -> list[str]:
     Args:
         plans: of a scenario, for one seed.
     """
-    trained = [(task, item) for task in plans.tasks for item in (*task.train, *task.validation)]
-    measured = (*plans.tasks, *plans.zero_shot, *plans.beside)
-    tested = [(plan, item) for plan in measured for item in plan.test]
-    sizes = {item.size for _, item in trained} - {None}
+    trained = [(task, item) for task in plans.tasks for item in task.train]
+    trained += [(plans.reference, item) for item in plans.reference.test] if plans.reference else []
+    chosen_by = [(task, item) for task in plans.tasks for item in task.validation]
     known: Digests = {}
-    of_training = _by_content(trained, sizes, known)
-    of_testing = _by_content(tested, sizes, known)
+    measured = (*plans.tasks, *plans.zero_shot, *plans.beside)
+    lines = _also_trained_on(plans.tasks, "validation", trained, plans.reference, known)
+    lines += _also_trained_on(measured, "test", [*trained, *chosen_by], plans.reference, known)
+    for task in plans.tasks:
+        own = [(task, item) for item in files([*task.train, *task.validation])]
+        alike = {size for size, number in Counter(item.size for _, item in own).items() if number > 1}
+        line = _in_two_classes(task, _by_content(own, alike, known))
+        lines += [line] if line else []
+    for part, used in (("training", "train"), ("test", "test")):
+        lines += _in_two_tasks([(task, getattr(task, used)) for task in plans.tasks], part, known)
+    return lines
+
+
+def _also_trained_on(
+    measured: Sequence[Plan | CaptionPlan | MultiLabelPlan],
+    part: str,
+    trained: Sequence[tuple[Plan, Item]],
+    reference: Plan | None,
+    known: Digests,
+) -> list[str]:
+    """A line for every task or set with pictures in a part that are trained on.
+
+    Args:
+        measured: the tasks and sets.
+        part: ``test`` or ``validation``.
+        trained: pictures that are trained on, each with whose it is.
+        reference: the reference set, if any.
+        known: as of :func:`_by_content`.
+    """
+    held = [(plan, item) for plan in measured for item in getattr(plan, part)]
+    sizes = {item.size for _, item in held} & {item.size for _, item in trained} - {None}
+    of_training, of_part = _by_content(trained, sizes, known), _by_content(held, sizes, known)
     lines = []
     for plan in measured:
         found = [
             (item, of_training[content][0])
-            for content, held in of_testing.items()
-            for other, item in held
+            for content, those in of_part.items()
+            for other, item in those
             if other is plan and content in of_training
         ]
         if found:
             item, (task, same) = found[0]
-            share = "all" if len(found) == len(plan.test) else f"{len(found)} of {len(plan.test)}"
-            where = "its own training" if task is plan else f"the training of '{task.name}'"
+            number = len(getattr(plan, part))
+            share = "all" if len(found) == number else f"{len(found)} of {number}"
+            where = f"the training of '{task.name}'"
+            if task is plan:
+                where = "its own training"
+            elif task is reference:
+                where = "the reference set"
             lines.append(
-                f"'{plan.name}': {share} test pictures are used in {where} too: "
+                f"'{plan.name}': {share} {part} pictures are used in {where} too: "
                 f"{item.key} is {same.key}; what was trained on is no test"
             )
-    lines += [line for task in plans.tasks if (line := _in_two_classes(task, of_training))]
-    for part, used in (("training", "train"), ("test", "test")):
-        lines += _in_two_tasks([(task, getattr(task, used)) for task in plans.tasks], part, known)
     return lines
 
 
@@ -120,7 +154,7 @@ def _twin(task: Plan, item: Item, held: Sequence[tuple[Plan, Item]]) -> tuple[Pl
 
 def _in_two_classes(task: Plan, of_training: dict[str, list[tuple[Plan, Item]]]) -> str | None:
     for held in of_training.values():
-        own = [item for plan, item in held if plan is task]
+        own = [item for _, item in held]
         other = next((item for item in own if item.label != own[0].label), None)
         if other is not None:
             names = [task.class_names[item.label] for item in (own[0], other)]
@@ -141,14 +175,17 @@ def _by_content(
         sizes: of files that are read.
         known: digests of files that were read already; gets those that are read now.
     """
+    wanted = [(plan, item) for plan, item in items if item.size in sizes]
+    # In the order in which they are stored, so that no part of a table is read twice.
+    for plan, item in sorted(wanted, key=lambda one: (id(one[0].source), one[1].order)):
+        place = (id(plan.source), item.key)
+        if place not in known:
+            known[place] = _digest(plan, item)
     found = defaultdict(list)
-    for plan, item in items:
-        if item.size in sizes:
-            place = (id(plan.source), item.key)
-            if place not in known:
-                known[place] = _digest(plan, item)
-            if known[place] is not None:
-                found[known[place]].append((plan, item))
+    for plan, item in wanted:
+        content = known[id(plan.source), item.key]
+        if content is not None:
+            found[content].append((plan, item))
     return found
 
 

@@ -54,6 +54,7 @@ class Folder(Files):
         self._told: list[str] = []
         self._found: dict[Path, list[str]] = {}
         self._listed: dict[Path, list[str]] = {}
+        self._items: dict[str, list[Item]] = {}
         self._passed = Found()
         # Where the splits or classes lie: the root, or the one folder in it that holds the splits.
         self._base = root
@@ -89,7 +90,10 @@ class Folder(Files):
         """Images of a split, by class and file name."""
         if split not in SPLITS:
             return []
-        return [item for label in range(len(self.folders)) for item in self._class_items(split, label)]
+        if split not in self._items:
+            labels = range(len(self.folders))
+            self._items[split] = [item for label in labels for item in self._class_items(split, label)]
+        return self._items[split]
 
     def depth(self, split: str) -> int:
         """Parts of the key of a picture that lies right in its class folder, and not in a folder of that."""

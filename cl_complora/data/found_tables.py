@@ -9,11 +9,12 @@ from pathlib import Path
 from ..config.sources import ManifestSource
 from ..errors import UserError
 from ..files import is_utf8
+from .json_files import LINES
 from .manifests import open_manifest
 from .picture_files import is_rubbish
 
 # A file of JSON may be anything, and is not looked into.
-_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".jsonlines")
+_SUFFIXES = (".csv", ".tsv", *LINES)
 
 
 def is_table(file: Path) -> bool:

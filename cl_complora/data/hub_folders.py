@@ -49,7 +49,7 @@ def _sorted(folder: Path, inside: str, names: Sequence[str]) -> HubFolder:
         stem = name.removesuffix(".parquet")
         numbered = _NUMBERED.fullmatch(stem)
         if numbered:
-            patterns[numbered[1]] = f"{inside}{glob.escape(numbered[1])}-*.parquet"
+            patterns[numbered[1]] = f"{inside}{glob.escape(numbered[1])}-[0-9]*-of-*.parquet"
         else:
             patterns[stem] = inside + name
     if len(patterns) == 1:

@@ -9,17 +9,18 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..config.hub_sources import HuggingFaceSource, ParquetSource
 from ..config.yaml_lines import shown
 from ..errors import UserError
 from .class_list import ClassList
-from .division import UNDIVIDED, divided
+from .division import UNDIVIDED, set_apart
 from .hub_columns import HubColumns
 from .items import Item
 from .pictures import Pictures
-from .telling import Faults, counted
+from .telling import Faults, Passing, counted
 
 if TYPE_CHECKING:
     import pyarrow
@@ -94,7 +95,8 @@ class HubPictures(Pictures):
             serves as one, or a share of every class is set apart.
         columns: of each table.
         config: the source.
-        root: folder of the tables, which tells them from others of the same names.
+        root: folder of the tables, or what they are called where they lie in a cache; tells them from others
+            of the same names.
 
     Attributes:
         notes: what a user should know of how they were read, a line each.
@@ -110,7 +112,7 @@ class HubPictures(Pictures):
         parts: Mapping[str, Sequence[Rows]],
         columns: Mapping[str, HubColumns],
         config: ParquetSource | HuggingFaceSource,
-        root: str,
+        root: Path | str,
     ) -> None:
         self.root, self.notes = root, []
         self._columns = columns
@@ -192,14 +194,7 @@ class HubPictures(Pictures):
             self._items["test"] = self._items.pop("validation")
             return
         every = self._items["train"]
-        of_class: dict[int, list[str]] = {}
-        for item in every:
-            of_class.setdefault(item.label, []).append(item.key)
-        testing = {
-            key
-            for label, keys in of_class.items()
-            for key in divided(sorted(keys), self.class_names[label], self._share)[1]
-        }
+        testing = set_apart(((self.class_names[item.label], item.key) for item in every), self._share)
         self._items |= {
             "train": [item for item in every if item.key not in testing],
             "test": [item for item in every if item.key in testing],
@@ -253,7 +248,7 @@ class HubPictures(Pictures):
         try:
             content = self.stored(item).read()
         except OSError as error:
-            raise UserError(f"{where}: cannot be read: {error.strerror or error}") from None
+            raise Passing(f"{where}: cannot be read: {error.strerror or error}") from None
         return pixels.decode(content, where)
 
     def load(self, items: Sequence[Item], pixels: Pixels) -> Tensor:

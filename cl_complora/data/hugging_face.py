@@ -226,10 +226,11 @@ def open_hugging_face(config: HuggingFaceSource, folder: Path) -> HubPictures:
         found, place = _of_folder(root), str(root)
         inside.append(str(root))
     else:
+        root = f"{config.name} {config.config or ''}".rstrip()
         found, place = _of_cache(config.name, config.config), config.name
     chosen = _parts(config, found, place)
     folders = [os.path.realpath(os.path.expanduser(str(one))) for one in inside]
     parts = {part: [DatasetRows(found[name], name, place, folders)] for part, name in chosen.items()}
     tables = [rows for held in parts.values() for rows in held]
     columns = {rows.name: hub_columns(rows.schema(), config.columns, rows.place) for rows in tables}
-    return HubPictures(parts, columns, config, f"{place} {config.config or ''}".rstrip())
+    return HubPictures(parts, columns, config, root)

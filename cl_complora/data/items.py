@@ -55,8 +55,14 @@ class Source(Protocol):
     def origin(self) -> str:
         """What tells this source's pictures from others of the same key and size."""
 
+    def identities(self, items: Sequence[Item]) -> list[str]:
+        """Of each picture, what tells it from all others and is the same in every source that lists it."""
+
     def items(self, split: str) -> list[Item]:
         """All images of ``train``, ``test`` or, where there is one, ``validation``, in a fixed order."""
+
+    def present(self, split: str) -> tuple[list[Item], list[str]]:
+        """As :meth:`items` without those that are listed and not there, and a line for each of those."""
 
     def stamp(self, item: Item) -> int | str | None:
         """What changes when a picture is exchanged for another of the same size; None where there is no
@@ -69,7 +75,12 @@ class Source(Protocol):
         """The file of a picture, open for reading; asked only of items that have a size."""
 
     def load(self, items: Sequence[Item], pixels: Pixels) -> Tensor:
-        """``N × 3 × H × W`` uint8, after the model's deterministic resize and crop."""
+        """``N × 3 × H × W`` uint8, after the model's deterministic resize and crop.
+
+        Raises:
+            UserError: for pictures that cannot be read; of one picture
+                :class:`~cl_complora.data.telling.Passing` where that may pass.
+        """
 
 
 def items_at(located: Located[Scenario], path: tuple, source: Source, split: str) -> list[Item]:

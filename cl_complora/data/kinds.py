@@ -54,7 +54,7 @@ def open_source(config: SourceConfig, folder: Path) -> Source:
     source = getattr(import_module(module), function)(config, folder)
     if isinstance(config, PictureSource):
         source.range, source.background = config.range, config.background
-    where = source.origin.partition(" ")[2] or config.kind
+    where = str(getattr(source, "root", "")) or source.origin.partition(" ")[2] or config.kind
     faults = Faults(where)
     faults.add(*(f"{where}: {fault}" for name in source.class_names if (fault := name_fault(name))))
     faults.refuse()

@@ -32,7 +32,8 @@ class LabelSpace:
 
     Attributes:
         class_names: names in label order.
-        prompts: for every class the full texts (template filled in); all classes have the same number.
+        prompts: for every class its full texts (template filled in); classes of several data sets may have
+            more or fewer.
     """
 
     class_names: tuple[str, ...]
@@ -50,18 +51,34 @@ class LabelSpace:
 
     @property
     def templates(self) -> int:
-        """Number of prompts per class."""
-        return len(self.prompts[0])
+        """Number of prompts per class, each class's own repeated where others have more: the least common
+        multiple, with which every prompt keeps its share of a class."""
+        return math.lcm(*{len(texts) for texts in self.prompts})
+
+    @property
+    def even(self) -> bool:
+        """Whether all classes have as many prompts, so that none are repeated."""
+        return len({len(texts) for texts in self.prompts}) <= 1
 
     def with_template(self, index: int) -> LabelSpace:
-        """The same classes with their ``index``-th prompt only."""
-        return LabelSpace(self.class_names, tuple((texts[index],) for texts in self.prompts))
+        """The same classes with their ``index``-th prompt only, counted from the first again after the
+        last."""
+        return LabelSpace(self.class_names, tuple((texts[index % len(texts)],) for texts in self.prompts))
+
+    def evened(self) -> LabelSpace:
+        """The same classes with :attr:`templates` prompts each; this space where they have as many."""
+        if self.even:
+            return self
+        most = self.templates
+        repeated = tuple(tuple(texts[i % len(texts)] for i in range(most)) for texts in self.prompts)
+        return LabelSpace(self.class_names, repeated)
 
     def joined(self, other: LabelSpace) -> LabelSpace:
-        """This space followed by the classes of ``other`` that are new; every prompt keeps its share of a
-        class."""
+        """This space followed by the classes of ``other`` that are new, each with its own prompts.
+
+        They are not made as many here: with the templates of ten well-known data sets that would be 408 for
+        every class, and 449,208 texts where 6,652 differ.
+        """
         new = [i for i, name in enumerate(other.class_names) if name not in self.class_names]
-        prompts = self.prompts + tuple(other.prompts[i] for i in new)
-        most = math.lcm(*(len(texts) for texts in prompts))
-        even = tuple(tuple(texts[i % len(texts)] for i in range(most)) for texts in prompts)
-        return LabelSpace(self.class_names + tuple(other.class_names[i] for i in new), even)
+        names = self.class_names + tuple(other.class_names[i] for i in new)
+        return LabelSpace(names, self.prompts + tuple(other.prompts[i] for i in new))

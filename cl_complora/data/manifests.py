@@ -8,6 +8,7 @@ import re
 import stat
 import sys
 from array import array
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,13 +19,13 @@ from ..config.yaml_lines import shown
 from ..errors import MOST_FAULTS, UserError
 from ..files import is_utf8
 from .class_list import ClassList
-from .columns import label_names, split_of
-from .division import UNDIVIDED, divided
+from .columns import label_names, other_than, split_of
+from .division import UNDIVIDED, set_apart
 from .items import Item
 from .picture_files import image_suffixes
 from .pictures import Files
 from .tables import Cells, Table, read_table
-from .telling import Faults
+from .telling import Faults, counted, worded
 
 
 class Malformed(Exception):
@@ -188,11 +189,28 @@ def open_manifest(config: ManifestSource, folder: Path) -> Listed:
         listed, note = _undivided(config, names, rows)
         notes.append(note)
     else:
-        listed = [(row.split or "train", row.key, position[row.label]) for row in rows]
+        blank, note = _blank(table, rows)
+        notes += note
+        listed = [(row.split or blank, row.key, position[row.label]) for row in rows]
     # Where a table is divided here, every row stands in it twice: in its part, and undivided.
     return as_listed(
         file, root, names, listed, lambda order: table.place(numbers[order % len(numbers)]), notes
     )
+
+
+def _blank(table: Table, rows: Sequence[Row]) -> tuple[str, list[str]]:
+    """The part of the rows that name none, and what to say of them."""
+    said = Counter(row.split for row in rows)
+    blank = said.pop(None, 0)
+    if not blank:
+        return "train", []
+    does = f"{counted(blank, 'row')} {worded(blank, 'names', 'name')} no part"
+    are = worded(blank, "is", "are")
+    if set(said) != {table.flag}:
+        return "train", [f"{does} and {are} trained on"]
+    part = other_than(table.flag)
+    use = "tested on" if part == "test" else "trained on"
+    return part, [f"{does}, which is read as no since the others say yes, and {are} {use}"]
 
 
 def _undivided(
@@ -200,12 +218,7 @@ def _undivided(
 ) -> tuple[list[tuple[str, str, int]], str]:
     """Rows of a table that names no test: a share of every class is set apart, as of class folders; and what
     to say of it."""
-    of_class: dict[str, list[str]] = {name: [] for name in names}
-    for row in rows:
-        of_class[row.label].append(row.key)
-    testing = {
-        key for name, keys in of_class.items() for key in divided(sorted(keys), name, config.test_fraction)[1]
-    }
+    testing = set_apart(((row.label, row.key) for row in rows), config.test_fraction)
     position = {name: index for index, name in enumerate(names)}
     listed = [("test" if row.key in testing else "train", row.key, position[row.label]) for row in rows]
     listed += [(UNDIVIDED, row.key, position[row.label]) for row in rows]

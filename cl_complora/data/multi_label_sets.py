@@ -16,6 +16,10 @@ from .items import Item, Source, items_at
 from .retrieval_sets import drawn_evenly
 from .telling import counted
 
+# COCO's 80 classes make 3160 pairs, and 100 classes no more than this; those of thousands of classes would be
+# millions of texts, each encoded after every task.
+MOST_PAIRS = 5000
+
 
 @dataclass(frozen=True)
 class MultiLabelPlan:
@@ -83,23 +87,37 @@ def plan_multi_label(
         raise UserError(located.fault((*path, "source"), problem))
     own = source.prompts if scenario.prompts == DEFAULT_PROMPTS and source.prompts else scenario.prompts
     prompts = tuple(entry.prompts or own)
-    compound = _compound(located, entry, names, prompts[0], len(items), path)
+    asked, told = _asked(entry, len(names), len(items))
+    if told is not None:
+        labelled.notes.append(told)
+    compound = _compound(located, asked, names, prompts[0], len(items), path)
     return MultiLabelPlan(entry.name, names, prompts, tuple(items), labels, compound, source)
+
+
+def _asked(entry: MultiLabelSet, classes: int, images: int) -> tuple[list[str] | str, str | None]:
+    """Which compound prompts a set has, what it does not say itself by default; and what to tell of it."""
+    if entry.compound is not None:
+        return entry.compound, None
+    number = classes * (classes - 1) // 2
+    if images <= classes or number <= MOST_PAIRS:
+        return "none" if images <= classes else "pairs", None
+    return "none", (
+        f"multi-label set '{entry.name}' has no compound prompts, since its {classes} classes make {number:,}"
+        " pairs; compound: pairs asks for all of them, a list of texts for those"
+    )
 
 
 def _compound(
     located: Located[Scenario],
-    entry: MultiLabelSet,
+    asked: list[str] | str,
     names: tuple[str, ...],
     template: str,
     images: int,
     path: tuple,
 ) -> CompoundPrompts:
     """The compound prompts of a set, of which no class may have more than there are images."""
-    none = CompoundPrompts((), tuple(() for _ in names))
-    asked = entry.compound
-    if asked == "none" or (asked is None and images <= len(names)):
-        return none
+    if asked == "none":
+        return CompoundPrompts((), tuple(() for _ in names))
     made = matched(names, asked) if isinstance(asked, list) else pairs(names, template)
     if isinstance(asked, list):
         mentioned = {place for own in made.of for place in own}

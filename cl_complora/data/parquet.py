@@ -190,7 +190,7 @@ def open_parquet(config: ParquetSource, folder: Path) -> HubPictures:
     tables = {path: ParquetRows(path, names[path], kept) for path in paths}
     columns = {rows.name: hub_columns(rows.schema(), config.columns, rows.place) for rows in tables.values()}
     parts = {part: [tables[path] for path in found] for part, found in files.items()}
-    common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+    common = Path(os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths]))
     source = HubPictures(parts, columns, config, common)
     # Without files for it the validation's are the test.
     both = set(files.get("train", ())) & set(files.get("test") or files.get("validation") or ())

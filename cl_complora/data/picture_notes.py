@@ -32,7 +32,8 @@ def picture_notes(plans: Plans, every: bool = False) -> list[str]:
     for source, used in _by_source(plans):
         names = ", ".join(f"'{plan.name}'" for plan in used[:3]) + (" …" if len(used) > 3 else "")
         items = {item.key: item for plan in used for item in chosen_items(plan)}.values()
-        lines += [f"{names}: {line}" for line in source_notes(source, list(items), every)]
+        stored = sorted(items, key=lambda item: item.order)  # no part of a table is read twice
+        lines += [f"{names}: {line}" for line in source_notes(source, stored, every)]
     return lines
 
 

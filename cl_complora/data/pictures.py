@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 from ..errors import UserError, raise_all
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 # Threads that decode at once: each may need a gigabyte and a half for the largest picture that is read, and
 # what they do in Python they do one after the other.
 MOST_THREADS = 8
+# Threads that decode wait for the first that finds out what deep pictures hold, and none does it again.
+_asking = RLock()
 
 
 class Pictures(ABC):
@@ -43,10 +47,20 @@ class Pictures(ABC):
     at_once: ClassVar[bool] = False
     _taken: tuple[Taken | None, bool] | None = None
 
-    @property
+    @cached_property
     def origin(self) -> str:
-        """The kind of source and, where there is one, the folder or domain that its keys are found in."""
-        return f"{type(self).__name__} {getattr(self, 'root', '')}"
+        """The kind of source and, where there is one, the folder that its keys are found in: the same one
+        however it is spelled, and another one where the same words lead elsewhere."""
+        root = getattr(self, "root", "")
+        return f"{type(self).__name__} {os.path.realpath(root) if isinstance(root, Path) else root}"
+
+    def identities(self, items: Sequence[Item]) -> list[str]:
+        """As in :class:`Source`."""
+        return [f"{self.origin} {item.key}" for item in items]
+
+    def present(self, split: str) -> tuple[list[Item], list[str]]:
+        """As in :class:`Source`; nothing that is listed can be absent."""
+        return self.items(split), []
 
     def stamp(self, item: Item) -> int | str | None:
         """None: nothing can change."""
@@ -76,15 +90,16 @@ class Pictures(ABC):
         """
         from .survey import take
 
-        if self._taken is None or (thorough and self._taken == (None, False)):
-            train, test, validation = (
-                [partial(self.stored, item) for item in files(self.items(split))]
-                for split in ("train", "test", "validation")
-            )
-            if train and not self.asks_tests:
-                test = []
-            self._taken = take(train, [*test, *validation], thorough), thorough
-        return self._taken[0]
+        with _asking:
+            if self._taken is None or (thorough and self._taken == (None, False)):
+                train, test, validation = (
+                    [partial(self.stored, item) for item in files(self.present(split)[0])]
+                    for split in ("train", "test", "validation")
+                )
+                if train and not self.asks_tests:
+                    test = []
+                self._taken = take(train, [*test, *validation], thorough), thorough
+            return self._taken[0]
 
     def values(self) -> ValueRange:
         """The stored values that become 0 … 255, of pictures of more than eight bits.
@@ -137,15 +152,18 @@ class Pictures(ABC):
         if threads > 1:
             formats()  # Pillow learns them in one thread
         with hushed():
-            found = _each(partial(self._picture_or_faults, pixels), items, threads)
-        raise_all([fault for one in found if isinstance(one, tuple) for fault in one])
+            found = _each(partial(self._picture_or_fault, pixels), items, threads)
+        faults = [one for one in found if isinstance(one, UserError)]
+        if len(faults) == 1:
+            raise faults[0]
+        raise_all([message for fault in faults for message in fault.messages])
         return torch.stack(found)
 
-    def _picture_or_faults(self, pixels: Pixels, item: Item) -> Tensor | tuple[str, ...]:
+    def _picture_or_fault(self, pixels: Pixels, item: Item) -> Tensor | UserError:
         try:
             return self.picture(item, pixels)
         except UserError as error:
-            return error.messages
+            return error
 
 
 def _each(decode: Callable[[Item], Any], items: Sequence[Item], threads: int) -> list[Any]:
@@ -168,6 +186,18 @@ class Files(Pictures):
     def path_of(self, item: Item) -> Path:
         """The file of a picture."""
         return self.root / item.key
+
+    def identities(self, items: Sequence[Item]) -> list[str]:
+        """The files themselves, wherever links lead."""
+        folders: dict[str, str] = {}
+        found = []
+        for item in items:
+            folder, name = os.path.split(os.path.join(self.root, item.key))
+            if folder not in folders:
+                folders[folder] = os.path.realpath(folder)
+            path = os.path.join(folders[folder], name)
+            found.append(os.path.realpath(path) if os.path.islink(path) else path)
+        return found
 
     def stored(self, item: Item) -> BinaryIO:
         """As in the base class."""

@@ -3,6 +3,7 @@ tensors."""
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import math
@@ -24,6 +25,7 @@ from ..errors import UserError
 from ..files import read_bytes, stand_in
 from .deep import eight_bits, is_deep
 from .picture_files import reads_heif
+from .telling import Passing
 from .transparency import WHITE, on_ground
 from .value_range import BYTES, SIXTEEN, ValueRange
 
@@ -133,12 +135,13 @@ class Pixels:
         """``3 × H × W`` uint8 of an image file (EXIF rotation applied, any mode to RGB).
 
         Raises:
-            UserError: naming the file and what is wrong with it.
+            UserError: naming the file and what is wrong with it; :class:`Passing` where it is not the file.
         """
         try:
             content = read_bytes(path, MAX_BYTES)
         except OSError as error:
-            raise _unreadable(str(path), error.strerror or str(error)) from None
+            kind = UserError if error.errno == errno.EFBIG else Passing
+            raise _unreadable(str(path), error.strerror or str(error), kind) from None
         return self.decode(content, str(path))
 
     def decode(self, content: bytes, name: str) -> Tensor:
@@ -150,9 +153,11 @@ class Pixels:
             other = stand_in(content[:512]) or f"empty, damaged or none of {', '.join(formats())}"
             raise _unreadable(name, f"it is {other}") from None
         except MemoryError:
-            raise _unreadable(name, "there is not enough memory for it") from None
+            raise _unreadable(name, "there is not enough memory for it", Passing) from None
         except Exception as error:  # decoders raise whatever a hostile file leads them to
-            raise _unreadable(name, " ".join(str(error).split()) or type(error).__name__) from None
+            # What Pillow says of a file has no number; what the system says of itself has one.
+            kind = Passing if getattr(error, "errno", None) is not None else UserError
+            raise _unreadable(name, " ".join(str(error).split()) or type(error).__name__, kind) from None
 
     def drawn(self, image: np.ndarray) -> Tensor:
         """A picture that was drawn, ``h × w × 3`` uint8; of another size it is resized like any file."""
@@ -196,8 +201,8 @@ class Pixels:
         return max(1, round(width / ratio)), max(1, round(height / ratio))
 
 
-def _unreadable(name: str, why: str) -> UserError:
-    return UserError(f"{name}: cannot be read as an image: {why}")
+def _unreadable(name: str, why: str, kind: type[UserError] = UserError) -> UserError:
+    return kind(f"{name}: cannot be read as an image: {why}")
 
 
 @contextmanager

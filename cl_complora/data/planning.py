@@ -56,7 +56,7 @@ def plan(located: Located[Scenario], seed: int) -> Plans:
                 opened[named] = _open(located, entry, path)
             source = opened[named]
             if isinstance(entry, ReferenceSet):
-                made = _plan_reference(located, entry, source, path, _measured(plans.values(), source))
+                made = _plan_reference(located, entry, source, path, _measured(plans.values()))
             else:
                 made = _MAKERS[type(entry)](located, entry, source, seed, path)
             plans[path[0]] += [made] if made is not None else []
@@ -255,14 +255,13 @@ _NO_REFERENCE = (
 )
 
 
-def _measured(plans: Iterable[Sequence[Plan]], source: Source) -> set[str]:
-    """Images of a source that something is measured on, or chosen by."""
+def _measured(plans: Iterable[Sequence[Plan]]) -> set[str]:
+    """Images that something is measured on, or chosen by, as any source knows them."""
     return {
-        item.key
+        image
         for made in plans
         for one in made
-        if one.source.origin == source.origin
-        for item in (*one.test, *getattr(one, "validation", ()))
+        for image in one.source.identities([*one.test, *getattr(one, "validation", ())])
     }
 
 
@@ -271,7 +270,8 @@ def _plan_reference(
 ) -> Plan:
     # A source without splits of its own gives all that it has, but what else is measured on it.
     pool = items_at(located, path, source, UNDIVIDED) or items_at(located, path, source, "train")
-    pool = [item for item in pool if item.key not in measured]
+    known = source.identities(pool)
+    pool = [item for item, image in zip(pool, known, strict=True) if image not in measured]
     images = _spread(_by_class(pool, range(len(source.class_names))), entry.images)
     if not images:
         raise UserError(located.fault((*path, "source"), _NO_REFERENCE))

@@ -27,7 +27,7 @@ def on_paper(located: Located[Scenario], plans: Plans) -> list[str]:
     """
     used = plans.opened(located.value.measure)
     pictures = sum(len(task.train) + len(task.validation) for task in used.tasks)
-    pictures += sum(len(one.test) for one in (*used.tasks, *used.zero_shot, *used.beside))
+    pictures += sum(len(one.test) for one in (*used, *used.beside))
     held = copies(used) if pictures <= HELD else []
     return [*plans.notes, *doubts(located, plans), *held]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from .pictures import Pictures
 from .shard_names import called, files_of
 from .shard_samples import Sample, samples
 from .tar import Damaged, Member
-from .telling import counted, worded
+from .telling import Passing, counted, worded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +45,7 @@ class Shards(Pictures):
             first in front, with ``;`` between them.
 
     Attributes:
+        root: the folder that holds all of them.
         notes: what a user should know of how the shards were read, a line each.
     """
 
@@ -65,6 +67,7 @@ class Shards(Pictures):
         self._used: Counter[str] = Counter()
         self._beside: set[str] = set()
         names = called([*train, *test])
+        self.root = Path(os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in names]))
         found = {
             split: [row for path in paths for row in self._index(path, names[path])]
             for split, paths in (("train", train), ("test", test))
@@ -191,6 +194,12 @@ class Shards(Pictures):
         """Images of a split by class, each class in the order of the shards."""
         return sorted(self._items.get(split, []), key=lambda item: item.label)
 
+    def identities(self, items: Sequence[Item]) -> list[str]:
+        """The members of the shards, wherever links lead."""
+        placed = [self._members[item.key] for item in items]
+        real = {path: os.path.realpath(path) for path in {path for path, _ in placed}}
+        return [f"{real[path]}/{member.name}" for path, member in placed]
+
     def stamp(self, item: Item) -> str:
         """The shard and when it was last written."""
         path, _ = self._members[item.key]
@@ -206,7 +215,7 @@ class Shards(Pictures):
         try:
             content = self.stored(item).read()
         except OSError as error:
-            raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+            raise Passing(f"{path}: cannot be read: {error.strerror or error}") from None
         return pixels.decode(content, item.key)
 
     def stored(self, item: Item) -> BinaryIO:

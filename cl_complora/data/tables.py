@@ -13,14 +13,14 @@ from typing import Any
 from ..config.sources import ManifestSource
 from ..config.yaml_lines import shown
 from ..errors import UserError
-from ..files import json_lines, parse_json, read_lines, read_text
-from .columns import LABEL, SPLIT, Meaning, Unclear, meaning, split_of
+from ..files import json_lines, read_lines
+from .columns import LABEL, PATH, SPLIT, Meaning, Unclear, meaning, split_of
+from .json_files import LINES, json_or_lines
 
 # A million rows take about a hundred megabytes. What is one JSON value takes up to 24 times its size in
 # memory.
 MAX_BYTES = 2**28
 MAX_JSON = 2**26
-_LINES = (".jsonl", ".ndjson", ".jsonlines")
 _OTHERS = (".xlsx", ".xls", ".ods", ".parquet", ".feather", ".arrow", ".pkl", ".pickle", ".npy", ".npz")
 _SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a |"}
 _OBJECT = "must be a JSON object with path, label and split"
@@ -37,6 +37,7 @@ class Table:
         rows: number of every row and its path, label and split as they stand there, or what is wrong with it.
         columns: names of all columns.
         label: the one that classes are read from.
+        flag: the part that the column of splits says yes or no to; None where it names parts, or is none.
         listed: whether rows are entries of one JSON list, counted from 0, and not lines.
         notes: what a user should know of how the columns were read; complete once the rows are.
     """
@@ -45,6 +46,7 @@ class Table:
     rows: Iterator[tuple[int, Cells | str]] = field(default_factory=lambda: iter(()))
     columns: Sequence[str] = ()
     label: str = LABEL
+    flag: str | None = None
     listed: bool = False
     notes: list[str] = field(default_factory=list)
 
@@ -65,7 +67,7 @@ def read_table(config: ManifestSource, file: Path) -> Table:
         raise UserError(f"{file}: tables are read from text; save it as CSV or JSON lines (.jsonl){hint}")
     table = Table(file)
     said = config.columns.model_dump()
-    if suffix in _LINES:
+    if suffix in LINES:
         table.rows = _objects(table, said, json_lines(file, MAX_BYTES))
     elif suffix == ".json":
         table.rows = _objects(table, said, _json_list(table, said))
@@ -75,19 +77,11 @@ def read_table(config: ManifestSource, file: Path) -> Table:
 
 
 def _json_list(table: Table, said: dict[str, str | None]) -> Iterable[tuple[int, Any]]:
-    """Entries of the list that a ``.json`` file is; many call JSON lines so too."""
+    """Entries of the list that a ``.json`` file is, or its lines where it is JSON lines."""
     file = table.file
-    text = read_text(file, MAX_JSON)
-    try:
-        content = parse_json(text)
-    except ValueError as error:
-        try:
-            whole = isinstance(parse_json(text.lstrip().partition("\n")[0]), dict)
-        except ValueError:
-            whole = False
-        if whole:
-            return json_lines(file, MAX_BYTES)
-        raise UserError(f"{file}: cannot be read as JSON: {error}") from None
+    content, lines = json_or_lines(file, MAX_JSON, MAX_BYTES)
+    if lines is not None:
+        return lines
     if isinstance(content, dict):
         try:
             meaning(list(content), said)
@@ -107,14 +101,20 @@ def _json_list(table: Table, said: dict[str, str | None]) -> Iterable[tuple[int,
 def _objects(
     table: Table, said: dict[str, str | None], entries: Iterable[tuple[int, Any]]
 ) -> Iterator[tuple[int, Cells | str]]:
-    """Rows of JSON objects; the first one's keys say which is which."""
+    """Rows of JSON objects; the first one's keys say which is which, and the split may be a key that only
+    later ones have."""
     found: Meaning | None = None
+    known: set[str] = set()
     for number, entry in entries:
         if not isinstance(entry, dict):
             yield number, _OBJECT
             continue
         if found is None:
-            found = _first(table, said, number, entry)
+            found, known = _first(table, said, number, entry), set(entry)
+        elif not entry.keys() <= known:
+            further = [key for key in entry if key not in known]
+            table.columns, known = [*table.columns, *further], known.union(further)
+            found = found if found.split is not None else _with_split(table, found, number, entry, further)
         if found is None:
             yield number, f"{_OBJECT}, {_keys(entry)}; columns: in the source names others"
         elif found.path not in entry or found.label not in entry:
@@ -135,6 +135,16 @@ def _first(table: Table, said: dict[str, str | None], number: int, entry: dict) 
     return _settled(table, found, entry.get(found.split or SPLIT))
 
 
+def _with_split(table: Table, found: Meaning, number: int, entry: dict, further: Sequence[str]) -> Meaning:
+    """The meaning, with the split where it is one of the keys that no row before had."""
+    columns = [found.path, found.label, *further]
+    try:
+        more = meaning(columns, {PATH: found.path, LABEL: found.label})
+    except Unclear as unclear:
+        raise UserError(f"{table.place(number)}: {unclear}") from None
+    return _settled(table, more, entry[more.split]) if more.split is not None else found
+
+
 def _keys(entry: dict) -> str:
     found = ", ".join(shown(key) for key in list(entry)[:8])
     return f"found {found or 'nothing'}"
@@ -151,7 +161,7 @@ def _settled(table: Table, found: Meaning, split: Any) -> Meaning:
             )
             found = replace(found, split=None, guessed=tuple(r for r in found.guessed if r != SPLIT))
     table.notes += [told] if (told := found.told()) else []
-    table.label = found.label
+    table.label, table.flag = found.label, found.flag
     return found
 
 

@@ -1,8 +1,8 @@
-"""What is told of data: counted things, and the first of many faults."""
+"""What is told of data: counted things, the first of many faults, and faults that may pass."""
 
 from __future__ import annotations
 
-from ..errors import MOST_FAULTS, raise_all
+from ..errors import MOST_FAULTS, UserError, raise_all
 
 
 def worded(number: int, one: str, more: str = "") -> str:
@@ -19,6 +19,11 @@ def worded(number: int, one: str, more: str = "") -> str:
 def counted(number: int, one: str, more: str = "") -> str:
     """``1 class``, ``2 classes``; as :func:`worded`, with the number."""
     return f"{number} {worded(number, one, more)}"
+
+
+class Passing(UserError):
+    """A picture that could not be read for a reason that need not last and lies outside it: a disk, a
+    permission, too little memory."""
 
 
 class Faults:

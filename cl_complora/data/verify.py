@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ..config import Scenario, load_scenario
 from ..config.loading import Located
@@ -11,11 +12,15 @@ from ..config.model_names import check_model, image_size
 from ..config.sources import DatasetSource
 from ..errors import UserError, raise_all
 from .cache import size
+from .items import Item
 from .multi_label_sets import MultiLabelPlan
 from .notes import notes
 from .planning import Plan, plan
 from .retrieval_sets import CaptionPlan
 from .telling import counted, worded
+
+if TYPE_CHECKING:
+    from .pixels import Pixels
 
 
 @dataclass
@@ -57,7 +62,7 @@ def verify(scenario: str, seed: int = 0) -> Report:
     report.lines += [f"note: {line}" for line in notes(located, plans, every=True)]
     for chosen in plans:
         items = (*chosen.train, *chosen.validation, *chosen.test)
-        broken = [fault for item in dict.fromkeys(items) if (fault := _fault(chosen, item, pixels))]
+        broken = _faults(chosen, items, pixels)
         report.faults += broken
         total += size(chosen.test, Pixels(decoded))
         state = _state(chosen, broken)
@@ -67,7 +72,7 @@ def verify(scenario: str, seed: int = 0) -> Report:
         kinds = _texts(chosen) if chosen.captioned else counted(len(chosen.class_names), "class", "classes")
         report.lines.append(f"{chosen.name}: {kinds}, {images}, {state}; split {chosen.sha256()[:12]}")
     for beside in plans.beside:
-        broken = [fault for item in beside.test if (fault := _fault(beside, item, pixels))]
+        broken = _faults(beside, beside.test, pixels)
         report.faults += broken
         total += size(beside.test, Pixels(decoded))
         state = _state(beside, broken)
@@ -114,12 +119,16 @@ def _state(chosen: Plan | CaptionPlan | MultiLabelPlan, broken: Sequence[str]) -
     return "all of these can be read" if getattr(chosen.source, "skipped", ()) else "all can be read"
 
 
-def _fault(chosen: Plan | CaptionPlan, item, pixels) -> str | None:
-    try:
-        chosen.source.load([item], pixels)
-    except UserError as error:
-        return error.messages[0]
-    return None
+def _faults(chosen: Plan | CaptionPlan | MultiLabelPlan, items: Sequence[Item], pixels: Pixels) -> list[str]:
+    """Why pictures cannot be read, each opened once, in the order in which they are stored: no part of a
+    table is read twice."""
+    found = []
+    for item in sorted(dict.fromkeys(items), key=lambda item: item.order):
+        try:
+            chosen.source.load([item], pixels)
+        except UserError as error:
+            found.append(error.messages[0])
+    return found
 
 
 def _told(plan: CaptionPlan | MultiLabelPlan) -> str:

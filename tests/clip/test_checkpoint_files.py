@@ -21,7 +21,7 @@ from cl_complora.clip.checkpoint_files import read_weights
 from cl_complora.clip.file_kinds import kind_of_file
 from cl_complora.clip.model import LoadedClip, fingerprint, load_clip
 from cl_complora.config.scenario import Model
-from cl_complora.errors import UserError
+from cl_complora.errors import UserError, reason
 
 MODEL = tiny_clip(seed=3)
 STATE = {name: value.clone() for name, value in MODEL.state_dict().items()}
@@ -243,6 +243,12 @@ def test_what_is_no_checkpoint_is_told_by_what_it_is(folder, kind, capfd):
     make(folder / "file.pt")
     assert words in told(folder, "file.pt")
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_a_library_says_is_told_in_one_short_line():
+    assert reason(OSError("no\n  such\thost")) == "OSError: no such host"
+    assert reason(KeyError()) == "KeyError" and reason(ValueError(" ")) == "ValueError"
+    assert reason(ValueError("x" * 201)) == f"ValueError: {'x' * 200}…"
 
 
 def test_a_cut_safetensors_file(folder):

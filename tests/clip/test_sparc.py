@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 from sklearn.metrics import average_precision_score
@@ -112,6 +114,23 @@ def test_pairs_name_both_classes():
     )
     assert found.of == ((0, 1), (0, 2), (1, 2)) and found.most == 2
     assert matched(["cat", "owl", "dog"], found.texts).of == found.of
+    assert pairs(["cat", "dog"], "a {sharp} {}").texts == ("a {sharp} cat and a dog",)
+
+
+def test_pairs_of_many_classes_are_found_in_one_pass():
+    began = time.process_time()
+    found = pairs([f"class {number}" for number in range(800)], "a {}")
+    assert time.process_time() - began < 4
+    assert [len(own) for own in found.of] == [799] * 800
+    assert all("class 7 " in f"{found.texts[place]} " for place in found.of[7])
+
+
+def test_names_of_digits_are_found_where_they_stand():
+    names = ["cat", "dog", "747", "A320", "Boeing 737", "–"]
+    assert classes_in("a photo of a cat and a dog", names) == ["cat", "dog"]
+    assert classes_in("an a320 beside two 747s", names) == ["A320", "747"]
+    assert classes_in("a Boeing-737, and 7475 seats", names) == ["Boeing 737"]
+    assert matched(names, ["a cat and a dog", "–"]).of == ((0,), (0,), (), (), (), ())
 
 
 class TestAveragePrecision:

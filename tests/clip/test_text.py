@@ -240,3 +240,46 @@ def test_the_length_of_prompts_is_read_once(monkeypatch):
     head.compute_as(Computing(chunk=1))
     torch.testing.assert_close(head.features(SPACE), first, atol=1e-5, rtol=0)
     assert read
+
+
+class TestManyTexts:
+    """Spaces of more texts than the tower reads at once, which is four here."""
+
+    UNEVEN = SPACE.joined(LabelSpace.from_templates(["dog", "owl"], ["a {}.", "the {}.", "{}"]))
+
+    @pytest.fixture
+    def read(self, monkeypatch) -> tuple[TextEncoder, list[int]]:
+        """An encoder, and the number of texts of every run of its tower."""
+        head = encoder(tiny_clip())
+        head.settle(head.tokens(SPACE))
+        runs: list[int] = []
+        head.tower.transformer.register_forward_pre_hook(lambda _, args: runs.append(len(args[0])))
+        monkeypatch.setattr(text_module, "AT_ONCE", 4)
+        return head, runs
+
+    def test_they_are_read_in_parts_with_the_same_features(self, read, monkeypatch):
+        head, runs = read
+        with torch.no_grad():
+            found = head.encode_space(SPACE)
+            assert runs == [4, 2]
+            monkeypatch.setattr(text_module, "AT_ONCE", 6)
+            torch.testing.assert_close(head.encode_space(SPACE), found, atol=1e-6, rtol=0)
+        assert runs == [4, 2, 6], "up to the limit it is one product, whose digits stay"
+
+    def test_of_classes_with_fewer_prompts_none_is_read_twice(self, read, monkeypatch):
+        head, runs = read
+        with torch.no_grad():
+            found = head.encode_space(self.UNEVEN)
+            assert sum(runs) == 2 * 3 + 3 * 2
+            runs.clear()
+            monkeypatch.setattr(text_module, "AT_ONCE", 30)
+            torch.testing.assert_close(head.encode_space(self.UNEVEN), found, atol=1e-6, rtol=0)
+        assert runs == [5 * 6], "few are as many for every class, as they always were"
+
+    def test_gradients_and_who_looks_on_are_given_a_whole_space(self, read):
+        head, runs = read
+        head.encode_space(self.UNEVEN).sum().backward()
+        head.everything = True
+        with torch.no_grad():
+            head.encode_space(self.UNEVEN)
+        assert runs == [30, 30] and len(head.up_to_the_end(self.UNEVEN)) == 30

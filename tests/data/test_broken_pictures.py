@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 import numpy as np
+import PIL
 import pytest
 import torch
 from PIL import Image
 
+from builders.images import paint
 from builders.processes import ended
 from cl_complora.config import load_scenario
-from cl_complora.data.cache import usage
+from cl_complora.data import pixels
+from cl_complora.data.cache import load_cached, usage
 from cl_complora.data.discover import describe
+from cl_complora.data.folders import Folder
 from cl_complora.data.pixels import Pixels
 from cl_complora.data.planning import plan
 from cl_complora.data.verify import verify
@@ -95,6 +102,76 @@ def test_without_a_cache_they_are_looked_at_anew(folder, monkeypatch):
     assert len(plan(load_scenario("mine.yaml"), 0).skipped) == 4 and not (folder / "cache").exists()
 
 
+@pytest.mark.parametrize(
+    ("where", "fault"),
+    [
+        ("read_bytes", OSError(errno.EIO, "Input/output error")),
+        ("read_bytes", PermissionError(errno.EACCES, "Permission denied")),
+        ("_check_cost", MemoryError()),
+        ("_check_cost", OSError(errno.EMFILE, "Too many open files")),
+    ],
+)
+def test_a_fault_that_may_pass_is_looked_at_again_and_no_other_picture_is(folder, monkeypatch, where, fault):
+    victim = folder / "My Bilder ünï" / "<b>x" / "flaky.jpg"
+    paint(victim, (1, 2, 3), 0)
+    content, looked = victim.read_bytes(), []
+    scenario_of(folder, "skip")
+    real, load = getattr(pixels, where), Folder.load
+
+    def flaky(first, second):
+        if getattr(first, "name", "") == victim.name or second == content:
+            raise fault
+        return real(first, second)
+
+    def remembered(source, items, size):
+        looked.extend(Path(item.key).name for item in items)
+        return load(source, items, size)
+
+    monkeypatch.setattr(pixels, where, flaky)
+    monkeypatch.setattr(Folder, "load", remembered)
+    for again in (False, True):
+        skipped = plan(load_scenario("mine.yaml"), 0).skipped
+        assert len(skipped) == 5 and any(victim.name in line for line in skipped)
+        assert (looked == [victim.name]) == again
+        looked.clear()
+    monkeypatch.setattr(pixels, where, real)
+    for again in (True, False):
+        assert len(plan(load_scenario("mine.yaml"), 0).skipped) == 4
+        assert looked == [victim.name] * again
+        looked.clear()
+
+
+@pytest.mark.parametrize("changed", ["version", "formats"])
+def test_another_pillow_and_other_formats_look_again(folder, monkeypatch, changed):
+    scenario_of(folder, "skip")
+    plan(load_scenario("mine.yaml"), 0)
+    before = usage()[0]
+    known = pixels.formats()
+    if changed == "version":
+        monkeypatch.setattr(PIL, "__version__", "0.0")
+    else:
+        monkeypatch.setattr(pixels, "formats", lambda: (*known, "HEIF"))
+    assert len(plan(load_scenario("mine.yaml"), 0).skipped) == 4 and usage()[0] > before
+
+
+def test_a_table_that_names_a_missing_picture_is_used_without_it_also_where_pictures_may_be_deep(
+    folder, tmp_path
+):
+    rows = ["path,label,split"]
+    for name in ("cat", "dog"):
+        for number in range(4):
+            paint(tmp_path / f"{name}{number}.png", (90, 90, 90), number)
+            rows.append(f"{name}{number}.png,{name},{'train' if number < 2 else 'test'}")
+    (tmp_path / "t.csv").write_text("\n".join([*rows, "gone.png,cat,train"]) + "\n")
+    (tmp_path / "s.yaml").write_text(
+        "name: s\nshots: 2\nbroken: skip\ntasks: [{name: t, source: {kind: manifest, file: t.csv}}]\n"
+    )
+    plans = plan(load_scenario("s.yaml"), 0)
+    assert len(plans.skipped) == 1 and "gone.png" in plans.skipped[0]
+    task = plans.tasks[0]
+    assert load_cached(task.source, task.test, Pixels((32, 32))).shape == (4, 3, 32, 32)
+
+
 def words(*arguments):
     done = ended(*arguments)
     return done.returncode, done.stdout, done.stderr
@@ -131,8 +208,8 @@ def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path):
     values = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
     Image.fromarray(values).save(tmp_path / "deep.png")
     Image.fromarray((values >> 8).astype(np.uint8)).save(tmp_path / "flat.png")
-    pixels = Pixels((64, 64))
-    assert torch.equal(pixels.read(tmp_path / "deep.png"), pixels.read(tmp_path / "flat.png"))
+    size = Pixels((64, 64))
+    assert torch.equal(size.read(tmp_path / "deep.png"), size.read(tmp_path / "flat.png"))
     Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "float.tiff")
     with pytest.raises(UserError, match="floating-point pixels"):
-        pixels.read(tmp_path / "float.tiff")
+        size.read(tmp_path / "float.tiff")

@@ -4,7 +4,11 @@ written."""
 from __future__ import annotations
 
 import os
+import platform
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -146,6 +150,48 @@ def test_a_picture_that_cannot_be_read_leaves_nothing_behind(folder):
     with pytest.raises(UserError, match="cannot be read as an image"):
         cache.load_cached(source, source.items("test"), PIXELS)
     assert not list((where / "cache" / "pixels").iterdir())
+
+
+def test_pictures_are_decoded_in_the_order_in_which_they_are_stored(folder, monkeypatch):
+    source, where = folder
+    stored = [replace(item, order=place) for place, item in enumerate(source.items("test"))]
+    items = stored[1::2] + stored[::2]
+    direct, decoded, load = source.load(items, PIXELS), [], source.load
+
+    def remembered(some, pixels):
+        decoded.extend(item.order for item in some)
+        return load(some, pixels)
+
+    monkeypatch.setattr(cache, "PART", 3)
+    monkeypatch.setattr(source, "load", remembered)
+    assert torch.equal(cache.load_cached(source, items, PIXELS), direct)
+    assert decoded == list(range(len(items)))
+
+
+def test_what_a_killed_process_left_is_counted_cleared_and_goes_with_the_next_set(folder):
+    source, where = folder
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    pixels, here = where / "cache" / "pixels", platform.node()
+    pixels.mkdir(parents=True)
+    gone = pixels / f".a.npy,{here},{dead.pid},0123abcd.tmp"
+    old = [pixels / ".b.npy,elsewhere,7,0123abcd.tmp", pixels / ".b.u3x_9.tmp"]  # the last of another version
+    written = [
+        pixels / f".c.npy,{here},{os.getpid()},0123abcd.tmp",
+        pixels / ".c.npy,elsewhere,7,0123abcd.tmp",
+    ]
+
+    def leave() -> None:
+        for path in (gone, *old, *written):
+            path.write_bytes(b"1234")
+        for path in old:
+            os.utime(path, (0, 0))
+
+    leave()
+    assert cache.usage() == (5, 20) and cache.clear() == 5 and cache.usage() == (0, 0)
+    leave()
+    cache.load_cached(source, source.items("test"), PIXELS)
+    assert sorted(path for path in pixels.iterdir() if path.suffix == ".tmp") == sorted(written)
 
 
 def test_the_commands(folder, tiny_scenario):

@@ -11,6 +11,7 @@ from builders.captions import TEXTS, painted, write
 from cl_complora.config import load_scenario
 from cl_complora.config.sources import CaptionsSource
 from cl_complora.data.captioned import open_captions
+from cl_complora.data.json_files import json_or_lines
 from cl_complora.data.planning import plan
 from cl_complora.data.verify import verify
 from cl_complora.errors import UserError
@@ -67,6 +68,32 @@ def test_other_forms_of_the_same(tmp_path):
     assert held(opened(write(tmp_path / "hf.csv", "filename,split,raw\n" + quoted))) == TEXTS
     spaced = held(opened(captions.bars(tmp_path / "results.csv")))
     assert spaced == {name: tuple(f"{text} ." for text in own) for name, own in TEXTS.items()}
+
+
+def test_json_is_one_value_or_lines_that_are_called_so(tmp_path):
+    file = write(tmp_path / "one.json", '[{"a": 1}]')
+    assert json_or_lines(file, 99, 99) == ([{"a": 1}], None)
+    value, lines = json_or_lines(write(file, '\n{"a": 1}\n\nno JSON\n'), 99, 99)
+    assert value is None and list(lines) == [(2, {"a": 1}), (4, None)]
+    for neither in ("{", "1\n2\n", ""):
+        with pytest.raises(UserError, match="one.json: cannot be read as JSON: "):
+            json_or_lines(write(file, neither), 99, 99)
+
+
+@pytest.mark.parametrize("kind", [int, float, bool])
+def test_splits_that_are_numbers_are_named_as_they_are_told(tmp_path, kind):
+    painted(tmp_path)
+    rows = [
+        {"image": name, "texts": own, "split": kind(k % 2)} for k, (name, own) in enumerate(TEXTS.items())
+    ]
+    file = write(tmp_path / "c.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match="no row is of the split 'test'; .* may be") as caught:
+        opened(file)
+    for part in (0, 1):
+        assert repr(str(kind(part))) in str(caught.value)
+        source = opened(file, split=str(kind(part)))
+        assert held(source) == dict(list(TEXTS.items())[part::2])
+        assert any(f"2 of 4 rows are of the split '{kind(part)}'" in note for note in source.notes)
 
 
 def test_karpathys_splits(tmp_path):

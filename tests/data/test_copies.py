@@ -94,3 +94,30 @@ def test_pictures_that_were_trained_on_are_counted_by_content(scenario):
         shutil.copy(scenario / "a" / "train" / "cat" / "0.png", scenario / "b/test/dog" / f"{number}.png")
     a, b = plan(load_scenario("s.yaml"), 0).tasks
     assert (trained_on(b, [a]), trained_on(b, []), trained_on(a, [a, b])) == (2, 0, 0)
+
+
+def test_copies_of_test_pictures_in_the_reference_set_are_noted(scenario):
+    shutil.copytree(scenario / "a" / "test", scenario / "r")
+    text = (scenario / "s.yaml").read_text()
+    (scenario / "s.yaml").write_text(
+        text + "reference: {source: {kind: folder, root: r, test_fraction: 0.2}}\n"
+    )
+    (line,) = told()
+    assert line.startswith("'a': 8 of 10 test pictures are used in the reference set too: test/")
+    located = load_scenario("s.yaml")
+    assert on_paper(located, plan(located, 0)) == [line]
+
+
+def test_copies_of_training_pictures_among_those_for_validation_are_noted(scenario):
+    for name in ("cat", "dog"):
+        for number in range(3):
+            path = scenario / "a" / "train" / name / f"{number}.png"
+            shutil.copy(path, path.with_name(f"{number} copy.png"))
+    settings = ["shots=3", "validation_shots=3", "measure=validation"]
+    text = (scenario / "s.yaml").read_text()
+    (scenario / "s.yaml").write_text(text[: text.index("  - {name: b")])
+    located = load_scenario("s.yaml", settings)
+    (line,) = on_paper(located, plan(located, 0))
+    assert line.startswith("'a': ") and " validation pictures are used in its own training too: " in line
+    located = load_scenario("s.yaml", [*settings[:2], "measure=test"])
+    assert line in notes(located, plan(located, 0))

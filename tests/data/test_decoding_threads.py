@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cl_complora.data import survey
 from cl_complora.data.items import Item
 from cl_complora.data.pictures import MOST_THREADS, Files
 from cl_complora.data.pixels import Pixels, hushed
@@ -79,6 +81,22 @@ def test_every_fault_is_told_in_the_order_of_the_pictures(folder):
         "07.png",
         "11.tif",
     ]
+
+
+def test_threads_ask_once_what_deep_pictures_hold(tmp_path, monkeypatch):
+    asked, real = [], survey.take
+
+    def take(*arguments):
+        asked.append(threading.get_ident())
+        time.sleep(0.05)  # long enough for every thread to ask meanwhile
+        return real(*arguments)
+
+    monkeypatch.setattr(survey, "take", take)
+    for number in range(8):
+        values = np.full((30, 40), 1000 + number, np.uint16)
+        Image.fromarray(values).save(tmp_path / f"{number}.png")
+    pixels, _ = loaded(tmp_path, 4)
+    assert len(asked) == 1 and torch.equal(pixels, loaded(tmp_path, 1)[0])
 
 
 def test_log_warnings_and_stderr_are_as_before(folder, capfd):

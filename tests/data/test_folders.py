@@ -10,6 +10,8 @@ import pytest
 
 from builders.streams import keys, planned, scenario, touch, touch_all
 from cl_complora.config import load_scenario
+from cl_complora.config.sources import FolderSource
+from cl_complora.data.kinds import open_source
 from cl_complora.data.planning import plan, write_manifest
 from cl_complora.errors import UserError
 
@@ -142,3 +144,12 @@ def test_two_folders_of_one_name_are_refused(tmp_path):
         UserError, match=r":2: zero_shot\[0\]\.source: two classes are both called 'snow owl'"
     ):
         planned(tmp_path, "a; fine", f"{zero_shot}\nshots: 1")
+
+
+def test_a_folder_is_listed_once_however_many_tasks_draw_from_it(folders, tmp_path, monkeypatch):
+    source = open_source(FolderSource(kind="folder", root=str(folders / "divided")), tmp_path)
+    first = {split: source.items(split) for split in ("train", "test")}
+    asked, real = [], Path.stat
+    monkeypatch.setattr(Path, "stat", lambda path, **how: asked.append(path) or real(path, **how))
+    again = {split: source.items(split) for split in first}
+    assert asked == [] and again == first

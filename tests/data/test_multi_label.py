@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from builders.captions import painted
+from builders.images import paint
 from cl_complora.config import load_scenario
 from cl_complora.config.sources import MultiLabelSource
+from cl_complora.data import multi_label_sets
 from cl_complora.data.duplicates import copies
 from cl_complora.data.kinds import open_source
 from cl_complora.data.planning import plan
@@ -128,6 +130,29 @@ def test_compound_prompts_of_the_users_own_are_matched_with_classes(tiny_scenari
         tiny_scenario, tmp_path, ", compound: ['something warm and red', 'cold and blue']"
     ).multi_label
     assert chosen.compound.of == ((1,), (1,), (0,), (0,))
+
+
+def test_pairs_of_very_many_classes_are_made_only_where_they_are_asked_for(
+    tiny_scenario, tmp_path, monkeypatch
+):
+    more = [{"image": f"more{number}.png", "labels": ["warm"]} for number in range(2)]
+    for number, row in enumerate(more):
+        paint(tmp_path / row["image"], (200, 90, 0), number)
+    path = scenario(tiny_scenario, tmp_path)
+    written(tmp_path, [*ROWS, *more])
+
+    def made(settings=()):
+        plans = plan(load_scenario(str(path), list(settings)), 0)
+        return len(plans.multi_label[0].compound.texts), [x for x in plans.notes if "compound" in x]
+
+    assert made() == (6, [])
+    monkeypatch.setattr(multi_label_sets, "MOST_PAIRS", 5)
+    none, (note,) = made()
+    assert none == 0 and note.startswith(
+        "multi-label set 'several' has no compound prompts, since its 4 classes make 6 pairs; compound: pairs"
+    )
+    assert made(["multi_label.0.compound=pairs"]) == (6, [])
+    assert made(["multi_label.0.compound=none"]) == (0, [])
 
 
 @pytest.mark.parametrize(

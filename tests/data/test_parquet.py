@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,15 +11,18 @@ from builders.hostile import PIXELS, told
 from builders.hub import COLOURS, NAMES, NO_PYARROW, coloured, parquet, rows
 from cl_complora.config import load_scenario
 from cl_complora.config.hub_sources import ParquetSource
-from cl_complora.data import hub_pictures
+from cl_complora.data import cache, hub_pictures
 from cl_complora.data import parquet as reading
 from cl_complora.data.discover import describe
 from cl_complora.data.division import UNDIVIDED
+from cl_complora.data.duplicates import _by_content
 from cl_complora.data.kinds import open_source
 from cl_complora.data.notes import notes
+from cl_complora.data.picture_notes import picture_notes
 from cl_complora.data.planning import plan
+from cl_complora.data.plans import Plans
 from cl_complora.data.tasks import load
-from cl_complora.data.verify import verify
+from cl_complora.data.verify import _faults, verify
 
 pytest.importorskip("pyarrow", reason=NO_PYARROW)
 
@@ -272,8 +276,10 @@ def test_nothing_to_read_is_refused_where_it_stands(tmp_path):
 def test_a_downloaded_data_set_becomes_a_scenario(hub, tmp_path):
     parquet(hub / "more/[pets]/all.parquet", rows(8))
     parquet(hub / "data/extra.parquet", rows(2))
+    parquet(hub / "data/test-extra-00000-of-00001.parquet", rows(3))
     text, told_of = describe([hub, hub / "more/[pets]"], tmp_path / "mine.yaml")
-    assert '{kind: parquet, train: "data/train-*.parquet", test: "data/test-*.parquet"}' in text
+    numbers = "-[0-9]*-of-*.parquet"
+    assert f'{{kind: parquet, train: "data/train{numbers}", test: "data/test{numbers}"}}' in text
     assert '{kind: parquet, train: "more/[[]pets]/all.parquet"}' in text
     (tmp_path / "mine.yaml").write_text(text)
     plans = plan(load_scenario(str(tmp_path / "mine.yaml")), 0)
@@ -282,3 +288,32 @@ def test_a_downloaded_data_set_becomes_a_scenario(hub, tmp_path):
     parquet(hub / "data/dev.parquet", rows(2))
     parquet(hub / "data/val.parquet", rows(2))
     assert "which Parquet files are for training" in told(lambda: describe([hub], tmp_path / "m.yaml"))[0]
+
+
+def test_groups_of_rows_are_read_once_by_whoever_wants_all_pictures(tmp_path, monkeypatch):
+    monkeypatch.setenv("CL_COMPLORA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(reading, "KEPT", 1)
+    monkeypatch.setattr(cache, "PART", 5)
+    parquet(tmp_path / "train.parquet", rows(12, 100))
+    parquet(tmp_path / "test.parquet", rows(16))
+    located = scenario(tmp_path, "{kind: parquet, train: train.parquet, test: test.parquet}")
+    task = plan(located, 0).tasks[0]
+    assert [item.order for item in task.test] != sorted(item.order for item in task.test)
+    groups, real = [], reading.ParquetRows.values
+
+    def values(self, column, group):
+        groups.append((self.name, group))
+        return real(self, column, group)
+
+    monkeypatch.setattr(reading.ParquetRows, "values", values)
+    every = [("test.parquet", group) for group in range(4)]
+    direct = task.source.load(task.test, PIXELS)
+    assert cache.load_cached(task.source, task.test, PIXELS).equal(direct) and groups[-4:] == every
+    for look in (
+        lambda: _faults(task, task.test, PIXELS),
+        lambda: _by_content([(task, item) for item in task.test], {item.size for item in task.test}, {}),
+        lambda: picture_notes(Plans((replace(task, train=()),), ()), every=True),
+    ):
+        groups.clear()
+        look()
+        assert groups == every

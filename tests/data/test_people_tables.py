@@ -225,3 +225,56 @@ def test_validation_serves_as_the_test_where_there_is_no_other(root, name):
     is_read(source)
     assert source.items("validation") == []
     assert [note for note in source.notes if "the validation pictures serve as the test" in note]
+
+
+def written(rows, keys):
+    return "".join(
+        json.dumps({k: v for k, v in zip(keys, row, strict=True) if v != ""}) + "\n" for row in rows
+    )
+
+
+@pytest.mark.parametrize("key", ["split", "subset"])
+def test_a_split_that_only_later_json_lines_have_is_read(root, key):
+    rows = [(*row[:2], "" if row[2] == "train" else "test") for row in ROWS]
+    source = opened(root, written(rows, ("path", "label", key)), "m.jsonl")
+    is_read(source)
+    assert source.notes[-1] == f"{root}/m.jsonl: 2 rows name no part and are trained on"
+    assert any(f"split is read from the column '{key}'" in note for note in source.notes) == (key != "split")
+    listed = f"[{','.join(written(rows, ('path', 'label', key)).splitlines())}]"
+    is_read(opened(root, listed, "m.json"))
+
+
+def test_later_keys_of_json_lines_that_are_no_split_or_may_be_several(root):
+    rows = [(*row, "" if place == 0 else f"{place}") for place, row in enumerate(ROWS)]
+    source = opened(root, written(rows, ("path", "label", "split", "subset")), "m.jsonl")
+    is_read(source)
+    assert source.notes == []
+    rows = [(*row[:2], "" if place == 0 else str(place)) for place, row in enumerate(ROWS)]
+    source = opened(root, written(rows, ("path", "label", "fold")), "m.jsonl")
+    assert "the column 'fold' is not read as split, which '1' is none of" in source.notes[0]
+    rows = [(*row[:2], *(("", "") if place == 0 else row[2:] * 2)) for place, row in enumerate(ROWS)]
+    (line,) = told(lambda: opened(root, written(rows, ("path", "label", "set", "subset")), "m.jsonl"))
+    assert line.startswith(f"{root}/m.jsonl:2: split may be any of the columns 'set' and 'subset'")
+
+
+def test_rows_that_name_no_part_are_counted(root):
+    rows = [ROWS[0], ROWS[1], (*ROWS[2][:2], ""), ROWS[3]]
+    source = opened(root, table(HEAD, rows=rows))
+    is_read(source)
+    assert source.notes == [f"{root}/m.csv: 1 row names no part and is trained on"]
+
+
+@pytest.mark.parametrize(
+    ("column", "yes", "use"), [("is_train", "train", "tested"), ("is_test", "test", "trained")]
+)
+def test_a_blank_is_no_where_the_others_say_yes(root, column, yes, use):
+    rows = [(*row[:2], "1" if row[2] == yes else "") for row in ROWS]
+    source = opened(root, table(("path", "label", column), rows=rows))
+    is_read(source)
+    assert source.notes[-1].endswith(
+        f": 2 rows name no part, which is read as no since the others say yes, and are {use} on"
+    )
+    rows[1] = (*rows[1][:2], "0" if yes == "train" else "1")
+    rows[0] = (*rows[0][:2], "1" if yes == "train" else "0")
+    source = opened(root, table(("path", "label", column), rows=rows))
+    assert "no part and " in source.notes[-1] and source.notes[-1].endswith("trained on")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -234,3 +235,23 @@ def test_importing_the_registry_imports_no_torch():
     code = "import sys, cl_complora.data.registry; print({'torch', 'torchvision', 'timm'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_data_set_is_listed_once_however_many_tasks_draw_from_it(tmp_path, monkeypatch):
+    make_eurosat(tmp_path)
+    source = open_dataset("eurosat", tmp_path)
+    first = {split: source.items(split) for split in ("train", "test")}
+    asked, real = [], Path.stat
+    monkeypatch.setattr(Path, "stat", lambda path, **how: asked.append(path) or real(path, **how))
+    again = {split: source.items(split) for split in first}
+    assert asked == [] and again == first
+
+
+def test_shipped_divisions_are_those_of_every_version(tmp_path):
+    make_eurosat(tmp_path)
+    source = open_dataset("eurosat", tmp_path)
+    digests = {
+        split: hashlib.sha256("".join(item.key for item in source.items(split)).encode()).hexdigest()[:12]
+        for split in ("train", "test")
+    }
+    assert digests == {"train": "5ed1c79c9d7b", "test": "fc222f1a0886"}

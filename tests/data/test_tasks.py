@@ -103,16 +103,23 @@ def test_a_class_incremental_loss_may_contrast_the_tasks_own_classes(class_folde
     assert [len(task.seen_space) for task in data.tasks] == [2, 3, 4]
 
 
-def test_joint_spaces_have_as_many_prompts_for_every_class(class_folders, tmp_path):
+def test_classes_of_joint_spaces_keep_their_own_prompts(class_folders, tmp_path):
     steps = (
         'a; classes: [red]; prompts: ["a {}", "the {}", "{}"]\nb; classes: [blue]; prompts: ["one {}", "two'
         ' {}"]'
     )
     data = loaded(class_folders, tmp_path, "class-incremental", steps)
-    red, blue = data.tasks[1].space.prompts
-    # Every prompt has the same weight in the mean of its class as before.
-    assert len(red) == len(blue) and len(set(Counter(red).values())) == len(set(Counter(blue).values())) == 1
-    assert (set(red), set(blue)) == ({"a red", "the red", "red"}, {"one blue", "two blue"})
+    space = data.tasks[1].space
+    assert space.prompts == (("a red", "the red", "red"), ("one blue", "two blue"))
+    assert data.tasks[0].train_space.templates == 3 and space.templates == 6 and not space.even
+    # With as many prompts for both, every one has the same weight in the mean of its class as before.
+    red, blue = space.evened().prompts
+    assert Counter(red) == dict.fromkeys(space.prompts[0], 2)
+    assert Counter(blue) == dict.fromkeys(space.prompts[1], 3)
+    for index in range(6):
+        assert space.with_template(index) == space.evened().with_template(index)
+    even = space.evened()
+    assert even.even and even.evened() is even
     alone = loaded(class_folders, tmp_path, "task-incremental", steps)
     assert [task.space.templates for task in alone.tasks] == [3, 2]
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
+import hashlib
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError
-from ...files import open_file
+from ..division import divided
 from ..items import SPLITS, Item
-from ..pictures import Pictures
+from ..pictures import Files, Pictures
 from .names import Words, spaced
 
 if TYPE_CHECKING:
@@ -84,7 +86,7 @@ def place(root: Path, alternatives: str) -> Path | None:
     return next((root / path for path in alternatives.split("|") if (root / path).exists()), None)
 
 
-class Registered(Pictures):
+class Registered(Files):
     """A data set of the registry as a ``Source``; its test split is listed at once, the training split when
     asked for.
 
@@ -92,11 +94,10 @@ class Registered(Pictures):
         UserError: for data that are missing or do not fit together.
     """
 
-    at_once = True
-
     def __init__(self, dataset: Dataset, root: Path) -> None:
         self.dataset, self.root = dataset, root
         self._parts: dict[str, Part] = {}
+        self._items: dict[str, list[Item]] = {}
         if not root.is_dir():
             raise dataset.fault(root, "there is no such folder")
         for path in dataset.needs:
@@ -110,10 +111,24 @@ class Registered(Pictures):
         self._in_block = tested.pictures is not None
         self.prompts: list[str] | None = list(dataset.templates)
 
+    @cached_property
+    def origin(self) -> str:
+        """The data set and its folder: several may lie in one, and pictures in a block have only numbers."""
+        return f"{type(self).__name__} {self.dataset.name} {os.path.realpath(self.root)}"
+
+    def identities(self, items: Sequence[Item]) -> list[str]:
+        """As in the base class, of what is no file by its place in the block."""
+        return Pictures.identities(self, items) if self._in_block else super().identities(items)
+
     def items(self, split: str) -> list[Item]:
         """Images of a split: by class and path, or in the order of the block that they come in."""
         if split not in SPLITS or (split == "train" and not self.dataset.train):
             return []
+        if split not in self._items:
+            self._items[split] = self._of_split(split)
+        return self._items[split]
+
+    def _of_split(self, split: str) -> list[Item]:
         part = self._part(split)
         if self._in_block:
             return [Item(label, f"{split}/{index}") for index, label in enumerate(part.labels)]
@@ -124,18 +139,24 @@ class Registered(Pictures):
             keyed = self._divided(keyed, split)
         return [Item(label, key, self._size(key)) for label, key in keyed]
 
-    def stamp(self, item: Item) -> int | None:
-        """When a file was last written; pictures in a block are told by their place alone."""
-        return None if self._in_block else (self.root / item.key).stat().st_mtime_ns
+    def stamp(self, item: Item) -> int | str:
+        """When a file was last written, of a picture in a block those that hold it."""
+        return self._block_stamp if self._in_block else super().stamp(item)
 
-    def stored(self, item: Item) -> BinaryIO:
-        """As in the base class."""
-        return open_file(self.root / item.key)
+    @cached_property
+    def _block_stamp(self) -> str:
+        """Names, sizes and times of everything beside the files that reading cannot start without: not every
+        part of a block is one of those."""
+        needed = [found for path in self.dataset.needs if (found := place(self.root, path)) is not None]
+        beside = sorted(path for folder in {one.parent for one in needed} for path in folder.iterdir())
+        files = [(path.name, path.stat()) for path in beside if path.is_file()]
+        told = [(name, found.st_size, found.st_mtime_ns) for name, found in files]
+        return hashlib.sha256(repr(told).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     def picture(self, item: Item, pixels: Pixels) -> Tensor:
         """One image, of a file or out of the block."""
         if not self._in_block:
-            return pixels.read(self.root / item.key)
+            return super().picture(item, pixels)
         from PIL import Image
 
         split, _, index = item.key.partition("/")
@@ -145,11 +166,8 @@ class Registered(Pictures):
         own = self._part(split).classes
         chosen = []
         for label, group in groupby(keyed, key=lambda pair: pair[0]):
-            name, members = own[label], list(group)
-            # One fixed division for every run and seed, so that no test image is ever trained on.
-            random.Random(f"division/{name}").shuffle(members)
-            cut = len(members) - round(len(members) * self.dataset.test_share)
-            chosen += sorted(members[:cut] if split == "train" else members[cut:])
+            parts = divided([key for _, key in group], own[label], self.dataset.test_share)
+            chosen += [(label, key) for key in parts[SPLITS.index(split)]]
         return chosen
 
     def _size(self, key: str) -> int:
