@@ -154,6 +154,7 @@ class CheckpointPlugin(SupervisedPlugin, supports_distributed=False):
             state["random/cuda"] = torch.cuda.get_rng_state(strategy.device)
         state["seconds"] = torch.tensor(self.spent(), dtype=torch.float64)
         state["frame"] = self._frame
+        state["skipped"] = torch.tensor(strategy.skipped)
         return {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
 
     @torch.no_grad()
@@ -171,6 +172,7 @@ class CheckpointPlugin(SupervisedPlugin, supports_distributed=False):
         if "random/cuda" in state and strategy.device.type == "cuda":  # it may go on elsewhere
             torch.cuda.set_rng_state(state["random/cuda"], strategy.device)
         self.seconds = float(state["seconds"])
+        strategy.skipped = int(state.get("skipped", 0))  # which an earlier version did not write
 
 
 @torch.no_grad()

@@ -60,9 +60,14 @@ class L2InitPlugin(RegulariserPlugin, supports_distributed=False):
             (w - self.anchor[key]).square().sum() for key, w in weights.items()
         )
 
+    @property
+    def carries_tensors(self) -> bool:
+        """Not where every experience begins with an anchor of its own."""
+        return self.settings.to == "pretrained"
+
     def tensors(self) -> dict[str, Tensor]:
         """The anchor, where it is older than this experience."""
-        return dict(self.anchor) if self.settings.to == "pretrained" else {}
+        return dict(self.anchor) if self.carries_tensors else {}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the anchor back."""

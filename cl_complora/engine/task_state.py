@@ -27,6 +27,11 @@ class CarryingPlugin(SupervisedPlugin, supports_distributed=False):
     def meet(self, model: ClipClassifier, data: StreamData) -> None:
         """See the pretrained model and the whole stream's data before anything is trained or restored."""
 
+    @property
+    def carries_tensors(self) -> bool:
+        """Whether :meth:`tensors` can hold anything; for a part without, nothing is stored or missed."""
+        return type(self).tensors is not CarryingPlugin.tensors
+
     def tensors(self) -> dict[str, Tensor]:
         """What the next experience needs of the past ones and cannot be derived from the tasks."""
         return {}
@@ -46,11 +51,11 @@ def meet_plugins(plugins: Sequence[SupervisedPlugin], model: ClipClassifier, dat
 
 
 def save_plugins(plugins: Sequence[SupervisedPlugin], folder: RunDir, task: TaskData) -> int:
-    """Store what each plugin holds after ``task`` (an empty file says that it holds nothing); bytes of all
-    tensors."""
+    """Store what each plugin that carries tensors holds after ``task`` (an empty file says that it holds
+    none yet); bytes of all tensors."""
     held = 0
     for position, plugin in enumerate(plugins):
-        if isinstance(plugin, CarryingPlugin):
+        if isinstance(plugin, CarryingPlugin) and plugin.carries_tensors:
             tensors = {key: value.detach().cpu().contiguous() for key, value in plugin.tensors().items()}
             write_bytes(folder.state(task.index, task.name, position), with_checksum(tensors, "state"))
             held += sum(value.nbytes for value in tensors.values())
@@ -65,14 +70,18 @@ def restore_plugins(
         if isinstance(plugin, CarryingPlugin):
             for task in done:
                 plugin.remember(task)
-            stored = read_tensors(folder.state(done[-1].index, done[-1].name, position))
+            file = folder.state(done[-1].index, done[-1].name, position)
+            stored = read_tensors(file) if plugin.carries_tensors else {}
             plugin.load({key: value.to(device) for key, value in stored.items()})
 
 
 def plugins_intact(plugins: Sequence[SupervisedPlugin], folder: RunDir, index: int, name: str) -> bool:
     """Whether all that plugins held after a task is there as it was written."""
-    carrying = [place for place, plugin in enumerate(plugins) if isinstance(plugin, CarryingPlugin)]
-    return all(is_intact(folder.state(index, name, place)) for place in carrying)
+    return all(
+        is_intact(folder.state(index, name, position))
+        for position, plugin in enumerate(plugins)
+        if isinstance(plugin, CarryingPlugin) and plugin.carries_tensors
+    )
 
 
 def forget_plugins(plugins: Sequence[SupervisedPlugin], folder: RunDir, index: int, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What training may die of, told in a sentence that says what to change."""
+"""What keeps a task from being trained, or ends it, told in a sentence that says what to change."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..errors import UserError
+
+
+class DoesNotFit(UserError):
+    """A strategy cannot work with the scenario or the model, today or tomorrow, here or elsewhere."""
+
+
+class TooLittleMemory(UserError):
+    """What was asked for can be trained, and not by this machine as it is now.
+
+    Nothing is said against the settings by it: where several values are tried, it is no result of one.
+    """
 
 
 @contextmanager
@@ -19,8 +30,8 @@ def told_of_failure(task: str, good: str, device: str, batch: int) -> Iterator[N
         batch: images a step.
 
     Raises:
-        UserError: for a loss that is no number, for memory that does not suffice, and for what cannot be
-            compiled.
+        UserError: for a loss that is no number, and for what cannot be compiled.
+        TooLittleMemory: for memory that does not suffice.
     """
     from ..engine.checkpoint import Diverged
 
@@ -41,7 +52,7 @@ def told_of_failure(task: str, good: str, device: str, batch: int) -> Iterator[N
             ) from None
         if not _is_out_of_memory(error):
             raise
-        raise UserError(
+        raise TooLittleMemory(
             f"task '{task}': the memory of {device} does not suffice for a batch of {batch}; training.chunk: "
             f"{max(1, batch // 4)} gives the same result in less, as does training.checkpointing: true (and "
             "training.remember: false); training.precision: bf16 halves the activations, "

@@ -19,13 +19,13 @@ from ..data.notes import notes
 from ..errors import UserError
 from ..files import finite, write_json, write_text, yaml_text
 from ..progress import Progress, Quiet
-from ..store.elsewhere import step_elsewhere, told
+from ..store.elsewhere import from_task_at_latest, step_elsewhere, told
 from ..store.folder import RunDir
 from ..store.moved import places_of
 from ..store.provenance import check_same, describe
-from ..store.records import finished_records
 from .allocator import keep_freed_memory, uncollected
 from .devices import check_precision, device_of
+from .failures import DoesNotFit, TooLittleMemory
 from .inputs import RunInputs
 from .signals import Stopping
 
@@ -98,7 +98,8 @@ def run(
             strategy's.
 
     Raises:
-        UserError: for input that cannot work, or a run that was made with other settings.
+        UserError: for input that cannot work (DoesNotFit for a strategy that does not fit the scenario or the
+            model), or a run that was made with other settings.
         Stopped: when Ctrl-C or SIGTERM came; what was done is saved.
     """
     started = time.perf_counter()
@@ -120,6 +121,7 @@ def run(
         from .learner import Learner
         from .measuring import Measuring
         from .results import made_where, results_of
+        from .resuming import whole_records
         from .threads import computing_with, threads_of
         from .trainer import Trainer
         from .without_compiler import compiler_left_out
@@ -140,26 +142,27 @@ def run(
     inputs = RunInputs(scenario.value, strategy.value, seed, loaded, plans, chosen)
     stopping = Stopping()
     checkpoints = Checkpoints(folder, save_every, progress.message)
-    # Refuses a strategy that does not fit the model before anything is written.
-    learner = Learner(
-        inputs, strategy.folder if allow_plugins else None, checkpoints, stopping, progress.step
-    )
+    plugin_folder = strategy.folder if allow_plugins else None
+    try:  # before anything is written
+        learner = Learner(inputs, plugin_folder, checkpoints, stopping, progress.step)
+    except UserError as error:
+        raise DoesNotFit(error.messages[0], error.messages[1:]) from None
     for note in learner.notes:
         progress.message(note)
     with computing_with(threads), folder.locked(stopping.lose, progress.message), stopping.heard():
         if fresh:
             _set_aside(folder, progress)
-        heads = learner.head is not None and learner.head.keeps_heads
         # Told after the check alone: records of another stream do not fit this one, and are not damaged.
         unfit: list[str] = []
-        records = finished_records(folder, plans, unfit.append, heads)
-        done = len(records) > len(plans.tasks)
-        steps = list((folder.read_config() or {}).get("elsewhere", ()))
+        records = whole_records(inputs, learner, folder, unfit.append)
+        missing = [inputs.state_name(learned)[1] for learned in range(len(records), len(plans.tasks) + 1)]
+        done = not missing
+        steps = from_task_at_latest((folder.read_config() or {}).get("elsewhere", ()), missing)
         changes = check_same(folder, made_with, strategy.value, done, elsewhere)
         for line in unfit:
             progress.message(line)
         if changes:
-            steps.append(step_elsewhere(inputs.state_name(len(records))[1], changes))
+            steps.append(step_elsewhere(missing[0], changes))
             progress.message(f"going on elsewhere: {told(changes)}; the bits differ from here on")
         made = made_where(folder, len(plans.tasks), chosen) if done else {}
         inputs = replace(inputs, elsewhere=tuple(steps), made_where=made)
@@ -188,7 +191,8 @@ def run(
 
 
 def _train(trainer: Trainer, records: list[Record], folder: RunDir, stopping: Stopping) -> None:
-    """Train what is missing; the reason stays in the folder where a user has to change something."""
+    """Train what is missing; the reason stays in the folder where a user has to change something,
+    and not where the machine did not suffice: a comparison takes what stays for the end of that trial."""
     from ..engine.external_plugin import told_of_plugin
 
     folder.failure.unlink(missing_ok=True)
@@ -197,7 +201,7 @@ def _train(trainer: Trainer, records: list[Record], folder: RunDir, stopping: St
         with told_of_plugin(strategy, trainer.learner.plugins[-1] if strategy.plugin else None):
             trainer.train(records)
     except UserError as error:
-        if not stopping.taken_by:
+        if not (stopping.taken_by or isinstance(error, TooLittleMemory)):
             with suppress(OSError):  # a full disk: the error itself tells more
                 write_json(folder.failure, {"error": "; ".join(error.messages)})
         raise

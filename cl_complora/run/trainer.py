@@ -7,14 +7,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 from ..data.registry.published import beside
 from ..data.tasks import StreamData, TaskData
 from ..data.telling import counted
 from ..engine.checkpoint import Checkpoints
 from ..engine.observer import Observer
-from ..engine.task_state import forget_plugins, plugins_intact, restore_plugins, save_plugins
+from ..engine.task_state import forget_plugins, restore_plugins, save_plugins
 from ..errors import UserError
 from ..files import write_bytes, write_json
 from ..progress import Progress
@@ -67,18 +67,16 @@ class Trainer:
         """Measure and train what is missing.
 
         Args:
-            records: of what an earlier process finished, in order; cut to what can be gone on from, and
-                completed.
+            records: of what an earlier process finished and can be gone on from, in order
+                (:func:`~cl_complora.run.resuming.whole_records`); completed.
 
         Raises:
             UserError: for training that diverges or does not fit into memory, and for damaged states.
             Stopped: when a signal came; what was done is saved.
         """
         self.learner.meet(self.data)
-        records[:] = self._resumable(records)
-        if len(records) <= len(self.data.tasks):
-            self.run = replace(self.run, made_where={})
         deltas = self._restore(records)
+        self._forget_later(len(records))
         with ExitStack() as opened:
             for observer in self.observers:
                 opened.enter_context(observer)
@@ -178,18 +176,20 @@ class Trainer:
         for observer in self.observers:
             observer.recorded(len(records) - 1, record)
 
-    def _resumable(self, records: list[Record]) -> list[Record]:
-        """The records up to the last task whose state is intact."""
-        done = len(records)
-        while not self.run.scenario.independent and done > 1:
-            index, name = self.run.state_name(done - 1)
-            if plugins_intact(self.learner.plugins, self.folder, index, name):
-                break
-            self.progress.message(
-                f"what '{name}' left for later tasks is damaged or gone; going on from before it"
-            )
-            done -= 1
-        return records[:done]
+    def _forget_later(self, done: int) -> None:
+        """Delete what an earlier process left of states that are made again now.
+
+        It may have computed them elsewhere. Were this process killed before it has made them all, the next
+        would take those for a continuation of what this one made.
+
+        Args:
+            done: number of the first of them.
+        """
+        for learned in range(done, len(self.data.tasks) + 1):
+            index, name = self.run.state_name(learned)
+            self.folder.record(index, name).unlink(missing_ok=True)
+            if learned > max(done, 1):  # within the next task itself it is gone on
+                self.checkpoints.forget(index, name)
 
     def _restore(self, records: list[Record]) -> list:
         """Bring model and plugins to where the records end (independent tasks: nowhere); the updates of their
@@ -210,5 +210,6 @@ class Trainer:
             for task in (one for one in done if not one.captioned):
                 stored = load_head(self.folder.head(task.index, task.name))
                 head.finished(task.name, stored.to(self.run.device))
-        restore_plugins(self.learner.plugins, self.folder, done, self.run.device)
+        if len(done) < len(self.data.tasks):  # after the last, nobody needs what it left for later ones
+            restore_plugins(self.learner.plugins, self.folder, done, self.run.device)
         return deltas

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
@@ -43,9 +43,13 @@ class WorkerProcesses:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        # First of all: who waits for a process that is ended would begin the next job.
+        self._waiting.shutdown(wait=False, cancel_futures=True)
         for process in self._processes:
             process.end(now=kind is not None)
-        self._waiting.shutdown(wait=True, cancel_futures=True)
+        for process in self._processes:
+            process.wait()
+        self._waiting.shutdown(wait=True)
         os.environ.pop("OMP_NUM_THREADS")
         if self._before is not None:
             os.environ["OMP_NUM_THREADS"] = self._before
@@ -80,39 +84,55 @@ class _Process:
         self.device, self.threads = device, threads
         self._pool: ProcessPoolExecutor | None = None
         self._ended = False
-        self._shutting = threading.Lock()
+        self._changing = threading.Lock()
 
     def do(self, job: Callable[..., Any], arguments: tuple) -> Any:
-        """One job, begun again in another process where the first is killed."""
+        """One job, begun again in another process where the first is killed.
+
+        Raises:
+            CancelledError: where the process was ended before the job began.
+        """
         for _ in range(KILLED):
-            if self._pool is None:
-                self._pool = ProcessPoolExecutor(
-                    1, get_context("spawn"), initializer=_settle, initargs=(self.threads,)
-                )
             try:
-                return self._pool.submit(job, *arguments, self.device).result()
+                return self._begun(job, arguments).result()
             except (BrokenProcessPool, Stopped):  # killed, or asked to end, from outside
-                self._shut(self._pool)
-                self._pool = None
+                self.wait()
                 if self._ended:
                     raise
         return None
 
-    def end(self, now: bool) -> None:
-        """End the process, now or as soon as it has nothing to do."""
-        self._ended = True
-        pool = self._pool
-        if pool is not None:
-            if now:
-                for process in list((pool._processes or {}).values()):
-                    process.terminate()
-            self._shut(pool)
+    def _begun(self, job: Callable[..., Any], arguments: tuple) -> Future:
+        # Held until the process is there, so that :meth:`end` comes before it is made, or finds it.
+        with self._changing:
+            if self._ended:
+                raise CancelledError
+            if self._pool is None:
+                self._pool = ProcessPoolExecutor(
+                    1, get_context("spawn"), initializer=_settle, initargs=(self.threads,)
+                )
+            return self._pool.submit(job, *arguments, self.device)
 
-    def _shut(self, pool: ProcessPoolExecutor) -> None:
-        """Where its process is killed while all are ended, two threads shut a pool down, which closes a pipe
-        twice if they do it at once."""
-        with self._shutting:
-            pool.shutdown(wait=True, cancel_futures=True)
+    def end(self, now: bool) -> None:
+        """Begin no more jobs.
+
+        Args:
+            now: end the one that is being done, too.
+        """
+        with self._changing:
+            self._ended = True
+            if now and self._pool is not None:
+                for process in list((self._pool._processes or {}).values()):
+                    process.terminate()
+
+    def wait(self) -> None:
+        """Let go of the process, once it has ended or has nothing to do.
+
+        Where it is killed while all are ended, two threads do so, which would close a pipe twice.
+        """
+        with self._changing:
+            if self._pool is not None:
+                self._pool.shutdown(wait=True, cancel_futures=True)
+                self._pool = None
 
 
 def cores() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 # Of a run's config.yaml: where it is computed. Threads are none of these: a run keeps the number it began
@@ -33,6 +33,16 @@ def take_places(before: MutableMapping[str, Any], now: MutableMapping[str, Any])
 def told(changes: Mapping[str, tuple[str, str]]) -> str:
     """``torch 2.6.0 → 2.7.1, gpu NVIDIA H100 → NVIDIA A100``, for people."""
     return ", ".join(f"{name} {was} → {is_now}" for name, (was, is_now) in changes.items())
+
+
+def from_task_at_latest(steps: Sequence[dict[str, Any]], missing: Sequence[str]) -> list[dict[str, Any]]:
+    """Earlier steps of a run that has to go further back than where it once went on elsewhere.
+
+    Args:
+        steps: of :func:`step_elsewhere`.
+        missing: tasks (or ``zero-shot``) that are computed from now on, in order: after all of these steps.
+    """
+    return [step | {"from_task": missing[0]} if step["from_task"] in missing else step for step in steps]
 
 
 def step_elsewhere(task: str, changes: Changes) -> dict[str, Any]:

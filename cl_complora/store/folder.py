@@ -14,7 +14,7 @@ runs/<scenario>/<strategy>/seed<k>/
     features/<nn>-<task>.safetensors      features of a task's images just after it, to tell later drift by
     updates.json          size and overlaps of every update (of compared runs)
     checked.json          what a comparison found whole, so that the next one need not load the model
-    failed.json           why training ended without an end, where it did
+    failed.json           why training ended without an end, where it did and not for want of memory
     tensorboard/, report.html             views of the above
 """
 
@@ -168,7 +168,8 @@ class RunDir:
 
     @property
     def failure(self) -> Path:
-        """Why training ended without an end; not there while it goes on, and after it was finished."""
+        """Why training ended without an end; not there while it goes on, after it was finished, and where
+        the machine was the reason."""
         return self.root / "failed.json"
 
     def read_failure(self) -> str | None:

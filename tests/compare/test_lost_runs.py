@@ -5,8 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
+from cl_complora.clip.classifier import ClipClassifier
+from cl_complora.compare.outcomes import folder_of, outcome_there
 from cl_complora.compare.study import Request, compare
+from cl_complora.compare.trials import Trial
+from cl_complora.compare.workers import Placing, run_trial
+from cl_complora.config import load_scenario, load_strategy
 from cl_complora.errors import UserError
 from cl_complora.store.folder import RunDir
 
@@ -32,6 +38,24 @@ def test_a_run_in_use_elsewhere_ends_the_sweep_and_the_same_command_goes_on(requ
     assert not tested
     found = compare(request_, tmp_path)
     assert [p["error"] for p in found.methods[0].curve] == [None, None]
+
+
+def test_too_little_memory_is_no_failure_of_a_value(tiny_scenario, tiny_strategy, tmp_path, monkeypatch):
+    real = ClipClassifier.forward
+
+    def refuse(self, images, *rest):
+        if torch.is_grad_enabled():
+            raise MemoryError
+        return real(self, images, *rest)
+
+    strategy = load_strategy(str(tiny_strategy))
+    t = Trial("quick", (), 0, False, load_scenario(str(tiny_scenario)), strategy, "")
+    monkeypatch.setattr(ClipClassifier, "forward", refuse)
+    lost = run_trial(t, Placing(tmp_path), "cpu")
+    assert lost.lost and not lost.refused and "the memory of cpu does not suffice" in lost.error
+    assert folder_of(t, tmp_path).config.exists() and outcome_there(t, tmp_path) is None
+    monkeypatch.undo()
+    assert run_trial(t, Placing(tmp_path), "cpu").error is None
 
 
 def test_a_value_that_cannot_be_trained_is_left_out_as_before(request_, tmp_path):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import time
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -13,6 +16,15 @@ from cl_complora.metrics import mean_change, paired_change
 def test_p_is_that_of_the_exact_test_of_mcnemar(lost, won):
     expected = stats.binomtest(won, lost + won).pvalue if lost + won else 1.0
     assert paired_change(lost, won, 900).p == pytest.approx(expected, rel=1e-9)
+
+
+def test_many_changes_take_no_time_and_are_counted_exactly():
+    began = time.process_time()
+    assert paired_change(4100, 3900, 8500).p == pytest.approx(stats.binomtest(3900, 8000).pvalue, rel=1e-9)
+    assert time.process_time() - began < 3
+    for lost, won in ((3, 9), (40, 61), (500, 431)):
+        tail = sum(math.comb(lost + won, count) for count in range(min(lost, won) + 1))
+        assert paired_change(lost, won, 1000).p == 2 * tail / 2 ** (lost + won)
 
 
 def test_the_interval_is_near_the_bootstrap_over_images():

@@ -11,9 +11,7 @@ import yaml
 
 from builders.commands import cli
 from builders.runs import deltas_of, without_timings
-from cl_complora.config import load_scenario, load_strategy
 from cl_complora.report.run import page
-from cl_complora.run.stream import run
 from cl_complora.store import provenance
 from cl_complora.store.elsewhere import take_places, told
 from cl_complora.store.folder import RunDir
@@ -132,13 +130,10 @@ def test_results_that_are_written_again_say_where_the_run_was_made(begun, go, ti
     assert (told["device"], told["software"]) == expected
 
 
-def test_what_is_learned_again_is_made_here(tmp_path, tiny_scenario):
-    """A finished run whose last task has to be learned again, since what it left is damaged."""
-    quick = load_strategy("replay", ["training.steps=2", "training.batch_size=4"])
-    done = run(load_scenario(str(tiny_scenario)), quick, out=tmp_path)
-    change(done.folder / "config.yaml", device="cuda", gpu="NVIDIA A100")
-    (done.folder / "results.json").unlink()
-    for state in (done.folder / "state").glob("002-*"):
-        state.write_bytes(b"")
-    again = run(load_scenario(str(tiny_scenario)), quick, out=tmp_path)
-    assert again.results["device"] == "cpu"
+def test_what_is_learned_again_is_made_here(begun, go):
+    """Of a finished run only the last record is damaged: it is learned again, and on this device."""
+    change(begun, device="cuda", gpu="NVIDIA A100")
+    assert go()[0] == 2
+    assert go("--elsewhere")[0] == 0
+    results = json.loads((begun.parent / "results.json").read_text())
+    assert results["device"] == "cpu" and results["elsewhere"][0]["from_task"] == "cold"

@@ -216,6 +216,8 @@ def test_too_little_memory_says_what_to_lower(tmp_path, tiny_scenario, monkeypat
         UserError, match=r"does not suffice for a batch of 4; training.chunk: 1 gives the same result"
     ):
         go(tiny_scenario, tmp_path, "lora")
+    # The settings are not at fault, and somebody may try them again with more.
+    assert not RunDir.of(tmp_path, "tiny", "lora", 0).failure.exists()
 
 
 def test_other_errors_stay_what_they_are(tmp_path, tiny_scenario, monkeypatch):

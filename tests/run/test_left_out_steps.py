@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from builders.interruptions import Said
+from builders.interruptions import Said, ask_after
 from builders.runs import deltas_of
 from builders.steps import Batches
 from cl_complora.clip.classifier import ClipClassifier
@@ -16,6 +16,8 @@ from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.factors import Budget, Gates
 from cl_complora.engine.between import Gate, GatesPlugin
 from cl_complora.engine.budget import BudgetPlugin
+from cl_complora.engine.checkpoint import CheckpointPlugin
+from cl_complora.run.signals import Stopped
 from cl_complora.run.stream import run
 
 
@@ -50,6 +52,36 @@ def test_one_step_is_left_out_and_the_others_are_taken(
         assert 0 < len(steps) < 2 * 5
     for tensors in deltas_of(done.folder).values():
         assert all(bool(torch.isfinite(value).all()) for value in tensors.values())
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_steps_that_an_earlier_process_left_out_count(tmp_path, tiny_scenario, monkeypatch, counted):
+    """A state of a version that did not count them is gone on from all the same."""
+    real_state, real_forward, calls = CheckpointPlugin._state, ClipClassifier.forward, []
+
+    def broken(self, images, *rest):
+        logits = real_forward(self, images, *rest)
+        if logits.requires_grad:
+            calls.append(1)
+        return logits * float("nan") if len(calls) == 2 else logits
+
+    def uncounted(self, strategy):
+        return {key: value for key, value in real_state(self, strategy).items() if key != "skipped"}
+
+    settings = ["training.steps=6", "training.batch_size=4", "training.on_nan=skip"]
+    given = load_scenario(str(tiny_scenario)), load_strategy("lora", settings)
+    monkeypatch.setattr(ClipClassifier, "forward", broken)
+    if not counted:
+        monkeypatch.setattr(CheckpointPlugin, "_state", uncounted)
+    ask_after(monkeypatch, 4)
+    with pytest.raises(Stopped):
+        run(*given, out=tmp_path, analysis=False)
+    monkeypatch.undo()
+    said = Said()
+    run(*given, out=tmp_path, analysis=False, progress=said)
+    assert "going on inside the task" in said.lines
+    told = [line for line in said.lines if "left out" in line]
+    assert told == (["1 steps were left out: their loss or gradient was no number"] if counted else [])
 
 
 def noted(real, calls):

@@ -267,6 +267,11 @@ class KeepingFitting(HeadFitting, supports_distributed=False):
         there = slice(None) if self._validated else slice(0)
         return self.kept.validation_features[there], self.kept.validation_labels[there]
 
+    @property
+    def carries_tensors(self) -> bool:
+        """Not where every task has a head of its own, to which no images of another are fitted."""
+        return self.shared
+
     def tensors(self) -> dict[str, Tensor]:
         """As in the base class."""
         return self.kept.tensors() if self.shared else {}
