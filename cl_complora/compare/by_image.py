@@ -102,10 +102,13 @@ def _differences(name: str, ours: Sequence[Kept], reference: Sequence[Kept]) -> 
     """Empty where anything is missing or does not fit."""
     rows, keys = [], []
     for one, other in zip(ours, reference, strict=True):
-        if name not in one or name not in other or one[name][0] != other[name][0] or not one[name][1].size:
+        if name not in one or name not in other:
             return []
-        keys.append(one[name][0])
-        rows.append(one[name][1].astype(int) - other[name][1].astype(int))
+        (images, mine), (others, theirs) = one[name], other[name]
+        if images != others or not 0 < mine.size == theirs.size:
+            return []
+        keys.append((images, mine.size))
+        rows.append(mine.astype(int) - theirs.astype(int))
     if all(images == keys[0] for images in keys):
         return [np.array(rows)]
     return [row[None] for row in rows]

@@ -11,8 +11,9 @@ import numpy as np
 from ..config import Scenario, load_scenario
 from ..config.loading import Located
 from ..errors import UserError
+from ..report.comparison.tables import told
 from .outcomes import Outcome
-from .trials import Settings, told
+from .trials import Settings
 
 # What settings may be chosen by; each is larger where better.
 SCORES: dict[str, Callable[[dict], float]] = {

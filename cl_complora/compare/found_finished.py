@@ -20,8 +20,10 @@ from ..store.folder import RunDir
 from ..store.provenance import software
 from .by_image import kept_by
 from .outcomes import Outcome, folder_of
+from .plan_store import PlanStore
 from .trial_folders import TrialFolders
 from .trials import Trial
+from .update_rows import are_rows
 from .weight_files import content_of, model_known_by
 
 
@@ -41,14 +43,15 @@ class FoundFinished:
 
     Args:
         out: folder of all runs.
+        plans: of the trials, where some are made already.
 
     Attributes:
         folders: of the runs, held against what trials ask for.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, plans: PlanStore | None = None) -> None:
         self.out = out
-        self.folders = TrialFolders(out)
+        self.folders = TrialFolders(out, plans)
 
     def outcome(self, t: Trial) -> Outcome | None:
         """What a worker would answer without training anything; None where that is for a worker to tell."""
@@ -65,7 +68,10 @@ class FoundFinished:
                 updates = None if t.validation else folder.read_json(folder.updates)
         except (UserError, OSError):  # told by a worker
             return None
-        if results is None or results["status"] != "done" or (updates is None and not t.validation):
+        if results is None or results["status"] != "done":
+            return None
+        # What they are of was looked at; an earlier version noted them in whatever form they had.
+        if not (t.validation or are_rows(updates, len(results["tasks"]))):
             return None
         kept = {} if t.validation else kept_by(folder, results)
         return Outcome(results, updates, kept, None, time.perf_counter() - began, reused=True)

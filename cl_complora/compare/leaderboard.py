@@ -11,14 +11,17 @@ import numpy as np
 
 from ..config.about import BOUNDS, UNTOLD
 from ..config.catalog import shipped
+from ..config.faults import suggest
 from ..errors import UserError
 from ..files import slug
-from ..report.comparison.tables import front
+from ..report.comparison.tables import front, told
 from .method import Method, against
 from .outcomes import Outcome
-from .results_files import Entry, is_current, read_entries
+from .results_files import Entry, is_current, place, read_entries
 from .statistics import Difference
-from .trials import told
+
+# What methods are compared with where nobody says another: one that a folder may well lack.
+REFERENCE = "lora"
 
 
 def scenarios(folder: Path) -> list[str]:
@@ -33,7 +36,7 @@ def scenarios(folder: Path) -> list[str]:
     return found
 
 
-def leaderboard(folder: Path, scenario: str, reference: str = "lora") -> dict[str, Any]:
+def leaderboard(folder: Path, scenario: str, reference: str = REFERENCE) -> dict[str, Any]:
     """What a leaderboard shows of one scenario.
 
     Differences are paired by seed, and by image where answers are published, over the seeds that both have.
@@ -41,18 +44,25 @@ def leaderboard(folder: Path, scenario: str, reference: str = "lora") -> dict[st
     Args:
         folder: of results.
         scenario: its name.
-        reference: method that all are compared with.
+        reference: method that all are compared with; there are no differences to one that has no results
+            here, as it may on other scenarios.
 
     Returns:
         ``rows`` by descending Last, each with ``name``, ``kind``, ``source``, ``seeds``, ``swept``,
         ``stale``, ``chosen``, ``figures``, ``budget``, ``updates``, ``against_reference``, ``against_best``
         and ``front`` (on the front of Last against retention); ``best``, the method with the highest Last
         that is no bound; ``missing``, the methods that ship and have no results.
+
+    Raises:
+        UserError: where there are no results, or a file of them is damaged; for a reference that has none on
+            any scenario.
     """
     entries = read_entries(folder, scenario)
     if not entries:
         raise UserError(f"{folder / slug(scenario)}: holds no results; compare --publish writes them")
     tests = {entry.method: entry.tests() for entry in entries}
+    if reference != REFERENCE and reference not in tests:
+        _refuse_unknown(folder, reference)
     ours = _of_one_stream(scenario, entries)
     rows = [_row(entry, tests[entry.method], entry.method not in ours) for entry in entries]
     rows.sort(key=lambda row: (row["stale"], -np.mean(row["figures"]["last"])))
@@ -76,6 +86,18 @@ def leaderboard(folder: Path, scenario: str, reference: str = "lora") -> dict[st
     }
 
 
+def _refuse_unknown(folder: Path, reference: str) -> None:
+    """Refuse a method that has results on no scenario: it is misspelt."""
+    names = scenarios(folder)
+    if any(place(folder, name, reference).is_file() for name in names):
+        return
+    known = sorted({path.stem for name in names for path in (folder / name).glob("*.json")})
+    raise UserError(
+        f"--reference {reference}: has no results in {folder}, which has those of {', '.join(known)}"
+        f"{suggest(reference, known)}"
+    )
+
+
 def _of_one_stream(scenario: str, entries: Sequence[Entry]) -> set[str]:
     """Methods whose entries are current and were made on the stream that the rows are about: the scenario as
     it ships, or where nobody knows it as most of them were made on it, of equals the last."""
@@ -94,6 +116,7 @@ def _stream_of(entry: Entry) -> tuple[str, str]:
 def _row(entry: Entry, tests: dict[int, Outcome], stale: bool) -> dict[str, Any]:
     method = Method(entry.method, tuple(entry.chosen.items()))
     method.describe(list(tests.values()))
+    settings = (*entry.asked.scenario_settings, *entry.asked.strategy_settings)
     return {
         "name": entry.method,
         "kind": entry.kind or UNTOLD,
@@ -102,16 +125,11 @@ def _row(entry: Entry, tests: dict[int, Outcome], stale: bool) -> dict[str, Any]
         "swept": any(run.validation for run in entry.trials),
         "stale": stale,
         "chosen": told(method.chosen),
-        "set": ", ".join(map(_short, (*entry.asked.scenario_settings, *entry.asked.strategy_settings))),
+        "set": told(setting.partition("=")[::2] for setting in settings),
         "figures": method.figures,
         "budget": method.budget,
         "updates": method.updates,
     }
-
-
-def _short(setting: str) -> str:
-    key, _, value = setting.partition("=")
-    return f"{key.rpartition('.')[2]}={value}"
 
 
 def _paired(ours: dict[int, Outcome], other: dict[int, Outcome]) -> dict[str, Difference]:

@@ -41,7 +41,7 @@ def missing(prepared: Prepared, out: Path, library: Library | None = None) -> Mi
         UserError: if none of the values of a method could be trained, and for every run that was made with
             something else, which a comparison refuses.
     """
-    folders = TrialFolders(out)
+    folders = TrialFolders(out, prepared.plans)
 
     def there_are(trials: list[Trial]) -> list[Outcome | None]:
         published = [library.outcome(t) if library else None for t in trials]

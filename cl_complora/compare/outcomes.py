@@ -28,6 +28,7 @@ class Outcome:
         seconds: time that it took now; next to none where it was there already.
         reused: whether it was there already.
         refused: whether it went wrong before anything was begun: the input is at fault, not the training.
+            Where it is not lost as well, the strategy does not fit the scenario or the model, and never will.
         lost: whether it went wrong without a failure of its training: killed, in use elsewhere, a full disk.
             The same again may well end otherwise.
     """
@@ -66,6 +67,10 @@ def refuse_without(
     """
     lost = [(t, o) for t, o in zip(trials, outcomes, strict=True) if o.lost]
     if lost:
+        # One reason for all of them is one of the whole command, and not of what could go on.
+        reasons = {str(o.error) for _, o in lost}
+        if len(lost) == len(trials) and len(reasons) == 1 and all(o.refused for _, o in lost):
+            raise UserError(reasons.pop())
         # To choose among the others would take another value than the same command takes tomorrow, and a
         # table of the others would take the place of a whole one.
         raise UserError(

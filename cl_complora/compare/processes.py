@@ -37,7 +37,7 @@ class Processes:
                 f"{len(places)} runs at a time and not {placing.jobs}: each takes {placing.gpus_per_run:g} of"
                 " a GPU"
             )
-        self.threads = placing.threads_of_run()
+        self.threads = placing.threads_of_run(len(places))
         self._workers = WorkerProcesses(places, self.threads)
 
     def __enter__(self) -> Processes:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config import Scenario, load_strategy
+from ..config import Scenario, load_scenario, load_strategy
 from ..config.loading import Located
+from ..data.telling import counted
 from ..errors import UserError
 from ..files import write_text
 from ..store import forms
@@ -24,12 +25,14 @@ from .results_files import (
     Identities,
     PublishedRun,
     fingerprint,
+    is_current,
     place,
     read_entry,
     settings_of,
 )
 from .study import Comparison, Request
-from .trials import Trial
+from .sweeps import Sweep, sweeps_of
+from .trials import Settings, Trial, grid
 
 
 def publish(found: Comparison, scenario: Located[Scenario], folder: Path) -> list[Path]:
@@ -48,7 +51,7 @@ def publish(found: Comparison, scenario: Located[Scenario], folder: Path) -> lis
     by_method: dict[str, list[tuple[Trial, Outcome]]] = {}
     for t, outcome in found.trials:
         by_method.setdefault(t.strategy.value.name, []).append((t, outcome))
-    written, identities = [], Identities()
+    written, identities = [], Identities(found.plans)
     for method in found.methods:
         if method.failed:
             continue
@@ -94,7 +97,9 @@ def publish(found: Comparison, scenario: Located[Scenario], folder: Path) -> lis
 
 
 def refuse_other_streams(request: Request, names: Iterable[str], scenario: str, folder: Path) -> None:
-    """Refuse to write over what was published of the scenario with other settings.
+    """Refuse to write over what was published with other settings, or with more seeds or values tried.
+
+    An entry whose method, scenario or weights have changed since is stale, and is meant to be replaced.
 
     Args:
         request: of the comparison.
@@ -103,20 +108,71 @@ def refuse_other_streams(request: Request, names: Iterable[str], scenario: str, 
         folder: of results.
 
     Raises:
-        UserError: naming the file and both settings.
+        UserError: naming the file, what it holds, and what can be done.
     """
-    for name in names:
+    located = load_scenario(request.scenario, request.scenario_settings)
+    sweeps: dict[str, Sweep] = {}
+    if request.sweep is not None:
+        sweeps = sweeps_of(request.strategies, request.strategy_settings, request.sweep or None)
+    for method, name in zip(request.strategies, names, strict=True):
         path = place(folder, scenario, name)
         before = read_entry(path)
-        if before is not None and sorted(before.asked.scenario_settings) != sorted(request.scenario_settings):
-            then, now = (
-                ", ".join(settings) or "none"
-                for settings in (before.asked.scenario_settings, request.scenario_settings)
-            )
+        if before is None:
+            continue
+        asked = before.asked
+        _refuse_others("scenario", path, folder, asked.scenario_settings, request.scenario_settings)
+        strategy = load_strategy(method, request.strategy_settings).value
+        if before.fingerprint != fingerprint(located.value, strategy, located.folder):
+            if is_current(before):
+                _refuse_others("strategy", path, folder, asked.strategy_settings, request.strategy_settings)
+            continue
+        points = grid(sweeps[method]) if sweeps.get(method) else []
+        lacking = _lacking(before, request, points, request.shots(located.value))
+        if lacking:
             raise UserError(
-                f"--publish {folder}: {path} was made with other settings of the scenario ({then}; now"
-                f" {now}) and would be written over; publish into another folder"
+                f"--publish {folder}: {path} holds {', '.join(lacking)}, which would be lost where another"
+                " value is chosen now; ask for that too, publish into another folder, or delete the file"
             )
+
+
+def _refuse_others(what: str, path: Path, folder: Path, then: Sequence[str], now: Sequence[str]) -> None:
+    if sorted(then) != sorted(now):
+        before, asked = (", ".join(settings) or "none" for settings in (then, now))
+        raise UserError(
+            f"--publish {folder}: {path} was made with other settings of the {what} ({before}; now {asked})"
+            " and would be written over; publish into another folder, or delete the file"
+        )
+
+
+def _lacking(before: Entry, request: Request, points: Sequence[Settings], shots: int) -> list[str]:
+    """What an entry holds that a comparison does not ask for, where another value may be chosen by it: all
+    that was found with the chosen one then goes. With the same one, whatever it holds stays.
+
+    Args:
+        before: made of the same strategy, scenario and weights.
+        points: that are tried now; none without a sweep.
+        shots: validation images a class that they are tried with.
+    """
+    if len(points) < 2 and dict(*points) == before.chosen:
+        return []
+    found, asked = [], before.asked
+    tried = {frozenset(run.settings.items()) for run in before.trials if run.validation}
+    values = len(tried - {frozenset(settings) for settings in points})
+    if values:
+        found.append(f"{counted(values, 'value')} of its sweep")
+    seeds = {"its tests": before.tests().keys() - set(request.seeds)}
+    if tried and points:
+        seeds["its sweep"] = {run.seed for run in before.trials if run.validation}
+        seeds["its sweep"] -= set(request.seeds_of_sweeps())
+        then = asked.metric, asked.floor, asked.validation_shots
+        if then != (request.metric, request.floor, shots):
+            floor = "no floor" if asked.floor is None else f"a floor of {asked.floor:g}"
+            images = counted(asked.validation_shots, "validation image")
+            found.append(f"what was chosen by {asked.metric} with {floor} on {images} a class")
+    for what, missing in seeds.items():
+        if missing:
+            found.append(f"the seeds {', '.join(map(str, sorted(missing)))} of {what}")
+    return found
 
 
 def _which(run: PublishedRun) -> tuple[str, int, bool]:

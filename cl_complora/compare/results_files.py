@@ -18,18 +18,17 @@ from pydantic import ConfigDict, Field, model_validator
 
 from ..config import Scenario, Strategy, load_scenario, load_strategy
 from ..config.plugin_file import plugin_code
-from ..data.planning import plan
 from ..errors import UserError
 from ..files import slug
 from ..store import forms
 from .outcomes import Outcome
+from .plan_store import PlanStore
 from .trials import Settings, Trial
+from .update_rows import are_rows, is_number
 from .weight_files import weight_file, weights_known_by
 
 # Of a task's detail: what tables are made of, and the fingerprint of its images.
-DETAIL = (
-    "name",
-    "split_sha256",
+COSTS = (
     "steps",
     "trainable_parameters",
     "stored_bytes",
@@ -37,6 +36,7 @@ DETAIL = (
     "train_seconds",
     "peak_memory_bytes",
 )
+DETAIL = ("name", "split_sha256", *COSTS)
 # What a trial on validation shots is chosen by.
 SCORED = ("last", "average", "retention", "zero_shot", "independent")
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -70,6 +70,16 @@ class Answers(_Strict):
         """What was packed."""
         content = np.frombuffer(base64.b64decode(self.bits), np.uint8)
         return self.digest, np.unpackbits(content, count=self.count).astype(bool)
+
+
+class _Scored(forms.Form):
+    """What a trial on validation shots is chosen by (:data:`SCORED`)."""
+
+    last: float
+    average: forms.Number
+    retention: dict[str, float]
+    zero_shot: dict[str, Annotated[list[float], Field(min_length=2)]]
+    independent: bool = False
 
 
 class PublishedRun(_Strict):
@@ -155,13 +165,43 @@ def read_entry(path: Path) -> Entry | None:
     for run in entry.trials:
         if run.results is None and run.error is None:
             raise forms.damaged(path, "trials: one has neither results nor an error")
-        if run.results is not None and run.validation and not set(SCORED[:4]) <= run.results.keys():
-            raise forms.damaged(path, "trials: one on validation shots lacks what it is chosen by")
-        if run.results is not None and not run.validation:
-            forms.checked_results(path, run.results)
-            if not all(set(DETAIL) <= detail.keys() for detail in run.results["tasks_detail"]):
-                raise forms.damaged(path, f"trials: tasks_detail must have {', '.join(DETAIL)}")
+        if not run.validation:
+            _check_test(path, run)
+        elif run.results is not None:
+            if not set(SCORED[:4]) <= run.results.keys():
+                raise forms.damaged(path, "trials: one on validation shots lacks what it is chosen by")
+            forms.checked(path, _Scored, run.results)
+    tests = [outcome.results for outcome in entry.tests().values()]
+    if not tests:
+        raise forms.damaged(path, "trials: none is a test with the settings that were chosen")
+    for key in ("tasks", "retention", "retrieval_retention", "multi_label_retention"):
+        if any(list(results.get(key, ())) != list(tests[0].get(key, ())) for results in tests):
+            raise forms.damaged(path, f"trials: {key}: is not of the same in every test")
     return entry
+
+
+def _check_test(path: Path, run: PublishedRun) -> None:
+    """Refuse a test of which a table or a leaderboard could not be made."""
+    if run.error is not None or run.results is None:
+        raise forms.damaged(path, "trials: a test holds an error; only what finished is published")
+    results = forms.checked_results(path, run.results)
+    tasks = len(results["tasks"])
+    if results["status"] != "done" or len(results["accuracy"]) != tasks + 1:
+        raise forms.damaged(path, "trials: a test has not a row of accuracy for the start and for every task")
+    # What an independent task's model answers to the others is not asked.
+    own = results.get("independent", False)
+    for learned, row in enumerate(results["accuracy"]):
+        asked = row[learned - 1 : learned] if own and learned else row
+        if not all(map(is_number, asked)):
+            raise forms.damaged(path, "trials: accuracy: must be numbers")
+    details = results["tasks_detail"]
+    if len(details) != tasks or not all(set(DETAIL) <= detail.keys() for detail in details):
+        raise forms.damaged(path, f"trials: tasks_detail must have {', '.join(DETAIL)} of every task")
+    for key in COSTS:
+        if not all(is_number(detail[key]) for detail in details):
+            raise forms.damaged(path, f"trials: tasks_detail.{key}: must be a number")
+    if not are_rows(run.updates, tasks):
+        raise forms.damaged(path, "trials: updates: must have all figures of every task's update")
 
 
 def read_entries(folder: Path, scenario: str) -> list[Entry]:
@@ -207,9 +247,14 @@ def settings_of(strategy: Strategy) -> dict[str, Any]:
 
 
 class Identities:
-    """What trials are known by; images are looked up once for a scenario and seed."""
+    """What trials are known by; images are looked up once for a scenario and seed.
 
-    def __init__(self) -> None:
+    Args:
+        plans: of the trials, where some are made already.
+    """
+
+    def __init__(self, plans: PlanStore | None = None) -> None:
+        self._plans = plans or PlanStore()
         self._splits: dict[tuple[str, int], dict[str, str]] = {}
 
     def of(self, t: Trial) -> str:
@@ -218,7 +263,7 @@ class Identities:
         stream = scenario.model_dump(mode="json", exclude_defaults=True, exclude={"seeds", "description"})
         key = _digest([stream, str(t.scenario.folder)]), t.seed
         if key not in self._splits:
-            plans = plan(t.scenario, t.seed)
+            plans = self._plans.of(t.scenario, t.seed)
             self._splits[key] = {p.name: p.sha256() for p in (*plans, *plans.beside)}
         weights = weights_known_by(scenario, t.scenario.folder)
         made_of = [stream, settings_of(t.strategy.value), t.seed, self._splits[key], weights]
@@ -253,11 +298,12 @@ class Library:
     Args:
         folder: of results; None for none.
         scenario: its name.
+        plans: of the trials, where some are made already.
     """
 
-    def __init__(self, folder: Path | None, scenario: str) -> None:
+    def __init__(self, folder: Path | None, scenario: str, plans: PlanStore | None = None) -> None:
         self._known: dict[str, PublishedRun] = {}
-        self._identities = Identities()
+        self._identities = Identities(plans)
         if folder is not None:
             for entry in read_entries(folder, scenario):
                 self._known |= {run.identity: run for run in entry.trials}

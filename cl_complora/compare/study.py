@@ -11,12 +11,12 @@ from typing import Any
 
 from ..config import Scenario, load_scenario, load_strategy
 from ..config.loading import Located, OfOption
-from ..data.planning import plan
-from ..errors import UserError
+from ..errors import UserError, raise_all
 from ..files import slug
 from .choosing import choose, for_validation, point
 from .method import Method, against
 from .outcomes import Outcome, refuse_without
+from .plan_store import PlanStore
 from .results_files import Library
 from .sweeps import Sweep, not_swept, sweeps_of
 from .trials import Settings, Trial, grid, trial
@@ -57,16 +57,26 @@ class Request:
     scenario_settings: tuple[str, ...] = ()
     strategy_settings: tuple[str, ...] = ()
 
+    def shots(self, scenario: Scenario) -> int:
+        """Validation images a class of the sweeps."""
+        return self.validation_shots or scenario.validation_shots or SHOTS
+
+    def seeds_of_sweeps(self) -> tuple[int, ...]:
+        """Of the sweeps, also where nobody named any."""
+        return self.sweep_seeds or self.seeds[:1]
+
 
 @dataclass
 class Comparison:
-    """A finished comparison: what was asked, one :class:`Method` per strategy, and every trial of them."""
+    """A finished comparison: what was asked, one :class:`Method` per strategy, every trial of them, and the
+    plans that they were made by."""
 
     request: Request
     scenario: str
     reference: str
     methods: list[Method]
     trials: list[tuple[Trial, Outcome]] = field(default_factory=list)
+    plans: PlanStore = field(default_factory=PlanStore, repr=False, compare=False)
 
     def content(self) -> dict[str, Any]:
         """Everything, for programs and for the views: what comparison.json holds."""
@@ -89,6 +99,7 @@ class Prepared:
         scenario: of the tests.
         names: method as the user named it → name of the strategy.
         sweeps: method → swept settings → trials on validation shots.
+        plans: of the scenario with every seed, measured on test images and on validation shots.
     """
 
     request: Request
@@ -96,36 +107,42 @@ class Prepared:
     scenario: Located[Scenario]
     names: dict[str, str]
     sweeps: dict[str, dict[Settings, list[Trial]]]
+    plans: PlanStore
 
     def swept(self) -> list[Trial]:
         """All trials on validation shots."""
         return [t for points in self.sweeps.values() for trials in points.values() for t in trials]
 
     def choose(self, outcomes: Sequence[Outcome]) -> dict[str, Method]:
-        """Every method with its curve and what is chosen by it.
+        """Every method with its curve and what is chosen by it; one that does not fit the scenario or the
+        model, whatever its settings, with that as its failure.
 
         Args:
             outcomes: of :meth:`swept`.
 
         Raises:
-            UserError: if none of the values of a method could be trained, and for runs that were lost.
+            UserError: if the training of all values of a method failed, and for runs that were lost.
         """
         refuse_without("the sweep", self.swept(), outcomes)
         waiting = iter(outcomes)
         methods = {method: Method(name) for method, name in self.names.items()}
         for method, points in self.sweeps.items():
             entry = methods[method]
-            for settings, trials in points.items():
-                part = [next(waiting) for _ in trials]
-                entry.curve.append(point(settings, part, self.request.metric))
+            found = {settings: [next(waiting) for _ in trials] for settings, trials in points.items()}
+            every = [outcome for part in found.values() for outcome in part]
+            if every and all(outcome.refused for outcome in every):
+                entry.failed = [f"on validation shots: {every[0].error}"]
+                continue
+            entry.curve = [point(settings, part, self.request.metric) for settings, part in found.items()]
             entry.chosen = choose(entry.name, entry.curve, self.request.floor)
         return methods
 
     def tests(self, methods: Mapping[str, Method]) -> list[Trial]:
-        """The trials of the chosen settings on test images: of every method all seeds."""
+        """The trials of the chosen settings on test images: of every method that can be tested all seeds."""
         return [
             trial(method, entry.chosen, seed, self.scenario, self.request.strategy_settings)
             for method, entry in methods.items()
+            if not entry.failed
             for seed in self.request.seeds
         ]
 
@@ -146,10 +163,11 @@ def prepare(request: Request, tell: Callable[[str], None] | None = None) -> Prep
     scenario = load_scenario(request.scenario, request.scenario_settings)
     if request.sweep is not None and request.metric == "average" and scenario.value.independent:
         raise UserError("--metric average: independent tasks have none; choose by last or harmonic")
-    shots = request.validation_shots or scenario.value.validation_shots or SHOTS
+    shots = request.shots(scenario.value)
     request = replace(request, validation_shots=shots)
+    plans = PlanStore()
     for seed in {*request.seeds, *request.sweep_seeds}:
-        plan(scenario, seed)
+        plans.of(scenario, seed)
     swept_over: dict[str, Sweep] = {}
     if request.sweep is not None:
         swept_over = sweeps_of(request.strategies, request.strategy_settings, request.sweep or None)
@@ -158,8 +176,9 @@ def prepare(request: Request, tell: Callable[[str], None] | None = None) -> Prep
                 tell(sentence)
     wanted = OfOption(f"validation_shots={shots}", f"--validation-shots {shots}")
     validated = for_validation(request.scenario, [*request.scenario_settings, wanted], shots)
-    sweeps = _sweep_trials(request, validated, swept_over)
-    return Prepared(request, reference, scenario, dict(zip(request.strategies, names, strict=True)), sweeps)
+    sweeps = _sweep_trials(request, validated, swept_over, plans)
+    by_method = dict(zip(request.strategies, names, strict=True))
+    return Prepared(request, reference, scenario, by_method, sweeps, plans)
 
 
 def compare(
@@ -187,17 +206,17 @@ def compare(
             ``threads``, ``elsewhere``.
 
     Raises:
-        UserError: for input that cannot work, before anything is run; for runs that were refused or lost, and
-            if no method could be tested. A run whose training failed is told of its method, and the others
-            are compared.
+        UserError: for input that cannot work, before anything is run; for runs that were made with something
+            else or were lost, and if no method could be tested. Of a method whose training failed, or which
+            does not fit the scenario or the model, that is told, and the others are compared.
     """
     prepared = prepare(request, tell)
     request = prepared.request
     swept = prepared.swept()
-    library, tried = Library(results, prepared.scenario.value.name), []
+    library, tried = Library(results, prepared.scenario.value.name, prepared.plans), []
     if placing.get("cluster") is None:
         jobs = max(1, min(jobs, max(len(swept), len(prepared.names) * len(request.seeds))))
-    with open_workers(Placing(out, jobs, device, allow_plugins, **placing), tell) as workers:
+    with open_workers(Placing(out, jobs, device, allow_plugins, **placing), tell, prepared.plans) as workers:
 
         def run(trials: Sequence[Trial]) -> list[Outcome]:
             done = itertools.count(1)
@@ -217,18 +236,23 @@ def compare(
     reference = prepared.reference
     tested = {}
     for entry in methods.values():
+        if entry.failed:
+            continue
         part = [next(outcomes) for _ in request.seeds]
         entry.failed = [f"seed {s}: {o.error}" for s, o in zip(request.seeds, part, strict=True) if o.error]
         if not entry.failed:
             tested[entry.name] = part
             entry.describe(part)
     if not tested:
+        if all(outcome.refused for _, outcome in tried):
+            raise_all([str(outcome.error) for _, outcome in tried])
         why = tuple(f"{entry.name}: {failure}" for entry in methods.values() for failure in entry.failed)
         raise UserError("no method could be tested, so that nothing is written", why)
     for entry in methods.values():
         if {entry.name, reference} <= tested.keys() and entry.name != reference:
             entry.differences = against(tested[entry.name], tested[reference])
-    return Comparison(request, prepared.scenario.value.name, reference, list(methods.values()), tried)
+    name = prepared.scenario.value.name
+    return Comparison(request, name, reference, list(methods.values()), tried, prepared.plans)
 
 
 def _refuse_shared_folders(names: Sequence[str]) -> None:
@@ -255,13 +279,14 @@ def _reference(request: Request, names: Sequence[str]) -> str:
 
 
 def _sweep_trials(
-    request: Request, scenario: Located[Scenario], sweeps: Mapping[str, Sweep]
+    request: Request, scenario: Located[Scenario], sweeps: Mapping[str, Sweep], plans: PlanStore
 ) -> dict[str, dict[Settings, list[Trial]]]:
     if not sweeps:
         return {}
-    seeds = request.sweep_seeds or request.seeds[:1]
+    seeds = request.seeds_of_sweeps()
     for seed in seeds:
-        held_out = plan(scenario, seed).zero_shot  # also: are there enough images for the validation shots?
+        # Also: are there enough images for the validation shots?
+        held_out = plans.of(scenario, seed).zero_shot
         if not held_out and (request.metric == "harmonic" or request.floor is not None):
             raise UserError(
                 "--metric harmonic and --floor need zero-shot images that no test uses: give the scenario a"

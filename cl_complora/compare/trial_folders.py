@@ -7,15 +7,14 @@ and which pictures were drawn, only the run's ``config.yaml`` tells.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from ..config.plugin_file import made_with_plugin
-from ..data.planning import Plans, plan
 from ..errors import UserError, raise_all
 from ..store.provenance import check_same, describe_with
 from .outcomes import folder_of
+from .plan_store import PlanStore
 from .trials import Trial
 
 
@@ -26,11 +25,12 @@ class TrialFolders:
 
     Args:
         out: folder of all runs.
+        plans: of the trials, where some are made already.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, plans: PlanStore | None = None) -> None:
         self.out = out
-        self._plans: dict[tuple[str, int], Plans] = {}
+        self.plans = plans or PlanStore()
 
     def check(self, t: Trial) -> None:
         """Refuse a run that was made with something else; there need not be one.
@@ -42,8 +42,9 @@ class TrialFolders:
         config = folder.read_config()
         if config is None:
             return
+        plans = self.plans.of(t.scenario, t.seed)
         now = describe_with(
-            t.scenario.value, t.strategy.value, t.seed, config["model"], self._planned(t), "cpu", True, 1
+            t.scenario.value, t.strategy.value, t.seed, config["model"], plans, "cpu", True, 1
         )
         now |= made_with_plugin(t.strategy)
         # Whether it may be gone on with on this machine, and with these versions, is told when it is.
@@ -62,9 +63,3 @@ class TrialFolders:
             except UserError as error:
                 faults += error.messages
         raise_all(faults)
-
-    def _planned(self, t: Trial) -> Plans:
-        stream = json.dumps([t.scenario.value.model_dump(mode="json"), str(t.scenario.folder)])
-        if (stream, t.seed) not in self._plans:
-            self._plans[stream, t.seed] = plan(t.scenario, t.seed)
-        return self._plans[stream, t.seed]

@@ -12,6 +12,7 @@ from ..config import Scenario, Strategy, load_strategy
 from ..config.loading import Located
 from ..errors import UserError
 from ..files import digits
+from ..report.comparison.tables import told
 
 Settings = tuple[tuple[str, float], ...]
 
@@ -50,11 +51,6 @@ class Trial:
             "validation" if self.validation else "",
         ]
         return " · ".join(part for part in parts if part)
-
-
-def told(settings: Settings) -> str:
-    """``lr=0.001, strength=100``: settings by the last part of their key."""
-    return ", ".join(f"{key.rpartition('.')[2]}={digits(value)}" for key, value in settings)
 
 
 def parse_sweep(texts: Sequence[str]) -> dict[str, list[float]]:

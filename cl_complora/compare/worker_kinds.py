@@ -9,18 +9,22 @@ from types import TracebackType
 from ..errors import UserError
 from .found_finished import FoundFinished
 from .outcomes import Outcome
+from .plan_store import PlanStore
 from .processes import Processes
 from .ray_tasks import RayTasks
 from .trials import Trial
 from .workers import Placing, Report, Workers
 
 
-def open_workers(placing: Placing, tell: Callable[[str], None] | None = None) -> Workers:
+def open_workers(
+    placing: Placing, tell: Callable[[str], None] | None = None, plans: PlanStore | None = None
+) -> Workers:
     """Processes of this machine, or a cluster; opened with the first run that is missing.
 
     Args:
         placing: which, and how.
         tell: given sentences about what is used.
+        plans: of the trials, where some are made already.
 
     Raises:
         UserError: for what cannot be; what is not there is told when it is needed.
@@ -28,15 +32,15 @@ def open_workers(placing: Placing, tell: Callable[[str], None] | None = None) ->
     share = placing.gpus_per_run
     if share is not None and not 0 < share <= 1:
         raise UserError(f"--gpus-per-run {share:g}: must be greater than 0 and at most 1: a run uses one GPU")
-    return _OpenedWhenNeeded(placing, tell or (lambda sentence: None))
+    return _OpenedWhenNeeded(placing, tell or (lambda sentence: None), plans)
 
 
 class _OpenedWhenNeeded:
     """Answers what is there by itself, and has workers run the rest."""
 
-    def __init__(self, placing: Placing, tell: Callable[[str], None]) -> None:
+    def __init__(self, placing: Placing, tell: Callable[[str], None], plans: PlanStore | None) -> None:
         self.placing, self._tell = placing, tell
-        self._finished = FoundFinished(placing.out)
+        self._finished = FoundFinished(placing.out, plans)
         self._opened: Workers | None = None
 
     def __enter__(self) -> _OpenedWhenNeeded:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Protocol
 
 from ..errors import UserError
+from ..run.failures import DoesNotFit
 from ..run.worker_processes import cores
 from .by_image import kept_by
 from .found_finished import note_checked
@@ -41,9 +42,13 @@ class Placing:
     gpus_per_run: float | None = None
     cluster: str | None = None
 
-    def threads_of_run(self) -> int:
-        """Threads of every run."""
-        return self.threads or max(1, cores() // self.jobs)
+    def threads_of_run(self, together: int | None = None) -> int:
+        """Threads of every run.
+
+        Args:
+            together: how many there are at a time; ``jobs`` where None.
+        """
+        return self.threads or max(1, cores() // (together or self.jobs))
 
 
 class Workers(Protocol):
@@ -90,9 +95,11 @@ def run_trial(t: Trial, placing: Placing, device: str) -> Outcome:
         updates = None if t.validation else measure_updates(finished.folder, t.scenario)
         note_checked(t, folder)
     except UserError as error:
-        told = "; ".join(error.messages)
+        # Code of the user's own may be there next time, and allowed.
+        told, unfit = "; ".join(error.messages), isinstance(error, DoesNotFit) and not t.strategy.value.plugin
+        refused = unfit or not folder.config.exists()
         # What is recorded may be an earlier failure, of a run that is refused now.
-        refused, lost = not folder.config.exists(), folder.read_failure() != told
+        lost = not unfit and folder.read_failure() != told
         return Outcome(None, error=of_trials(told), refused=refused, lost=lost)
     reused = finished.reused == len(finished.results["tasks"])
     kept = {} if t.validation else kept_by(folder, finished.results)

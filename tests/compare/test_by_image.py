@@ -73,3 +73,12 @@ def test_chance_is_called_a_difference_no_more_often_than_it_may():
 )
 def test_other_images_are_not_compared(ours, reference):
     assert difference_by_image([ours], [reference]) is None
+
+
+def test_answers_of_another_number_are_not_paired():
+    """Two files of results may say of one set that it had other images: one of them is damaged."""
+    answers = np.ones(12)
+    whole, cut = kept(answers), {"general": (kept(answers)["general"][0], answers[:9].astype(bool))}
+    assert difference_by_image([whole], [whole]) is not None
+    assert difference_by_image([whole], [cut]) is None and difference_by_image([cut], [whole]) is None
+    assert difference_by_image([whole, cut], [whole, cut]).pairs == 21

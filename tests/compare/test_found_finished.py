@@ -174,6 +174,17 @@ def test_a_damaged_run_is_left_to_a_worker(one):
     assert run_trial(t, placing, "cpu").reused and found(t, placing)
 
 
+@pytest.mark.parametrize("content", ["[]", '[{"norm": 1.0}, {"norm": 1.0}]', "{}"])
+def test_updates_that_an_earlier_version_noted_as_they_were_are_measured_again(one, content):
+    t, placing, _, _, folder = one
+    folder.updates.write_text(content)
+    found_finished.note_checked(t, folder)
+    assert not found(t, placing)
+    outcome = run_trial(t, placing, "cpu")
+    assert outcome.error is None and len(outcome.updates) == len(outcome.results["tasks"])
+    assert found(t, placing)
+
+
 def test_arrays_are_read_as_tensors_are(tmp_path):
     tensors = {
         "a/label": torch.tensor([3, 1], dtype=torch.int32),

@@ -146,7 +146,25 @@ def changed(content: dict, path: tuple, value) -> dict:
         (("trials", 0, "results"), None, "neither results nor an error"),
         (("trials", 0, "results"), {"last": 0.5}, "lacks what it is chosen by"),
         (("trials", -1, "results", "accuracy"), [[0.5]], "accuracy"),
+        (("trials", -1, "results", "accuracy", 1, 0), None, "accuracy: must be numbers"),
+        (("trials", -1, "results", "accuracy", 0, 1), float("inf"), "damaged"),
         (("trials", -1, "results", "tasks_detail"), [{}, {}], "tasks_detail"),
+        (("trials", -1, "results", "tasks_detail"), [], "tasks_detail"),
+        (("trials", -1, "results", "tasks_detail", 0, "carried_bytes"), None, "carried_bytes: must be a"),
+        (("trials", -1, "results", "tasks_detail", 1, "steps"), True, "steps: must be a number"),
+        (("trials", -1, "results", "status"), "running", "not a row of accuracy for the start"),
+        (("trials", -1, "results"), None, "neither results nor an error"),
+        (("trials", -1, "error"), "killed", "a test holds an error"),
+        (("trials", -1, "updates"), None, "updates: must have all figures"),
+        (("trials", -1, "updates"), [], "updates: must have all figures"),
+        (("trials", -1, "updates", 0, "norm"), None, "updates: must have all figures"),
+        (("trials", -1, "updates", 0), {"norm": 1.0}, "updates: must have all figures"),
+        (("trials", -1, "results", "tasks"), ["warm", "other"], "tasks: is not of the same in every test"),
+        (("trials", -1, "results", "retention"), {}, "retention: is not of the same in every test"),
+        (("chosen",), {"optimiser.lr": 123.0}, "none is a test with the settings that were chosen"),
+        (("trials", 0, "results", "last"), None, "last: "),
+        (("trials", 0, "results", "retention"), {"colours": None}, "retention.colours: "),
+        (("trials", 0, "results", "zero_shot"), {"colours": []}, "zero_shot.colours: "),
         (("trials", -1, "kept", "retention", "colours", "bits"), "A", "base64"),
         (("trials", -1, "kept", "retention", "colours", "count"), 99, "fewer bits"),
         (("surprise",), 1, "surprise"),
@@ -160,6 +178,31 @@ def test_a_damaged_file_is_named(tmp_path, tiny_scenario, methods, ran, path, va
     with pytest.raises(UserError) as error:
         read_entries(tmp_path, "tiny")
     assert str(file) in str(error.value) and told in str(error.value)
+
+
+def test_a_row_of_accuracy_must_not_be_missing(tmp_path, tiny_scenario, methods, ran):
+    """With as many numbers of every zero-shot set, which the form alone takes for a run that goes on."""
+    published(tiny_scenario, (methods[1],), tmp_path)
+    file = place(tmp_path, "tiny", "slow")
+    content = json.loads(file.read_text())
+    results = content["trials"][-1]["results"]
+    for values in (results["accuracy"], *results["zero_shot"].values()):
+        values.pop()
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="not a row of accuracy for the start and for every task"):
+        read_entry(file)
+
+
+def test_a_misspelt_reference_is_refused(tmp_path, tiny_scenario, methods, ran):
+    published(tiny_scenario, methods, tmp_path)
+    told = "--reference slwo: has no results in .*, which has those of quick, slow; did you mean 'slow'"
+    with pytest.raises(UserError, match=told):
+        leaderboard(tmp_path, "tiny", "slwo")
+    assert leaderboard(tmp_path, "tiny")["reference"] is None  # nobody asked for it
+    # Of several scenarios one may lack it.
+    (tmp_path / "other").mkdir()
+    place(tmp_path, "tiny", "quick").rename(place(tmp_path, "other", "quick"))
+    assert leaderboard(tmp_path, "tiny", "quick")["reference"] is None
 
 
 def test_the_leaderboard_is_by_last_and_marks_what_is_stale(
@@ -258,6 +301,23 @@ def test_rows_of_another_stream_are_not_compared(tmp_path, tiny_scenario, method
     assert rows["quick"]["stale"] and rows["quick"]["set"] == "shots=2" and not rows["slow"]["stale"]
     assert not rows["quick"]["against_reference"] and not rows["quick"]["against_best"]
     assert rows["third"]["against_reference"] and not rows["third"]["stale"]
+
+
+def test_entries_of_other_tasks_are_not_compared(tmp_path, tiny_scenario, methods, ran):
+    """One of them was changed by hand: its fingerprint still says the same stream."""
+    published(tiny_scenario, methods, tmp_path)
+    file = place(tmp_path, "tiny", "quick")
+    content = json.loads(file.read_text())
+    for run in content["trials"]:
+        if not run["validation"]:
+            results = run["results"]
+            results["accuracy"] = [row[:1] for row in results["accuracy"][:2]]
+            results["zero_shot"] = {name: values[:2] for name, values in results["zero_shot"].items()}
+            results["tasks"], results["tasks_detail"] = results["tasks"][:1], results["tasks_detail"][:1]
+            run["updates"] = run["updates"][:1]
+    file.write_text(json.dumps(content))
+    rows = {row["name"]: row for row in leaderboard(tmp_path, "tiny", "slow")["rows"]}
+    assert "last" not in rows["quick"]["against_reference"]
 
 
 def test_seeds_of_other_images_do_not_stay_in_an_entry(tmp_path, tiny_scenario, methods, ran, monkeypatch):

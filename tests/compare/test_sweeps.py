@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from cl_complora.compare.method import Method
 from cl_complora.compare.study import Comparison, Request
 from cl_complora.compare.sweeps import not_swept, sweeps_of
-from cl_complora.compare.trials import digits, parse_sweep, told, trial
+from cl_complora.compare.trials import digits, parse_sweep, trial
 from cl_complora.config import load_scenario
 from cl_complora.errors import UserError
 from cl_complora.report.comparison.page import comparison_page
 from cl_complora.report.comparison.saving import markdown
-from cl_complora.report.comparison.tables import accuracy_table, how_chosen
+from cl_complora.report.comparison.tables import accuracy_table, how_chosen, told
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,8 @@ def test_values_that_differ_have_folders_that_differ(tiny_scenario, tiny_strateg
     ]
     assert made[1].label() == f"{tiny_strategy} · seed 0 · lr=0.0010000001"
     assert told((("optimiser.lr", 0.1 + 0.2),)) == "lr=0.30000000000000004" and digits(True) == "1"
+    # What a user set stands as it was typed.
+    assert told([("optimiser.lr", "1e-3"), ("shots", "all")]) == "lr=1e-3, shots=all"
 
 
 @given(st.floats(allow_nan=False) | st.integers(-(2**53), 2**53))

@@ -162,7 +162,7 @@ def test_texts_that_look_like_numbers_stay_texts(monkeypatch, tmp_path, asked):
 def test_without_zero_shot_images_no_floor_holds(monkeypatch, tmp_path, asked, class_folders):
     request = TuningRequest(asked.scenario, asked.strategy, scenario_settings=("zero_shot=[]",))
     all_tested = ("zero_shot.0.source.test_fraction=1.0", f"zero_shot.0.source.root={class_folders}/train")
-    all_tested += ("zero_shot.0.images=null",)
+    all_tested += ("zero_shot.0.images=null", "reference=null")
     other = prepare(TuningRequest(asked.scenario, asked.strategy, scenario_settings=all_tested))
     assert other.floor is None and "--set zero_shot.0.images=12 leaves some" in other.unmeasured
     found, _ = tuned(monkeypatch, request, lambda s: outcome(50))

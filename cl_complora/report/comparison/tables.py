@@ -4,7 +4,7 @@ these."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -302,9 +302,16 @@ def failures(found: Content) -> list[str]:
 
 
 def chosen(method: Mapping[str, Any]) -> str:
-    """``lr=0.001, strength=100``: the settings that were tested, by the last part of their key."""
-    settings = dict(method["chosen"])
-    return ", ".join(f"{key.rpartition('.')[2]}={digits(value)}" for key, value in settings.items())
+    """The settings of a method that were tested, as :func:`told`."""
+    return told(dict(method["chosen"]).items())
+
+
+def told(settings: Iterable[tuple[str, float | str]]) -> str:
+    """``lr=0.001, strength=100``: settings by the last part of their key; a text stands as it was typed."""
+    return ", ".join(
+        f"{key.rpartition('.')[2]}={value if isinstance(value, str) else digits(value)}"
+        for key, value in settings
+    )
 
 
 def kept(retention: float | None) -> float:
