@@ -74,6 +74,73 @@ class Changes:
     confusions: list[Confusion] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class AnsweredSet:
+    """A task or zero-shot set of a run whose answers in many states may be asked for.
+
+    Attributes:
+        folder, config: of the run.
+        name: of the set.
+        images: rows of its split manifest that were measured.
+        classes: that they are told apart into.
+        truth: label of every image.
+    """
+
+    folder: RunDir
+    config: dict[str, Any]
+    name: str
+    images: list[dict[str, Any]]
+    classes: list[str]
+    truth: np.ndarray
+
+    @classmethod
+    def of(cls, folder: RunDir, config: dict[str, Any], name: str) -> AnsweredSet:
+        """Read what is the same in every state.
+
+        Args:
+            folder, config, name: as for :func:`changes`.
+
+        Raises:
+            UserError: as :func:`changes`.
+        """
+        images, classes = measured_images(folder, config, name), label_space(folder, config, name)
+        position = {class_name: label for label, class_name in enumerate(classes)}
+        if any(row["class"] not in position for row in images):
+            raise _unfit(folder, name)
+        truth = np.array([position[row["class"]] for row in images])
+        return cls(folder, config, name, images, classes, truth)
+
+    def answers(self, state: int) -> Answers:
+        """What a state answered.
+
+        Raises:
+            UserError: as :func:`changes`.
+        """
+        found = answers_of(self.folder, self.config, self.name, state)
+        if len(self.images) != len(found.labels):
+            raise UserError(
+                f"{self.folder.root}: the answers on '{self.name}' are not those to the images of its split"
+                " manifest"
+            )
+        if found.highest() >= len(self.classes):
+            raise _unfit(self.folder, self.name)
+        return found
+
+    def right(self, state: int) -> np.ndarray:
+        """Which images a state got right.
+
+        Raises:
+            UserError: as :func:`changes`.
+        """
+        return self.answers(state).labels == self.truth
+
+
+def _unfit(folder: RunDir, name: str) -> UserError:
+    return UserError(
+        f"{folder.root}: the answers on '{name}' do not fit the classes in {folder.classes.name}"
+    )
+
+
 def changes(folder: RunDir, config: dict[str, Any], name: str, earlier: int, now: int) -> Changes:
     """Compare the answers of two states on one set.
 
@@ -86,7 +153,9 @@ def changes(folder: RunDir, config: dict[str, Any], name: str, earlier: int, now
     Raises:
         UserError: where the answers, or the names that belong to them, are missing or do not fit together.
     """
-    images, classes, truth, (before, after) = _answered(folder, config, name, earlier, now)
+    found = AnsweredSet.of(folder, config, name)
+    images, classes, truth = found.images, found.classes, found.truth
+    before, after = (found.answers(state) for state in (earlier, now))
     lost = np.flatnonzero((before.labels == truth) & (after.labels != truth))
     lost = lost[np.argsort(-after.shares[lost], kind="stable")]
     mistakes = [
@@ -101,9 +170,8 @@ def changes(folder: RunDir, config: dict[str, Any], name: str, earlier: int, now
         for place in lost
     ]
     right = [int((state.labels == truth).sum()) for state in (before, after)]
-    return Changes(
-        name, len(images), *right, mistakes, _confusions(classes, truth, before.labels, after.labels)
-    )
+    confusions = _confusions(classes, truth, before.labels, after.labels)
+    return Changes(name, len(images), *right, mistakes, confusions)
 
 
 @dataclass(frozen=True)
@@ -133,7 +201,9 @@ def answers_by_class(
     Raises:
         UserError: as :func:`changes`.
     """
-    _, classes, truth, given = _answered(folder, config, name, *states)
+    found = AnsweredSet.of(folder, config, name)
+    classes, truth = found.classes, found.truth
+    given = [found.answers(state) for state in states]
     images = np.bincount(truth, minlength=len(classes))
     right = [np.bincount(truth[a.labels == truth], minlength=len(classes)) for a in given]
     return [
@@ -154,28 +224,8 @@ def right_answers(
     Raises:
         UserError: as :func:`changes`.
     """
-    images, _, truth, (answers,) = _answered(folder, config, name, state)
-    return [image["key"] for image in images], answers.labels == truth
-
-
-def _answered(
-    folder: RunDir, config: dict[str, Any], name: str, *states: int
-) -> tuple[list[dict[str, Any]], list[str], np.ndarray, list[Answers]]:
-    """Measured images, classes, the label of every image, and what each state answered."""
-    images = measured_images(folder, config, name)
-    classes = label_space(folder, config, name)
-    given = [answers_of(folder, config, name, state) for state in states]
-    if any(len(images) != len(answers.labels) for answers in given):
-        raise UserError(
-            f"{folder.root}: the answers on '{name}' are not those to the images of its split manifest"
-        )
-    position = {class_name: label for label, class_name in enumerate(classes)}
-    highest = max(answers.highest() for answers in given)
-    if any(row["class"] not in position for row in images) or highest >= len(classes):
-        raise UserError(
-            f"{folder.root}: the answers on '{name}' do not fit the classes in {folder.classes.name}"
-        )
-    return images, classes, np.array([position[row["class"]] for row in images]), given
+    found = AnsweredSet.of(folder, config, name)
+    return [image["key"] for image in found.images], found.right(state)
 
 
 def _confusions(

@@ -12,7 +12,7 @@ from .. import metrics
 from ..errors import UserError
 from ..metrics import PairedChange
 from ..store.folder import RunDir
-from .mistakes import changes
+from .mistakes import AnsweredSet
 from .retrieved import retrieval_changes
 
 
@@ -45,68 +45,82 @@ def paired_changes(folder: RunDir, results: dict[str, Any]) -> PairedChanges:
         folder: the run.
         results: its results.json, of as many tasks as are done.
     """
+    try:
+        config = folder.read_config()
+    except UserError:  # told where its settings are shown
+        config = None
     rows = np.array(results["accuracy"], dtype=float).reshape(-1, len(results["tasks"]))
     trained = len(rows) - 1
     tasks = {
-        name: _change(folder, results, name, rows[:, place], place + 1, trained)
+        name: _changes(folder, config, results, name, rows[:, place], place + 1, [trained])
         for place, name in enumerate(results["tasks"][: max(0, trained - 1)])
     }
     sets = {
-        name: _change(folder, results, name, results["zero_shot"][name], 0, trained)
+        name: _changes(folder, config, results, name, results["zero_shot"][name], 0, [trained])
         for name in results["zero_shot_sets"]
     }
-    known = ({name: c for name, c in part.items() if c is not None} for part in (tasks, sets))
-    return PairedChanges(*known, retrieval_changes(folder, results))
+    known = ({name: found[0] for name, found in part.items() if found} for part in (tasks, sets))
+    return PairedChanges(*known, retrieval_changes(folder, config, results))
 
 
-def set_curve(folder: RunDir, results: dict[str, Any], name: str) -> list[PairedChange] | None:
+def set_curve(
+    folder: RunDir, config: dict[str, Any] | None, results: dict[str, Any], name: str
+) -> list[PairedChange] | None:
     """Changes on a zero-shot set since the untouched model, one after every task; None where any is unknown.
 
     Args:
         folder, results: as for :func:`paired_changes`.
+        config: the run's config.yaml, where there is one.
         name: of the set.
     """
     values = results["zero_shot"][name]
-    found = [_change(folder, results, name, values, 0, state) for state in range(1, len(values))]
-    known = [change for change in found if change is not None]
-    return known if len(known) == len(found) else None
+    return _changes(folder, config, results, name, values, 0, range(1, len(values)))
 
 
-def task_curve(folder: RunDir, results: dict[str, Any], place: int) -> list[PairedChange] | None:
-    """Changes on a task since it was just trained, one after every later task; None where any is unknown.
+def task_curve(
+    folder: RunDir, config: dict[str, Any] | None, results: dict[str, Any], place: int
+) -> list[PairedChange] | None:
+    """Changes on a task since it was just trained, one after every later task; None where any is unknown, or
+    there is none.
 
     Args:
-        folder, results: as for :func:`paired_changes`.
+        folder, config, results: as for :func:`set_curve`.
         place: of the task, from 0.
     """
     values = [row[place] for row in results["accuracy"]]
     states = range(place + 2, len(values))
-    found = [_change(folder, results, results["tasks"][place], values, place + 1, now) for now in states]
-    known = [change for change in found if change is not None]
-    return known if known and len(known) == len(found) else None
+    return _changes(folder, config, results, results["tasks"][place], values, place + 1, states) or None
 
 
-def _change(
+def _changes(
     folder: RunDir,
+    config: dict[str, Any] | None,
     results: dict[str, Any],
     name: str,
     values: Sequence[float | None] | np.ndarray,
     earlier: int,
-    now: int,
-) -> PairedChange | None:
-    """The change between two states where the answers tell what the results (``values`` by state) tell."""
-    if results.get("independent") or now <= earlier:
+    states: Sequence[int],
+) -> list[PairedChange] | None:
+    """The changes from one state to others, where the answers tell what the results (``values`` by state)
+    tell of all of them."""
+    if not states:
+        return []
+    if config is None or results.get("independent") or any(now <= earlier for now in states):
         return None
+    found: list[PairedChange] = []
     try:
-        config = folder.read_config()
-        if config is None:
-            return None
-        seen = changes(folder, config, name, earlier, now)
+        # Once for all states: a long stream has many pairs of them.
+        seen = AnsweredSet.of(folder, config, name)
+        before = seen.right(earlier)
+        for now in states:
+            after = seen.right(now)
+            if not len(after) or values[now] is None or values[earlier] is None:
+                return None
+            lost, won = int((before & ~after).sum()), int((after & ~before).sum())
+            change = metrics.paired_change(lost, won, len(after))
+            if not abs(change.change - (values[now] - values[earlier])) < 1e-6:
+                return None
+            found.append(change)
     except UserError:  # a run that kept no answers, or damaged ones: told where single answers are shown
         return None
-    lost = len(seen.mistakes)
-    won = seen.right_now - seen.right_earlier + lost
-    if not seen.images or values[now] is None or values[earlier] is None:
-        return None
-    change = metrics.paired_change(lost, won, seen.images)
-    return change if abs(change.change - (values[now] - values[earlier])) < 1e-6 else None
+    return found

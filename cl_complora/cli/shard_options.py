@@ -173,13 +173,13 @@ def measured_table(found: list[Measured], title: str) -> Table:
     from ..metrics import interval
 
     # As wide as its title, which would be broken to a narrower table.
-    table = Table(title=title, title_justify="left", min_width=cell_len(title))
+    table = Table(title=Text(title), title_justify="left", min_width=cell_len(title))
     recorded = any(one.recorded is not None for one in found)
     for column in ("", "accuracy %", "95 % interval", "images", *(["recorded %"] if recorded else [])):
         table.add_column(column, justify="right" if column else "left")
     for one in found:
         low, high = interval(one.accuracy, one.images)
         told = f"{100 * low:.1f}–{100 * high:.1f}" if one.share else "–"
-        row = [one.name, f"{100 * one.accuracy:.1f}", told, str(one.images)]
+        row = [Text(one.name), f"{100 * one.accuracy:.1f}", told, str(one.images)]
         table.add_row(*row, *([f"{100 * one.recorded:.1f}"] if one.recorded is not None else []))
     return table

@@ -43,6 +43,7 @@ from .asked_sets import (
     together,
 )
 from .model_files import classifier_of
+from .prompt_option import check_prompts
 from .states import State
 
 
@@ -177,9 +178,7 @@ def find_data(data: str, prompts: Sequence[str] = (), default: Sequence[str] = D
     Raises:
         UserError: for data that are not there, and for a template without a place for the class name.
     """
-    for template in prompts:
-        if template.count("{}") != 1:
-            raise UserError(f"--prompt {template!r}: must hold {{}} once, where the class name goes")
+    check_prompts(prompts)
     named = _named_source(data)
     if named is not None:
         return Data(Plans((), (_all_of(data, named, prompts, default),)))
@@ -207,11 +206,6 @@ def _prompted(located: Located[Scenario], prompts: Sequence[str]) -> Located[Sce
         raise UserError(f"--prompt: {scenario.name} has pictures with captions, and no class to fill in")
     sets = [one.model_copy(update={"prompts": list(prompts)}) for one in scenario.multi_label]
     return replace(located, value=scenario.model_copy(update={"multi_label": sets}))
-
-
-def measure_data(loaded: LoadedClip, data: Data, precision: str = "fp32") -> list[Measured]:
-    """A model on data that no run of it needs to know."""
-    return measure_asked(loaded, data_asked(loaded, data), precision)
 
 
 def data_asked(loaded: LoadedClip, data: Data) -> list[Asked]:

@@ -3,8 +3,8 @@ back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,10 +13,10 @@ from ..analysis.representation import spread
 from ..data.labels import LabelSpace
 from ..errors import UserError
 from ..files import write_json
-from ..store.deltas import load_delta, merge_delta
+from ..store.deltas import load_delta
 from .evaluation import sets_of
 from .samples import Samples, Score
-from .states import State
+from .states import State, every_state, finished_tasks
 from .update_parts import COARSE, Part, Piece, coarse_parts, directions, finer_parts, pieces
 
 # Layers taken apart into matrices, and matrices into directions: the most responsible ones.
@@ -100,15 +100,14 @@ def explain(
     folder, results = untouched.folder, untouched.results
     if results.get("independent"):
         raise UserError(f"{folder.root}: its tasks are independent; none can make another forgotten")
-    done = [name for index, name in enumerate(results["tasks"]) if folder.delta(index, name).exists()]
+    done = finished_tasks(folder, results)
     samples = Samples(untouched.classifier(), _samples(untouched, most_images))
     parameters = dict(untouched.loaded.model.named_parameters())
     zero_shot = results["zero_shot_sets"]
     tell(f"measuring {len(done) + 1} states on {sum(len(s[1]) for s in samples.sets.values())} images")
-    curve, heads = [samples.measure(samples.sets)], []
-    for index, name in enumerate(done):
-        merge_delta(folder.delta(index, name), parameters)
-        samples.heads = replace(untouched, after=done[: index + 1]).heads()
+    curve, heads = [], []
+    for state in every_state(untouched):
+        samples.heads = state.heads()
         heads.append(samples.heads)
         curve.append(samples.measure(samples.sets))
     lost = sorted(_losses(curve, done), reverse=True)[:most_pairs]
@@ -119,7 +118,7 @@ def explain(
         old = [name for _, new, name in lost if new == done[index]]
         if old:
             tell(f"taking the update of '{done[index]}' apart")
-            samples.heads = heads[index]
+            samples.heads = heads[index + 1]
             changed = _Changed(samples, parameters, [*old, done[index], *zero_shot])
             ranked = _ranked(changed, old, pieces(delta))
             for name in old:
@@ -137,7 +136,7 @@ def explain(
                 )
         delta.add_to(parameters, -1.0)
     found.sort(key=lambda pair: -pair.lost)
-    _write(untouched, found, most_images)
+    _write(untouched, done, found, most_images)
     return found
 
 
@@ -165,12 +164,12 @@ class _Changed:
     def __init__(self, samples: Samples, parameters: dict[str, Tensor], names: Sequence[str]) -> None:
         self.samples, self.parameters, self.names = samples, parameters, list(dict.fromkeys(names))
         self.whole = samples.measure(self.names)
-        self._scores: dict[str, dict[str, Score]] = {}
+        self._scores: dict[tuple[Hashable, ...], dict[str, Score]] = {}
 
     @torch.no_grad()
     def without(self, part: Part) -> dict[str, Score]:
         """Every set without this part of the update; the weights are put back to the bit."""
-        key = f"{part.kind} {part.name}"
+        key = tuple(piece.key for piece in part.pieces)
         if key not in self._scores:
             touched = {piece.parameter: self.parameters[piece.parameter].clone() for piece in part.pieces}
             for piece in part.pieces:
@@ -217,7 +216,10 @@ def _ranked(changed: _Changed, old: Sequence[str], changes: Sequence[Piece]) -> 
     return found
 
 
-def _write(state: State, found: Sequence[Pair], most_images: int) -> None:
-    pairs = [vars(pair) | {"parts": [vars(part) for part in pair.parts]} for pair in found]
-    content = {"pairs": pairs, "created_with": {"images": most_images, "software": state.results["software"]}}
+def _write(state: State, done: Sequence[str], found: Sequence[Pair], most_images: int) -> None:
+    content = {
+        "states": ["untouched model", *done],
+        "pairs": [vars(pair) | {"parts": [vars(part) for part in pair.parts]} for pair in found],
+        "created_with": {"images": most_images, "software": state.results["software"]},
+    }
     write_json(state.folder.root / "explain.json", content)

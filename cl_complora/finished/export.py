@@ -74,9 +74,12 @@ def export(state: State, out: Path, half: bool = False, peft: bool = False) -> l
     name = out.stem
     if name in BUILT_IN:
         raise UserError(f"-o {out}: open_clip has a model of the name {name}; choose another")
+    above = next(folder for folder in out.parents if folder.exists())
+    if not above.is_dir():
+        raise UserError(f"-o {out}: {above} is a file and no folder")
     heads = _heads(state)
     if heads:
-        check_place(out.parent, name)
+        check_place(out, name)
     loaded, earlier = state.loaded, Earlier.at(out)
     own = copies(loaded, out)
     files = [out, *(out.with_suffix(end) for end in (".json", ".md", HUB_CONFIG)), *own]

@@ -51,8 +51,8 @@ def write_heads(
     Raises:
         UserError: if the file is there and belongs to another model.
     """
-    check_place(folder, model)
     path = folder / HEAD_FILE
+    _check_owner(path, model)
     about = {
         key: {
             "kind": head.kind,
@@ -73,13 +73,22 @@ def write_heads(
     return path
 
 
-def check_place(folder: Path, model: str) -> None:
+def check_place(out: Path, model: str) -> None:
     """Refuse before anything is written what :func:`write_heads` would refuse.
 
+    Args:
+        out: file of the exported model.
+        model: its name.
+
     Raises:
-        UserError: as there.
+        UserError: as there, and for a model of the heads' own name.
     """
-    path = folder / HEAD_FILE
+    if out.name.lower() == HEAD_FILE:  # one file where letters of either case are the same
+        raise UserError(f"-o {out}: the heads of this run get that name, beside the model; choose another")
+    _check_owner(out.parent / HEAD_FILE, model)
+
+
+def _check_owner(path: Path, model: str) -> None:
     owner = _owner(path) if path.exists() else model
     if owner != model:
         whose = f"belongs to '{owner}'" if owner else "is there already, and no head of a model"

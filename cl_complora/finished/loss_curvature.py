@@ -67,7 +67,8 @@ def curvature(
     jointly_only: bool = False,
     tell: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """λ_max of the loss of some tasks of a run; also kept as ``curvature.json`` in the run.
+    """λ_max of the loss of some tasks of a run; also kept as ``curvature.json`` in the run, beside what was
+    found in the same way of its other tasks.
 
     Args:
         untouched: the run's state before its first task, with nothing merged (:func:`find_state`).
@@ -141,8 +142,25 @@ def curvature(
             "software": results["software"],
         },
     }
-    write_json(folder.root / FILE, content)
+    every = {one["name"]: one for one in (*_kept(folder.root / FILE, content, tell), *found)}
+    in_order = [every[name] for name in results["tasks"] if name in every]
+    write_json(folder.root / FILE, content | {"tasks": in_order})
     return content
+
+
+def _kept(path: Path, new: dict[str, Any], tell: Callable[[str], None]) -> list[dict[str, Any]]:
+    """What an earlier call found of the tasks; nothing where its figures cannot stand beside the new ones."""
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        if all(earlier[key] == new[key] for key in ("coordinates", "created_with")):
+            return [one for one in earlier["tasks"] if isinstance(one["name"], str)]
+        asked = [one["name"] for one in new["tasks"]]
+        others = [str(one["name"]) for one in earlier["tasks"] if one["name"] not in asked]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    if others:
+        tell(f"{path.name}: what it said of {', '.join(others)} was found with other settings and goes")
+    return []
 
 
 class TaskLoss:

@@ -30,10 +30,9 @@ from ..data.planning import Plan, Plans
 from ..data.tasks import Images, TaskData, load
 from ..errors import UserError
 from ..files import write_json
-from ..store.deltas import merge_delta
 from .evaluation import plans_of
 from .roc import separation
-from .states import State
+from .states import State, every_state, finished_tasks
 
 FILE = "membership.json"
 FPR = 0.01
@@ -85,22 +84,13 @@ def audit(
     """
     folder, results = untouched.folder, untouched.results
     untouched.refuse_captions("membership is told from losses over the classes of a task")
-    independent = untouched.scenario.value.independent
-    done = [name for index, name in enumerate(results["tasks"]) if folder.delta(index, name).exists()]
+    done = finished_tasks(folder, results)
     if not done:
         raise UserError(f"{folder.root}: no task is finished; there is nothing to audit")
     groups = _groups(untouched, done, most)
     classifier = untouched.classifier()
-    parameters = dict(untouched.loaded.model.named_parameters())
-    pretrained = {k: v.clone() for k, v in untouched.loaded.model.state_dict().items()} if independent else {}
     tell(f"asking {len(done) + 1} states about {sum(len(g.task.train) for g in groups)} members")
-    losses = [_losses(classifier, groups, {})]
-    for index, name in enumerate(done):
-        merge_delta(folder.delta(index, name), parameters)
-        after = [name] if independent else done[: index + 1]
-        losses.append(_losses(classifier, groups, replace(untouched, after=after).heads()))
-        if independent:
-            untouched.loaded.model.load_state_dict(pretrained)
+    losses = [_losses(classifier, groups, state.heads()) for state in every_state(untouched)]
     tasks = [
         {
             "name": group.task.name,
@@ -108,7 +98,7 @@ def audit(
             "non_members": len(group.task.test),
             "from_training_split": group.from_training,
             "from_test_split": group.from_test,
-            **_of_task([state[place] for state in losses], place, independent),
+            **_of_task([state[place] for state in losses], *_trained_in(untouched, place)),
         }
         for place, group in enumerate(groups)
     ]
@@ -122,11 +112,23 @@ def audit(
     return content
 
 
-def _of_task(losses: Sequence[tuple[NDArray, NDArray]], place: int, independent: bool) -> dict[str, Any]:
-    """All figures of a task from the losses of its (members, non-members) in every state."""
-    own = place + 1
-    before = 0 if independent else place
-    targets = [0, own] if independent else list(range(len(losses)))
+def _trained_in(untouched: State, place: int) -> tuple[int, int, bool]:
+    """State that a task was trained in, the one before that, and whether no other state has to do with
+    it."""
+    if untouched.at_once:
+        return 1, 0, False
+    independent = untouched.scenario.value.independent
+    return place + 1, 0 if independent else place, independent
+
+
+def _of_task(losses: Sequence[tuple[NDArray, NDArray]], own: int, before: int, alone: bool) -> dict[str, Any]:
+    """All figures of a task.
+
+    Args:
+        losses: of its (members, non-members) in every state.
+        own, before, alone: as :func:`_trained_in` tells them.
+    """
+    targets = [0, own] if alone else list(range(len(losses)))
     bases = {"untouched": (0, targets), "before": (before, [i for i in targets if i >= own])}
     found: dict[str, Any] = {"trained_in_state": own}
     for name, (base, states) in bases.items():

@@ -22,6 +22,7 @@ from ..data.transparency import rgb_of
 from ..data.value_range import ValueRange
 from ..errors import MOST_FAULTS, UserError, raise_all
 from ..files import is_utf8, open_file
+from .prompt_option import check_prompts
 from .states import State
 
 
@@ -55,9 +56,7 @@ def label_space(
         UserError: for an unknown task, a template without a place for the name, and templates where a head
             answers that reads no texts.
     """
-    for template in prompts:
-        if template.count("{}") != 1:
-            raise UserError(f"--prompt {template!r}: must hold {{}} once, where the class name goes")
+    check_prompts(prompts)
     if classes:
         raise_all([f"--classes: {fault}" for name in classes if (fault := name_fault(name))][:MOST_FAULTS])
         twice = next((name for name in classes if list(classes).count(name) > 1), None)

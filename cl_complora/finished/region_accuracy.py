@@ -29,9 +29,8 @@ from ..data.labels import LabelSpace
 from ..data.tasks import Images
 from ..errors import UserError
 from ..files import write_json
-from ..store.deltas import merge_delta
 from .evaluation import MeasuredSet, sets_of
-from .states import State
+from .states import State, every_state, finished_tasks
 
 FILE = "regions.json"
 # Three quarters of each side: what is photographed fills most of a picture.
@@ -68,20 +67,14 @@ def regions(
     fault = dense_fault(untouched.loaded.model.visual)
     if fault is not None:
         raise UserError(f"{folder.root}: dense features of '{untouched.loaded.name}' are not known: {fault}")
-    independent = untouched.scenario.value.independent
-    done = [name for index, name in enumerate(results["tasks"]) if folder.delta(index, name).exists()]
     sets = {one.name: _some(one, most) for one in sets_of(untouched)}
     classifier = untouched.classifier()
-    weights = untouched.loaded.model
-    pretrained = {k: v.clone() for k, v in weights.state_dict().items()} if independent else {}
-    parameters = dict(weights.named_parameters())
-    tell(f"asking {len(done) + 1} states about {sum(len(images) for images, _ in sets.values())} pictures")
-    states = [_state("untouched model", classifier, sets)]
-    for index, name in enumerate(done):
-        merge_delta(folder.delta(index, name), parameters)
-        states.append(_state(name, classifier, sets))
-        if independent:
-            weights.load_state_dict(pretrained)
+    count = len(finished_tasks(folder, results)) + 1
+    tell(f"asking {count} states about {sum(len(images) for images, _ in sets.values())} pictures")
+    states = [
+        _state(state.after[-1] if state.after else "untouched model", classifier, sets)
+        for state in every_state(untouched)
+    ]
     content = {
         "box": list(BOX),
         "images": {name: len(images) for name, (images, _) in sets.items()},

@@ -6,7 +6,7 @@ Of independent tasks each has a model of its own, W_0 + ΔW_t.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..config.loading import Located
 from ..data.labels import LabelSpace
 from ..delta import TaskDelta
 from ..errors import UserError
+from ..store.deltas import load_delta, merge_delta
 from ..store.folder import RunDir
 from ..store.forms import damaged
 from ..store.head_files import load_head
@@ -63,6 +64,11 @@ class State:
         return self.results["tasks"].index(self.after[-1]) + 1 if self.after else 0
 
     @property
+    def at_once(self) -> bool:
+        """Whether all tasks were learned together in place of the first (``training.stream: joint``)."""
+        return (self.config["strategy"].get("training") or {}).get("stream") == "joint"
+
+    @property
     def shares_head(self) -> bool:
         """Whether one head, the latest, answers for all tasks, which share a label space."""
         return self.scenario.value.shares_labels
@@ -88,8 +94,6 @@ class State:
 
     def updates(self) -> Iterator[tuple[TaskDelta, float]]:
         """What every task in the weights added to them, in order, and the factor on it."""
-        from ..store.deltas import load_delta
-
         for path, factor in self.deltas():
             yield load_delta(path), factor
 
@@ -106,8 +110,6 @@ class State:
         Raises:
             UserError: for a delta that is missing or damaged, or does not fit the model.
         """
-        from ..store.deltas import merge_delta
-
         parameters = dict(self.loaded.model.named_parameters())
         for delta, factor in self.deltas():
             merge_delta(delta, parameters, factor)
@@ -187,7 +189,7 @@ def find_state(
     """
     folder = RunDir(path)
     config, results = _read(folder)
-    tasks = _finished_tasks(folder, results)
+    tasks = finished_tasks(folder, results)
     count = len(tasks) if after is None else _position(after, tasks, path)
     scenario = folder.recorded_scenario(config)
     held = tasks[:count][-1:] if scenario.value.independent else tasks[:count]
@@ -198,6 +200,28 @@ def find_state(
     refuse_inexact(path, config, scenario.value, factors, held)
     loaded = load_pretrained(folder, config, scenario, pretrained, model_config)
     return State(folder, config, results, scenario, loaded, held, factors)
+
+
+def every_state(untouched: State) -> Iterator[State]:
+    """The untouched state of a run and the one after every finished task, in the weights of one model.
+
+    Each is what the model holds until the next is asked for. Afterwards it holds every update; of independent
+    tasks, which have a model each, none.
+
+    Args:
+        untouched: the run's state before its first task (``open_run(path, after="0")``).
+    """
+    model, folder = untouched.loaded.model, untouched.folder
+    independent = untouched.scenario.value.independent
+    pretrained = {k: v.clone() for k, v in model.state_dict().items()} if independent else {}
+    parameters = dict(model.named_parameters())
+    done = finished_tasks(folder, untouched.results)
+    yield untouched
+    for index, name in enumerate(done):
+        merge_delta(folder.delta(index, name), parameters)
+        yield replace(untouched, after=[name] if independent else done[: index + 1])
+        if independent:
+            model.load_state_dict(pretrained)
 
 
 def refuse_inexact(
@@ -288,7 +312,8 @@ def _read(folder: RunDir) -> tuple[dict, dict]:
     return config, results
 
 
-def _finished_tasks(folder: RunDir, results: dict) -> list[str]:
+def finished_tasks(folder: RunDir, results: Mapping[str, Any]) -> list[str]:
+    """Tasks whose record and update a run has, up to the first that is not whole."""
     tasks = []
     for index, name in enumerate(results["tasks"]):
         if not (folder.record(index, name).exists() and folder.delta(index, name).exists()):
@@ -300,7 +325,7 @@ def _finished_tasks(folder: RunDir, results: dict) -> list[str]:
 def _position(after: str, tasks: list[str], path: Path) -> int:
     if after in tasks:
         return tasks.index(after) + 1
-    if after.isdigit() and int(after) <= len(tasks):
+    if after.isascii() and after.isdigit() and int(after) <= len(tasks):
         return int(after)
     raise UserError(
         f"--after {after}: {path} has finished {', '.join(tasks) or 'no task'} (or 0 to {len(tasks)})"

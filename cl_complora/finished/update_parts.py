@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from ..clip.matrix_names import Place, place_of
+from ..clip.matrix_names import Place, numbered, place_of
 from ..delta import TaskDelta
 
 # What a part may be, coarse to fine.
 COARSE = ("tower", "kind", "layer")
 KINDS = (*COARSE, "matrix", "direction")
+# What a tower is called in the names of its parameters.
+_TOWERS = ("visual", "vision_model", "trunk")
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,24 @@ class Piece:
         rows: its rows in that parameter; None for all.
         change: ΔW of those rows.
         place: where it stands in the model.
+        name: what no other piece of the update is called: ``vision 3 fc``, or with the parameter's own name
+            where several are of one kind (``vision 3 mlp.c_fc.bias``).
+        direction: number of the singular direction that it is alone; 0 for the whole change.
     """
 
     parameter: str
     rows: slice | Tensor | None
     change: Tensor
     place: Place
+    name: str
+    direction: int = 0
+
+    @property
+    def key(self) -> tuple[Hashable, ...]:
+        """Which change of the update it is."""
+        rows = self.rows
+        which = tuple(rows.tolist()) if isinstance(rows, Tensor) else rows and (rows.start, rows.stop)
+        return self.parameter, which, self.direction
 
     def add_to(self, parameters: dict[str, Tensor], scale: float) -> None:
         """Add ``scale``·ΔW in place."""
@@ -48,7 +63,7 @@ class Piece:
         u, s, vh = torch.linalg.svd(self.change.float(), full_matrices=False)
         count = min(most, int((s > 1e-6 * s[0]).sum()) if len(s) else 0)
         terms = ((s[i] * u[:, i])[:, None] * vh[i] for i in range(count))
-        return [Piece(self.parameter, self.rows, term, self.place) for term in terms]
+        return [replace(self, change=term, direction=i) for i, term in enumerate(terms, start=1)]
 
 
 @dataclass(frozen=True)
@@ -80,14 +95,29 @@ def pieces(delta: TaskDelta) -> list[Piece]:
         if rows is None and parameter.endswith(("in_proj_weight", "qkv.weight")) and len(change) == 3 * third:
             for start in (0, third, 2 * third):
                 block = slice(start, start + third)
-                found.append(Piece(parameter, block, change[block], _place(parameter, block)))
+                found.append((parameter, block, change[block]))
         else:
-            found.append(Piece(parameter, rows, change, _place(parameter, rows)))
-    return found
+            found.append((parameter, rows, change))
+    keys = [f"{p}[{rows.start}:{rows.stop}]" if isinstance(rows, slice) else p for p, rows, _ in found]
+    places = [place_of(key) for key in keys]
+    names = _told_apart(keys, places)
+    return [Piece(*one, *told) for one, *told in zip(found, places, names, strict=True)]
 
 
-def _place(parameter: str, rows: slice | Tensor | None) -> Place:
-    return place_of(f"{parameter}[{rows.start}:{rows.stop}]" if isinstance(rows, slice) else parameter)
+def _told_apart(keys: Sequence[str], places: Sequence[Place]) -> list[str]:
+    """A name for each: by place, where several would share that by parameter, and else the whole key."""
+    names = [f"{_block(place)} {place.kind}" for place in places]
+    for other in ([f"{_block(p)} {_within(key)}" for key, p in zip(keys, places, strict=True)], keys):
+        counts = Counter(names)
+        names = [own if counts[name] > 1 else name for name, own in zip(names, other, strict=True)]
+    return names
+
+
+def _within(key: str) -> str:
+    """What a parameter is called within its block, or within its tower."""
+    parts = numbered(key).split(".")
+    around = [place for place, part in enumerate(parts[:-1]) if part in _TOWERS or part.isdecimal()]
+    return ".".join(parts[max(around, default=-1) + 1 :])
 
 
 def coarse_parts(found: Sequence[Piece]) -> list[Part]:
@@ -97,7 +127,7 @@ def coarse_parts(found: Sequence[Piece]) -> list[Part]:
         for kind, name in (
             ("tower", piece.place.tower),
             ("kind", piece.place.kind),
-            ("layer", _layer(piece.place)),
+            ("layer", _block(piece.place) if piece.place.blocks else piece.name),
         ):
             grouped.setdefault((kind, name), []).append(piece)
     return sorted((Part(kind, name, tuple(group)) for (kind, name), group in grouped.items()), key=_order)
@@ -105,7 +135,7 @@ def coarse_parts(found: Sequence[Piece]) -> list[Part]:
 
 def finer_parts(part: Part) -> list[Part]:
     """The matrices of a layer."""
-    return [Part("matrix", _matrix(piece.place), (piece,)) for piece in part.pieces]
+    return [Part("matrix", piece.name, (piece,)) for piece in part.pieces]
 
 
 def directions(part: Part, most: int) -> Iterator[Part]:
@@ -114,13 +144,9 @@ def directions(part: Part, most: int) -> Iterator[Part]:
         yield Part("direction", f"{part.name}, direction {number}", (term,))
 
 
-def _layer(place: Place) -> str:
-    """``vision 3``, or the parameter's own name outside the blocks."""
-    return f"{place.tower} {place.layer if place.blocks else place.kind}"
-
-
-def _matrix(place: Place) -> str:
-    return f"{_layer(place)} {place.kind}" if place.blocks else _layer(place)
+def _block(place: Place) -> str:
+    """``vision 3``; the tower alone outside its blocks."""
+    return f"{place.tower} {place.layer}" if place.blocks else place.tower
 
 
 def _order(part: Part) -> tuple:

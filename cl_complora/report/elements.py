@@ -110,10 +110,12 @@ class Table:
         cells = [len(row[column].text) for row in self.rows if row[column].value is None]
         return min(_MOST_LETTERS, max(head, *cells, 0))
 
-    def numeric(self, column: int) -> bool:
-        """Whether a column is aligned to the right."""
-        cells = [row[column] for row in self.rows if row[column].text != NOTHING]
-        return bool(cells) and all(cell.value is not None for cell in cells)
+    @property
+    def numeric(self) -> list[bool]:
+        """Of every column, whether it is aligned to the right; looks at all rows."""
+        columns = ([row[place] for row in self.rows] for place in range(len(self.head)))
+        told = [[cell for cell in column if cell.text != NOTHING] for column in columns]
+        return [bool(cells) and all(cell.value is not None for cell in cells) for cells in told]
 
 
 @dataclass

@@ -12,6 +12,8 @@ from ..config import load_scenario, load_strategy
 from ..config.catalog import shipped
 from ..config.loading import Located
 from ..errors import UserError
+from ..files import digits, slug
+from ..store.named_runs import HOME
 
 # What does not change a run and is not recorded with it.
 _LEFT_OUT = {"scenario": {"seeds", "description"}, "strategy": {"description", "about", "sweep"}}
@@ -27,7 +29,7 @@ class _Other(Exception):
     """A file says something that no setting on the command line leads back from."""
 
 
-def run_command(config: dict[str, Any]) -> str | None:
+def run_command(config: dict[str, Any], folder: Path | None = None) -> str | None:
     """The command that makes a run again; None where the files that it was made from are gone or too
     different.
 
@@ -35,6 +37,7 @@ def run_command(config: dict[str, Any]) -> str | None:
 
     Args:
         config: the run's config.yaml.
+        folder: where the run is; the command aims at it where the folders above it are named as a run's are.
     """
     changed = changed_settings(config)
     if changed is None:
@@ -44,8 +47,23 @@ def run_command(config: dict[str, Any]) -> str | None:
     words += ["--seed", str(config.get("seed", 0)), "--device", str(config.get("device", "auto"))]
     if config["strategy"].get("plugin"):
         words.append("--allow-plugins")
+    words += _aimed_at(folder, config) if folder is not None else []
     threads = config.get("threads")
     return (f"OMP_NUM_THREADS={threads} " if threads else "") + shlex.join(words)
+
+
+def _aimed_at(folder: Path, config: dict[str, Any]) -> list[str]:
+    """``--variant`` and ``--out`` where a run is not where it would be without them."""
+    above = [slug(str(config[kind]["name"])) for kind in ("strategy", "scenario")]
+    parents = list(folder.parents)
+    names = [parent.name for parent in parents]
+    if names[:2] == above:
+        words, out = [], parents[2:3]
+    elif names[1:3] == above:
+        words, out = ["--variant", names[0]], parents[3:4]
+    else:
+        return []
+    return [*words, "--out", str(out[0])] if out and out[0].resolve() != HOME.resolve() else words
 
 
 def changed_settings(config: dict[str, Any]) -> list[str] | None:
@@ -141,11 +159,11 @@ def compare_command(request: dict[str, Any]) -> str:
     if sweep == {}:
         words += ["--sweep-from", "strategy"]
     for key, values in (sweep or {}).items():
-        words += ["--sweep", f"{key}={','.join(f'{value:g}' for value in values)}"]
+        words += ["--sweep", f"{key}={','.join(map(digits, values))}"]
     if sweep is not None:
         words += ["--sweep-seeds", _listed(request["sweep_seeds"])] if request.get("sweep_seeds") else []
         words += ["--metric", request["metric"], "--validation-shots", str(request["validation_shots"])]
-        words += ["--floor", f"{request['floor']:g}"] if request.get("floor") is not None else []
+        words += ["--floor", digits(request["floor"])] if request.get("floor") is not None else []
     words += ["--reference", request["reference"]] if request.get("reference") else []
     words += [word for setting in compared_settings(request) for word in ("--set", setting)]
     return shlex.join(words)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, reason
 
 # The axes: how many tasks are learned, and training steps over the whole stream.
 TASKS, STEPS = "tasks_learned", "training_step"
@@ -111,7 +111,7 @@ def open_trackers(
             tracker = _KINDS[kind](import_module(kind), name, config, folder)
             found.append(Bearing(kind, tracker, tell))
         except Exception as error:  # whatever it is, the run and its folder do not need it
-            tell(f"warning: --log {kind}: nothing is logged there ({_reason(error)})")
+            tell(f"warning: --log {kind}: nothing is logged there ({reason(error)})")
     return found
 
 
@@ -147,7 +147,7 @@ class Bearing:
             act()
         except Exception as error:  # a server out of reach, a full disk, a quota: the run goes on
             self.failed = True
-            self.tell(f"warning: --log {self.kind}: no more is logged there ({_reason(error)})")
+            self.tell(f"warning: --log {self.kind}: no more is logged there ({reason(error)})")
 
 
 class Everywhere:
@@ -192,8 +192,3 @@ def flat(config: Any, before: str = "") -> dict[str, Any]:
         for name, part in config.items()
         for key, value in flat(part, f"{before}.{name}".lstrip(".")).items()
     }
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())[:200]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

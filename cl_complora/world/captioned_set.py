@@ -11,7 +11,7 @@ captions name are those before, so that whoever learns to read them may forget w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -23,8 +23,7 @@ from ..data.items import Item
 from ..data.pictures import Pictures
 from .concepts import CONCEPTS, Concept
 from .drawing_code import drawing_code
-from .generator import FONTS_TEST, Picture, Stock, draw_concept, pair, photograph, several, single, whole
-from .generator import _size as sprite_size
+from .generator import Picture, Stock, held_out_sprite, pair, photograph, several, single, whole
 from .patterns import pattern
 from .scenes import scene
 
@@ -117,19 +116,17 @@ def _compose(rng: np.random.Generator, concept: Concept) -> Picture:
 class _Drawn(dict):
     """Sprites, patterns or scenes that are drawn when they are asked for."""
 
-    def __init__(self, draw) -> None:
+    def __init__(
+        self, draw: Callable[[str, np.random.Generator], np.ndarray], rng: np.random.Generator
+    ) -> None:
         super().__init__()
-        self.draw = draw
+        self.draw, self.rng = draw, rng
 
     def __missing__(self, key: str) -> list[np.ndarray]:
-        self[key] = [self.draw(key)]
+        self[key] = [self.draw(key, self.rng)]
         return self[key]
 
 
 def fresh_stock(rng: np.random.Generator) -> Stock:
     """A stock of which nothing is drawn that the picture does not need."""
-    stock = Stock.__new__(Stock)
-    stock.sprites = _Drawn(lambda key: draw_concept(key, rng, sprite_size(rng, key), FONTS_TEST))
-    stock.patterns = _Drawn(lambda key: pattern(key, rng))
-    stock.scenes = _Drawn(lambda key: scene(key, rng))
-    return stock
+    return Stock(*(_Drawn(draw, rng) for draw in (held_out_sprite, pattern, scene)))

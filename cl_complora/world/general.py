@@ -9,7 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from .concepts import CONCEPTS
-from .generator import FONTS_TEST, Stock, photograph, single, whole
+from .generator import Stock, held_out_sprite, photograph, single, whole
+from .patterns import pattern
+from .scenes import scene
 
 GENERAL_CLASSES: tuple[str, ...] = tuple(concept.name for concept in CONCEPTS)
 GENERAL_TEMPLATES: tuple[str, ...] = (
@@ -26,7 +28,7 @@ _stock: list[Stock] = []
 
 def _backgrounds() -> Stock:
     if not _stock:
-        _stock.append(Stock(np.random.default_rng(_SEED), 12, keys=()))
+        _stock.append(Stock.drawn(np.random.default_rng(_SEED), 12, keys=()))
     return _stock[0]
 
 
@@ -36,26 +38,14 @@ def render_general(class_index: int, sample_index: int) -> np.ndarray:
     rng = np.random.default_rng([_SEED, class_index, sample_index])
     stock = _backgrounds()
     if concept.kind in ("pattern", "scene"):
-        own = _fresh(rng, concept.kind, concept.key)
-        picture = whole(rng, own, concept.key)
+        picture = whole(rng, _fresh(rng, concept.kind, concept.key), concept.key)
     else:
-        stock.sprites[concept.key] = [_sprite(rng, concept.key)]
+        stock.sprites[concept.key] = [held_out_sprite(concept.key, rng)]
         picture = single(rng, stock, concept.key, busy=1.0)
     return (photograph(rng, picture.image) * 255).astype(np.uint8)
 
 
 def _fresh(rng: np.random.Generator, kind: str, key: str) -> Stock:
-    from .patterns import pattern
-    from .scenes import scene
-
-    stock = Stock.__new__(Stock)
-    stock.sprites = {}
-    stock.patterns = {key: [pattern(key, rng)]} if kind == "pattern" else {}
-    stock.scenes = {key: [scene(key, rng)]} if kind == "scene" else {}
-    return stock
-
-
-def _sprite(rng: np.random.Generator, key: str) -> np.ndarray:
-    from .generator import _size, draw_concept
-
-    return draw_concept(key, rng, _size(rng, key), FONTS_TEST)
+    if kind == "pattern":
+        return Stock({}, {key: [pattern(key, rng)]}, {})
+    return Stock({}, {}, {key: [scene(key, rng)]})

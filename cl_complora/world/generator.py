@@ -61,30 +61,43 @@ def draw_concept(key: str, rng: np.random.Generator, size: int, fonts: tuple[str
     return sprite(_STROKES[key], rng, size) if key in _STROKES else glyph(key, rng, size, fonts)
 
 
+def held_out_sprite(key: str, rng: np.random.Generator) -> np.ndarray:
+    """Sprite of a random size, letters and digits in the fonts that are held out of the pretraining."""
+    return draw_concept(key, rng, _size(rng, key), FONTS_TEST)
+
+
+@dataclass
 class Stock:
     """Sprites, patterns and scenes drawn once and composed many times; colours, places and textures always
     differ.
 
-    Args:
-        rng: source of everything.
-        variants: sprites per concept.
-        fonts: for letters and digits.
-        keys: concepts to draw sprites of; all by default.
+    Attributes:
+        sprites, patterns, scenes: concept → its drawings.
     """
 
-    def __init__(
-        self,
-        rng: np.random.Generator,
-        variants: int,
-        fonts: tuple[str, ...] = FONTS_TRAIN,
-        keys: tuple[str, ...] | None = None,
-    ) -> None:
-        keys = (*_DRAWABLE, *_GLYPHS) if keys is None else keys
-        self.sprites = {
-            key: [draw_concept(key, rng, _size(rng, key), fonts) for _ in range(variants)] for key in keys
-        }
-        self.patterns = {kind: [pattern(kind, rng) for _ in range(max(2, variants))] for kind in PATTERNS}
-        self.scenes = {kind: [scene(kind, rng) for _ in range(max(2, variants))] for kind in SCENES}
+    sprites: dict[str, list[np.ndarray]]
+    patterns: dict[str, list[np.ndarray]]
+    scenes: dict[str, list[np.ndarray]]
+
+    @classmethod
+    def drawn(
+        cls, rng: np.random.Generator, variants: int, keys: tuple[str, ...] = (*_DRAWABLE, *_GLYPHS)
+    ) -> Stock:
+        """A stock for many pictures, letters and digits in the fonts of the pretraining.
+
+        Args:
+            rng: source of everything.
+            variants: sprites per concept.
+            keys: concepts to draw sprites of.
+        """
+        return cls(
+            {
+                key: [draw_concept(key, rng, _size(rng, key), FONTS_TRAIN) for _ in range(variants)]
+                for key in keys
+            },
+            {kind: [pattern(kind, rng) for _ in range(max(2, variants))] for kind in PATTERNS},
+            {kind: [scene(kind, rng) for _ in range(max(2, variants))] for kind in SCENES},
+        )
 
 
 def _size(rng: np.random.Generator, key: str) -> int:
@@ -300,7 +313,7 @@ def block(
         ``images × 48 × 48 × 3`` uint8, captions, and the main concept of each (−1 for several).
     """
     rng = np.random.default_rng([seed, number])
-    stock = Stock(rng, variants)
+    stock = Stock.drawn(rng, variants)
     pictures = [sample(rng, stock, busy) for _ in range(images)]
     pixels = np.stack([(p.image * 255).astype(np.uint8) for p in pictures])
     return pixels, [p.caption for p in pictures], np.array([p.concept for p in pictures])

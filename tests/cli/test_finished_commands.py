@@ -17,7 +17,9 @@ from cl_complora.data.discover import describe
     [
         (["export", "{run}", "-o", "x.pt"], "must end in .safetensors"),
         (["export", "{run}", "-o", "ViT-B-16.safetensors"], "choose another"),
+        (["export", "{run}", "-o", "{png}/deep/m.safetensors"], "0.png is a file and no folder"),
         (["export", "{run}", "--after", "hot"], "has finished warm, cold"),
+        (["export", "{run}", "--after", "²"], "--after ²: {run} has finished warm, cold"),
         (["export", "nowhere"], "there is no such folder"),
         (["eval", "{run}/.."], "is no run"),
         (["eval", "{run}", "--without", "hot"], "no task 'hot'"),
@@ -120,3 +122,12 @@ def test_init_writes_a_scenario_that_runs(tmp_path, monkeypatch, capsys):
     shutil.copytree(tmp_path / "my pets", tmp_path / "more" / "my pets")
     text, _ = describe([tmp_path / "my pets", tmp_path / "more"], tmp_path / "a.yaml", shots=1)
     assert 'name: "my pets-2"' in text and "shots: 1" in text
+
+
+def test_names_are_shown_as_they_are(tiny_run, class_folders, tmp_path, monkeypatch, capsys):
+    """Square brackets are marks to what draws the table."""
+    pets, odd = tmp_path / "pets [old]", tmp_path / "[" / "b]"
+    shutil.copytree(class_folders, pets)
+    shutil.copytree(tiny_run.folder, odd)
+    code, out, err = cli(monkeypatch, capsys, "eval", odd, "--data", pets)
+    assert code == 0 and "pets [old]" in out and "[/b] after cold" in out, err

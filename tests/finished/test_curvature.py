@@ -118,6 +118,28 @@ def test_what_matrices_share_is_one_coordinate(tmp_path, tiny_scenario, monkeypa
     assert cold["parameters"] == 2 * sides + 2
 
 
+def test_what_was_found_of_other_tasks_stays(runs, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(runs["complora"], copy)
+    told: list[str] = []
+
+    def stored(task: str, images: int = 2) -> list[dict]:
+        state = find_state(copy, after="0")
+        found = curvature(state, [task], images, most_steps=5, jointly_only=True, tell=told.append)
+        assert [one["name"] for one in found["tasks"]] == [task]
+        return json.loads((copy / "curvature.json").read_text())["tasks"]
+
+    (cold,) = stored("cold")
+    both = stored("warm")
+    assert [one["name"] for one in both] == ["warm", "cold"] and both[1] == cold
+    assert stored("cold") == both and not any("goes" in line for line in told)
+    # On other images it is another loss: no row of the same table.
+    assert [one["name"] for one in stored("cold", images=3)] == ["cold"]
+    assert "curvature.json: what it said of warm was found with other settings and goes" in told
+    (copy / "curvature.json").write_text('{"tasks": 3}')
+    assert [one["name"] for one in stored("cold")] == ["cold"]
+
+
 def test_the_order_of_images_does_not_matter(runs):
     from cl_complora.clip.classifier import ClipClassifier
     from cl_complora.data.tasks import load

@@ -66,6 +66,18 @@ def test_heads_of_other_weights_go(tiny_scenario, tmp_path):
     assert "classifier.safetensors" not in names(out)
 
 
+@pytest.mark.parametrize("name", ["classifier", "Classifier"])
+def test_a_model_is_not_called_as_its_heads_are(name, tiny_scenario, tiny_run, tmp_path):
+    means = load_strategy("nearest-mean")
+    folder = run(load_scenario(str(tiny_scenario)), means, out=tmp_path / "runs", analysis=False).folder
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match="the heads of this run get that name, beside the model"):
+        export(open_run(folder), out / f"{name}.safetensors")
+    assert not out.exists()
+    # One that texts answer has no such file.
+    assert export(open_run(tiny_run.folder), out / f"{name}.safetensors")[0].is_file()
+
+
 def test_what_is_refused_leaves_all_as_it_is(tiny_run, tmp_path):
     state, out = open_run(tiny_run.folder), tmp_path / "m.safetensors"
     export(state, out, peft=True)

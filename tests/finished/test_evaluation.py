@@ -12,7 +12,7 @@ from builders.captions import painted
 from builders.commands import cli
 from builders.images import paint
 from cl_complora.errors import UserError
-from cl_complora.finished.evaluation import find_data, measure_data
+from cl_complora.finished.evaluation import find_data
 from cl_complora.finished.export import export
 from cl_complora.finished.predict import label_space, pictures
 from cl_complora.finished.states import open_run
@@ -53,9 +53,9 @@ def test_predictions_of_all_kinds_of_files(tiny_run, tmp_path, monkeypatch, caps
 
 
 def test_other_folders_are_measured_with_their_interval(tiny_run, monkeypatch, capsys, class_folders):
-    state = open_run(tiny_run.folder)
-    (whole,) = measure_data(state.loaded, find_data(str(class_folders)))
-    assert whole.images == 24 and 0 <= whole.accuracy <= 1 and whole.recorded is None
+    code, out, _ = cli(monkeypatch, capsys, "eval", tiny_run.folder, "--data", class_folders, "--json")
+    (whole,) = json.loads(out)
+    assert code == 0 and whole["images"] == 24 and 0 <= whole["accuracy"] <= 1 and whole["recorded"] is None
     code, out, _ = cli(monkeypatch, capsys, "eval", tiny_run.folder, "--data", class_folders)
     assert code == 0 and "95 % interval" in out and class_folders.name in out
     code, out, _ = cli(monkeypatch, capsys, "eval", tiny_run.folder, "--without", "warm", "--json")

@@ -153,6 +153,7 @@ def test_the_command(runs, tmp_path, monkeypatch):
     done = CliRunner().invoke(app, ["explain", str(copy), "--images", "12", "--pairs", "1"])
     assert done.exit_code == 0, done.output
     assert "explain.json written" in done.output or "nothing to explain" in done.output
+    assert json.loads((copy / "explain.json").read_text())["states"] == ["untouched model", "warm", "cold"]
     as_json = CliRunner().invoke(app, ["explain", str(copy), "--json"])
     assert json.loads(as_json.output)["pairs"] == json.loads((copy / "explain.json").read_text())["pairs"]
     missing = CliRunner().invoke(app, ["explain", str(tmp_path)])

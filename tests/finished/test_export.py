@@ -14,7 +14,8 @@ from cl_complora.clip.evaluate import accuracy
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.data.planning import plan
 from cl_complora.data.tasks import load
-from cl_complora.finished.evaluation import find_data, measure_data
+from cl_complora.finished.asked_sets import Measured
+from cl_complora.finished.eval_request import EvalRequest, open_request
 from cl_complora.finished.export import export
 from cl_complora.finished.model_files import open_model
 from cl_complora.finished.predict import label_space, predict
@@ -75,6 +76,11 @@ def test_the_exported_file_gives_the_same_answers_in_plain_open_clip(tiny_run, t
     assert [space.class_names[i] for i in json.loads(done.stdout)] == expected
 
 
+def on_digits(what: object, is_run: bool = False) -> list[Measured]:
+    opened = open_request(EvalRequest(str(what), is_run, ("digits",), device="cpu"))
+    return opened.measured(opened.answer(opened.all_parts()))
+
+
 def test_the_embedded_model_is_exported_with_its_tokenizer(tmp_path):
     tasks = ", ".join(f"{{name: {n}, source: {{kind: world, domain: {n}}}}}" for n in ("digits", "sketches"))
     settings = [f"tasks=[{tasks}]", "test_limit=16", "zero_shot.0.images=154", "reference=null"]
@@ -87,9 +93,8 @@ def test_the_embedded_model_is_exported_with_its_tokenizer(tmp_path):
     state = open_run(out.folder)
     files = export(state, tmp_path / "out" / "small.safetensors")
     assert files[-1].name == "small.bpe.txt.gz"
-    digits = find_data("digits")
-    assert measure_data(open_model(str(files[0])), digits) == measure_data(state.loaded, digits)
-    assert measure_data(open_model(str(files[0])), digits) != measure_data(open_model("embedded"), digits)
+    exported = on_digits(files[0])
+    assert exported == on_digits(out.folder, is_run=True) != on_digits("embedded")
     data = load(plan(state.scenario, 0), "task-incremental", state.loaded.pixels)
     task, images = data.tasks[1], []
     for index in range(16):

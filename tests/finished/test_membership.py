@@ -128,6 +128,18 @@ def test_independent_tasks_know_their_own_images_only(tmp_path, tiny_scenario):
     assert cold["null"]["state"] == 0
 
 
+def test_of_a_joint_run_every_task_is_trained_in_the_first_state(tmp_path, tiny_scenario):
+    quick = load_strategy("joint", ["training.steps=2", "training.batch_size=4"])
+    copy = run(load_scenario(str(tiny_scenario)), quick, out=tmp_path, analysis=False).folder
+    found = audit(open_run(copy, after="0"))
+    for task in found["tasks"]:
+        assert task["trained_in_state"] == 1 and task["null"]["state"] == 0
+        assert task["null"]["loss-difference"]["auc"]["value"] == 0.5
+        assert [row["state"] for row in task["untouched"]["loss-difference"]] == [0, 1, 2]
+        assert [row["state"] for row in task["before"]["loss-difference"]] == [1, 2]
+        assert task["before"]["loss-ratio"] == task["untouched"]["loss-ratio"][1:]
+
+
 def test_the_command_and_the_report(folder, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -106,5 +107,8 @@ def test_the_command_of_a_comparison_says_what_was_asked():
         " --sweep-seeds 5 --metric harmonic --validation-shots 4 --floor -5 --reference a --set"
         " scenario.shots=4 --set strategy.name=x"
     )
+    swept = {"optimiser.lr": [0.00012345678], "training.steps": [1234567, 8]}
+    words = shlex.split(compare_command(request | {"sweep": swept, "floor": -1234567.5}))
+    assert {"optimiser.lr=0.00012345678", "training.steps=1234567,8", "-1234567.5"} <= set(words)
     assert "--sweep-from strategy" in compare_command(request | {"sweep": {}})
     assert "--sweep" not in compare_command(request | {"sweep": None})

@@ -194,3 +194,25 @@ def test_the_command_leads_back_to_the_recorded_settings(finished, tiny_scenario
     for part, key in (("scenario", "unknown"), ("strategy", "unknown")):
         assert run_command(config | {part: config[part] | {key: 1}}) is None
     assert run_command(config | {"files": {"scenario": "/nowhere.yaml", "strategy": "/nowhere.yaml"}}) is None
+
+
+def test_the_command_aims_at_the_folder_that_the_run_is_in(finished, tmp_path, monkeypatch):
+    config = yaml.safe_load((finished / "config.yaml").read_text())
+    names = Path(config["scenario"]["name"]) / config["strategy"]["name"]
+
+    def aimed(folder: Path) -> list[str]:
+        words = shlex.split(run_command(config, folder))
+        assert words[: len(plain)] == plain
+        return words[len(plain) :]
+
+    plain = shlex.split(run_command(config))
+    monkeypatch.chdir(tmp_path)
+    for runs in (Path("runs"), tmp_path / "runs"):
+        assert aimed(runs / names / "seed0") == []
+        assert aimed(runs / names / "steps-3,lr-1" / "seed0") == ["--variant", "steps-3,lr-1"]
+    there = ["--out", "/my runs"]
+    assert aimed(Path("/my runs") / names / "seed0") == there
+    assert aimed(Path("/my runs") / names / "apart" / "seed0") == ["--variant", "apart", *there]
+    # Moved to where no command would make it, or seen from too near.
+    for elsewhere in ("/moved/seed0", f"/moved/{names}/a/b/seed0", "seed0", Path(names.name, "seed0")):
+        assert aimed(Path(elsewhere)) == []

@@ -47,7 +47,7 @@ def test_its_seed_is_that_of_no_other_pictures():
 
 def test_what_a_picture_writes_again_is_of_the_same_picture():
     rng = np.random.default_rng(0)
-    stock = Stock(rng, 1, keys=("apple",))
+    stock = Stock.drawn(rng, 1, keys=("apple",))
     assert "apple" in (picture := single(rng, stock, "apple", 1.0)).caption
     assert all("apple" in picture.write(rng) for _ in range(9))
     assert "wavy pattern" in whole(rng, stock, "waves").write(rng)

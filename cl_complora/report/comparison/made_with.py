@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from ...errors import UserError
 from ...store.folder import RunDir
 from ..run.facts import finished, shots, time_spent
 from .members import members
@@ -44,12 +44,8 @@ def software(where: Path) -> dict[str, str]:
 
 
 def _results(where: Path) -> dict[str, Any] | None:
-    """results.json of a run as far as this page reads it; None where it is not that."""
+    """results.json of a run; None where it is not there or not whole."""
     try:
-        results = json.loads((where / "results.json").read_text(encoding="utf-8"))
-        kinds = {"model": dict, "software": dict, "tasks": list, "tasks_detail": list, "device": str}
-        if not all(isinstance(results[key], kind) for key, kind in kinds.items()):
-            return None
-        return results if all(isinstance(d, dict) for d in results["tasks_detail"]) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        return RunDir(where).read_results()
+    except UserError:
         return None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from ... import metrics
+from ...errors import UserError
+from ...store.folder import RunDir
 from ..elements import Figure, Gallery
 from .figures import stream_curves
 from .members import run_folder
@@ -48,11 +49,11 @@ def _band(curves: Mapping[str, np.ndarray]) -> str:
 def _so_far(run: Path) -> list[float]:
     """Last of the tasks trained so far, after every task; nothing where a run does not tell it."""
     try:
-        results = json.loads((run / "results.json").read_text(encoding="utf-8"))
-        rows = np.array(results["accuracy"], dtype=float)
-        if results.get("independent"):
-            return []
-        values = [metrics.so_far(rows[: count + 1])["last"] for count in range(1, len(rows))]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        results = RunDir(run).read_results()
+    except UserError:
         return []
+    if results is None or results.get("independent"):
+        return []
+    rows = np.array(results["accuracy"], dtype=float)
+    values = [metrics.so_far(rows[: count + 1])["last"] for count in range(1, len(rows))]
     return values if np.isfinite(values).all() else []

@@ -3,6 +3,7 @@ the loss was where training started, and what the model sees where."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ _FAILURES = (KeyError, TypeError, AttributeError, IndexError, ValueError)
 
 def leaks(run: LoadedRun) -> list:
     """What membership.json found: AUC of every task in every state, and the TPR at a small FPR."""
-    return _part_of(run.membership, "membership.json", _leaks)
+    return _part_of(run.membership, "membership.json", lambda f: [*made_early(run, f, "audit"), *_leaks(f)])
 
 
 def curvatures(run: LoadedRun) -> list:
@@ -25,7 +26,23 @@ def curvatures(run: LoadedRun) -> list:
 
 def places(run: LoadedRun) -> list:
     """What regions.json found: accuracy of dense features and of crops beside the class token's."""
-    return _part_of(run.regions, "regions.json", _places)
+    return _part_of(run.regions, "regions.json", lambda f: [*made_early(run, f, "regions"), *_places(f)])
+
+
+def made_early(run: LoadedRun, found: dict[str, Any] | None, command: str) -> list[Notice]:
+    """A notice where what is shown was found when the run had other tasks behind it than now.
+
+    Args:
+        run: the run.
+        found: content of the file; one that does not tell its states says nothing.
+        command: that makes it anew.
+    """
+    states = (found or {}).get("states")
+    if not isinstance(states, list) or len(states) == run.trained + 1:
+        return []
+    again = shlex.join(["cl-complora", command, str(run.folder.root)])
+    then = f"This was made after {len(states) - 1} of {len(run.tasks)} tasks"
+    return [Notice([f"{then}, and now {run.trained} are done; {again} makes it anew."])]
 
 
 def _part_of(found: dict[str, Any] | None, name: str, make: Callable[[dict[str, Any]], list]) -> list:

@@ -11,6 +11,7 @@ from ...analysis.mistakes import Changes, changes, pictures
 from ...errors import UserError
 from ...store.loaded_run import LoadedRun
 from ..elements import Cell, Fold, Notice, Picture, Pictures, Table, Text, number, percent
+from .audits import made_early
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -124,12 +125,14 @@ def explanation(run: LoadedRun) -> list:
         folds = [Fold(f"{p['old']} after {p['new']}, part by part", [_parts(p)]) for p in shown if p["parts"]]
     except (KeyError, TypeError, AttributeError) as error:
         return [Notice([f"explain.json is of another form and left out ({type(error).__name__}: {error})."])]
+    early = made_early(run, run.explained, "explain")
     if not pairs:
-        return []
+        return early
     told = _follows(shown[0])
     if len(pairs) > MOST_PAIRS:
         summary.note += f" The {MOST_PAIRS} pairs that lost most, of {len(pairs)}."
     return [
+        *early,
         *([Text([told])] if told else []),
         summary,
         *(folds if len(folds) <= MOST_FOLDS else [Fold("Part by part", folds)]),

@@ -13,6 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from ...metrics import PairedChange
 from ..elements import percent
 from ..svg import BLUE, GREEN, INK, LINE, MUTED, PAPER, PURPLE, RED, SKY, drawing, inline, plain
+from ..tensorboard.layout import LEGIBLE
 
 # More points than a drawing this wide can show are averaged.
 MOST_POINTS = 400
@@ -45,7 +46,7 @@ def limits(values: Sequence[float], least: float = 0.1) -> tuple[float, float]:
 
 
 def task_curve(rows: np.ndarray, task: int, tasks: Sequence[str], prefix: str) -> Markup:
-    """Accuracy on one task after every task, before the others' curves.
+    """Accuracy on one task after every task, before the others' curves where they can be told apart.
 
     Args:
         rows: ``(t+1, T)`` fractions, the untouched model first.
@@ -56,7 +57,8 @@ def task_curve(rows: np.ndarray, task: int, tasks: Sequence[str], prefix: str) -
     with drawing(236, 150) as figure:
         axes = figure.add_axes((0.135, 0.17, 0.845, 0.79))
         steps = np.arange(len(rows))
-        for other in range(len(tasks)):
+        # A long stream's page would grow with the cube of its tasks.
+        for other in range(len(tasks)) if len(tasks) <= LEGIBLE else ():
             if other != task:
                 axes.plot(steps, rows[:, other], color=LINE, lw=0.9)
         values = rows[:, task]

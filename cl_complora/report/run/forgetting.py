@@ -72,7 +72,7 @@ def _since_trained(run: LoadedRun) -> list[Gallery]:
     curves = {
         name: (place + 1, curve)
         for place, name in enumerate(run.tasks[: run.trained - 1])
-        if (curve := task_curve(run.folder, run.results, place)) is not None
+        if (curve := task_curve(run.folder, run.config, run.results, place)) is not None
     }
     if not curves:
         return []

@@ -35,6 +35,7 @@ from ..elements import (
 )
 from ..heat_map import shaded
 from ..reproduce import run_command
+from ..tensorboard.layout import LEGIBLE
 from . import figures
 from .audits import curvatures, leaks, places
 from .causes import changed_answers, explanation
@@ -146,9 +147,10 @@ def _task_curves(run: LoadedRun) -> Gallery:
         Figure(name, figures.task_curve(run.rows, place, run.tasks, f"task-{place}"))
         for place, name in enumerate(run.tasks)
     ]
+    behind = ", with the other tasks behind it" if len(run.tasks) <= LEGIBLE else ""
     note = (
-        "Accuracy in percent on each task after 0, 1, 2 … tasks, with the other tasks behind it. The dot is"
-        " its own training; dashed: not trained yet; dotted: the untouched model."
+        f"Accuracy in percent on each task after 0, 1, 2 … tasks{behind}. The dot is its own training;"
+        " dashed: not trained yet; dotted: the untouched model."
     )
     return Gallery(drawn, "small", note)
 
@@ -182,7 +184,7 @@ def _zero_shot(run: LoadedRun, paired: PairedChanges) -> list:
         images = (run.results.get("zero_shot_images") or {}).get(name)
         finite = bool(np.isfinite(values).all())
         if finite and not run.independent:
-            curve = set_curve(run.folder, run.results, name)
+            curve = set_curve(run.folder, run.config, run.results, name)
             if curve is None:
                 bounds = [metrics.interval(v, images) if images else (v, v) for v in values]
             else:
@@ -246,7 +248,7 @@ def _costs(run: LoadedRun) -> list:
 def _origin(run: LoadedRun) -> list:
     blocks: list = []
     if run.config and run.config.get("strategy"):
-        command = run_command(config_now(run.folder.root, run.config))
+        command = run_command(config_now(run.folder.root, run.config), run.folder.root)
         if command is None:
             gone = "The files that this run was made from are gone or say something else now"
             blocks.append(Notice([f"{gone}; the settings below are what they said."]))

@@ -51,7 +51,7 @@ def retrieval(run: LoadedRun, paired: PairedChanges) -> list:
         first = shares["R@1"]
         title = f"{name}, {NAMES[direction]}"
         if np.isfinite(first).all() and not run.independent:
-            curve = retrieval_curve(run.folder, run.results, name, direction) or []
+            curve = retrieval_curve(run.folder, run.config, run.results, name, direction) or []
             bounds = [(first[0],) * 2, *((first[0] + c.low, first[0] + c.high) for c in curve)]
             if len(bounds) != len(first):  # no ranks were kept
                 bounds = [(value, value) for value in first]

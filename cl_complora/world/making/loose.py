@@ -156,7 +156,7 @@ _DRAW: dict[str, Callable[[int, np.random.Generator, Stock], np.ndarray]] = dict
 
 def new_stock(rng: np.random.Generator) -> Stock:
     """Backgrounds and clutter for a block of loose pictures."""
-    return Stock(rng, 3, keys=_CLUTTER)
+    return Stock.drawn(rng, 3, _CLUTTER)
 
 
 def draw_loose(family: str, label: int, rng: np.random.Generator, stock: Stock) -> np.ndarray:
