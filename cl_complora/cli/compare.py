@@ -239,7 +239,7 @@ def _list(request: Request, placing: Placing, results: Path | None) -> None:
         print(sentence, file=sys.stderr)
 
     prepared = prepare(request, note)
-    found = missing(prepared, placing.out, Library(results, prepared.scenario.value.name))
+    found = missing(prepared, placing.out, Library(results, prepared.scenario.value.name, prepared.plans))
     for trial in found.trials:
         print(command_of(trial, prepared, placing))
     for trial, why in found.failed:

@@ -28,7 +28,8 @@ class Outcome:
         seconds: time that it took now; next to none where it was there already.
         reused: whether it was there already.
         refused: whether it went wrong before anything was begun: the input is at fault, not the training.
-            Where it is not lost as well, the strategy does not fit the scenario or the model, and never will.
+            Where it is not lost as well, the strategy does not fit the scenario or the model, or needs a
+            package that is not here.
         lost: whether it went wrong without a failure of its training: killed, in use elsewhere, a full disk.
             The same again may well end otherwise.
     """

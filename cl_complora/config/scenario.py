@@ -215,7 +215,7 @@ class MultiLabelSet(Section):
     """How many images, fixed for all runs; all by default."""
     compound: Annotated[list[Text], Field(min_length=1), EachOnce] | Literal["pairs", "none"] | None = None
     """Texts that name several classes, for SPARC's scores: your own, every two classes in one, or none. By
-    default pairs, where there are more images than a class has partners and at most 5,000 pairs."""
+    default pairs, where there are more images than a class has partners and at most 50,000 pairs."""
 
 
 class ReferenceSet(Section):

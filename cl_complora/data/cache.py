@@ -168,14 +168,19 @@ def _make(path: Path, source: Source, items: Sequence[Item], pixels: Pixels) -> 
 
 def _remove_leftovers(folder: Path) -> None:
     """Remove what nobody writes any more."""
+    for leftover in folder.glob(".*.tmp"):
+        with suppress(OSError):  # it was written meanwhile, or is another user's
+            if _is_left(leftover):
+                leftover.unlink()
+
+
+def _is_left(temporary: Path) -> bool:
+    """Whether nobody writes a temporary file any more."""
     import psutil
 
-    for leftover in folder.glob(".*.tmp"):
-        host, process = writer_of(leftover) or ("", 0)
-        with suppress(OSError):  # it was written meanwhile, or is another user's
-            gone = host == platform.node() and not psutil.pid_exists(process)
-            if gone or time.time() - leftover.stat().st_mtime > OLD:
-                leftover.unlink()
+    host, process = writer_of(temporary) or ("", 0)
+    gone = host == platform.node() and not psutil.pid_exists(process)
+    return gone or time.time() - temporary.stat().st_mtime > OLD
 
 
 def usage() -> tuple[int, int]:
@@ -188,12 +193,15 @@ def usage() -> tuple[int, int]:
 
 
 def clear() -> int:
-    """Delete all that is kept; a run that reads some of it now keeps what it has. Returns the number of
-    files."""
-    files = _files()
-    for path in files:
-        path.unlink(missing_ok=True)
-    return len(files)
+    """Delete all that is kept; a run that reads or makes some of it now keeps what it has. Returns the number
+    of files."""
+    deleted = 0
+    for path in _files():
+        with suppress(FileNotFoundError):
+            if path.suffix != ".tmp" or _is_left(path):
+                path.unlink()
+                deleted += 1
+    return deleted
 
 
 def _files() -> list[Path]:

@@ -86,6 +86,8 @@ class Listed(Files):
 
     def present(self, split: str) -> tuple[list[Item], list[str]]:
         """As :meth:`items` without the files that are not there, and a line for each of those."""
+        if split in self._items:  # where all of them were
+            return self._items[split], []
         found, absent = self._looked(split)
         return found, [self._told(*one) for one in absent]
 

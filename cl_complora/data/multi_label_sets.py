@@ -16,9 +16,9 @@ from .items import Item, Source, items_at
 from .retrieval_sets import drawn_evenly
 from .telling import counted
 
-# COCO's 80 classes make 3160 pairs, and 100 classes no more than this; those of thousands of classes would be
-# millions of texts, each encoded after every task.
-MOST_PAIRS = 5000
+# COCO's 80 classes make 3160 pairs, and 316 classes no more than this; the 1203 of LVIS would make 723,003
+# texts, each encoded after every task, and a score of each for every image.
+MOST_PAIRS = 50_000
 
 
 @dataclass(frozen=True)

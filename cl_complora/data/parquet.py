@@ -19,7 +19,7 @@ from ..files import open_file, stand_in
 from .cache import cache_folder, keep_json
 from .hub_columns import hub_columns
 from .hub_pictures import HubPictures, Rows, Value, picture_of, refuse_without
-from .shard_names import called, files_of
+from .shard_names import called, common_folder, files_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -190,8 +190,7 @@ def open_parquet(config: ParquetSource, folder: Path) -> HubPictures:
     tables = {path: ParquetRows(path, names[path], kept) for path in paths}
     columns = {rows.name: hub_columns(rows.schema(), config.columns, rows.place) for rows in tables.values()}
     parts = {part: [tables[path] for path in found] for part, found in files.items()}
-    common = Path(os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths]))
-    source = HubPictures(parts, columns, config, common)
+    source = HubPictures(parts, columns, config, common_folder(paths))
     # Without files for it the validation's are the test.
     both = set(files.get("train", ())) & set(files.get("test") or files.get("validation") or ())
     if both:

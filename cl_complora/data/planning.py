@@ -38,13 +38,20 @@ from .tied_names import refuse_ties
 REFERENCE = "_reference"
 
 
-def plan(located: Located[Scenario], seed: int) -> Plans:
+def plan(located: Located[Scenario], seed: int, opened: dict[str, Source] | None = None) -> Plans:
     """Resolve classes and draw shots; loads no pixels, so it also serves as the check of a scenario.
+
+    Args:
+        located: the scenario.
+        seed: of the draws.
+        opened: sources that a plan of the same scenario with another seed opened; what this one opens is
+            added.
 
     Raises:
         UserError: for a missing folder, an unknown class, more shots than images, differing domain classes…
     """
-    scenario, opened, faults = located.value, {}, []
+    scenario, faults = located.value, []
+    opened = {} if opened is None else opened
     sections = ("tasks", "zero_shot", "retrieval", "multi_label")
     plans: dict[str, list] = {name: [] for name in (*sections, "reference")}
     entries = [((name, i), entry) for name in sections for i, entry in enumerate(getattr(scenario, name))]

@@ -7,7 +7,7 @@ import glob
 import itertools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..errors import UserError
@@ -124,7 +124,20 @@ def called(paths: Sequence[Path]) -> dict[Path, str]:
     """What files are called in keys: their names, with their folders' where two have the same one."""
     names = {path: path.name for path in paths}
     if len(set(names.values())) < len(names):
-        whole = {path: os.path.abspath(path) for path in names}
-        common = os.path.commonpath([os.path.dirname(path) for path in whole.values()])
-        names = {path: Path(whole[path]).relative_to(common).as_posix() for path in names}
+        common = common_folder(paths)
+        names = {path: Path(os.path.relpath(path, common)).as_posix() for path in names}
     return names
+
+
+def common_folder(paths: Iterable[Path]) -> Path:
+    """The folder that all files lie in or below.
+
+    Raises:
+        UserError: where there is none, on several drives of Windows.
+    """
+    folders = sorted({os.path.dirname(os.path.abspath(path)) for path in paths})
+    try:
+        return Path(os.path.commonpath(folders))
+    except ValueError:
+        first, *_, last = folders
+        raise UserError(f"{first} and {last}: files of one source must lie on one drive") from None

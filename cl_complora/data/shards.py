@@ -18,7 +18,7 @@ from .items import Item
 from .packed import how_to_unpack
 from .picture_files import image_suffixes
 from .pictures import Pictures
-from .shard_names import called, files_of
+from .shard_names import called, common_folder, files_of
 from .shard_samples import Sample, samples
 from .tar import Damaged, Member
 from .telling import Passing, counted, worded
@@ -67,7 +67,7 @@ class Shards(Pictures):
         self._used: Counter[str] = Counter()
         self._beside: set[str] = set()
         names = called([*train, *test])
-        self.root = Path(os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in names]))
+        self.root = common_folder(names)
         found = {
             split: [row for path in paths for row in self._index(path, names[path])]
             for split, paths in (("train", train), ("test", test))

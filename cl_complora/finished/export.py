@@ -74,8 +74,9 @@ def export(state: State, out: Path, half: bool = False, peft: bool = False) -> l
     name = out.stem
     if name in BUILT_IN:
         raise UserError(f"-o {out}: open_clip has a model of the name {name}; choose another")
-    above = next(folder for folder in out.parents if folder.exists())
-    if not above.is_dir():
+    # There is none on a drive of Windows that is not there.
+    above = next((folder for folder in out.parents if folder.exists()), None)
+    if above is not None and not above.is_dir():
         raise UserError(f"-o {out}: {above} is a file and no folder")
     heads = _heads(state)
     if heads:

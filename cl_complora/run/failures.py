@@ -9,7 +9,7 @@ from ..errors import UserError
 
 
 class DoesNotFit(UserError):
-    """A strategy cannot work with the scenario or the model, today or tomorrow, here or elsewhere."""
+    """A strategy cannot work with the scenario or the model, or needs a package that is not here."""
 
 
 class TooLittleMemory(UserError):

@@ -32,9 +32,9 @@ def test_no_core_is_idle_where_gpus_admit_fewer_runs(monkeypatch, placing, threa
 def test_every_plan_of_a_comparison_is_made_once(tmp_path, tiny_scenario, monkeypatch):
     made, whole = [], plan_store.plan
 
-    def counted(scenario, seed):
+    def counted(scenario, seed, opened):
         made.append((scenario.value.measure, seed))
-        return whole(scenario, seed)
+        return whole(scenario, seed, opened)
 
     monkeypatch.setattr(plan_store, "plan", counted)
     monkeypatch.setattr(processes, "run_trial", None)  # all runs are there
@@ -53,3 +53,14 @@ def test_every_plan_of_a_comparison_is_made_once(tmp_path, tiny_scenario, monkey
     made.clear()
     compare(request, tmp_path / "runs", device="cpu", results=tmp_path / "results")
     assert sorted(made) == [("test", 0), ("test", 1), ("validation", 0)]
+
+
+def test_plans_of_other_seeds_share_the_sources(tiny_scenario):
+    store, scenario = plan_store.PlanStore(), load_scenario(str(tiny_scenario))
+    first, second = store.of(scenario, 0), store.of(scenario, 1)
+    assert all(
+        one.source is other.source and one.train != other.train
+        for one, other in zip(first.tasks, second.tasks, strict=True)
+    )
+    shots = load_scenario(str(tiny_scenario), ["measure=validation", "validation_shots=1"])
+    assert store.of(shots, 0).tasks[0].source is not first.tasks[0].source  # which never lists tests

@@ -278,3 +278,10 @@ def test_a_blank_is_no_where_the_others_say_yes(root, column, yes, use):
     rows[0] = (*rows[0][:2], "1" if yes == "train" else "0")
     source = opened(root, table(("path", "label", column), rows=rows))
     assert "no part and " in source.notes[-1] and source.notes[-1].endswith("trained on")
+
+
+def test_files_of_a_table_are_looked_at_once(root, monkeypatch):
+    source = opened(root, table(HEAD))
+    listed = source.items("test")
+    monkeypatch.setattr(source, "_looked", None)  # not called any more
+    assert source.items("test") == listed and source.present("test") == (listed, [])

@@ -18,7 +18,8 @@ from cl_complora.config.sources import ShardsSource
 from cl_complora.data.kinds import open_source
 from cl_complora.data.notes import notes
 from cl_complora.data.planning import plan
-from cl_complora.data.shard_names import MOST, braces
+from cl_complora.data.shard_names import MOST, braces, common_folder
+from cl_complora.errors import UserError
 
 PNG = "png"
 
@@ -221,3 +222,15 @@ def test_pictures_without_labels_are_refused_with_what_lies_beside_them(tmp_path
     assert sorted(labels(opened(tmp_path, label="label")).values()) == ["cat", "dog"]
     packed(tmp_path / "b.tar", ("cat/x.png", PNG), ("dog/y.png", PNG))
     assert "unpack it and name the folder" in told(lambda: opened(tmp_path, "b.tar", "b.tar"))[0]
+
+
+def test_files_of_a_source_lie_in_one_folder_or_are_refused(tmp_path, monkeypatch):
+    paths = [tmp_path / "a" / "x.tar", tmp_path / "b" / "x.tar"]
+    assert common_folder(paths) == tmp_path and common_folder(paths[:1]) == tmp_path / "a"
+
+    def two_drives(folders):
+        raise ValueError("Paths don't have the same drive")
+
+    monkeypatch.setattr("os.path.commonpath", two_drives)
+    with pytest.raises(UserError, match="must lie on one drive"):
+        common_folder(paths)

@@ -269,7 +269,8 @@ def _origin(run: LoadedRun) -> list:
     if run.config and run.config.get("threads"):
         terms["Threads"] = str(run.config["threads"])
     for step in run.results.get("elsewhere", ()):
-        terms[f"Gone on elsewhere from {step['from_task']} on"] = told(step["changed"])
+        term = f"Gone on elsewhere from {step['from_task']} on"  # more than once, where it had to go back
+        terms[term] = "; ".join(filter(None, (terms.get(term), told(step["changed"]))))
     blocks.append(Terms(terms | versions))
     splits = (run.config or {}).get("splits") or {
         d["name"]: d["split_sha256"] for d in run.results["tasks_detail"] if "split_sha256" in d
