@@ -37,10 +37,10 @@ demo: venv  ## the default strategy on the default scenario
 test: venv  ## all tests
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-test-faults: venv  ## the long form of the fault and fuzz tests, and the whole main command
-	CL_COMPLORA_FAULTS=long OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/run/test_faults.py tests/run/test_inside.py \
-		tests/engine/test_computing.py \
-		tests/project/test_readme.py tests/project/test_benchmarks.py tests/*/test_hostile_*.py -n auto --dist loadfile $(PYTEST_ARGS)
+# Whichever files have a long form, all of their tests.
+test-faults: venv  ## the long forms: more faults and hostile input, all strategies everywhere, the main command
+	CL_COMPLORA_FAULTS=long OMP_NUM_THREADS=1 $(BIN)/python -m pytest $$(grep -lw LONG tests/*/test_*.py) \
+		-n auto --dist loadfile $(PYTEST_ARGS)
 
 bench: venv  ## ours against its peers (an hour; BENCH_ARGS=--quick for minutes)
 	$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) -e '.[bench]'

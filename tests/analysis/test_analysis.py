@@ -3,6 +3,7 @@ run."""
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 
@@ -162,28 +163,33 @@ def analyses(folder) -> dict[str, dict]:
     return found
 
 
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory, tiny_scenario):
+    """Strategy → its run, made once and for reading only."""
+    return functools.cache(lambda strategy: go(tiny_scenario, tmp_path_factory.mktemp("watched"), strategy))
+
+
 @pytest.mark.parametrize("strategy", ["complora", "finetune", "tokens"])
-def test_looking_changes_nothing(tmp_path, tiny_scenario, strategy):
-    watched = go(tiny_scenario, tmp_path / "a", strategy)
-    blind = go(tiny_scenario, tmp_path / "b", strategy, analysis=False)
-    assert without_timings(watched.results) == without_timings(blind.results)
+def test_looking_changes_nothing(tmp_path, tiny_scenario, watched, strategy):
+    whole = watched(strategy)
+    blind = go(tiny_scenario, tmp_path, strategy, analysis=False)
+    assert without_timings(whole.results) == without_timings(blind.results)
     assert not (blind.folder / "analysis").exists() and not (blind.folder / "features").exists()
-    found = analyses(watched.folder)
+    found = analyses(whole.folder)
     assert [sorted(one["cka"]) for one in found.values()] == [[], ["warm"]]
     assert bool(found["001-warm.json"]["matrices"]) == (strategy != "tokens")
 
 
 @pytest.mark.parametrize("strategy", ["complora", "finetune"])
-def test_an_interrupted_run_leaves_the_same_analysis(tmp_path, tiny_scenario, strategy):
+def test_an_interrupted_run_leaves_the_same_analysis(tmp_path, tiny_scenario, watched, strategy):
     class Stop(Quiet):
         def evaluated(self, index, row, zero_shot):
             if index == 1:
                 raise InterruptedError
 
-    whole = go(tiny_scenario, tmp_path / "whole", strategy)
     with pytest.raises(InterruptedError):
-        go(tiny_scenario, tmp_path / "parts", strategy, progress=Stop())
-    assert analyses(go(tiny_scenario, tmp_path / "parts", strategy).folder) == analyses(whole.folder)
+        go(tiny_scenario, tmp_path, strategy, progress=Stop())
+    assert analyses(go(tiny_scenario, tmp_path, strategy).folder) == analyses(watched(strategy).folder)
 
 
 @pytest.mark.parametrize(("strategy", "looks"), [("complora", 3), ("zeroshot", 2), ("nearest-mean", 2)])
@@ -198,8 +204,8 @@ def test_features_are_computed_again_only_where_weights_have_moved(
     assert (found["002-cold.json"]["cka"]["warm"] == pytest.approx(1, abs=1e-9)) == (strategy != "complora")
 
 
-def test_the_stored_answers_are_those_of_the_matrix(tmp_path, tiny_scenario):
-    done = go(tiny_scenario, tmp_path)
+def test_the_stored_answers_are_those_of_the_matrix(watched):
+    done = watched("complora")
     folder = RunDir(done.folder)
     classes = folder.read_json(folder.classes)
     for state, name in enumerate(["zero-shot", *done.results["tasks"]]):

@@ -4,10 +4,12 @@ damaged."""
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
 from builders.interruptions import AfterFirstTask, Said, Stop
+from builders.places import LONG
 from builders.runs import without_timings
 from cl_complora.analysis.geometry import Spectrum
 from cl_complora.clip.model import load_clip
@@ -41,12 +43,25 @@ def test_independent_tasks_are_compared_with_the_pretrained_weights(tmp_path, ti
     assert analyses(go(tiny_scenario, tmp_path / "parts", strategy, alone).folder) == whole
 
 
-@pytest.mark.parametrize("left", ["features", "analysis"])
-@pytest.mark.parametrize("content", [b"", b"{", b"[]"])
-def test_a_damaged_view_does_not_stop_a_resume(tmp_path, tiny_scenario, left, content):
-    whole = go(tiny_scenario, tmp_path / "whole", "lora")
+@pytest.fixture(scope="module")
+def whole_and_stopped(tmp_path_factory, tiny_scenario):
+    """A run, and the folder of runs in which another was stopped after its first task; who goes on takes a
+    copy."""
+    out = tmp_path_factory.mktemp("runs")
     with pytest.raises(Stop):
-        go(tiny_scenario, tmp_path / "parts", "lora", progress=AfterFirstTask())
+        go(tiny_scenario, out / "parts", "lora", progress=AfterFirstTask())
+    return go(tiny_scenario, out / "whole", "lora"), out / "parts"
+
+
+# What is no tensor file is not read further, whatever else it is.
+VIEWS = [("features", b""), *(("analysis", content) for content in (b"", b"{", b"[]"))]
+VIEWS += [("features", b"{"), ("features", b"[]")] if LONG else []
+
+
+@pytest.mark.parametrize(("left", "content"), VIEWS)
+def test_a_damaged_view_does_not_stop_a_resume(tmp_path, tiny_scenario, whole_and_stopped, left, content):
+    whole, stopped = whole_and_stopped
+    shutil.copytree(stopped, tmp_path / "parts")
     (file,) = (tmp_path / "parts").rglob(f"{left}/001-warm.*")
     file.write_bytes(content)
     said = Said()

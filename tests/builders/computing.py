@@ -24,9 +24,11 @@ AS_THEY_ARE = ["augment.crop=[1,1]", "augment.flip=false"]
 LAST = ["adapter.layers=[-1]"]
 
 
-def go(tiny_scenario, out, strategy, settings=(), scenario=()):
+def go(tiny_scenario, out, strategy, settings=(), scenario=(), evaluate=False):
+    """Without measuring, unless it is asked for: what is compared are the updates."""
     located = load_scenario(str(tiny_scenario), list(scenario))
-    return run(located, load_strategy(strategy, [*PLAIN, *settings]), out=out)
+    chosen = load_strategy(strategy, [*PLAIN, *settings])
+    return run(located, chosen, out=out, evaluate=evaluate, analysis=False)
 
 
 def assert_same(folder, other, digits: float = 2e-3) -> None:

@@ -15,11 +15,11 @@ import torch
 from safetensors.torch import save_file
 
 import cl_complora.engine  # noqa: F401 - imports Avalanche with the warnings of its import silenced
-from builders.drawing import draw, undraw
+from builders.drawing import KINDS, leave_out, put_back
 from builders.images import COLOURS, paint
 from builders.models import TINY, remember_models, tiny_clip
 from builders.places import LONG
-from builders.processes import share_imports, unsynchronise
+from builders.processes import hand_on, share_imports, unsynchronise
 from builders.runs import STRATEGY
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.run import untouched
@@ -28,8 +28,40 @@ from cl_complora.run.stream import RunResult, run
 huggingface_hub.constants.HF_HUB_OFFLINE = True  # read from the environment already, maybe
 
 TRIES_NORMALISATIONS = ("test_untouched",)
-LOOKS_AT_PICTURES = ("test_board", "test_board_exact", "test_trackers")
-
+# Kind of what most tests do without (``builders/drawing.py``) → files that have it.
+LOOKS_AT = {
+    "boards": ("test_board", "test_board_exact"),
+    # Of runs that differ from the others, too: what they measured may be nothing that can be drawn.
+    "pages": (
+        "test_by_shots",
+        "test_caption_tasks",
+        "test_head_runs",
+        "test_in_browser",
+        "test_long_streams",
+        "test_multi_label_runs",
+        "test_retrieval_runs",
+        "test_run_page",
+        "test_run_page_head",
+        "test_training_accuracy",
+    ),
+    # With what a user types, streams of other kinds than classes, and faults of what is watched.
+    "watching": (
+        "test_analysis",
+        "test_board",
+        "test_board_views",
+        "test_caption_tasks",
+        "test_changes",
+        "test_faults",
+        "test_multi_label_runs",
+        "test_readme",
+        "test_resumed_analysis",
+        "test_retrieval_runs",
+        "test_trackers",
+        "test_training_accuracy",
+    ),
+}
+# In the long form every page is drawn and every run watched.
+SPARED = ("boards",) if LONG else KINDS
 
 _IMPORTED = [0]  # modules there were when garbage was last frozen
 
@@ -61,13 +93,12 @@ def done_once():
 
 
 @pytest.fixture(scope="module", autouse=True)
-def undrawn(request: pytest.FixtureRequest):
-    """Blank pictures for TensorBoard, but in tests of those and where :func:`drawn` is asked for."""
-    if request.path.stem in LOOKS_AT_PICTURES:
-        yield
-        return
+def spared(request: pytest.FixtureRequest):
+    """Blank pictures and runs that nobody watches, but in tests of those and where :func:`drawn` is asked
+    for; the same in the processes that tests start."""
     with pytest.MonkeyPatch.context() as patch:
-        undraw(patch.setattr)
+        leave_out(patch.setattr, *(kind for kind in SPARED if request.path.stem not in LOOKS_AT[kind]))
+        hand_on(patch.setattr)
         yield
 
 
@@ -84,8 +115,8 @@ def untried(request: pytest.FixtureRequest):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The pictures as users get them."""
-    draw(monkeypatch.setattr)
+    """Runs, their pictures and their pages as users get them."""
+    put_back(monkeypatch.setattr, *KINDS)
 
 
 @pytest.fixture
@@ -162,9 +193,13 @@ def tiny_strategy(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory, tiny_scenario, tiny_strategy) -> RunResult:
-    """That strategy on that scenario, for reading only: who changes the folder takes a copy."""
+    """That strategy on that scenario, for reading only: who changes the folder takes a copy. It is watched,
+    and without pictures, whichever file asks first."""
     out = tmp_path_factory.mktemp("tiny-run")
-    return run(load_scenario(str(tiny_scenario)), load_strategy(str(tiny_strategy)), out=out)
+    with pytest.MonkeyPatch.context() as patch:
+        put_back(patch.setattr, "watching")
+        leave_out(patch.setattr, "boards")
+        return run(load_scenario(str(tiny_scenario)), load_strategy(str(tiny_strategy)), out=out)
 
 
 class Hangs(BaseException):

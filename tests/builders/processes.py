@@ -15,10 +15,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from builders import fork_server
-from builders.drawing import is_undrawn, undraw
+from builders.drawing import leave_out, left_out
 from cl_complora.compare import workers
 from cl_complora.run import worker_processes
 
@@ -43,7 +44,7 @@ class Process:
         server = fork_server.address()
         self._process = fork_server.CONTEXT.Process(
             target=_begin,
-            args=(str(self._out), str(self._err), where, dict(os.environ), server, is_undrawn())
+            args=(str(self._out), str(self._err), where, dict(os.environ), server, left_out())
             + (target, arguments),
         )
         self._process.start()
@@ -93,15 +94,20 @@ def unsynchronise(put: Callable[[object, str, object], None]) -> None:
 
 
 def share_imports(put: Callable[[object, str, object], None]) -> None:
-    """A comparison's workers begin with everything imported, do not draw, and have one thread each: two fight
-    over the cores with the other tests. ``put`` is ``setattr`` or a monkeypatch's."""
+    """A comparison's workers begin with everything imported, and have one thread each: two fight over the
+    cores with the other tests. ``put`` is ``setattr`` or a monkeypatch's."""
     put(worker_processes, "get_context", lambda kind: fork_server.CONTEXT)
-    put(worker_processes, "_settle", _settle_undrawn)
     put(workers, "cores", lambda: 1)
 
 
-def _settle_undrawn(threads: int) -> None:
-    undraw(setattr)
+def hand_on(put: Callable[[object, str, object], None]) -> None:
+    """Workers of a comparison do without what this process does without now. ``put`` is ``setattr`` or a
+    monkeypatch's."""
+    put(worker_processes, "_settle", partial(_settle_without, left_out()))
+
+
+def _settle_without(kinds: tuple[str, ...], threads: int) -> None:
+    leave_out(setattr, *kinds)
     unsynchronise(setattr)
     _settle(threads)
 
@@ -112,7 +118,7 @@ def _begin(
     cwd: str,
     environment: dict[str, str],
     server: str,
-    undrawn: bool,
+    without: tuple[str, ...],
     target: Callable,
     arguments: tuple,
 ) -> None:
@@ -130,8 +136,8 @@ def _begin(
     sys.stderr = sys.__stderr__ = open(
         2, "w", encoding="utf-8", errors="backslashreplace", closefd=False, buffering=1
     )
-    if undrawn:  # what the tests leave undrawn, a process of theirs does not draw either
-        undraw(setattr)
+    leave_out(setattr, *without)  # what the tests do without, a process of theirs does without too
+    hand_on(setattr)
     fork_server.join(server)
     share_imports(setattr)
     unsynchronise(setattr)

@@ -66,17 +66,3 @@ def stand_in() -> None:
 
     os.open = no_folders
     shutil._use_fd_functions = False  # as where folders cannot be opened
-
-
-if __name__ == "__main__":
-    # Libraries whose builds for Linux look at Linux while they are imported.
-    import subprocess  # noqa: F401
-    import tempfile  # noqa: F401
-
-    import torch  # noqa: F401
-
-    stand_in()
-    from cl_complora.cli import main
-
-    sys.argv[0] = "cl-complora"
-    main()

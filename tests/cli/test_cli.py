@@ -34,7 +34,8 @@ def test_version():
 
 
 def test_a_run_prints_its_table_and_its_folder(tmp_path, tiny_scenario, tiny_strategy):
-    done = ended("run", tiny_scenario, "--strategy", tiny_strategy, cwd=tmp_path)
+    words = ("run", tiny_scenario, "--strategy", tiny_strategy, "--no-analysis")
+    done = ended(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for word in (
         "warm",
@@ -52,7 +53,7 @@ def test_a_run_prints_its_table_and_its_folder(tmp_path, tiny_scenario, tiny_str
     folder = tmp_path / "runs" / "tiny" / "quick" / "seed0"
     assert "runs/tiny/quick/seed0" in done.stdout and (folder / "results.json").exists()
     assert "Traceback" not in done.stderr and not done.stderr.strip()
-    again = ended("run", tiny_scenario, "--strategy", tiny_strategy, cwd=tmp_path)
+    again = ended(*words, cwd=tmp_path)
     assert again.returncode == 0 and "found finished" in again.stdout
 
 
@@ -60,7 +61,7 @@ def test_settings_models_and_seeds_from_the_command_line(tmp_path, tiny_scenario
     config, weights = tiny_files
     done = ended(
         "run", tiny_scenario, "-s", tiny_strategy, "--seed", 3, "--set", "training.steps=2",
-        "--set", "shots=2",
+        "--set", "shots=2", "--no-analysis",
         "--model-config", config, "--pretrained", weights, "--out", "here", "--device", "cpu", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -123,7 +124,7 @@ def on_a_terminal(name: str, *words: str) -> None:
 def test_on_a_terminal_it_draws_progress(tmp_path, tiny_scenario, tiny_strategy, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     ours, theirs = os.openpty()
-    words = ("run", str(tiny_scenario), "-s", str(tiny_strategy), "--out", str(tmp_path))
+    words = ("run", str(tiny_scenario), "-s", str(tiny_strategy), "--out", str(tmp_path), "--no-analysis")
     process = Process(on_a_terminal, os.ttyname(theirs), *words)
     shown = b""
     while process.poll() is None:

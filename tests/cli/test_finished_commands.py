@@ -114,7 +114,7 @@ def test_init_writes_a_scenario_that_runs(tmp_path, monkeypatch, capsys):
     assert [task.name for task in scenario.tasks] == ["my pets", "other", "yes"] and scenario.shots == 2
     code, out, _ = cli(monkeypatch, capsys, "check", "mine.yaml")
     assert code == 0 and "is fine (3 tasks, 12 training images)" in out
-    quick = ["--set", "training.steps=2", "--set", "zero_shot.0.images=20"]
+    quick = ["--set", "training.steps=2", "--set", "zero_shot.0.images=20", "--no-analysis"]
     code, out, err = cli(monkeypatch, capsys, "run", "mine.yaml", "-s", "lora", *quick)
     assert code == 0 and "Retention general" in out, err
     code, _, err = cli(monkeypatch, capsys, "init", "my pets", "-o", "mine.yaml")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from builders.places import SHARED
+from builders.places import LONG, SHARED
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.evaluate import accuracy, predictions
 from cl_complora.clip.model import load_clip
@@ -100,6 +100,7 @@ def test_an_ensemble_of_two_prompts_is_that_of_the_arithmetic(embeddings, cifar)
     assert np.array_equal(predictions(model, images, space).numpy(), scores.argmax(1))
 
 
+@pytest.mark.skipif(not LONG, reason="make test-faults")
 def test_the_real_tower_tells_imagenet_apart():
     """Every fifth of the thousand pictures, open_clip's names: 48 % at the model's own 256 pixels."""
     files = {"config": str(MODEL), "pretrained": str(MODEL.with_suffix(".safetensors"))}

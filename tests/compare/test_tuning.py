@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import functools
+import itertools
 import json
 import shlex
 import signal
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from builders.commands import cli
+from builders.places import LONG
 from builders.processes import start
 from builders.trials import Answering, Here, outcome
 from cl_complora.compare import tuning as module
@@ -22,6 +25,7 @@ from cl_complora.config import load_strategy
 from cl_complora.config.catalog import shipped
 from cl_complora.errors import UserError
 from cl_complora.run import worker_processes
+from cl_complora.run.signals import exit_code_of
 
 LR, STEPS, ENERGY = "optimiser.lr", "training.steps", "adapter.subspace.keep.energy"
 
@@ -129,7 +133,7 @@ def test_a_trial_that_the_machine_took_is_no_rate_that_cannot_be_trained(monkeyp
 
 @pytest.mark.parametrize("name", [name for name in shipped("strategy") if grid_of(name, (), [64])])
 def test_the_file_is_the_strategy_with_what_was_chosen(name, monkeypatch, tmp_path, asked):
-    request = TuningRequest(asked.scenario, name, minutes=20, strategy_settings=("training.batch_size=7",))
+    request = TuningRequest(asked.scenario, name, minutes=3, strategy_settings=("training.batch_size=7",))
     found, _ = tuned(monkeypatch, request, lambda s: outcome(50 - 10 * (not s), -1))
     (key, value), *_ = found.changed(found.chosen)
     written = save(found, tmp_path / "mine.yaml")[0]
@@ -234,7 +238,10 @@ def test_a_user_tunes_uses_and_goes_on(
     code, out, err = cli(monkeypatch, capsys, *words, "--budget", "0.0001")
     assert code == 0, err
     assert "1 combination," in out and "the same command goes on for another" in out
-    code, out, err = cli(monkeypatch, capsys, *words, "--budget", "0.2")
+    # A third of a minute passes from one look at the clock to the next: there is time for two more.
+    clock = itertools.count(0, 20).__next__
+    monkeypatch.setattr(module, "tune", functools.partial(tune, clock=clock))
+    code, out, err = cli(monkeypatch, capsys, *words, "--budget", "1")
     assert code == 0, err
     assert "found finished" in out and "tiny/quick-tuned.yaml" in out
     pictures = {Path(name) for name in opened if name.startswith(str(class_folders))}
@@ -266,7 +273,8 @@ def test_what_no_setting_would_change_ends_the_search(
     assert out.count("allow it with") == 1  # one trial
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+# Ctrl-C is Python's own KeyboardInterrupt, which SIGTERM has to be made into.
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT] if LONG else [signal.SIGTERM])
 def test_interrupted_it_says_that_it_goes_on(tmp_path, tiny_scenario, tiny_strategy, number):
     command = ["tune", tiny_scenario, "-s", tiny_strategy, "--out", tmp_path / "runs"]
     process = start(*command)
@@ -274,6 +282,7 @@ def test_interrupted_it_says_that_it_goes_on(tmp_path, tiny_scenario, tiny_strat
     process.send_signal(number)
     out, err = process.communicate()
     assert process.returncode == 128 + number, err
+    assert exit_code_of(KeyboardInterrupt()) == 128 + signal.SIGINT
     assert "finished trials; the same command goes on" in err
     assert "Traceback" not in err
     again = start(*command, "--budget", "0.0001")

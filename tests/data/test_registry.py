@@ -68,9 +68,11 @@ def test_a_fake_is_read_as_it_was_painted(name, tmp_path, unhashed, monkeypatch)
     keys = [item.key for items in splits.values() for item in items]
     assert len(set(keys)) == len(keys) == (train + test) * len(names)
     assert source.items("validation") == []
-    again = open_dataset(name, tmp_path)
-    assert {split: again.items(split) for split in splits} == splits
-    if splits["train"]:  # a source that was never asked for its items loads those of another one
+    if len(names) < 1000:  # opening those with a thousand classes again says the same, and takes seconds
+        again = open_dataset(name, tmp_path)
+        assert {split: again.items(split) for split in splits} == splits
+    if splits["train"] and len(names) < 1000:
+        # A source that was never asked for its items loads those of another one.
         assert torch.equal(
             open_dataset(name, tmp_path).load(splits["train"][-1:], PIXELS),
             source.load(splits["train"][-1:], PIXELS),

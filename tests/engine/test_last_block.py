@@ -32,9 +32,9 @@ def wide(monkeypatch):
     ],
 )
 def test_only_the_token_that_is_read_is_computed(tmp_path, tiny_scenario, request, strategy, settings):
-    whole = go(tiny_scenario, tmp_path / "whole", strategy, settings, AS_THEY_ARE)
+    whole = go(tiny_scenario, tmp_path / "whole", strategy, settings, AS_THEY_ARE, evaluate=True)
     tokens = request.getfixturevalue("wide")
-    found = go(tiny_scenario, tmp_path / "found", strategy, settings, AS_THEY_ARE)
+    found = go(tiny_scenario, tmp_path / "found", strategy, settings, AS_THEY_ARE, evaluate=True)
     assert tokens.count(1) > 0.2 * len(tokens)
     assert_same(whole.folder, found.folder, 2e-3 if "training.precision=bf16" not in settings else 5e-2)
     assert found.results["accuracy"] == whole.results["accuracy"]

@@ -86,16 +86,16 @@ def test_ewc_keeps_two_tensors_per_adapted_weight_however_many_tasks(model, onli
     assert sum(t.numel() for t in plugin.tensors().values()) == 2 * size + 1
 
 
-def test_ewc_for_eleven_tasks_on_a_vit_b_16_stays_under_400_megabytes():
-    """q, k and v of both towers; Avalanche's own plugin keeps 13 GB (two copies of the whole model per
-    task)."""
+def test_ewc_on_a_vit_b_16_stays_under_400_megabytes_after_a_second_task():
+    """q, k and v of both towers, which a third and any later one go through as the second does; Avalanche's
+    own plugin keeps 13 GB after eleven (two copies of the whole model per task)."""
     with torch.device("meta"):
         clip = open_clip.create_model("ViT-B-16", device="meta")
     adapter = CompLoRAPlugin(rank=2, matrices=["q", "k", "v"])
     adapter.prepare(clip)
     for online in (True, False):
         plugin = EwcPlugin(Ewc(kind="ewc", strength=1.0, online=online, samples=1), adapter, 0)
-        for _ in range(11):
+        for _ in range(2):
             weights = adapter.effective_weights()
             for (
                 key,

@@ -86,14 +86,18 @@ def test_every_command_goes_on(begun, tmp_path, monkeypatch, capsys, in_file, ab
             file.write_text(file.read_text().replace(str(before), str(root)))
     monkeypatch.chdir(root)
     results = (root / RUN / "results.json").read_text()
-    for words in (
-        ("eval", RUN, "--json"),
+    others = (
         ("predict", RUN, "data/red"),
         ("export", RUN, "-o", f"{tmp_path.name}.safetensors"),
         ("explain", RUN, "--images", "2"),
         ("audit", RUN, "--images", "4"),
-        ("curvature", RUN),
+        ("curvature", RUN, "--jointly", "--steps", "4", "--images", "2"),
         ("report", RUN),
+    )
+    # Where model and data are found does not depend on the command.
+    for words in (
+        ("eval", RUN, "--json"),
+        *(() if absolute else others),
         ("eval", RUN, "--json", *OPTIONS),
     ):
         code, _, said = cli(monkeypatch, capsys, *words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,7 @@ SAME_KIND = {
 }
 
 
+@functools.cache
 def modules() -> list[Path]:
     return [
         p
@@ -62,11 +64,17 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@functools.cache
+def syntax(path: Path) -> ast.Module:
+    """Of a file, which several tests ask for."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imported(path: Path, known: set[str]) -> set[str]:
     """Modules of the package that a file imports, lazily or not."""
     inside = path.relative_to(PACKAGE).parent.parts
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(syntax(path)):
         if not isinstance(node, ast.ImportFrom):
             continue
         if node.level:
@@ -81,6 +89,7 @@ def imported(path: Path, known: set[str]) -> set[str]:
     return (found & known) - {name_of(path)}
 
 
+@functools.cache
 def graph() -> dict[str, set[str]]:
     known = {name_of(path) for path in modules()}
     return {name_of(path): imported(path, known) for path in modules()}
@@ -110,7 +119,7 @@ def test_the_core_knows_nothing_of_the_rest():
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    remaining = graph()
+    remaining = dict(graph())
     while free := [name for name, others in remaining.items() if not others & set(remaining)]:
         for name in free:
             del remaining[name]
@@ -129,7 +138,7 @@ def test_one_name_is_one_thing():
 def test_avalanche_is_imported_in_the_engine_only():
     wrong = []
     for path in modules():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(syntax(path)):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else names
             if any(name.split(".")[0] == "avalanche" for name in names) and room(path) != "engine":

@@ -27,6 +27,12 @@ def finished(tiny_run, tmp_path_factory) -> Path:
     return forgetful_run(tiny_run.folder, tmp_path_factory.mktemp("runs") / "seed0")
 
 
+@pytest.fixture(scope="module")
+def page_file(finished, tmp_path_factory) -> Path:
+    """Its page, for reading only."""
+    return write_report(finished, tmp_path_factory.mktemp("page") / "page.html")
+
+
 def test_every_number_is_that_of_the_results(finished, monkeypatch, capsys, tmp_path):
     code, out, _ = cli(monkeypatch, capsys, "report", finished, "-o", tmp_path / "deep" / "page.html")
     assert code == 0 and out.startswith(str(tmp_path / "deep" / "page.html"))
@@ -65,8 +71,8 @@ def test_every_number_is_that_of_the_results(finished, monkeypatch, capsys, tmp_
     assert results["model"]["sha256"] in page.text and results["software"]["torch"] in page.text
 
 
-def test_what_changed_on_the_most_forgotten_task_is_shown(finished, tmp_path):
-    page = read(write_report(finished, tmp_path / "page.html"))
+def test_what_changed_on_the_most_forgotten_task_is_shown(page_file):
+    page = read(page_file)
     assert "The most forgotten task is warm, 25.0 points below its best." in page.text
     assert (
         "12 of its 12 images were right; after cold 9 are. 3 that were right are wrong now, 0 that"
@@ -85,8 +91,8 @@ def test_what_changed_on_the_most_forgotten_task_is_shown(finished, tmp_path):
     assert "vision 1 +33.2" in page.text and "The first" not in page.text
 
 
-def test_the_geometry_of_every_matrix_is_there(finished, tmp_path):
-    page = read(write_report(finished, tmp_path / "page.html"))
+def test_the_geometry_of_every_matrix_is_there(finished, page_file):
+    page = read(page_file)
     record = json.loads(RunDir(finished).record(0, "warm").read_text())["geometry"]
     head, *rows = page.tables["Every matrix"]
     assert len(rows) == len(record)
@@ -103,9 +109,8 @@ def test_the_geometry_of_every_matrix_is_there(finished, tmp_path):
     assert maps[3].rpartition("-")[0] != maps[0].rpartition("-")[0]
 
 
-def test_the_same_run_gives_the_same_bytes(finished, tmp_path):
-    one, other = (write_report(finished, tmp_path / f"{n}.html").read_bytes() for n in "ab")
-    assert one == other
+def test_the_same_run_gives_the_same_bytes(finished, page_file, tmp_path):
+    assert write_report(finished, tmp_path / "again.html").read_bytes() == page_file.read_bytes()
 
 
 def test_a_long_stream_of_a_large_model_stays_small(tmp_path):

@@ -13,8 +13,10 @@ import pytest
 
 from builders.pages import read
 from builders.reported import forgetful_run
+from cl_complora.report.elements import Terms
 from cl_complora.report.html import write_report
 from cl_complora.report.run.facts import facts
+from cl_complora.report.run.page import _origin
 from cl_complora.store.folder import RunDir
 from cl_complora.store.loaded_run import load_run
 
@@ -22,6 +24,12 @@ from cl_complora.store.loaded_run import load_run
 @pytest.fixture(scope="module")
 def finished(tiny_run, tmp_path_factory) -> Path:
     return forgetful_run(tiny_run.folder, tmp_path_factory.mktemp("runs") / "seed0")
+
+
+@pytest.fixture(scope="module")
+def page_file(finished, tmp_path_factory) -> Path:
+    """Its page, for reading only."""
+    return write_report(finished, tmp_path_factory.mktemp("page") / "page.html")
 
 
 def test_the_head_tells_what_was_run_and_when(finished):
@@ -55,8 +63,8 @@ def test_the_head_leaves_out_what_does_not_hold(finished, tmp_path):
     assert "Rank" not in facts(run)
 
 
-def test_zero_shot_comes_right_after_accuracy(finished, tmp_path):
-    text = write_report(finished, tmp_path / "page.html").read_text(encoding="utf-8")
+def test_zero_shot_comes_right_after_accuracy(page_file):
+    text = page_file.read_text(encoding="utf-8")
     anchors = re.findall(r'<section id="(\w[\w-]*)"', text)
     assert anchors[:4] == ["summary", "accuracy", "zero-shot", "forgetting"]
     for word in (
@@ -68,8 +76,8 @@ def test_zero_shot_comes_right_after_accuracy(finished, tmp_path):
         assert word in text, word
 
 
-def test_every_class_before_and_now(finished, tmp_path):
-    page = read(write_report(finished, tmp_path / "page.html"))
+def test_every_class_before_and_now(page_file):
+    page = read(page_file)
     head, *rows = page.tables["Every class"]
     assert [text for text, _ in head] == [
         "class", "task", "images", "untouched %", "just trained %", "now %", "change"
@@ -81,8 +89,8 @@ def test_every_class_before_and_now(finished, tmp_path):
     assert rows[0][0][0] == "red"
 
 
-def test_the_change_since_training_is_drawn(finished, tmp_path):
-    text = write_report(finished, tmp_path / "page.html").read_text(encoding="utf-8")
+def test_the_change_since_training_is_drawn(page_file):
+    text = page_file.read_text(encoding="utf-8")
     assert "Change of accuracy on warm since it was just trained" in text
     assert "Change of accuracy on cold since" not in text  # the last task has none
 
@@ -102,3 +110,11 @@ def test_the_explanation_says_what_follows_and_leaves_out_what_brings_nothing_ba
     assert len(page.tables["warm after cold"]) == 3
     assert "3 of 5 parts bring nothing back and are left out." in page.text
     assert "The first" not in page.text
+
+
+def test_a_run_that_went_on_elsewhere_twice_from_one_task_says_both(finished):
+    run = load_run(RunDir(finished))
+    changes = ({"device": ["cuda:0", "cpu"]}, {"torch": ["2.6", "2.7"]})
+    run.results["elsewhere"] = [{"from_task": "warm", "changed": change} for change in changes]
+    (told,) = (block.terms for block in _origin(run) if isinstance(block, Terms))
+    assert told["Gone on elsewhere from warm on"] == "device cuda:0 → cpu; torch 2.6 → 2.7"

@@ -86,7 +86,7 @@ def board(folder) -> dict[str, list[tuple[int, float]]]:
 
 @pytest.mark.parametrize("name", ["wandb", "trackio", "mlflow"])
 def test_a_tracker_gets_the_scalars_and_figures_of_tensorboard(
-    package, name, tmp_path, tiny_scenario, tiny_strategy, drawn
+    package, name, tmp_path, tiny_scenario, tiny_strategy
 ):
     module = package(name)
     made = cl_complora.run(

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import resource
+import shutil
 import signal
 
 import pytest
@@ -31,28 +32,39 @@ def go(tiny_scenario, out, strategy="lora+ewc", settings=(), scenario=(), **opti
     return run(load_scenario(str(tiny_scenario), list(scenario)), quick, out=out, **options)
 
 
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, tiny_scenario):
+    """A finished run, for reading only."""
+    return go(tiny_scenario, tmp_path_factory.mktemp("done"))
+
+
+@pytest.fixture
+def copied(tmp_path, done) -> RunDir:
+    """That run below ``tmp_path / "runs"``, to be damaged."""
+    out = done.folder.parents[2]
+    return RunDir(shutil.copytree(out, tmp_path / "runs") / done.folder.relative_to(out))
+
+
 def flip(path, place: float = 0.8) -> None:
     content = bytearray(path.read_bytes())
     content[int(place * len(content))] ^= 4
     path.write_bytes(bytes(content))
 
 
-@pytest.mark.parametrize("which", ["first delta", "last delta", "last state", "both states"])
+# With the number of tasks that are gone on from. Of a state after the last task nobody needs anything
+# (``test_resuming``).
+@pytest.mark.parametrize(("which", "reused"), [("first delta", 0), ("last delta", 1), ("both states", 0)])
 @pytest.mark.parametrize("how", ["flipped", "truncated", "gone"] if LONG else ["flipped"])
-def test_a_damaged_file_of_a_run_is_named_and_its_task_learned_again(tmp_path, tiny_scenario, which, how):
-    whole = go(tiny_scenario, tmp_path / "whole")
-    parts = go(tiny_scenario, tmp_path / "parts")
-    folder = RunDir(parts.folder)
-    states = (
-        [folder.state(1, "cold", 0)]
-        if which == "last state"
-        else sorted((folder.root / "state").glob("*.safe*"))
-    )
+def test_a_damaged_file_of_a_run_is_named_and_its_task_learned_again(
+    tmp_path, tiny_scenario, done, copied, which, reused, how
+):
+    folder = copied
     files = {
         "first delta": [folder.delta(0, "warm")],
         "last delta": [folder.delta(1, "cold")],
-    }.get(which, states)
-    assert all(file.exists() for file in files)
+        "both states": sorted((folder.root / "state").glob("*.safe*")),
+    }[which]
+    assert files and all(file.exists() for file in files)
     for file in files:
         if how == "gone":
             file.unlink()
@@ -60,37 +72,38 @@ def test_a_damaged_file_of_a_run_is_named_and_its_task_learned_again(tmp_path, t
             flip(file)
         else:
             file.write_bytes(file.read_bytes()[:-7])
-    # As if it had been interrupted after the last task, so that it has to go on.
-    folder.record(1, "cold").unlink()
+    # As if it had been interrupted at its end, or, to need what the first task left, in the last task.
     folder.results.unlink()
+    if which == "both states":
+        folder.record(1, "cold").unlink()
     said = Said()
-    again = go(tiny_scenario, tmp_path / "parts", progress=said)
-    assert without_timings(again.results) == without_timings(whole.results)
+    again = go(tiny_scenario, tmp_path / "runs", progress=said)
+    assert again.reused == reused and without_timings(again.results) == without_timings(done.results)
     told = [line for line in said.lines if "damaged" in line]
-    if "delta" in which and how != "gone" and which == "first delta":
-        assert str(files[0]) in told[0]
     if which == "both states":
         assert "damaged or gone" in told[0]
+    elif how != "gone":
+        assert str(files[0]) in told[0]
 
 
-def test_a_digit_that_changed_in_a_record_is_found_and_its_task_learned_again(tmp_path, tiny_scenario):
-    whole = go(tiny_scenario, tmp_path)
-    record = RunDir(whole.folder).record(1, "cold")
+def test_a_digit_that_changed_in_a_record_is_found_and_its_task_learned_again(
+    tmp_path, tiny_scenario, done, copied
+):
+    record = copied.record(1, "cold")
     content = json.loads(record.read_text())
     content["row"][0] = 0.123
     record.write_text(json.dumps(content))
     said = Said()
-    again = go(tiny_scenario, tmp_path, progress=said)
-    assert again.reused == 1 and without_timings(again.results) == without_timings(whole.results)
+    again = go(tiny_scenario, tmp_path / "runs", progress=said)
+    assert again.reused == 1 and without_timings(again.results) == without_timings(done.results)
     assert any(
         line.startswith(f"{record}: damaged") and "its checksum is another" in line for line in said.lines
     )
 
 
 @pytest.mark.parametrize("how", ["changed", "truncated", "gone"])
-def test_results_are_those_of_the_records(tmp_path, tiny_scenario, how):
-    whole = go(tiny_scenario, tmp_path)
-    results = RunDir(whole.folder).results
+def test_results_are_those_of_the_records(tmp_path, tiny_scenario, done, copied, how):
+    results = copied.results
     if how == "changed":
         content = json.loads(results.read_text())
         content["last"] = 0.999
@@ -100,24 +113,29 @@ def test_results_are_those_of_the_records(tmp_path, tiny_scenario, how):
     else:
         results.unlink()
     said = Said()
-    again = go(tiny_scenario, tmp_path, progress=said)
-    assert again.reused == 2 and again.results == whole.results
-    assert json.loads(results.read_text()) == whole.results
+    again = go(tiny_scenario, tmp_path / "runs", progress=said)
+    assert again.reused == 2 and again.results == done.results
+    assert json.loads(results.read_text()) == done.results
     assert any("written again from" in line for line in said.lines) == (how != "gone")
 
 
-def test_a_flipped_bit_in_a_delta_is_told_by_every_command(tmp_path, tiny_scenario):
-    done = go(tiny_scenario, tmp_path)
-    flip(RunDir(done.folder).delta(0, "warm"))
+def test_a_flipped_bit_in_a_delta_is_told_by_every_command(copied):
+    flip(copied.delta(0, "warm"))
     with pytest.raises(
         UserError, match=r"001-warm\.safetensors: damaged \(its content does not have the checksum"
     ):
-        open_run(done.folder)
+        open_run(copied.root)
+
+
+WRITTEN = [
+    *("config.yaml", "deltas", "state/001-warm", "inside"),
+    *("predictions", "tasks", "analysis", "results.json"),
+]
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EROFS] if LONG else [errno.ENOSPC])
-@pytest.mark.parametrize("file", ["deltas", "predictions", "tasks", "analysis", "results.json", "inside"])
-def test_a_write_that_fails_leaves_the_run_as_it_was(tmp_path, tiny_scenario, monkeypatch, error, file):
+@pytest.mark.parametrize("file", WRITTEN)
+def test_a_write_that_fails_leaves_the_run_as_it_was(tmp_path, tiny_scenario, monkeypatch, done, error, file):
     from cl_complora import files
 
     real, failed = os.replace, []
@@ -128,13 +146,12 @@ def test_a_write_that_fails_leaves_the_run_as_it_was(tmp_path, tiny_scenario, mo
             raise OSError(error, os.strerror(error), str(target))
         return real(source, target)
 
-    whole = go(tiny_scenario, tmp_path / "whole")
     monkeypatch.setattr(files.os, "replace", full)
     with pytest.raises(OSError, match=os.strerror(error)):
         go(tiny_scenario, tmp_path / "parts", save_every=0.0)
     monkeypatch.undo()
     parts = go(tiny_scenario, tmp_path / "parts")
-    assert failed and without_timings(parts.results) == without_timings(whole.results)
+    assert failed and without_timings(parts.results) == without_timings(done.results)
     assert not list(parts.folder.rglob("*.tmp"))
 
 
@@ -146,7 +163,7 @@ def in_little_space(*words: str) -> None:
 
 def test_a_full_disk(tmp_path, tiny_scenario, tiny_strategy):
     """A limit on the size of files stands in for it: the command says so, exits with 1 and loses nothing."""
-    words = ["run", str(tiny_scenario), "-s", str(tiny_strategy), "--out", str(tmp_path)]
+    words = ["run", str(tiny_scenario), "-s", str(tiny_strategy), "--out", str(tmp_path), "--no-analysis"]
     failed = completed(Process(in_little_space, *words))
     assert failed.returncode == 1 and "Traceback" not in failed.stderr
     assert failed.stderr.startswith("error: ") and "File too large" in failed.stderr
@@ -185,15 +202,16 @@ def test_a_step_without_numbers_can_be_left_out(tmp_path, tiny_scenario, monkeyp
                 return logits * float("nan")
         return logits
 
-    whole = go(tiny_scenario, tmp_path / "whole", "lora")
+    skip = ["training.on_nan=skip"]
+    whole = go(tiny_scenario, tmp_path / "whole", "lora", evaluate=False)
     monkeypatch.setattr(ClipClassifier, "forward", broken)
     said = Said()
-    done = go(tiny_scenario, tmp_path / "skip", "lora", ["training.on_nan=skip"], progress=said)
+    left_out = go(tiny_scenario, tmp_path / "skip", "lora", skip, progress=said, evaluate=False)
     assert "1 steps were left out: their loss or gradient was no number" in said.lines
-    deltas = deltas_of(done.folder)
+    deltas = deltas_of(left_out.folder)
     assert all(bool(torch.isfinite(value).all()) for tensors in deltas.values() for value in tensors.values())
     monkeypatch.undo()
-    same = go(tiny_scenario, tmp_path / "none", "lora", ["training.on_nan=skip"])
+    same = go(tiny_scenario, tmp_path / "none", "lora", skip, evaluate=False)
     assert all(
         torch.equal(value, deltas_of(whole.folder)[file][key])
         for file, tensors in deltas_of(same.folder).items()
@@ -231,7 +249,8 @@ def test_other_errors_stay_what_they_are(tmp_path, tiny_scenario, monkeypatch):
 
 def test_two_processes_on_one_run(tmp_path, tiny_scenario, tiny_strategy):
     """The second is told which process holds the run; the lock of a process that was killed is void."""
-    words = ["run", tiny_scenario, "-s", tiny_strategy, "--out", tmp_path, "--set", "training.steps=2000"]
+    words = ["run", tiny_scenario, "-s", tiny_strategy, "--out", tmp_path, "--no-analysis"]
+    words += ["--set", "training.steps=2000"]
     first = start(*words)
     folder = RunDir.of(tmp_path, "tiny", "quick", 0)
     first.wait_for(folder.results.exists)
@@ -243,7 +262,7 @@ def test_two_processes_on_one_run(tmp_path, tiny_scenario, tiny_strategy):
     assert go_on.returncode == 0, go_on.stderr
 
 
-TASKS = 200 if LONG else 12
+TASKS = 200 if LONG else 8
 
 
 def test_long_streams(tmp_path, tiny_scenario, class_folders):

@@ -4,6 +4,7 @@ it follows from may change unnoticed."""
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from builders.captions import json_lines, painted
+from builders.interruptions import Said, Stop
 from builders.runs import deltas_of, without_timings
 from cl_complora.clip import evaluate
 from cl_complora.clip.classifier import ClipClassifier
@@ -22,7 +24,6 @@ from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.scenario import Model
 from cl_complora.data.labels import LabelSpace
 from cl_complora.errors import UserError
-from cl_complora.progress import Quiet
 from cl_complora.run import kept_answers, measuring
 from cl_complora.run.kept_answers import KeptAnswers
 from cl_complora.run.stream import run
@@ -32,14 +33,20 @@ from cl_complora.store.tensors import with_checksum
 SETS = 3  # two tasks and a zero-shot set
 
 
-class Heard(Quiet):
-    """Keeps the sentences."""
+class Heard(Said):
+    """Keeps the sentences.
 
-    def __init__(self) -> None:
-        self.lines: list[str] = []
+    Args:
+        cut: end the run once the untouched model is measured.
+    """
 
-    def message(self, text: str) -> None:
-        self.lines.append(text)
+    def __init__(self, cut: bool) -> None:
+        super().__init__()
+        self._cut = cut
+
+    def evaluated(self, index: int, row: Sequence[float], zero_shot: dict[str, float]) -> None:
+        if self._cut:
+            raise Stop
 
     def known(self) -> int:
         """How many sets it was said that an earlier run had measured."""
@@ -58,12 +65,31 @@ def again(cache, tmp_path, tiny_scenario, tiny_strategy):
     """Runs the tiny stream in a folder of its own: (result, sets that were known)."""
     count = iter(range(99))
 
-    def once(scenario: Path = tiny_scenario, edits: list[str] = (), strategy: str = str(tiny_strategy)):
-        heard = Heard()
+    def once(
+        scenario: Path = tiny_scenario,
+        edits: list[str] = (),
+        strategy: str = str(tiny_strategy),
+        cut: bool = False,
+        analysis: bool = False,
+    ):
+        heard = Heard(cut)
         where = tmp_path / f"out{next(count)}"
         located = load_scenario(str(scenario), list(edits))
-        found = run(located, load_strategy(strategy), out=where, progress=heard)
-        return found, heard.known()
+        with pytest.raises(Stop) if cut else nullcontext():
+            found = run(located, load_strategy(strategy), out=where, progress=heard, analysis=analysis)
+        return where if cut else found, heard.known()
+
+    return once
+
+
+@pytest.fixture
+def measured(again):
+    """The same up to the first task: (answers of the untouched model, sets that were known)."""
+
+    def once(edits: list[str] = ()) -> tuple[dict[str, torch.Tensor], int]:
+        where, known = again(edits=edits, cut=True)
+        (file,) = where.rglob("predictions/*")
+        return load_file(file), known
 
     return once
 
@@ -85,8 +111,8 @@ def test_the_second_run_says_the_same_without_asking_the_model(again, cache, mon
     assert all(torch.equal(part[key], others[file][key]) for file, part in ours.items() for key in part)
 
 
-def test_what_answers_follow_from_is_told_apart(again):
-    again()
+def test_what_answers_follow_from_is_told_apart(measured):
+    measured()
     edits = {
         ("evaluation.precision=bf16",): 0,
         ("model.mean=[0.4, 0.4, 0.4]", "model.std=[0.3, 0.3, 0.3]"): 0,
@@ -95,11 +121,11 @@ def test_what_answers_follow_from_is_told_apart(again):
         ("zero_shot.0.images=7",): SETS - 1,
         ("shots=2",): SETS,  # says nothing about the untouched model
     }
-    assert {one: again(edits=list(one))[1] for one in edits} == edits
+    assert {one: measured(list(one))[1] for one in edits} == edits
 
 
-def test_other_code_machines_or_threads_are_measured_again(again, cache, monkeypatch):
-    again()
+def test_other_code_machines_or_threads_are_measured_again(measured, monkeypatch):
+    measured()
     others = [
         (kept_answers, "_code", "another line"),
         (kept_answers.platform, "node", "elsewhere"),
@@ -109,8 +135,8 @@ def test_other_code_machines_or_threads_are_measured_again(again, cache, monkeyp
     for where, name, told in others:
         with monkeypatch.context() as patched:
             patched.setattr(where, name, lambda told=told: told)
-            assert again()[1] == 0, name
-    assert again()[1] == SETS
+            assert measured()[1] == 0, name
+    assert measured()[1] == SETS
 
 
 def kept(weights: Path, config: Path, **more) -> KeptAnswers:
@@ -199,8 +225,8 @@ def test_what_is_read_gives_the_same_bits_as_what_was_computed(cache, tiny_files
     assert read.data_ptr() % 64 == 0 and torch.equal(read @ weight.mT, features @ weight.mT)
 
 
-def test_a_file_that_cannot_be_what_was_kept_is_measured_again(again, cache):
-    first, _ = again()
+def test_a_file_that_cannot_be_what_was_kept_is_measured_again(measured, cache):
+    first, _ = measured()
     damages = {
         "longer": lambda label, share: (torch.cat([label, label]), torch.cat([share, share])),
         "classes that are not there": lambda label, share: (label + 100, share),
@@ -213,16 +239,17 @@ def test_a_file_that_cannot_be_what_was_kept_is_measured_again(again, cache):
             file.write_bytes(
                 save_answers({"set": damage(*load_answers(file)["set"])}) if damage else whole[:-3]
             )
-        found, known = again()  # which mends them
-        assert known == 0 and found.results["accuracy"] == first.results["accuracy"], name
-    assert again()[1] == SETS
+        found, known = measured()  # which mends them
+        assert known == 0 and found.keys() == first.keys(), name
+        assert all(torch.equal(found[key], first[key]) for key in first), name
+    assert measured()[1] == SETS
 
 
-def test_a_cache_that_is_off_or_cannot_be_written_is_done_without(again, cache, monkeypatch, tmp_path):
+def test_a_cache_that_is_off_or_cannot_be_written_is_done_without(measured, cache, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("in the way")
     for where in ("off", str(tmp_path / "file")):
         monkeypatch.setenv("CL_COMPLORA_CACHE", where)
-        assert again()[1] == again()[1] == 0
+        assert measured()[1] == measured()[1] == 0
     assert not cache.exists()
 
 
@@ -231,13 +258,13 @@ def answered(folder: Path) -> list[dict[str, torch.Tensor]]:
 
 
 def test_heads_on_untouched_towers_ask_them_once(again, cache, monkeypatch):
-    fresh = again(strategy="rail")[0]
+    fresh = again(strategy="rail", analysis=True)[0]
     kept = len(list(cache.iterdir()))
     asked = []
     real = evaluate.image_features
     monkeypatch.setattr(evaluate, "image_features", lambda *args: asked.append(len(args[1])) or real(*args))
-    found = again(strategy="rail")[0]
-    again(strategy="nearest-mean")
+    found = again(strategy="rail", analysis=True)[0]
+    again(strategy="nearest-mean", analysis=True)
     assert not any(asked) and len(list(cache.iterdir())) == kept  # of no images there is nothing to keep
     assert without_timings(found.results) == without_timings(fresh.results)
     for one, other in zip(answered(found.folder), answered(fresh.folder), strict=True):

@@ -248,16 +248,3 @@ except Held:
     finally:
         for other in others:
             other.communicate("\n", timeout=60)
-
-
-def test_the_command_works_without_what_windows_lacks(tmp_path, tiny_scenario):
-    words = ["run", str(tiny_scenario), "-s", "zeroshot", "--no-analysis", "--set", "test_limit=4"]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "builders.windows", *words],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert (tmp_path / "runs/tiny/zeroshot/seed0/results.json").exists()

@@ -100,7 +100,7 @@ def test_the_shipped_model_knows_its_world():
 
 
 def test_pretraining_learns_and_resumes_to_the_same_weights(tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrain, "BATCH", 32)
+    monkeypatch.setattr(pretrain, "BATCH", 8)
     monkeypatch.setattr(pretrain, "batches", _in_process)
     monkeypatch.setattr(pretrain, "evaluate", lambda *_: {"all": 0.0})
 
@@ -109,11 +109,11 @@ def test_pretraining_learns_and_resumes_to_the_same_weights(tmp_path, monkeypatc
             state = pretrain.new_state(0, 1e-3, "cpu")
             if (folder / "checkpoint.pt").exists():
                 pretrain.restore(state, folder)
-            pretrain.train(state, Plan(0, 128), 1e-3, folder, every=1e9, stop=stop)
+            pretrain.train(state, Plan(0, 32), 1e-3, folder, every=1e9, stop=stop)
         return state
 
-    whole, cut = train(tmp_path / "whole", [128]), train(tmp_path / "cut", [64, 128])
-    assert whole.images == cut.images == 128
+    whole, cut = train(tmp_path / "whole", [32]), train(tmp_path / "cut", [16, 32])
+    assert whole.images == cut.images == 32
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, cut.model.state_dict()[name]), name
     assert (
