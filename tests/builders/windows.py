@@ -1,7 +1,5 @@
 """A stand-in for Python on Windows, which is not at hand: what it lacks is taken away, what it has instead is
 added.
-
-As a program it runs the command so: ``python -m builders.windows eval embedded --data pets``.
 """
 
 from __future__ import annotations
