@@ -53,7 +53,6 @@ def folder(tmp_path_factory) -> Path:
 # What makes a command short; the words of the README come first and are all there.
 FEW_IMAGES = ["shots=1", "test_limit=4", "zero_shot.0.images=154"]
 FEW_STEPS = [*FEW_IMAGES, "training.steps=1"]
-FEW_MATRICES = "adapter.layers=[-1]"
 STYLES = ", ".join(f"{{name: {n}, source: {{kind: world, domain: style-{n}}}}}" for n in ("photo", "neon"))
 FEW_STYLES = [*FEW_STEPS, f"tasks=[{STYLES}]", "reference.images=154"]
 
@@ -61,10 +60,7 @@ FEW_STYLES = [*FEW_STEPS, f"tasks=[{STYLES}]", "reference.images=154"]
 def shortened(words: list[str]) -> list[str]:
     if words[0] not in ("run", "compare"):
         return words
-    if words[0] == "compare":
-        settings = FEW_STYLES
-    else:
-        settings = FEW_IMAGES if "zeroshot" in words else [*FEW_STEPS, FEW_MATRICES]
+    settings = FEW_IMAGES if "zeroshot" in words else FEW_STYLES if words[0] == "compare" else FEW_STEPS
     return words + [f"--set={setting}" for setting in settings]
 
 
