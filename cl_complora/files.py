@@ -13,6 +13,7 @@ import platform
 import re
 import secrets
 import stat
+import time
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -159,6 +160,41 @@ def writer_of(temporary: Path) -> tuple[str, int] | None:
     None for another file."""
     match = re.fullmatch(r"\..*?(?:,([^,]*),(\d{1,10}),[0-9a-f]{8}|\.(\d{1,10}))\.tmp", temporary.name)
     return match and (platform.node() if match[1] is None else match[1], int(match[2] or match[3]))
+
+
+# Nobody takes as long for one part of a file, however slow the folder is. In seconds.
+_SILENT = 3600.0
+
+
+def is_left(temporary: Path) -> bool:
+    """Whether nobody writes a temporary file any more: its process is dead, or it is long silent.
+
+    Raises:
+        OSError: where it is gone, or may not be looked at.
+    """
+    writer = writer_of(temporary)
+    silent = time.time() - temporary.stat().st_mtime > _SILENT
+    return silent or (writer is not None and writer[0] == platform.node() and not is_running(writer[1]))
+
+
+def is_running(process: int, began: float | None = None) -> bool:
+    """Whether there is a process of this machine; True also where it may not be looked up.
+
+    Args:
+        process: its number.
+        began: when it began, in seconds since 1970, where that is known: the system gives numbers anew.
+    """
+    import psutil
+
+    try:
+        found = psutil.Process(process)
+        # Times of start are told to a hundredth of a second.
+        same = began is None or abs(found.create_time() - began) < 1.0
+        return same and found.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:  # it is there, and may not be asked
+        return True
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -37,6 +37,16 @@ def recorded(schema: type[_Settings], settings: Mapping[str, Any]) -> _Settings:
     return schema.model_validate(_restored(said, settings, read))
 
 
+def learned_at_once(config: Mapping[str, Any] | None) -> bool:
+    """Whether a run learns all tasks together in place of the first (``training.stream: joint``).
+
+    Args:
+        config: its config.yaml; None where there is none.
+    """
+    training = ((config or {}).get("strategy") or {}).get("training") or {}
+    return training.get("stream") == "joint"
+
+
 def _said(schema: type[BaseModel], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings without those at their defaults; what tells the kind of a part stays."""
     kept = {}

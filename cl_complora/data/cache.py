@@ -16,8 +16,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import PIL
 
-from ..files import temporary_beside, write_json, writer_of
+from ..files import is_left, temporary_beside, write_json
 from ..version import __version__
 from .items import Item, Source
 
@@ -39,8 +37,6 @@ OFF = "off"
 PARTS = {"pixels": (".npy", ".json"), "answers": (".safetensors",)}
 # Images decoded at a time.
 PART = 512
-# Seconds without a further part after which nobody writes a file any more, wherever its process runs.
-OLD = 3600.0
 
 
 def cache_folder(part: str = "pixels") -> Path | None:
@@ -170,17 +166,8 @@ def _remove_leftovers(folder: Path) -> None:
     """Remove what nobody writes any more."""
     for leftover in folder.glob(".*.tmp"):
         with suppress(OSError):  # it was written meanwhile, or is another user's
-            if _is_left(leftover):
+            if is_left(leftover):
                 leftover.unlink()
-
-
-def _is_left(temporary: Path) -> bool:
-    """Whether nobody writes a temporary file any more."""
-    import psutil
-
-    host, process = writer_of(temporary) or ("", 0)
-    gone = host == platform.node() and not psutil.pid_exists(process)
-    return gone or time.time() - temporary.stat().st_mtime > OLD
 
 
 def usage() -> tuple[int, int]:
@@ -198,7 +185,7 @@ def clear() -> int:
     deleted = 0
     for path in _files():
         with suppress(FileNotFoundError):
-            if path.suffix != ".tmp" or _is_left(path):
+            if path.suffix != ".tmp" or is_left(path):
                 path.unlink()
                 deleted += 1
     return deleted

@@ -36,9 +36,7 @@ from .asked_sets import (
     LabelledSet,
     Measured,
     Part,
-    answer_parts,
     label_name,
-    parts_of,
     retrieval_name,
     together,
 )
@@ -62,21 +60,6 @@ class MeasuredSet:
     images: Images
     space: LabelSpace
     head: Head | None = None
-
-
-def measure_stream(state: State, as_recorded: bool) -> list[Measured]:
-    """Every task, zero-shot set, retrieval set and multi-label set of the run's own scenario, in the
-    precision that the run measured in.
-
-    Args:
-        state: the state.
-        as_recorded: whether the run measured this very state (no task left out or scaled).
-
-    Raises:
-        UserError: if the pictures are not those of the run any more.
-    """
-    found = measure_asked(state.loaded, stream_asked(state), state.precision)
-    return with_recorded(state, found) if as_recorded else found
 
 
 def stream_asked(state: State) -> list[Asked]:
@@ -211,14 +194,6 @@ def _prompted(located: Located[Scenario], prompts: Sequence[str]) -> Located[Sce
 def data_asked(loaded: LoadedClip, data: Data) -> list[Asked]:
     """Everything that data hold, on paper."""
     return _asked(loaded, data.plans, data.protocol, data.part, data.prefix)
-
-
-def measure_asked(loaded: LoadedClip, asked: Sequence[Asked], precision: str) -> list[Measured]:
-    """All of it, answered here and now."""
-    classifier = classifier_of(loaded)
-    with classifier.measured_in(precision):
-        parts = parts_of([len(one.items) for one in asked])
-        return told(classifier, asked, list(answer_parts(classifier, asked, parts, loaded.pixels)))
 
 
 def told(

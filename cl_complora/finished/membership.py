@@ -24,6 +24,7 @@ from ..clip.classifier import ClipClassifier
 from ..clip.evaluate import BATCH
 from ..clip.heads.head import Head, answered
 from ..clip.text import evaluating
+from ..config.recorded import learned_at_once
 from ..data.items import Item
 from ..data.labels import LabelSpace
 from ..data.planning import Plan, Plans
@@ -115,7 +116,7 @@ def audit(
 def _trained_in(untouched: State, place: int) -> tuple[int, int, bool]:
     """State that a task was trained in, the one before that, and whether no other state has to do with
     it."""
-    if untouched.at_once:
+    if learned_at_once(untouched.config):
         return 1, 0, False
     independent = untouched.scenario.value.independent
     return place + 1, 0 if independent else place, independent

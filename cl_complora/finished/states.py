@@ -16,6 +16,7 @@ from ..clip.model import LoadedClip
 from ..config import Scenario
 from ..config.heads import IN_WEIGHTS
 from ..config.loading import Located
+from ..config.recorded import learned_at_once
 from ..data.labels import LabelSpace
 from ..delta import TaskDelta
 from ..errors import UserError
@@ -62,11 +63,6 @@ class State:
     def row(self) -> int:
         """Row of the run's matrix that this state was measured in; 0 is the untouched model."""
         return self.results["tasks"].index(self.after[-1]) + 1 if self.after else 0
-
-    @property
-    def at_once(self) -> bool:
-        """Whether all tasks were learned together in place of the first (``training.stream: joint``)."""
-        return (self.config["strategy"].get("training") or {}).get("stream") == "joint"
 
     @property
     def shares_head(self) -> bool:
@@ -247,7 +243,7 @@ def refuse_inexact(
     strategy = config["strategy"]
     head = (strategy.get("head") or {}).get("kind")
     trained = strategy["adapter"]["kind"] != "none" or head in IN_WEIGHTS
-    if factors and len(scenario.tasks) > 1 and (strategy.get("training") or {}).get("stream") == "joint":
+    if factors and len(scenario.tasks) > 1 and learned_at_once(config):
         raise UserError(
             f"{path}: its tasks were learned all at once (training.stream: joint), so none has an update of"
             " its own that could be left out or scaled; --after 0 is the model without all of them"

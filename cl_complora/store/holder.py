@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..files import is_running
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -49,12 +51,7 @@ class Holder:
             if isinstance(told["space"], str) and isinstance(told["word"], str):
                 began = None if told["began"] is None else float(told["began"])
                 return cls(int(match[1]), match[2], told["space"], began, told["word"])
-        return cls.named(match[2], int(match[1]))
-
-    @classmethod
-    def named(cls, host: str, pid: int) -> Holder:
-        """A process of which no more is known."""
-        return cls(pid, host, _space())
+        return cls(int(match[1]), match[2], _space())  # of which no more is known
 
     def is_gone(self) -> bool:
         """Whether the process is known to be dead: False also where it cannot be looked up."""
@@ -68,17 +65,7 @@ class Holder:
         return (self.host, self.space) == (platform.node(), _space())
 
     def _runs(self) -> bool:
-        import psutil
-
-        try:
-            process = psutil.Process(self.pid)
-            # The system gives numbers anew; times of start are told to a hundredth of a second.
-            same = self.began is None or abs(process.create_time() - self.began) < 1.0
-            return same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
-        except psutil.Error:  # it is there, and may not be asked
-            return True
+        return is_running(self.pid, self.began)
 
 
 def ourselves(word: str = "") -> Holder:

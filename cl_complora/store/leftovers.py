@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from pathlib import Path
 
-from ..files import writer_of
-from .holder import Holder
-
-# Nothing of a run takes as long to write, however slow the folder is. In seconds.
-OLD = 3600.0
+from ..files import is_left
 
 
 def remove_leftovers(root: Path) -> None:
@@ -19,8 +14,6 @@ def remove_leftovers(root: Path) -> None:
     Another process, here or on another machine, may be writing a report into the folder meanwhile.
     """
     for leftover in root.rglob(".*.tmp"):
-        writer = writer_of(leftover)
         with suppress(FileNotFoundError):  # it was written meanwhile
-            old = time.time() - leftover.stat().st_mtime > OLD
-            if old or (writer is not None and Holder.named(*writer).is_gone()):
+            if is_left(leftover):
                 leftover.unlink()

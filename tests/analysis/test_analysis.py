@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from builders.interruptions import Stop, StopAfter
 from builders.models import tiny_clip
 from builders.runs import without_timings
 from cl_complora.analysis import observer
@@ -21,7 +22,6 @@ from cl_complora.analysis.geometry import GeometryWatch, Spectrum, Update
 from cl_complora.analysis.representation import linear_cka, spread
 from cl_complora.clip.slots import open_slots
 from cl_complora.config import load_scenario, load_strategy
-from cl_complora.progress import Quiet
 from cl_complora.run.stream import run
 from cl_complora.store.folder import RunDir
 
@@ -182,13 +182,8 @@ def test_looking_changes_nothing(tmp_path, tiny_scenario, watched, strategy):
 
 @pytest.mark.parametrize("strategy", ["complora", "finetune"])
 def test_an_interrupted_run_leaves_the_same_analysis(tmp_path, tiny_scenario, watched, strategy):
-    class Stop(Quiet):
-        def evaluated(self, index, row, zero_shot):
-            if index == 1:
-                raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        go(tiny_scenario, tmp_path, strategy, progress=Stop())
+    with pytest.raises(Stop):
+        go(tiny_scenario, tmp_path, strategy, progress=StopAfter(1))
     assert analyses(go(tiny_scenario, tmp_path, strategy).folder) == analyses(watched(strategy).folder)
 
 

@@ -23,7 +23,22 @@ class Said(Quiet):
 
 
 class Stop(Exception):
-    """A run that ends between its tasks."""
+    """A run that ends at a chosen moment."""
+
+
+class StopAfter(Quiet):
+    """Breaks off once a state was measured and recorded, as a crash would.
+
+    Args:
+        learned: number of tasks behind that state.
+    """
+
+    def __init__(self, learned: int) -> None:
+        self.learned = learned
+
+    def evaluated(self, index, row, zero_shot):
+        if index == self.learned:
+            raise Stop
 
 
 class AfterFirstTask(Quiet):

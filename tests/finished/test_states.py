@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from builders.images import COLOURS, paint
+from builders.measured import on_own_stream
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.errors import UserError
-from cl_complora.finished.evaluation import measure_stream
 from cl_complora.finished.states import open_run
 from cl_complora.run.stream import run
 
@@ -19,7 +19,7 @@ def test_every_state_measures_what_the_run_recorded(tiny_run, after):
     assert state.after == {None: ["warm", "cold"], "0": [], "1": ["warm"], "warm": ["warm"]}.get(
         after, ["warm", "cold"]
     )
-    found = measure_stream(state, as_recorded=True)
+    found = on_own_stream(state)
     assert [one.name for one in found] == ["warm", "cold", "colours"]
     assert all(one.accuracy == one.recorded for one in found)
 
@@ -40,11 +40,9 @@ def test_of_independent_tasks_every_state_is_one_task_alone(tmp_path, tiny_scena
     for number, name in enumerate(("warm", "cold"), start=1):
         state = open_run(out.folder, str(number))
         assert state.after == [name] and state.row == number
-        recorded = {one.name: one.recorded for one in measure_stream(state, True) if one.recorded is not None}
+        recorded = {one.name: one.recorded for one in on_own_stream(state, True) if one.recorded is not None}
         assert set(recorded) == {name, "colours"}
-        assert all(
-            one.accuracy == recorded.get(one.name, one.accuracy) for one in measure_stream(state, True)
-        )
+        assert all(one.accuracy == recorded.get(one.name, one.accuracy) for one in on_own_stream(state, True))
     with pytest.raises(UserError, match="no task 'warm' among those merged: cold"):
         open_run(out.folder, scale={"warm": 0.0})
 
@@ -66,7 +64,7 @@ def test_pictures_that_were_exchanged_are_noticed(tmp_path, tiny_strategy, tiny_
     out = run(
         load_scenario(str(tmp_path / "s.yaml")), load_strategy(str(tiny_strategy)), out=tmp_path / "runs"
     )
-    assert measure_stream(open_run(out.folder), True)[0].images == 6
+    assert on_own_stream(open_run(out.folder), True)[0].images == 6
     paint(tmp_path / "set" / "test" / "red" / "9.png", (1, 2, 3), 9)
     with pytest.raises(UserError, match="'one' has other pictures now"):
-        measure_stream(open_run(out.folder), True)
+        on_own_stream(open_run(out.folder), True)

@@ -10,9 +10,9 @@ from torch import nn
 
 from builders.caption_tasks import with_captions
 from builders.commands import cli
+from builders.measured import on_own_stream
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.finished import update_curve
-from cl_complora.finished.evaluation import measure_stream
 from cl_complora.finished.states import State, find_state, open_run
 from cl_complora.finished.update_curve import Curve, curves_along
 from cl_complora.report.run.curve_figure import scaling_figure
@@ -27,7 +27,7 @@ def test_a_curve_begins_without_the_task_and_ends_at_the_run(tiny_run):
     for curve in curves:
         assert curve.factors == (0.0, 0.5, 1.0)
         for place, factor in enumerate(curve.factors):
-            alone = measure_stream(open_run(tiny_run.folder, scale={curve.task: factor}), as_recorded=False)
+            alone = on_own_stream(open_run(tiny_run.folder, scale={curve.task: factor}), own=False)
             assert {name: values[place] for name, values in curve.accuracy.items()} == {
                 one.name: one.accuracy for one in alone
             }
@@ -44,7 +44,7 @@ def test_other_edits_hold_along_a_curve(tiny_run):
     (curve,) = curves_along(state, ["warm"], (0.0, 1.0), told.append)
     assert len(told) == 2
     for place, after in enumerate(("0", "1")):
-        alone = {one.name: one.accuracy for one in measure_stream(open_run(tiny_run.folder, after), False)}
+        alone = {one.name: one.accuracy for one in on_own_stream(open_run(tiny_run.folder, after), False)}
         assert {name: values[place] for name, values in curve.accuracy.items()} == alone
 
 

@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 
 from builders.drawing import leave_out
 from builders.images import paint
+from builders.interruptions import Stop, StopAfter
 from builders.places import LONG
 from cl_complora import metrics
 from cl_complora.cli import app
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.catalog import shipped
-from cl_complora.progress import Quiet
 from cl_complora.report.tensorboard import figures
 from cl_complora.report.tensorboard.figures import curves_image, matrix_image, mistakes_image
 from cl_complora.report.tensorboard.hparams import COLUMNS, table_row
@@ -132,17 +132,12 @@ def test_the_configuration_is_there_to_read(done):
 def test_a_killed_and_resumed_run_has_the_same_events(
     tmp_path, tmp_path_factory, tiny_scenario, done, strategy
 ):
-    class Stop(Quiet):
-        def evaluated(self, index, row, zero_shot):
-            if index == 1:
-                raise InterruptedError
-
     if strategy == "complora":
         whole = done
     else:
         whole = go(tiny_scenario, tmp_path_factory.mktemp("whole"), strategy)
-    with pytest.raises(InterruptedError):
-        go(tiny_scenario, tmp_path, strategy, progress=Stop())
+    with pytest.raises(Stop):
+        go(tiny_scenario, tmp_path, strategy, progress=StopAfter(1))
     parts = go(tiny_scenario, tmp_path, strategy)
     ours, theirs = content(parts.folder), content(whole.folder)
     config = "config/text_summary"  # says where the scenario file lies, as far from here as from there

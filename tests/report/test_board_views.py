@@ -10,9 +10,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from builders.caption_tasks import with_captions
+from builders.interruptions import Stop, StopAfter
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.errors import UserError
-from cl_complora.progress import Quiet
 from cl_complora.report.run.causes import changed_answers
 from cl_complora.report.tensorboard import observer
 from cl_complora.run.stream import run
@@ -25,18 +25,10 @@ def go(scenario, out, strategy="lora", **options):
     return run(load_scenario(str(scenario)), quick, out=out, **options)
 
 
-class LastRecord(Quiet):
-    """Ends the process as soon as the last record is on the disk."""
-
-    def evaluated(self, index, row, zero_shot):
-        if index == 2:
-            raise InterruptedError
-
-
 def test_a_run_cut_off_after_its_last_record_gets_the_rest_of_its_events(tmp_path, tiny_scenario):
     whole = tags(go(tiny_scenario, tmp_path / "whole").folder)
-    with pytest.raises(InterruptedError):
-        go(tiny_scenario, tmp_path / "parts", progress=LastRecord())
+    with pytest.raises(Stop):
+        go(tiny_scenario, tmp_path / "parts", progress=StopAfter(2))
     (results,) = (tmp_path / "parts").rglob("results.json")
     assert json.loads(results.read_text())["status"] == "running"
     parts = go(tiny_scenario, tmp_path / "parts")

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from builders.caption_tasks import with_captions
 from builders.commands import cli
 from builders.interruptions import ask_after, same_bits
+from builders.measured import on_own_stream
 from builders.places import LONG
 from builders.runs import deltas_of, without_timings
 from cl_complora.clip.text import TextEncoder
@@ -18,7 +19,6 @@ from cl_complora.compare.by_image import kept_by
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.engine import clip_strategy
 from cl_complora.errors import UserError
-from cl_complora.finished.evaluation import measure_stream
 from cl_complora.finished.states import find_state, open_run
 from cl_complora.report.run.page import run_page
 from cl_complora.report.run.tables import matrix
@@ -71,7 +71,7 @@ def test_its_update_is_low_rank_and_merged_like_any_other(finished):
     )
     assert finished.results["tasks_detail"][1]["delta_norm"] > 0
     state = open_run(finished.folder)
-    for one in measure_stream(state, True):
+    for one in on_own_stream(state, True):
         assert one.recorded == pytest.approx(one.accuracy), one.name
 
 

@@ -17,6 +17,7 @@ from safetensors.torch import load, load_file
 from builders.commands import cli
 from builders.heads import quick_head
 from builders.interruptions import Said
+from builders.measured import on_own_stream
 from builders.places import LONG
 from builders.runs import without_timings
 from cl_complora.clip.evaluate import image_features
@@ -26,7 +27,6 @@ from cl_complora.config.catalog import shipped
 from cl_complora.config.heads import IN_WEIGHTS
 from cl_complora.engine.fitting.nearest_mean import class_means
 from cl_complora.errors import UserError
-from cl_complora.finished.evaluation import measure_stream
 from cl_complora.finished.explain import explain
 from cl_complora.finished.export import export
 from cl_complora.finished.predict import answering, label_space, predict
@@ -126,9 +126,9 @@ def test_a_damaged_head_is_named_and_fitted_again(probed, tiny_scenario, tmp_pat
 
 def test_eval_measures_what_the_run_recorded(probed):
     for after in ("0", "warm", "cold"):
-        measured = measure_stream(open_run(probed.folder, after), True)
+        measured = on_own_stream(open_run(probed.folder, after), True)
         assert all(one.accuracy == one.recorded for one in measured)
-    without = {one.name: one for one in measure_stream(open_run(probed.folder, scale={"warm": 0.0}), False)}
+    without = {one.name: one for one in on_own_stream(open_run(probed.folder, scale={"warm": 0.0}), False)}
     assert without["warm"].accuracy == probed.results["accuracy"][0][0]
 
 
@@ -151,7 +151,7 @@ def test_a_head_goes_with_the_features_of_the_merged_model(tiny_scenario, tmp_pa
         assert torch.allclose(head.weight, means, atol=1e-6)
         untouched = class_means(image_features(open_run(found.folder, "0").classifier(), pixels), labels, 2)
         assert not torch.allclose(head.weight, untouched, atol=1e-4)
-    assert all(one.accuracy == one.recorded for one in measure_stream(open_run(found.folder), True))
+    assert all(one.accuracy == one.recorded for one in on_own_stream(open_run(found.folder), True))
     assert found.results["tasks_detail"][0]["delta_norm"] > 0
     explain(open_run(found.folder, "0"))  # its accuracies are those of the heads
     stored = json.loads((found.folder / "explain.json").read_text())

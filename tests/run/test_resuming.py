@@ -8,28 +8,12 @@ import shutil
 import pytest
 import yaml
 
-from builders.interruptions import Said, same_bits
+from builders.interruptions import Said, Stop, StopAfter, same_bits
 from builders.runs import without_timings
 from cl_complora.config import load_scenario, load_strategy
-from cl_complora.progress import Quiet
 from cl_complora.run.stream import run
 from cl_complora.store.folder import RunDir
 from cl_complora.store.tensors import with_checksum
-
-
-class Cut(Exception):
-    """The end of a process."""
-
-
-class CutAfter(Quiet):
-    """Ends a run once a state was measured and recorded."""
-
-    def __init__(self, learned: int) -> None:
-        self.learned = learned
-
-    def evaluated(self, index, row, zero_shot):
-        if index == self.learned:
-            raise Cut
 
 
 def go(scenario, out, strategy="lora+ewc", settings=(), **options):
@@ -74,8 +58,8 @@ def test_records_behind_a_damaged_one_are_made_again_whatever_happens(
     inside.touch()
     if elsewhere:
         of_another_machine(folder)
-    with pytest.raises(Cut):
-        go(tiny_scenario, tmp_path, elsewhere=elsewhere, progress=CutAfter(1))
+    with pytest.raises(Stop):
+        go(tiny_scenario, tmp_path, elsewhere=elsewhere, progress=StopAfter(1))
     assert folder.record(0, "warm").exists()
     assert not folder.record(1, "cold").exists() and not inside.exists()
     again = go(tiny_scenario, tmp_path)

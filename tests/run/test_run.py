@@ -16,7 +16,7 @@ import yaml
 from safetensors.torch import load_file
 
 from builders.images import paint
-from builders.interruptions import Said
+from builders.interruptions import Said, Stop, StopAfter
 from builders.places import LONG
 from builders.processes import Process, completed
 from builders.runs import STRATEGY, deltas_of, without_timings
@@ -24,7 +24,6 @@ from cl_complora import metrics
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.delta import TaskDelta
 from cl_complora.errors import UserError
-from cl_complora.progress import Quiet
 from cl_complora.run.stream import run
 from cl_complora.store.deltas import load_delta
 from cl_complora.store.folder import RunDir
@@ -107,24 +106,9 @@ def test_a_finished_run_is_read_not_repeated(tiny_run, tiny_scenario, tiny_strat
     assert not changed
 
 
-class _Stop(Exception):
-    pass
-
-
-class StopAfter(Quiet):
-    """Breaks off at a chosen event, as a crash would."""
-
-    def __init__(self, rows: int) -> None:
-        self.rows = rows
-
-    def evaluated(self, index, row, zero_shot):
-        if index == self.rows:
-            raise _Stop
-
-
 @pytest.mark.parametrize("rows", [0, 1, 2])
 def test_an_interrupted_run_ends_with_the_same_bits(tiny_run, tmp_path, tiny_scenario, tiny_strategy, rows):
-    with pytest.raises(_Stop):
+    with pytest.raises(Stop):
         go(tiny_scenario, tiny_strategy, tmp_path, progress=StopAfter(rows))
     resumed = go(tiny_scenario, tiny_strategy, tmp_path)
     # What is told has been recorded: the stop loses nothing.
@@ -208,7 +192,7 @@ def test_a_resumed_run_repeats_the_decompositions_of_the_interrupted_one(
     whole = go(path, quick, tmp_path / "whole", evaluate=False)
     record = json.loads(next((whole.folder / "tasks").glob("002-*")).read_text())
     assert len(set(record["adapter_state"]["decomposed_at"].values())) > 1
-    with pytest.raises(_Stop):
+    with pytest.raises(Stop):
         go(path, quick, tmp_path / "cut", progress=StopAfter(2), evaluate=False)
     resumed = go(path, quick, tmp_path / "cut", evaluate=False)
     assert resumed.reused == 2 and same(deltas_of(resumed.folder), deltas_of(whole.folder))
@@ -222,7 +206,7 @@ def test_a_resumed_run_repeats_the_decompositions_of_the_interrupted_one(
 def test_a_blind_run_can_be_interrupted_and_is_not_taken_for_a_measured_one(
     tmp_path, tiny_scenario, tiny_strategy
 ):
-    with pytest.raises(_Stop):
+    with pytest.raises(Stop):
         go(tiny_scenario, tiny_strategy, tmp_path, progress=StopAfter(1), evaluate=False)
     blind = go(tiny_scenario, tiny_strategy, tmp_path, evaluate=False)
     assert blind.reused == 1 and blind.results["last"] is None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ... import metrics
 from ...analysis.mistakes import Mistake, changes
 from ...clip.matrix_names import place_of
+from ...config.recorded import learned_at_once
 from ...engine.observer import Observer
 from ...errors import UserError
 from ...files import yaml_text
@@ -332,7 +333,7 @@ class BoardWriter:
             return
         summary = metrics.so_far(self.rows)
         # Where all tasks are trained at once none is unseen, and results.json names no Transfer.
-        headlines = [name for name in _HEADLINES if name != "transfer" or not self._joint()]
+        headlines = [name for name in _HEADLINES if name != "transfer" or not learned_at_once(self.config)]
         yield from ((f"stream/{name}", summary[name]) for name in headlines)
         if math.isfinite(summary["last"]):
             trained = [row[:index] for row in self.rows]
@@ -342,10 +343,6 @@ class BoardWriter:
             for task, forgotten, moved in told:
                 yield f"forgetting/{self.tags[task]}", forgotten
                 yield f"bwt/{self.tags[task]}", moved
-
-    def _joint(self) -> bool:
-        """Whether every task is trained together with all others."""
-        return ((self.config or {}).get("strategy") or {}).get("training", {}).get("stream") == "joint"
 
     def _analysis(self, found: dict[str, Any], index: int) -> None:
         for task, value in found.get("cka", {}).items():
