@@ -125,16 +125,13 @@ class TextEncoder:
         parameters = self.parameters()
         if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
             return self.encode_space(space)
-        state = self._held
-        if state is None:
-            adapters = [
-                m for name, m in self.tower.named_modules() if isinstance(m, Adapters) and _is_text(name)
-            ]
-            if any(m.training and m.enabled and block.dropout > 0 for m in adapters for block in m.values()):
-                return self.encode_space(space)  # another draw every time
-            arithmetic = _arithmetic(self.model, self.precision, self.measuring)
-            state = (tuple(m.enabled for m in adapters), arithmetic, _state(parameters))
-            self._held = state if self._holding else None
+        adapters = [m for name, m in self.tower.named_modules() if isinstance(m, Adapters) and _is_text(name)]
+        if any(m.training and m.enabled and block.dropout > 0 for m in adapters for block in m.values()):
+            return self.encode_space(space)  # another draw every time
+        weights = _state(parameters) if self._held is None else self._held
+        self._held = weights if self._holding else None
+        arithmetic = _arithmetic(self.model, self.precision, self.measuring)
+        state = (tuple(m.enabled for m in adapters), arithmetic, weights)
         known = self._features.get(space)
         if known is None or known[0] != state:
             with torch.no_grad():
@@ -144,8 +141,8 @@ class TextEncoder:
 
     @contextmanager
     def unchanging(self) -> Iterator[None]:
-        """Within, neither weights nor precision change: :meth:`features` looks once whether they did, and not
-        at every call, each of which would wait until a GPU has computed all that it was asked for."""
+        """Within, the weights do not change: :meth:`features` looks once whether they did, and not at every
+        call, each of which would wait until a GPU has computed all that it was asked for."""
         before = self._holding
         self._holding = True
         try:

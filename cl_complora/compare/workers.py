@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from ..errors import UserError
+from ..errors import UserError, reason
 from ..run.failures import DoesNotFit
 from ..run.worker_processes import cores
 from .by_image import kept_by
@@ -101,6 +102,9 @@ def run_trial(t: Trial, placing: Placing, device: str) -> Outcome:
         # What is recorded may be an earlier failure, of a run that is refused now.
         lost = not unfit and folder.read_failure() != told
         return Outcome(None, error=of_trials(told), refused=refused, lost=lost)
+    except Exception as error:  # a fault of ours or of a library's costs this run, and not the others
+        traceback.print_exc()
+        return Outcome(None, error=reason(error), lost=True)
     reused = finished.reused == len(finished.results["tasks"])
     kept = {} if t.validation else kept_by(folder, finished.results)
     return Outcome(finished.results, updates, kept, None, finished.seconds, reused)

@@ -77,6 +77,7 @@ class ClipStrategy(SupervisedTemplate):
         self.skipped, self.counts = 0, True
         self.beginning: FrozenBeginning | None = None
         self._given: tuple[Tensor | None, int] = (None, 0)
+        self._around = ExitStack()  # while an experience is trained
         self._make_optimizer = make_optimizer
         placeholder = torch.optim.SGD(
             [nn.Parameter(torch.zeros(1))], lr=1.0
@@ -110,15 +111,23 @@ class ClipStrategy(SupervisedTemplate):
         # Dropout draws from the global generator; nothing before this experience may shift it.
         torch.manual_seed(stable_seed(self.seed, position, "dropout"))
 
-    def check_model_and_optimizer(self, **kwargs) -> None:
-        """A fresh optimiser over exactly the trainable parameters."""
+    def _before_train_dataset_adaptation(self, **kwargs) -> None:
+        # Adapters may take gradients of the experience before their factors stand.
         self.model = self.model.to(self.device)
         how = self.training_settings
         self.model.compute_as(Computing(how.chunk, how.checkpointing, how.compile))
+        super()._before_train_dataset_adaptation(**kwargs)
+
+    def check_model_and_optimizer(self, **kwargs) -> None:
+        """A fresh optimiser over exactly the trainable parameters."""
+        how = self.training_settings
         self.beginning = None  # that of the last experience goes before the next one is made
         self.beginning = FrozenBeginning.of(self.model, self.dataloader) if how.remember else None
         self.skipped = 0
         self.optimizer = self._make_optimizer(self.trainable)
+        self._around.close()
+        if not any(p.requires_grad for p in self.model.text.parameters()):
+            self._around.enter_context(self.model.text.unchanging())
         self._train_aside(True)
         # Gradients of 16-bit floats vanish below 6e-8 unless the loss is scaled; a new scale for every
         # experience.
@@ -142,6 +151,7 @@ class ClipStrategy(SupervisedTemplate):
 
     def _after_training_exp(self, **kwargs) -> None:
         self.beginning, self._given = None, (None, 0)  # merging and measuring may need the memory
+        self._around.close()
         super()._after_training_exp(**kwargs)
 
     def backward(self) -> None:
@@ -158,6 +168,7 @@ class ClipStrategy(SupervisedTemplate):
             self.skipped += 1
             self.loss_scaler.update()
             return
+        self.skipped += not self.counts
         self.loss_scaler.step(self.optimizer)
         self.loss_scaler.update()
 

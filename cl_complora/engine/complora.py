@@ -202,6 +202,7 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
             ).to(slot.weight.device)
             slot.adapters.attach(slot.matrix, slot.rows, block)
             self.blocks[slot.name] = block
+        self.start.begun()
         self.between.begun(self.blocks)
         model.train(model.training)
 

@@ -78,6 +78,13 @@ class ClipExperience(DatasetExperience):
         """Number of training images."""
         return sum(len(part.train) for part in self.parts)
 
+    @property
+    def pixels(self) -> Tensor:
+        """All training images, ``N × 3 × H × W`` uint8; those of a single part are not copied, since they may
+        lie on disk."""
+        parts = [part.train.pixels for part in self.parts]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
 
 def contrasted_with(old: TaskData, current: TaskData) -> LabelSpace:
     """Classes that an earlier task's image is contrasted with: where both share one label space, all seen by
@@ -161,7 +168,7 @@ class TrainingBatches(StepState):
     @property
     def pixels(self) -> Tensor:
         """All training images of the experience, ``N × 3 × H × W`` uint8."""
-        return torch.cat([part.train.pixels for part in self.experience.parts])
+        return self.experience.pixels
 
     @property
     def augmented(self) -> bool:

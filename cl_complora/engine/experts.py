@@ -117,10 +117,11 @@ class ExpertsPlugin(Between, StepInputs, StepState, supports_distributed=False):
         """From now on those count that were marked most often."""
         pool = self._pools[slot.name]
         pool.picked = most(pool.counts, self.settings.merged)
-        columns = (block.composed()[0].detach() / block.scaling).cpu()
-        for kind, new in (("all", columns), ("merged", columns[:, pool.picked.cpu()])):
+        # Where the next task's factors will be, beside which they are looked at in every step.
+        columns = block.composed()[0].detach() / block.scaling
+        for kind, new in (("all", columns), ("merged", columns[:, pool.picked])):
             before = self.past[kind].get(slot.name)
-            new = new if before is None else torch.cat([before.cpu(), new], 1)
+            new = new if before is None else torch.cat([before.to(new), new], 1)
             self.past[kind][slot.name] = new.contiguous()
 
     def tensors(self) -> dict[str, Tensor]:

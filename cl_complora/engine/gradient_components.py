@@ -35,6 +35,10 @@ class GradientComponentsStarting(Starting, supports_distributed=False):
         self._gradients = mean_gradients(slots, model, experience, self.settings.batch_size)
         self.notes = []
 
+    def begun(self) -> None:
+        """As in the base class."""
+        self._gradients = {}
+
     def of(self, slot: Slot, rank: int, scaling: float, input: Side, output: Side | None = None) -> Start:
         """Singular vectors of the gradient in the coordinates of both sides; half of those that there are
         where twice the rank is more."""

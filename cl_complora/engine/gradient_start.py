@@ -55,6 +55,10 @@ class GradientStarting(Starting, supports_distributed=False):
         self._gradients = mean_gradients(slots, model, experience, self.settings.batch_size)
         self.notes = []
 
+    def begun(self) -> None:
+        """As in the base class."""
+        self._gradients = {}
+
     def of(self, slot: Slot, rank: int, scaling: float, input: Side, output: Side | None = None) -> Start:
         """The leading directions; fewer than the rank where no more are free."""
         basis = self.kept[slot.name]

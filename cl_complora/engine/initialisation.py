@@ -42,6 +42,9 @@ class Starting(CarryingPlugin, supports_distributed=False):
     ) -> Start | None:
         """Start of one slot's factors; None for LoRA's."""
 
+    def begun(self) -> None:
+        """All factors stand: let go of what was looked at for them, which may be as large as the weights."""
+
     def look_back(self, slots: Sequence[Slot], model: nn.Module, experience) -> None:
         """Look back on the experience, after its update was merged."""
 

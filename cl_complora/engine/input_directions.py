@@ -63,7 +63,7 @@ def summed_inputs(slots: Sequence[Slot], model: nn.Module, experience, batch_siz
         x = x.reshape(-1, x.shape[-1])
         found[id(host)] = found[id(host)] + x if id(host) in found else x.clone()
 
-    pixels = torch.cat([part.train.pixels for part in experience.parts])
+    pixels = experience.pixels
     whole = len(pixels) // batch_size * batch_size
     batches = pixels[:whole].split(batch_size) if whole else [pixels]
     show(slots, model, experience, [batches], add, once=True)

@@ -57,6 +57,10 @@ class InputsStarting(Starting, supports_distributed=False):
     def _free_directions(self, slot: Slot) -> int:
         return slot.weight.shape[1] - (self.used[slot.name].shape[1] if slot.name in self.used else 0)
 
+    def begun(self) -> None:
+        """As in the base class."""
+        self._seen = {}
+
     def of(self, slot: Slot, rank: int, scaling: float, input: Side, output: Side | None = None) -> Start:
         """The leading free input directions; fewer than the rank where no more are free."""
         covariance, basis = self._seen[slot.name], self.used.get(slot.name)

@@ -98,6 +98,8 @@ def diversity(z: Tensor) -> Tensor:
 
 
 def spectrum(z: Tensor, largest: int) -> Tensor:
-    """−(σ₁ + … + σ_k) / Σ σ of z itself, not centred."""
+    """−(σ₁ + … + σ_k) / Σ σ of z itself, not centred; what is no number where z is none."""
+    if not bool(torch.isfinite(z).all()):  # the decomposition would raise where the step is to be judged
+        return z.sum() * torch.nan
     sigma = torch.linalg.svdvals(z)
     return -sigma[:largest].sum() / sigma.sum()

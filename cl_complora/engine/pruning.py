@@ -45,18 +45,13 @@ class PruningPlugin(StepInputs, StepState, supports_distributed=False):
         super().before_training_exp(strategy, **kwargs)
         self.lengths, self.pruned, self._squares = {}, {}, {}
 
-    def after_forward(self, strategy, **kwargs) -> None:
-        """As in the base class, and take the step into the mean."""
-        super().after_forward(strategy, **kwargs)
-        memory = self.settings.memory
-        for name, square in self._squares.items():
-            before, now = self.lengths.get(name), square.sqrt()
-            self.lengths[name] = now if before is None else memory * before + (1 - memory) * now
-        self._squares = {}
-
     @torch.no_grad()
     def after_update(self, strategy, **kwargs) -> None:
-        """Prune, or keep what was pruned at zero."""
+        """Take a step that counts into the mean; prune, or keep what was pruned at zero."""
+        memory, squares, self._squares = self.settings.memory, self._squares, {}
+        for name, square in squares.items() if strategy.counts else ():
+            before, now = self.lengths.get(name), square.sqrt()
+            self.lengths[name] = now if before is None else memory * before + (1 - memory) * now
         batches = strategy.dataloader
         due = batches.done % self.settings.every == 0
         for name, length in self.lengths.items():

@@ -32,7 +32,10 @@ class VarianceStarting(Starting, supports_distributed=False):
         """Principal components of the coming experience's inputs."""
         moments = input_moments(slots, model, experience, self.settings.images, padding=False)
         self._components = {name: components(*found) for name, found in moments.items()}
-        self._ranks = {}
+
+    def begun(self) -> None:
+        """As in the base class."""
+        self._components, self._ranks = {}, {}
 
     def of(self, slot: Slot, rank: int, scaling: float, input: Side, output: Side | None = None) -> Start:
         """As many components as the matrix has won; one that has won none is not trained."""

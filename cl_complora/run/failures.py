@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+
 from ..errors import UserError
+
+# How torch, the allocators below it and CUDA's libraries tell that there is no memory left.
+_NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_NOT_INITIALIZED",
+)
 
 
 class DoesNotFit(UserError):
@@ -38,11 +50,10 @@ def told_of_failure(task: str, good: str, device: str, batch: int) -> Iterator[N
     try:
         yield
     except Diverged as error:
-        raise UserError(
-            f"task '{task}': training diverged: the loss is not a number {error}; the last good state is that"
-            f" of {good}; lower optimiser.lr, set optimiser.clip_norm, or leave such steps out with"
-            " training.on_nan: skip"
-        ) from None
+        raise _diverged(task, good, f"the loss is not a number {error}") from None
+    except torch.linalg.LinAlgError as error:
+        told = " ".join(str(error).split())
+        raise _diverged(task, good, f"a decomposition of what it led to failed ({told[:200]})") from None
     except (MemoryError, RuntimeError) as error:
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             told = " ".join(str(error).split())
@@ -50,16 +61,53 @@ def told_of_failure(task: str, good: str, device: str, batch: int) -> Iterator[N
                 f"task '{task}': torch.compile does not work here ({told[:200]}); leave training.compile out,"
                 f" or install what it needs. The last good state is that of {good}"
             ) from None
-        if not _is_out_of_memory(error):
-            raise
-        raise TooLittleMemory(
+        raise_if_memory(
+            error,
             f"task '{task}': the memory of {device} does not suffice for a batch of {batch}; training.chunk: "
             f"{max(1, batch // 4)} gives the same result in less, as does training.checkpointing: true (and "
             "training.remember: false); training.precision: bf16 halves the activations, "
-            f"training.batch_size is the last resort. The last good state is that of {good}"
-        ) from None
+            f"training.batch_size is the last resort. The last good state is that of {good}",
+        )
+        raise
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    told = str(error)
-    return isinstance(error, MemoryError) or "out of memory" in told or "can't allocate memory" in told
+@contextmanager
+def told_of_memory(doing: str, device: str) -> Iterator[None]:
+    """Around what computes without training: memory that does not suffice is told.
+
+    Args:
+        doing: what, as the beginning of a sentence.
+        device: where.
+
+    Raises:
+        TooLittleMemory: for memory that does not suffice.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        raise_if_memory(
+            error,
+            f"{doing}: the memory of {device} does not suffice; free what other programs hold of it, measure "
+            "in 16 bits (evaluation.precision: bf16 in the scenario), or take another device (--device). The "
+            "run goes on from its last state",
+        )
+        raise
+
+
+def raise_if_memory(error: Exception, told: str) -> None:
+    """Tell too little memory in these words; what failed lets go of its tensors, so that a notebook can try
+    again.
+
+    Raises:
+        TooLittleMemory: where that is what the error says.
+    """
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY):
+        traceback.clear_frames(error.__traceback__)
+        raise TooLittleMemory(told) from None
+
+
+def _diverged(task: str, good: str, how: str) -> UserError:
+    return UserError(
+        f"task '{task}': training diverged: {how}; the last good state is that of {good}; lower "
+        "optimiser.lr, set optimiser.clip_norm, or leave such steps out with training.on_nan: skip"
+    )

@@ -29,7 +29,7 @@ from ..engine.task_state import meet_plugins
 from ..errors import UserError
 from .by_shots import shots_of
 from .captions_fit import check_captions
-from .failures import told_of_failure
+from .failures import told_of_failure, told_of_memory
 from .inputs import RunInputs
 from .kept_answers import KeptAnswers
 from .signals import Stopping
@@ -111,7 +111,8 @@ class Learner:
         )
         # Every strategy computes with the same modules, whether it adapts low-rank or not.
         open_slots(self.model.clip)
-        self.model.to(run.device).eval()
+        with told_of_memory("the model", run.device):
+            self.model.to(run.device).eval()
         self.adapter, self.notes, self.head, self.plugins = self._parts()
         self._check_scenario()
         self._curve = CurvePlugin(progress)
@@ -170,7 +171,8 @@ class Learner:
 
     def meet(self, data: StreamData) -> None:
         """See the whole stream before anything is trained or restored."""
-        meet_plugins(self.plugins, self.model, data)
+        with told_of_memory("before the first task", self.run.device):
+            meet_plugins(self.plugins, self.model, data)
         if self.run.scenario.independent:
             self._pretrained = {name: value.clone() for name, value in self.model.clip.state_dict().items()}
 
@@ -260,7 +262,8 @@ class Learner:
         always met by the two towers."""
         if self.head is None or task.captioned:
             return None
-        fitted = self.head.learn(self.model, task)
+        with told_of_memory(f"task '{task.name}': fitting the head", self.run.device):
+            fitted = self.head.learn(self.model, task)
         if fitted.delta:
             self.adapter.add(self.model, fitted.delta)
         return fitted

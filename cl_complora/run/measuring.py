@@ -26,6 +26,7 @@ from ..store.forms import DIRECTIONS, PRECISIONS, RECALLS
 from ..store.records import Retrieval
 from .by_shots import bounds_of, by_shots, groups_of
 from .changed_answers import ChangedAnswers, changed_answers
+from .failures import told_of_memory
 from .inputs import RunInputs
 from .kept_answers import KeptAnswers
 from .untouched import Standing, standing_of
@@ -99,7 +100,9 @@ class Measuring:
         return self._measured(task, changed, head)
 
     def _measured(self, task: TaskData | None, changed: bool, head: HeadFitting | None = None) -> Measured:
-        with self.model.measured_in(self.run.scenario.evaluation.precision):
+        what = "measuring the untouched model" if task is None else f"measuring after task '{task.name}'"
+        precise = self.model.measured_in(self.run.scenario.evaluation.precision)
+        with told_of_memory(what, self.run.device), precise:
             return self._measure(task, changed, head)
 
     def _compared(self, precision: str) -> ChangedAnswers | None:

@@ -17,6 +17,8 @@ class Batches:
         return self.steps
 
 
-def step_of(steps: int, done: int, optimiser: Optimizer | None = None) -> SimpleNamespace:
-    """A training strategy after ``done`` of ``steps``."""
-    return SimpleNamespace(dataloader=Batches(steps, done), optimizer=optimiser, counts=True)
+def step_of(
+    steps: int, done: int, optimiser: Optimizer | None = None, counts: bool = True
+) -> SimpleNamespace:
+    """A training strategy after ``done`` of ``steps``, whose last one ``counts`` or was left out."""
+    return SimpleNamespace(dataloader=Batches(steps, done), optimizer=optimiser, counts=counts)

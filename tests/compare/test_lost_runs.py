@@ -58,6 +58,21 @@ def test_too_little_memory_is_no_failure_of_a_value(tiny_scenario, tiny_strategy
     assert run_trial(t, Placing(tmp_path), "cpu").error is None
 
 
+def test_a_fault_of_ours_costs_its_run_and_not_the_others(
+    tiny_scenario, tiny_strategy, tmp_path, monkeypatch, capsys
+):
+    def broken(self, images, *rest):
+        raise KeyError("nobody thought of this")
+
+    t = Trial("quick", (), 0, False, load_scenario(str(tiny_scenario)), load_strategy(str(tiny_strategy)), "")
+    monkeypatch.setattr(ClipClassifier, "forward", broken)
+    lost = run_trial(t, Placing(tmp_path), "cpu")
+    assert lost.lost and not lost.refused and lost.error == "KeyError: 'nobody thought of this'"
+    assert "Traceback" in capsys.readouterr().err, "where it comes from is told to those who can mend it"
+    monkeypatch.undo()
+    assert run_trial(t, Placing(tmp_path), "cpu").error is None
+
+
 def test_a_value_that_cannot_be_trained_is_left_out_as_before(request_, tmp_path):
     request = Request(
         request_.scenario,

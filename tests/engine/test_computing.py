@@ -13,12 +13,13 @@ from torch import nn
 from builders.computing import assert_same, go
 from builders.models import TINY
 from builders.places import LONG
+from cl_complora.clip import text
 from cl_complora.clip.blocks import Computing, blocks_of, computed_again
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.slots import open_slots
 from cl_complora.config import load_strategy
 from cl_complora.data.labels import LabelSpace
-from cl_complora.engine import complora, stacked_blocks
+from cl_complora.engine import complora, gradient_components, stacked_blocks
 from cl_complora.errors import UserError
 
 
@@ -181,3 +182,27 @@ def test_what_cannot_be_compiled_is_told(tmp_path, tiny_scenario, monkeypatch):
         UserError, match="torch.compile does not work here .*no compiler found.*leave training.compile"
     ):
         go(tiny_scenario, tmp_path, "lora")
+
+
+def test_a_start_from_gradients_is_computed_as_training_is(tmp_path, tiny_scenario, monkeypatch):
+    """Also before the first task of a process, which would otherwise begin a resumed task with other bits."""
+    chunks, real = [], gradient_components.mean_gradients
+
+    def noted(slots, model, *rest):
+        chunks.append(model.computing.chunk)
+        return real(slots, model, *rest)
+
+    monkeypatch.setattr(gradient_components, "mean_gradients", noted)
+    go(tiny_scenario, tmp_path, "lora-ga", ["training.chunk=2"])
+    assert chunks == [2, 2]
+
+
+def test_a_text_tower_that_stays_is_not_looked_at_in_every_step(tmp_path, tiny_scenario, monkeypatch):
+    looked, real = [], text._state
+    monkeypatch.setattr(text, "_state", lambda parameters: looked.append(1) or real(parameters))
+    found = []
+    for steps in (2, 5):
+        looked.clear()
+        go(tiny_scenario, tmp_path / str(steps), "image-lora", [f"training.steps={steps}"])
+        found.append(len(looked))
+    assert found[0] == found[1] > 0

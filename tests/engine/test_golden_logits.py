@@ -117,3 +117,5 @@ def test_a_single_image_has_no_covariance_and_few_images_have_few_singular_value
     z = torch.randn(1, 4, requires_grad=True)
     assert diversity(z) == 0 and spectrum(z, 3) == -1
     assert torch.isfinite(torch.autograd.grad(spectrum(torch.cat([z, z]), 3), z)[0]).all()
+    # What is no number is judged with the step: a decomposition would raise before.
+    assert torch.isnan(spectrum(z * torch.nan, 3))

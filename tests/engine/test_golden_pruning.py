@@ -91,6 +91,18 @@ def test_importance_does_not_only_follow_the_entries():
     assert block.A.tolist() == [[1.0, 2.0, 0.0, 0.0]]
 
 
+def test_a_step_that_does_not_count_is_no_part_of_the_mean():
+    block = LowRankBlock(4, 4, 1, start=Start(a=torch.tensor([[1.0, 2.0, 3.0, 4.0]])))
+    plugin, host = pruning_of(block, 4, every=2)
+    for done, x in enumerate((1.0, torch.inf), 1):
+        plugin.before_forward(None)
+        host(torch.full((1, 4), x))
+        plugin.after_forward(None)
+        plugin.after_update(step_of(9, done, counts=done == 1))
+    assert plugin.lengths["w"].tolist() == [1.0] * 4
+    assert block.A.tolist() == [[0.0, 0.0, 3.0, 4.0]]
+
+
 @pytest.mark.parametrize("grow_back", [True, False])
 def test_pruned_entries_grow_back_or_not_and_a_process_goes_on_alike(grow_back):
     block = LowRankBlock(4, 4, 1, start=Start(a=torch.tensor([[1.0, 2.0, 3.0, 4.0]])))

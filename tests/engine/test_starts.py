@@ -127,11 +127,13 @@ def test_inflora_does_not_act_on_what_earlier_tasks_used(model):
     covariances = {}
     for task in range(2):
         plugin.before_train_dataset_adaptation(step)
+        assert not plugin.start._seen, "what was looked at for the factors stays in memory"
+        seen = input_covariances(plugin.slots, model, experience(9), 256)
         for slot in plugin.slots:
             block = plugin.blocks[slot.name]
             assert [name for name, _ in block.named_parameters()] == ["B"]
             if task == 0:  # the leading directions of the inputs, over √3
-                values, vectors = torch.linalg.eigh(plugin.start._seen[slot.name])
+                values, vectors = torch.linalg.eigh(seen[slot.name])
                 lead = vectors[:, -2:].float()
                 assert torch.allclose(3 * block.A.mT @ block.A, lead @ lead.mT, atol=1e-4)
             else:
@@ -145,6 +147,14 @@ def test_inflora_does_not_act_on_what_earlier_tasks_used(model):
         b, a = plugin.deltas[1].factors[slot.key]
         seen = torch.trace(a.double() @ covariances[slot.name] @ a.double().mT) / a.double().square().sum()
         assert float(seen) <= (1 - 0.9) * float(covariances[slot.name].trace()) * 1.001
+
+
+def test_images_of_one_task_are_not_copied_since_they_may_lie_on_disk():
+    where = experience(4)
+    (part,) = where.parts
+    assert where.pixels.data_ptr() == part.train.pixels.data_ptr()
+    where.parts = [part, part]
+    assert torch.equal(where.pixels, torch.cat([part.train.pixels] * 2))
 
 
 def test_input_covariances_are_those_of_the_inputs(model):

@@ -9,6 +9,7 @@ import os
 import resource
 import shutil
 import signal
+import weakref
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from cl_complora.config import load_scenario, load_strategy
 from cl_complora.errors import UserError
 from cl_complora.finished.states import open_run
 from cl_complora.progress import Quiet
+from cl_complora.run.failures import told_of_memory
 from cl_complora.run.stream import run
 from cl_complora.store.deltas import load_delta
 from cl_complora.store.folder import RunDir
@@ -191,23 +193,45 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, tiny_scenario):
     assert not list(folder.root.glob("state/inside-*/*")), "a broken state was saved"
 
 
-def test_a_step_without_numbers_can_be_left_out(tmp_path, tiny_scenario, monkeypatch):
+def test_a_decomposition_of_what_is_no_number_is_told_as_divergence(tmp_path, tiny_scenario):
+    with pytest.raises(UserError, match="task 'warm': training diverged: a decomposition of what it led to"):
+        go(tiny_scenario, tmp_path, "lora-pro", ["optimiser.lr=1e30"], evaluate=False)
+    assert RunDir.of(tmp_path, "tiny", "lora-pro", 0).failure.exists()
+
+
+def break_second_step(monkeypatch, broken) -> None:
+    """``broken`` makes of the logits of the second step that is trained what they are instead."""
     real, calls = ClipClassifier.forward, []
 
-    def broken(self, images, *rest):
+    def forward(self, images, *rest):
         logits = real(self, images, *rest)
-        if logits.requires_grad:
-            calls.append(1)
-            if len(calls) == 2:
-                return logits * float("nan")
+        calls.extend([1] * logits.requires_grad)
+        return broken(logits) if logits.requires_grad and len(calls) == 2 else logits
+
+    monkeypatch.setattr(ClipClassifier, "forward", forward)
+
+
+LEFT_OUT = "1 steps were left out: their loss or gradient was no number"
+
+
+def test_steps_that_the_loss_scaler_leaves_out_are_told(tmp_path, tiny_scenario, monkeypatch):
+    def overflowing(logits):
+        logits.register_hook(lambda gradient: gradient * torch.inf)
         return logits
 
+    break_second_step(monkeypatch, overflowing)
+    said = Said()
+    go(tiny_scenario, tmp_path, "lora", ["training.precision=fp16"], progress=said, evaluate=False)
+    assert LEFT_OUT in said.lines
+
+
+def test_a_step_without_numbers_can_be_left_out(tmp_path, tiny_scenario, monkeypatch):
     skip = ["training.on_nan=skip"]
     whole = go(tiny_scenario, tmp_path / "whole", "lora", evaluate=False)
-    monkeypatch.setattr(ClipClassifier, "forward", broken)
+    break_second_step(monkeypatch, lambda logits: logits * torch.nan)
     said = Said()
     left_out = go(tiny_scenario, tmp_path / "skip", "lora", skip, progress=said, evaluate=False)
-    assert "1 steps were left out: their loss or gradient was no number" in said.lines
+    assert LEFT_OUT in said.lines
     deltas = deltas_of(left_out.folder)
     assert all(bool(torch.isfinite(value).all()) for tensors in deltas.values() for value in tensors.values())
     monkeypatch.undo()
@@ -236,6 +260,35 @@ def test_too_little_memory_says_what_to_lower(tmp_path, tiny_scenario, monkeypat
         go(tiny_scenario, tmp_path, "lora")
     # The settings are not at fault, and somebody may try them again with more.
     assert not RunDir.of(tmp_path, "tiny", "lora", 0).failure.exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [("image_features", "measuring the untouched model: the memory of cpu"), ("to", "the model: the memory")],
+)
+def test_too_little_memory_outside_training_is_told_as_well(
+    tmp_path, tiny_scenario, monkeypatch, where, told
+):
+    def refuse(self, *rest):
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)")
+
+    monkeypatch.setattr(ClipClassifier, where, refuse)
+    with pytest.raises(UserError, match=told):
+        go(tiny_scenario, tmp_path, "lora")
+    assert not RunDir.of(tmp_path, "tiny", "lora", 0).failure.exists()
+
+
+def test_what_failed_for_want_of_memory_lets_go_of_its_tensors():
+    held = []
+
+    def fail():
+        large = torch.zeros(10)
+        held.append(weakref.ref(large))
+        raise MemoryError
+
+    with pytest.raises(UserError) as error, told_of_memory("trying", "cpu"):
+        fail()
+    assert error.value.__suppress_context__ and held[0]() is None
 
 
 def test_other_errors_stay_what_they_are(tmp_path, tiny_scenario, monkeypatch):
