@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,10 @@ Kind = Literal["safetensors", "torch", "torchscript", "numpy"]
 _HEAD = 512
 # safetensors itself refuses longer headers.
 _MAX_HEADER = 100_000_000
+# How many times smaller zip makes arrays of weights at most: numbers of bfloat16 in float32, by 2.1.
+_MAX_RATIO = 4
+# Of a TorchScript archive, what is read beside the numbers.
+_RECORDS = ("data.pkl", "version", ".data/version", "byteorder")
 
 _LFS = "is a git-lfs pointer and not the file itself; run 'git lfs pull' where it came from, or download it"
 _PAGE = (
@@ -92,7 +97,7 @@ def _archive_kind(path: Path, size: int) -> Kind:
         ) from None
     names = [entry.filename for entry in entries]
     if names and all(name.endswith(".npy") for name in names):
-        return "numpy"
+        return _numpy_kind(entries, size)
     if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
         shown = printable(", ".join(names[:3]) or "nothing", 200)
         raise NoCheckpoint(
@@ -100,12 +105,24 @@ def _archive_kind(path: Path, size: int) -> Kind:
         )
     script = any(name.rpartition("/")[2] == "constants.pkl" for name in names)
     # What torch writes is neither compressed nor overlapping, but for TorchScript's code, which is not read.
-    unpacked = sum(entry.file_size for entry in entries if not script or _is_weight(entry.filename))
-    if unpacked > size:
+    # What is stored as it is needs no unpacking, whatever sizes the archive states.
+    read = [entry for entry in entries if not script or is_read(entry.filename)]
+    unpacked = sum(max(entry.file_size, entry.compress_size) for entry in read)
+    if unpacked > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in read):
         raise NoCheckpoint(f"it is compressed, as no checkpoint is; unpacked: {unpacked:,} bytes")
     return "torchscript" if script else "torch"
 
 
-def _is_weight(name: str) -> bool:
+def _numpy_kind(entries: Sequence[zipfile.ZipInfo], size: int) -> Kind:
+    """Arrays, which ``savez_compressed`` deflates; of other methods zipfile unpacks a whole piece at once."""
+    unpacked = sum(entry.file_size for entry in entries)
+    methods = {entry.compress_type for entry in entries}
+    if unpacked > _MAX_RATIO * size or methods - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        raise NoCheckpoint(f"it is compressed as no arrays of weights are; unpacked: {unpacked:,} bytes")
+    return "numpy"
+
+
+def is_read(name: str) -> bool:
+    """Whether an entry of a TorchScript archive is read: the weights, and what says how they are written."""
     inside = name.partition("/")[2]
-    return inside == "data.pkl" or inside.startswith("data/")
+    return inside in _RECORDS or inside.startswith("data/")

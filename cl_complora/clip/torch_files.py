@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .file_kinds import is_read
+
 # What training scripts put beside the weights and what means no code. In its place stands an empty object of
 # ours: neither numpy nor argparse is called.
 PASSED_OVER = (
@@ -36,7 +38,6 @@ PASSED_OVER = (
 )
 # Of a TorchScript archive's data.pkl; that of ViT-L-14 has half a megabyte.
 _MAX_PICKLE = 2**28
-_RECORDS = ("data.pkl", "version", ".data/version", "byteorder")
 
 
 class PassedOver:
@@ -84,11 +85,12 @@ def load_torchscript(path: Path) -> dict[str, Tensor]:
     bare = io.BytesIO()
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(bare, "w") as copy:
         for entry in archive.infolist():
-            top, _, inside = entry.filename.partition("/")
-            if inside in _RECORDS or inside.startswith("data/"):
-                copy.writestr(f"{top}/{inside}", archive.read(entry))
-            if inside == "data.pkl":
-                modules = _modules(archive.read(entry))
+            if not is_read(entry.filename):
+                continue
+            content = archive.read(entry)
+            copy.writestr(entry.filename, content)
+            if entry.filename.partition("/")[2] == "data.pkl":
+                modules = _modules(content)
     bare.seek(0)
     with torch.serialization.safe_globals(_stubs((*modules, *PASSED_OVER))):
         try:

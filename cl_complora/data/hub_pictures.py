@@ -3,11 +3,12 @@ read."""
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -19,6 +20,7 @@ from .class_list import ClassList
 from .division import UNDIVIDED, set_apart
 from .hub_columns import HubColumns
 from .items import Item
+from .labels import MAX_NAME, name_fault
 from .pictures import Pictures
 from .telling import Faults, Passing, counted
 
@@ -81,6 +83,19 @@ class Rows(ABC):
         Raises:
             OSError, ValueError: where it cannot be read.
         """
+
+    def shared(self, labels: Iterable[Any], column: str) -> list[Any]:
+        """Labels in their order, equal ones as one object: a table may hold once what stands in every row.
+
+        Raises:
+            UserError: naming the row of a text that is longer than a class name may be.
+        """
+        found, known = [], {}
+        for row, label in enumerate(labels):
+            if isinstance(label, str) and len(label) > MAX_NAME:
+                raise UserError(f"{self.located(row, column)}: {name_fault(label)}")
+            found.append(known.setdefault(label, label))
+        return found
 
     def located(self, row: int, column: str) -> str:
         """A cell, as messages call it."""
@@ -230,7 +245,11 @@ class HubPictures(Pictures):
         return self._places[item.key][0].stamp
 
     def stored(self, item: Item) -> BinaryIO:
-        """A picture, in memory."""
+        """A picture, in memory, where it is not too large for one."""
+        from .pixels import MAX_BYTES
+
+        if (item.size or 0) > MAX_BYTES:
+            raise OSError(errno.EFBIG, f"is larger than {MAX_BYTES:,} bytes", item.key)
         rows, row = self._places[item.key]
         try:
             return io.BytesIO(rows.picture(self._columns[rows.name].image, row))
@@ -239,15 +258,13 @@ class HubPictures(Pictures):
 
     def picture(self, item: Item, pixels: Pixels) -> Tensor:
         """The picture of one row."""
-        from .pixels import MAX_BYTES
-
         rows, row = self._places[item.key]
         where = rows.located(row, self._columns[rows.name].image)
-        if (item.size or 0) > MAX_BYTES:
-            raise UserError(f"{where}: cannot be read as an image: is larger than {MAX_BYTES:,} bytes")
         try:
             content = self.stored(item).read()
         except OSError as error:
+            if error.errno == errno.EFBIG:
+                raise UserError(f"{where}: cannot be read as an image: {error.strerror}") from None
             raise Passing(f"{where}: cannot be read: {error.strerror or error}") from None
         return pixels.decode(content, where)
 

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config.hub_sources import HuggingFaceSource
+from ..config.yaml_lines import shown
 from ..errors import UserError
-from ..files import read_bytes
+from ..files import is_utf8, parse_json, read_bytes
 from .hub_columns import hub_columns
 from .hub_pictures import HubPictures, Rows, picture_of, refuse_without
 from .split_names import roles_of
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 _BATCH = 256
+# What save_to_disk writes beside the Arrow files: of several splits, of one split, and of its columns.
+_SPLITS, _STATE, _INFO = "dataset_dict.json", "state.json", "dataset_info.json"
+# Bytes of one of them.
+_MAX_LIST = 2**24
+# What stands between the parts of a path or of an address, and in no name.
+_LEADS = re.compile(r"[/\\:\0]")
 
 
 class DatasetRows(Rows):
@@ -54,7 +62,7 @@ class DatasetRows(Rows):
 
     def labels(self, column: str) -> list[Any]:
         """As in the base class."""
-        return [label for batch in self._batches(column) for label in batch.to_pylist()]
+        return self.shared((label for batch in self._batches(column) for label in batch.to_pylist()), column)
 
     def stored(self, column: str) -> list[tuple[int | None, str]]:
         """As in the base class; of pictures in the table their lengths are read and not their bytes."""
@@ -92,11 +100,15 @@ class DatasetRows(Rows):
         if not path:
             raise ValueError("holds no picture")
         place = os.path.realpath(path)
-        if not any(os.path.commonpath([folder, place]) == folder for folder in self._folders):
+        if not _is_inside(place, self._folders):
             raise ValueError(
                 f"names the picture {path}, which lies outside the data set and the cache of Hugging Face"
             )
         return read_bytes(Path(place), MAX_BYTES)
+
+
+def _is_inside(place: str, folders: Sequence[str]) -> bool:
+    return any(os.path.commonpath([folder, place]) == folder for folder in folders)
 
 
 @contextmanager
@@ -166,12 +178,57 @@ def _how_to_get(name: str, config: str | None, cache: Path, error: str) -> str:
     )
 
 
-def _of_folder(root: Path) -> dict[str, Dataset] | DatasetDict:
+def refuse_elsewhere(root: Path, folders: Sequence[str]) -> None:
+    """Refuse a folder of ``save_to_disk`` whose splits or files lie elsewhere: ``load_from_disk`` joins the
+    names that it finds there to the folder, and maps whatever they lead to.
+
+    Args:
+        root: the folder.
+        folders: real paths of those that links may lead into.
+
+    Raises:
+        UserError: naming what names it, or the link.
+    """
+    splits = _names(root / _SPLITS, "splits", folders)
+    for folder in (root, *(root / split for split in splits)):
+        files = _names(folder / _STATE, "_data_files", folders)
+        for name in (_INFO, *files):
+            _refuse_link(folder / name, folders)
+
+
+def _names(file: Path, key: str, folders: Sequence[str]) -> list[str]:
+    """What a list of ``save_to_disk`` names beside itself; nothing where there is no such list."""
+    if not os.path.lexists(file):
+        return []
+    _refuse_link(file, folders)
+    try:
+        listed = parse_json(read_bytes(file, _MAX_LIST))[key]
+        names = [one["filename"] if isinstance(one, dict) else one for one in listed]
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, TypeError, KeyError):
+        raise UserError(f"{file}: is damaged, or not what save_to_disk wrote: {key} is no list") from None
+    for name in names:
+        if not isinstance(name, str) or name in ("", ".", "..") or _LEADS.search(name) or not is_utf8(name):
+            raise UserError(f"{file}: {key} must name what lies beside it, by names alone, got {shown(name)}")
+    return names
+
+
+def _refuse_link(file: Path, folders: Sequence[str]) -> None:
+    place = os.path.realpath(file)
+    if not _is_inside(place, folders):
+        raise UserError(f"{file}: is a link that leads out of the data set, to {place}")
+    if os.path.exists(place) and not os.path.isfile(place):
+        raise UserError(f"{file}: is no regular file")
+
+
+def _of_folder(root: Path, folders: Sequence[str]) -> dict[str, Dataset] | DatasetDict:
     from datasets import Dataset, load_from_disk
 
     if not root.is_dir():
         problem = "is a file, not a folder" if root.exists() else "there is no such folder"
         raise UserError(f"{root}: {problem}; root is a folder that save_to_disk wrote")
+    refuse_elsewhere(root, folders)
     with _reading(str(root)), _quietly():
         found = load_from_disk(str(root))
     return {str(found.split or "all"): found} if isinstance(found, Dataset) else found
@@ -219,17 +276,18 @@ def open_hugging_face(config: HuggingFaceSource, folder: Path) -> HubPictures:
     import datasets.config
     import huggingface_hub.constants
 
-    inside = [datasets.config.HF_CACHE_HOME, datasets.config.HF_DATASETS_CACHE]
-    inside.append(huggingface_hub.constants.HF_HUB_CACHE)
+    cache = (datasets.config.HF_CACHE_HOME, datasets.config.HF_DATASETS_CACHE)
+    inside = [*cache, huggingface_hub.constants.HF_HUB_CACHE]
+    root: Path | str = f"{config.name} {config.config or ''}".rstrip()
     if config.root is not None:
         root = folder / Path(config.root).expanduser()
-        found, place = _of_folder(root), str(root)
-        inside.append(str(root))
+        inside.append(root)
+    folders = [os.path.realpath(os.path.expanduser(str(one))) for one in inside]
+    if isinstance(root, Path):
+        found, place = _of_folder(root, folders), str(root)
     else:
-        root = f"{config.name} {config.config or ''}".rstrip()
         found, place = _of_cache(config.name, config.config), config.name
     chosen = _parts(config, found, place)
-    folders = [os.path.realpath(os.path.expanduser(str(one))) for one in inside]
     parts = {part: [DatasetRows(found[name], name, place, folders)] for part, name in chosen.items()}
     tables = [rows for held in parts.values() for rows in held]
     columns = {rows.name: hub_columns(rows.schema(), config.columns, rows.place) for rows in tables}

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 KEPT = 2**28
 # A group of rows of more bytes is refused: every picture of it would be read with all the others.
 MOST_GROUP = 2**33
-# Rows decoded at a time: a dictionary can make many large values out of one.
-_ROWS = 16
+# Rows decoded at a time, of pictures and of labels; fewer where they may come to more than KEPT: a dictionary
+# can make many large values out of one, and so can an encoding by how values differ.
+_PICTURES, _LABELS = 16, 128
 _JPEG = b"\xff\xd8\xff"
 
 
@@ -45,7 +46,7 @@ class Kept:
         """The pictures of a group, read where it is not kept."""
         key = (rows.path, group)
         if key not in self._groups:
-            values = [value for value, _ in rows.values(column, group)]
+            values = rows.group(column, group)
             while self._groups and self._bytes + _size(values) > KEPT:
                 self._bytes -= _size(self._groups.popitem(last=False)[1])
             self._groups[key] = values
@@ -55,7 +56,7 @@ class Kept:
 
 
 def _size(values: Sequence[Value]) -> int:
-    return sum(len(value) for value in values if value is not None)
+    return sum(len(value) for value in set(values) if value is not None)
 
 
 class ParquetRows(Rows):
@@ -105,7 +106,9 @@ class ParquetRows(Rows):
     def labels(self, column: str) -> list[Any]:
         """As in the base class."""
         with self._open() as file:
-            return file.read(columns=[column]).column(column).to_pylist()
+            groups = range(self._metadata.num_row_groups)
+            cells = (cell for group in groups for cell in self._cells(file, column, group, _LABELS))
+            return self.shared(cells, column)
 
     def values(self, column: str, group: int) -> Iterator[tuple[Value, str]]:
         """The pictures of a group of rows, each with its name, if any.
@@ -114,24 +117,49 @@ class ParquetRows(Rows):
             UserError: for damage, and for a group that is too large.
         """
         with self._open() as file:
-            self._refuse_large(column, group)
-            for batch in file.iter_batches(_ROWS, row_groups=[group], columns=[column]):
-                for cell in batch.column(batch.schema.get_field_index(column)).to_pylist():
-                    yield picture_of(cell)
+            size = self._stated(column, group)
+            if size > MOST_GROUP:
+                raise UserError(
+                    f"{self.path}: group {group} of rows holds {size / 2**30:.0f} GiB of pictures, which are"
+                    " read together; write it anew with smaller groups (datasets writes 100 rows each)"
+                )
+            for cell in self._cells(file, column, group, _PICTURES):
+                yield picture_of(cell)
 
-    def _refuse_large(self, column: str, group: int) -> None:
+    def _cells(self, file: ParquetFile, column: str, group: int, most: int) -> Iterator[Any]:
+        rows = max(1, min(most, KEPT // max(1, self._stated(column, group))))
+        for batch in file.iter_batches(rows, row_groups=[group], columns=[column]):
+            yield from batch.column(batch.schema.get_field_index(column)).to_pylist()
+
+    def _stated(self, column: str, group: int) -> int:
+        """Bytes of a column in a group, by what the file says, which counts equal values once."""
         held = self._metadata.row_group(group)
         chunks = (held.column(place) for place in range(held.num_columns))
-        size = sum(
+        return sum(
             chunk.total_uncompressed_size
             for chunk in chunks
             if f"{chunk.path_in_schema}.".startswith(f"{column}.")
         )
-        if size > MOST_GROUP:
-            raise UserError(
-                f"{self.path}: group {group} of rows holds {size / 2**30:.0f} GiB of pictures, which are read"
-                f" together; write it anew with smaller groups (datasets writes 100 rows each)"
-            )
+
+    def group(self, column: str, group: int) -> list[Value]:
+        """The pictures of a group of rows to be kept, equal ones as one object.
+
+        Raises:
+            UserError: as :meth:`values`, and for a group that holds far more than the file states.
+        """
+        found: list[Value] = []
+        known: dict[Value, Value] = {}
+        stated = self._stated(column, group)
+        left = stated + KEPT
+        for value, _ in self.values(column, group):
+            left -= 0 if value is None or value in known else len(value)
+            if left < 0:
+                raise UserError(
+                    f"{self.path}: group {group} of rows holds more pictures than the {stated:,} bytes that"
+                    " it states; write it anew with smaller groups (datasets writes 100 rows each)"
+                )
+            found.append(known.setdefault(value, value))
+        return found
 
     def stored(self, column: str) -> list[tuple[int | None, str]]:
         """As in the base class; kept beside the decoded images, since it needs the whole column read."""

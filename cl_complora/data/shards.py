@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections import Counter
@@ -207,20 +208,22 @@ class Shards(Pictures):
 
     def picture(self, item: Item, pixels: Pixels) -> Tensor:
         """One member of a shard."""
-        from .pixels import MAX_BYTES
-
-        path, member = self._members[item.key]
-        if member.size > MAX_BYTES:
-            raise UserError(f"{item.key}: cannot be read as an image: is larger than {MAX_BYTES:,} bytes")
         try:
             content = self.stored(item).read()
         except OSError as error:
+            if error.errno == errno.EFBIG:
+                raise UserError(f"{item.key}: cannot be read as an image: {error.strerror}") from None
+            path, _ = self._members[item.key]
             raise Passing(f"{path}: cannot be read: {error.strerror or error}") from None
         return pixels.decode(content, item.key)
 
     def stored(self, item: Item) -> BinaryIO:
-        """A member of a shard, in memory."""
+        """A member of a shard, in memory, where it is not too large for a picture."""
+        from .pixels import MAX_BYTES
+
         path, member = self._members[item.key]
+        if member.size > MAX_BYTES:
+            raise OSError(errno.EFBIG, f"is larger than {MAX_BYTES:,} bytes", item.key)
         with open_file(path) as file:
             file.seek(member.start)
             return io.BytesIO(file.read(member.size))

@@ -87,10 +87,10 @@ def _number(field: bytes) -> int:
     """A number in octal digits, or in base 256 where it has more of them than fit."""
     if field[0] & 0x80:
         return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
-    try:
-        return int(field.partition(b"\0")[0].strip() or b"0", 8)
-    except ValueError:
-        raise Damaged(f"{field!r} where a number should be") from None
+    digits = field.partition(b"\0")[0].strip()
+    if not re.fullmatch(b"[0-7]*", digits):  # int takes a sign, too, and a size below zero leads back
+        raise Damaged(f"{field!r} where a number should be")
+    return int(digits or b"0", 8)
 
 
 def _short_name(header: bytes, place: int) -> str:

@@ -163,6 +163,14 @@ def test_plain_files_are_handed_to_open_clip_as_they_are(folder, content):
     assert read_weights(folder / "plain.pt", kind_of_file(folder / "plain.pt")).as_stored
 
 
+def test_deflated_arrays_of_weights_are_numpy(folder):
+    """``savez_compressed`` packs bfloat16 in float32 to less than half, and no weights to a quarter."""
+    rounded = STATE["token_embedding.weight"].bfloat16().float().numpy()
+    np.savez_compressed(folder / "rounded.npz", **{"params/txt/Embed_0/embedding": rounded})
+    assert (folder / "rounded.npz").stat().st_size < rounded.nbytes / 2
+    assert kind_of_file(folder / "rounded.npz") == "numpy"
+
+
 # What is refused, and how
 # --------------------------------------------------------------------------------------------------------
 

@@ -194,6 +194,24 @@ def test_what_is_no_file(folder, make, name):
 # ------------------------------------------------------------
 
 
+def bombs(folder: Path) -> None:
+    """Archives that are small as files alone: in every record that is read, and in those that lie."""
+    zeros = bytes(10**7)
+    for record in ("version", ".data/version", "byteorder", "data/0"):
+        packed = folder / f"script-{record.replace('/', '-')}.pt"
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in ("data.pkl", "constants.pkl"):
+                archive.writestr(f"m/{name}", pickle.dumps({}, 2), zipfile.ZIP_STORED)
+            archive.writestr(f"m/{record}", zeros)
+    content = (folder / "script-version.pt").read_bytes()
+    stated = len(zeros).to_bytes(4, "little")
+    assert content.count(stated) == 2
+    (folder / "script-lie.pt").write_bytes(content.replace(stated, (1).to_bytes(4, "little")))
+    for name, method in {"deflated": zipfile.ZIP_DEFLATED, "bz2": zipfile.ZIP_BZIP2}.items():
+        with zipfile.ZipFile(folder / f"{name}.npz", "w", method) as archive:
+            archive.writestr("params/img/cls.npy", zeros)
+
+
 def hostile_weights(folder: Path, weights: dict[str, torch.Tensor]) -> dict[str, str]:
     """File name → words that its refusal holds; whatever is run writes a file called ``ran``."""
     ran = folder / "ran"
@@ -220,6 +238,7 @@ def hostile_weights(folder: Path, weights: dict[str, torch.Tensor]) -> dict[str,
         archive.writestr("bomb/data.pkl", pickle.dumps({}, 2))
         archive.writestr("bomb/version", "3")
         archive.writestr("bomb/data/0", bytes(3 * 10**8))
+    bombs(folder)
     header = json.dumps(
         {"visual.proj": {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4 * 10**12]}}
     )
@@ -248,6 +267,12 @@ def hostile_weights(folder: Path, weights: dict[str, torch.Tensor]) -> dict[str,
         "nan.safetensors": "visual.proj holds numbers that are not finite",
         "inf.pt": "visual.proj holds numbers that are not finite",
         "bomb.pt": "is compressed, as no checkpoint is; unpacked: 300,000,",
+        **{
+            f"script-{record}.pt": "is compressed, as no checkpoint is; unpacked: 10,000,"
+            for record in ("version", ".data-version", "byteorder", "data-0")
+        },
+        "script-lie.pt": "is compressed, as no checkpoint is",
+        **{f"{name}.npz": "is compressed as no arrays of weights are" for name in ("deflated", "bz2")},
         **{
             f"{name}.safetensors": "does not load"
             for name in ("far", "long", "longer", "deep", "shape", "twice", "kind")

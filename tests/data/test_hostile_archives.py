@@ -3,7 +3,9 @@ more (``make test-faults``)."""
 
 from __future__ import annotations
 
+import errno
 import io
+import itertools
 import random
 import tarfile
 import zlib
@@ -16,8 +18,11 @@ from builders.hostile import PIXELS, mutated, told, tree
 from builders.places import LONG
 from builders.sources import add, seeds, shard
 from cl_complora.config.sources import ShardsSource
+from cl_complora.data import pixels
 from cl_complora.data.kinds import open_source
 from cl_complora.data.tar import Damaged, members
+from cl_complora.data.telling import Passing
+from cl_complora.errors import UserError
 from cl_complora.files import open_file
 
 pytestmark = pytest.mark.usefixtures("never_hangs")
@@ -34,6 +39,30 @@ def header(name: str, size: bytes | int, kind: bytes = b"0") -> bytes:
 
 
 END = bytes(1024)
+
+
+@pytest.mark.parametrize("digits", [b"-1000", b"+1000", b"1_000", b"0o1000"])
+def test_sizes_are_octal_digits_alone(tmp_path, digits):
+    """``int`` takes more for a number; with a size below zero the same header came again and again."""
+    (tmp_path / "a.tar").write_bytes(header("a.png", digits.ljust(12, b"\0")) + bytes(1024) + END)
+    with open_file(tmp_path / "a.tar") as file, pytest.raises(Damaged, match="where a number should be"):
+        list(itertools.islice(members(file), 5))
+
+
+def test_a_large_member_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    """The file may be sparse: a few kilobytes on the disk, and gigabytes in the memory."""
+    monkeypatch.setattr(pixels, "MAX_BYTES", 10_000)
+    content = header("a.png", 20_000) + bytes(20_480) + header("a.cls", 3) + b"cat".ljust(512, b"\0") + END
+    (tmp_path / "a.tar").write_bytes(content)
+    source = open_source(ShardsSource(kind="shards", train="a.tar", test="a.tar"), tmp_path)
+    (item,) = source.items("train")
+    with pytest.raises(OSError, match="is larger than 10,000 bytes") as caught:
+        source.stored(item)
+    assert caught.value.errno == errno.EFBIG
+    with pytest.raises(UserError) as caught:
+        source.load([item], PIXELS)
+    assert caught.value.messages == ("a.tar/a.png: cannot be read as an image: is larger than 10,000 bytes",)
+    assert not isinstance(caught.value, Passing)
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 import pytest
@@ -13,6 +14,7 @@ from cl_complora.config import load_scenario
 from cl_complora.config.hub_sources import HuggingFaceSource
 from cl_complora.data import hub_pictures
 from cl_complora.data.division import UNDIVIDED
+from cl_complora.data.hugging_face import refuse_elsewhere
 from cl_complora.data.kinds import open_source
 from cl_complora.data.planning import plan
 
@@ -92,6 +94,70 @@ def test_pictures_beside_the_table_stay_below_its_folder(datasets, tmp_path):
     for item in (one, three):
         assert "lies outside the data set and the cache" in told(lambda: source.load([item], PIXELS))[0]  # noqa: B023
     assert "No such file" in told(lambda: source.load([four], PIXELS))[0]
+
+
+def listed(root, states, splits=None):
+    """A folder as of save_to_disk, whose ``state.json`` name these files."""
+    root.mkdir()
+    for split, files in states.items():
+        (root / split).mkdir(exist_ok=True)
+        (root / split / "state.json").write_text(
+            json.dumps({"_data_files": [{"filename": f} for f in files]})
+        )
+        (root / split / "dataset_info.json").write_text("{}")
+        (root / split / "data.arrow").write_bytes(b"")
+    if splits is not None:
+        (root / "dataset_dict.json").write_text(json.dumps({"splits": splits}))
+
+
+def test_tables_of_a_saved_folder_lie_in_it(tmp_path):
+    """Or in the cache of Hugging Face, which is full of links to what it holds once."""
+    saved, blobs = tmp_path / "saved", tmp_path / "blobs"
+    listed(saved, {".": ["data.arrow"], "train": ["data.arrow", "gone.arrow"]}, ["train", "gone"])
+    refuse_elsewhere(saved, [str(saved)])
+    blobs.mkdir()
+    (saved / "train" / "data.arrow").rename(blobs / "0a1b")
+    (saved / "train" / "data.arrow").symlink_to("../../blobs/0a1b")
+    refuse_elsewhere(saved, [str(saved), str(blobs)])
+    (line,) = told(refuse_elsewhere, saved, [str(saved)])
+    assert line == f"{saved}/train/data.arrow: is a link that leads out of the data set, to {blobs}/0a1b"
+
+
+ELSEWHERE = "../saved/data.arrow|/etc/passwd|..|a/b|a\\b|file::a|a\0|\ud800|".split("|") + [None, 3]
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_names_that_lead_out_of_a_saved_folder_are_refused(tmp_path, name):
+    listed(tmp_path / "a", {".": ["data.arrow", name]})
+    (line,) = told(refuse_elsewhere, tmp_path / "a", [str(tmp_path / "a")])
+    assert line.startswith(f"{tmp_path}/a/state.json: _data_files must name what lies beside it")
+    listed(tmp_path / "b", {"train": ["data.arrow"]}, ["train", name])
+    (line,) = told(refuse_elsewhere, tmp_path / "b", [str(tmp_path / "b")])
+    assert line.startswith(f"{tmp_path}/b/dataset_dict.json: splits must name what lies beside it")
+
+
+@pytest.mark.parametrize("name", ["state.json", "dataset_info.json", "data.arrow"])
+def test_what_is_no_file_of_a_saved_folder(tmp_path, name):
+    listed(tmp_path / "a", {".": ["data.arrow"]})
+    (tmp_path / "a" / name).unlink()
+    os.mkfifo(tmp_path / "a" / name)
+    assert told(refuse_elsewhere, tmp_path / "a", [str(tmp_path / "a")]) == (
+        f"{tmp_path}/a/{name}: is no regular file",
+    )
+
+
+@pytest.mark.parametrize("content", ["[" * 50_000, "{}", "[]", "3", '{"_data_files": [{}]}', "\0"])
+def test_lists_of_a_saved_folder_that_are_none(tmp_path, content):
+    listed(tmp_path / "a", {".": []})
+    (tmp_path / "a" / "state.json").write_text(content)
+    (line,) = told(refuse_elsewhere, tmp_path / "a", [str(tmp_path / "a")])
+    assert line.startswith(f"{tmp_path}/a/state.json: is damaged, or not what save_to_disk wrote")
+
+
+def test_the_lists_of_a_saved_folder_are_read_before_its_tables(datasets, tmp_path):
+    listed(tmp_path / "a", {".": ["../outside.arrow"]})
+    (line,) = told(lambda: opened(tmp_path, root="a"))
+    assert line.startswith(f"{tmp_path}/a/state.json: _data_files must name what lies beside it")
 
 
 @pytest.fixture

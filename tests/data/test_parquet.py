@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -11,7 +13,7 @@ from builders.hostile import PIXELS, told
 from builders.hub import COLOURS, NAMES, NO_PYARROW, coloured, parquet, rows
 from cl_complora.config import load_scenario
 from cl_complora.config.hub_sources import ParquetSource
-from cl_complora.data import cache, hub_pictures
+from cl_complora.data import cache, hub_pictures, pixels
 from cl_complora.data import parquet as reading
 from cl_complora.data.discover import describe
 from cl_complora.data.division import UNDIVIDED
@@ -232,6 +234,58 @@ def test_groups_of_rows_that_are_too_large_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "MOST_GROUP", 2**6)
     (line,) = told(lambda: opened(tmp_path, train="a.parquet"))
     assert "group 0 of rows holds" in line and "smaller groups" in line
+
+
+def test_equal_pictures_of_a_group_are_one_in_memory(tmp_path):
+    """A dictionary writes once what every row holds."""
+    parquet(tmp_path / "a.parquet", {"image": [coloured(0)] * 40 + [None], "label": ["a"] * 41}, {}, 50)
+    kept = reading.Kept()
+    pictures = kept.get(reading.ParquetRows(tmp_path / "a.parquet", "a", kept), "image", 0)
+    assert len({id(picture) for picture in pictures[:40]}) == 1 and pictures[40] is None
+    assert kept._bytes == len(coloured(0))
+
+
+def test_a_group_that_holds_more_than_it_states_is_refused(tmp_path, monkeypatch):
+    """Values may be written as what begins like the one before."""
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow.parquet import write_table
+
+    beginning = random.Random(0).randbytes(2_000)
+    table = pa.table({"image": [beginning + bytes([row]) for row in range(100)], "label": ["a"] * 100})
+    encoding = {"image": "DELTA_BYTE_ARRAY"}
+    write_table(table, tmp_path / "a.parquet", use_dictionary=False, column_encoding=encoding)
+    source = opened(tmp_path, train="a.parquet", test="a.parquet")
+    assert source.stored(source.items("train")[7]).read() == beginning + b"\7"
+    monkeypatch.setattr(reading, "KEPT", 10_000)
+    source = opened(tmp_path, train="a.parquet", test="a.parquet")
+    (line,) = told(lambda: source.load(source.items("train")[:1], PIXELS))
+    assert "a.parquet: group 0 of rows holds more pictures than the " in line and "it states" in line
+
+
+def test_equal_labels_are_one_in_memory_and_long_ones_are_refused(tmp_path):
+    name = "a class"
+    parquet(tmp_path / "a.parquet", rows(300) | {"label": [name, "b"] * 150}, {}, 300)
+    labels = reading.ParquetRows(tmp_path / "a.parquet", "a", reading.Kept()).labels("label")
+    assert labels == [name, "b"] * 150 and len({id(label) for label in labels}) == 2
+    parquet(tmp_path / "a.parquet", {"image": [b""] * 500, "label": ["b"] + ["a" * 10**5] * 499}, {}, 500)
+    tracemalloc.start()
+    (line,) = told(lambda: opened(tmp_path, train="a.parquet"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert line.startswith(f"{tmp_path}/a.parquet: row 1, column 'label': the class name 'aaa")
+    assert line.endswith("has 100000 characters; at most 500 are taken") and peak < 20 * 10**6
+
+
+def test_a_large_picture_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    parquet(tmp_path / "a.parquet", rows(4))
+    source = opened(tmp_path, train="a.parquet", test="a.parquet")
+    (item, *_) = source.items("train")
+    monkeypatch.setattr(pixels, "MAX_BYTES", 10)
+    monkeypatch.setattr(reading.ParquetRows, "picture", None)
+    with pytest.raises(OSError, match="is larger than 10 bytes"):
+        source.stored(item)
+    (line,) = told(lambda: source.load([item], PIXELS))
+    assert line.endswith("row 0, column 'image': cannot be read as an image: is larger than 10 bytes")
 
 
 def test_what_is_tested_on_though_it_was_trained_on(hub):
