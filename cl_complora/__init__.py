@@ -26,13 +26,13 @@ for _room in ("run", "compare"):
     import_module(f"{__name__}.{_room}")
 
 from .api.comparing import ComparedMethods, compare, load_comparison  # noqa: E402
+from .api.opening import open_model  # noqa: E402
 from .api.running import Run, load_run, run  # noqa: E402
 
 if TYPE_CHECKING:
     from .clip.classifier import ClipClassifier
     from .data.labels import LabelSpace
     from .engine.complora import CompLoRAPlugin
-    from .finished.model_files import open_model
 
 __all__ = [
     "ClipClassifier",
@@ -61,7 +61,6 @@ _WITH_TORCH = {
     "ClipClassifier": "clip.classifier",
     "CompLoRAPlugin": "engine.complora",
     "LabelSpace": "data.labels",
-    "open_model": "finished.model_files",
 }
 
 

@@ -25,6 +25,10 @@ class UserError(Exception):
         self.messages: tuple[str, ...] = tuple(printable(text, MOST_CHARACTERS) for text in (message, *more))
         super().__init__(self.messages[0])
 
+    def __str__(self) -> str:
+        """All messages, one a line: what Python and notebooks show of an error."""
+        return "\n".join(self.messages)
+
 
 def raise_all(faults: Sequence[str]) -> None:
     """Raise the faults as one error, each once, where there are any."""

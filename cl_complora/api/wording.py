@@ -21,6 +21,7 @@ _PHRASES = {
     "--sweep-from strategy": "sweep=True",
     "(--model, --model-config, --pretrained)": "(settings model.name, model.config, model.pretrained)",
     "model.pretrained (--pretrained) and model.config (--model-config)": "model.pretrained and model.config",
+    "--model-config": "config",
     "the same command": "the same call",
     "--fresh": "fresh=True",
     "--elsewhere": "elsewhere=True",
@@ -37,7 +38,7 @@ def callers_words() -> Iterator[None]:
         yield
     except UserError as error:
         first, *more = map(reworded, error.messages)
-        raise UserError(first, tuple(more)) from None
+        raise UserError(first, tuple(more)) from error.__cause__
 
 
 def reworded(message: str) -> str:

@@ -188,6 +188,18 @@ def _matrix(path: Sequence[str], in_attention: bool, layer: int) -> str:
     return kind or "other"
 
 
+def check_names(matrices: Sequence[str], towers: Sequence[str]) -> None:
+    """Refuse names of no matrix and no tower, which would be left out without a word.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    for setting, names, known in (("matrices", matrices, MATRICES), ("towers", towers, TOWERS)):
+        unknown = next((name for name in names if name not in known), None)
+        if unknown is not None:
+            raise ValueError(f"{setting}: must be of {', '.join(known)}, got {unknown!r}")
+
+
 def select_slots(
     slots: Iterable[Slot],
     matrices: Sequence[str] = MATRICES,

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..config import Scenario, load_scenario, load_strategy
 from ..config.loading import Located, OfOption
+from ..config.plugin_file import refuse_plugin
 from ..errors import UserError, raise_all
 from ..files import slug
 from .choosing import choose, for_validation, point
@@ -210,6 +211,9 @@ def compare(
             else or were lost, and if no method could be tested. Of a method whose training failed, or which
             does not fit the scenario or the model, that is told, and the others are compared.
     """
+    if not allow_plugins:  # which a run tells as well, but after the runs of all methods before it
+        for method in request.strategies:
+            refuse_plugin(load_strategy(method, request.strategy_settings).value)
     prepared = prepare(request, tell)
     request = prepared.request
     swept = prepared.swept()

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
-from .base import Section, refused
+from .base import Section, form, refused
 
 # One line of a list or a cell of a table.
-Line = Annotated[str, StringConstraints(min_length=1, max_length=400, pattern=r"^[^\r\n\t]+$")]
+Line = Annotated[str, form(r"^[^\r\n\t]+$", "be one line without tabs", min_length=1, max_length=400)]
+_Test = Annotated[
+    str, form(r"^tests/[\w/]+\.py::[\w:]+$", "have the form tests/….py::test_…", max_length=200)
+]
 Kind = Literal["complora", "control", "low-rank", "regulariser", "whole-weights", "head", "replay-and-bounds"]
 Checked = Literal["authors", "library", "paper", "ours", "none"]
 
@@ -61,9 +64,7 @@ class About(Section):
     equation, or nothing but what is ours (:data:`CHECKED`)."""
     scope: Line | None = None
     """What of it the check covers, where that is not all."""
-    test: Annotated[str, StringConstraints(pattern=r"^tests/[\w/]+\.py::[\w:]+$", max_length=200)] | None = (
-        None
-    )
+    test: _Test | None = None
     """The test that says so (``tests/…/test_….py::test_…``)."""
     published: Annotated[list[Published], Field(max_length=20)] = []
     """Figures of the method in the tables of others."""

@@ -46,11 +46,35 @@ def _each_once(values: list) -> list:
 
 EachOnce = AfterValidator(_each_once)
 
+# Pattern of a text → what the message about one that does not fit says that it must do.
+FORMS: dict[str, str] = {}
+
+
+def form(pattern: str, must: str, **bounds: int) -> StringConstraints:
+    """What a text has to be like.
+
+    Args:
+        pattern: that it must fit.
+        must: the same in words, after "must".
+        bounds: of its length.
+    """
+    FORMS[pattern] = must
+    return StringConstraints(pattern=pattern, **bounds)
+
+
 # Names become folder names and TensorBoard tags, so they stay within what both carry.
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}$")]
+Name = Annotated[
+    str,
+    form(
+        r"^[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}$",
+        "have 1 to 64 letters, digits, spaces or . _ + - and start with a letter or digit",
+    ),
+]
 Text = Annotated[str, StringConstraints(min_length=1)]
 # No context of a text tower is as long.
-Template = Annotated[str, StringConstraints(pattern=r"^[^{}]*\{\}[^{}]*$", max_length=1000)]
+Template = Annotated[
+    str, form(r"^[^{}]*\{\}[^{}]*$", "hold {} once, where the class name goes", max_length=1000)
+]
 
 
 def _a_path(value: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from .base import FORMS
 from .yaml_lines import KeyPath, shown
 
 # Finding what a misspelt key may mean takes a while; nobody reads as many.
@@ -123,12 +124,7 @@ def _fault(path: KeyPath, items: Sequence[dict[str, Any]], schema: type[BaseMode
         tag = item["input"].get("kind")
         return Fault(path, f"must be {_any_of(tags)}, got {shown(tag)}{suggest(tag, tags)}")
     if kind == "string_pattern_mismatch":
-        if r"\{\}" in context["pattern"]:
-            return Fault(
-                path, f"a prompt must hold {{}} once, where the class name goes, got {shown(item['input'])}"
-            )
-        allowed = "have 1 to 64 letters, digits, spaces or . _ + - and start with a letter or digit"
-        return Fault(path, f"must {allowed}, got {shown(item['input'])}")
+        return Fault(path, f"must {FORMS[context['pattern']]}, got {shown(item['input'])}")
     return Fault(path, _must(items))
 
 

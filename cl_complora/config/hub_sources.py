@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from .base import PathText, Section, Text, refused
+from .base import PathText, Section, Text, form, refused
 from .picture_source import ClassNames, PictureSource
 from .yaml_lines import shown
 
@@ -66,7 +66,9 @@ class ParquetSource(_Columned):
         return self
 
 
-SplitName = Annotated[str, StringConstraints(pattern=r"^\w+([.-]\w+)*$", max_length=200)]
+SplitName = Annotated[
+    str, form(r"^\w+([.-]\w+)*$", "have letters, digits and _ with single . or - between", max_length=200)
+]
 _OWNED = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9_][\w.-]{0,95})?")
 
 

@@ -1,12 +1,32 @@
-"""The file beside a strategy that holds its plugin, and its content: numbers follow from both."""
+"""A plugin of the user's own: whether it may run, and the file beside a strategy that holds it, from whose
+content numbers follow."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
 
+from ..errors import UserError
 from .loading import Located
 from .strategy import Strategy
+
+
+def plugin_told(strategy: Strategy) -> str:
+    """A plugin as messages call it."""
+    return f"strategy '{strategy.name}': plugin: {strategy.plugin}"
+
+
+def refuse_plugin(strategy: Strategy) -> None:
+    """Refuse a strategy that names code of the user's own, who did not allow any: naming a class runs it.
+
+    Raises:
+        UserError: for one with a ``plugin``.
+    """
+    if strategy.plugin is not None:
+        raise UserError(
+            f"{plugin_told(strategy)}: this runs Python code that is no part of cl_complora; allow it with"
+            " --allow-plugins"
+        )
 
 
 def plugin_file(strategy: Located[Strategy]) -> Path | None:

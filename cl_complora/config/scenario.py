@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from .base import MOST, Count, CountOrZero, EachOnce, Name, PathText, Section, Template, Text, refused
-from .sources import LabelledSource, RetrievalSource, SourceConfig, TaskSource, of_captions
+from .sources import CAPTIONED, LabelledSource, RetrievalSource, SourceConfig, TaskSource, of_captions
 
 DEFAULT_PROMPTS = ["a photo of a {}."]
 
@@ -118,7 +118,8 @@ class Task(Section):
     split_file: PathText | None = None
     """A published list of training images (JSON lines) instead of a draw."""
     prompts: Annotated[list[Template], Field(min_length=1)] | None = None
-    """Texts that a class name is filled into; the source's or the scenario's by default."""
+    """Texts that a class name is filled into; by default what the scenario says, else what the source brings,
+    else the scenario's default."""
     test_limit: Count | None = None
     """At most this many test images, spread evenly over the classes."""
     augment: Augmentation | None = None
@@ -184,7 +185,8 @@ class ZeroShotSet(Section):
     prompts: Annotated[list[Template], Field(min_length=1)] | Literal["imagenet-80", "imagenet-7"] | None = (
         None
     )
-    """Templates, or CLIP's own ensembles for ImageNet; the source's or the scenario's by default."""
+    """Templates, or CLIP's own ensembles for ImageNet; by default what the scenario says, else what the
+    source brings, else the scenario's default."""
     images: Count | None = None
     """How many images, spread evenly over the classes and fixed for all runs; all by default."""
 
@@ -210,7 +212,7 @@ class MultiLabelSet(Section):
     source: LabelledSource
     """Where its images and labels come from."""
     prompts: Annotated[list[Template], Field(min_length=1)] | None = None
-    """Templates; the source's or the scenario's by default."""
+    """Templates; the scenario's by default."""
     images: Annotated[int, Field(ge=2, le=MOST)] | None = None
     """How many images, fixed for all runs; all by default."""
     compound: Annotated[list[Text], Field(min_length=1), EachOnce] | Literal["pairs", "none"] | None = None
@@ -225,7 +227,8 @@ class ReferenceSet(Section):
     source: SourceConfig
     """Where its images come from."""
     prompts: Annotated[list[Template], Field(min_length=1)] | None = None
-    """Texts that a class name is filled into; the source's or the scenario's by default."""
+    """Texts that a class name is filled into; by default what the scenario says, else what the source brings,
+    else the scenario's default."""
     images: Count | None = None
     """How many images, spread evenly over the classes; all by default."""
 
@@ -236,6 +239,18 @@ class Evaluation(Section):
     precision: Precision = "fp32"
     """Arithmetic of the towers; features, logits and probabilities stay in 32 bits. ``tf32`` is a way of
     NVIDIA GPUs. What is not ``fp32`` is told with the share of answers that it changes."""
+
+
+def _prompted(part: Any) -> Any:
+    """Parts of a scenario whose sources bring prompts and which name none, with the default ones."""
+    if isinstance(part, list):
+        return [_prompted(one) for one in part]
+    source = part.get("source") if isinstance(part, dict) else None
+    if not isinstance(source, dict) or part.get("prompts") is not None:
+        return part
+    kind, domain = source.get("kind"), source.get("domain")
+    brings = kind == "dataset" or kind == "world" and domain not in CAPTIONED
+    return {**part, "prompts": DEFAULT_PROMPTS} if brings else part
 
 
 class Scenario(Section):
@@ -265,7 +280,8 @@ class Scenario(Section):
     evaluation: Evaluation = Evaluation()
     """How answers are computed where the model is measured."""
     prompts: Annotated[list[Template], Field(min_length=1)] = DEFAULT_PROMPTS
-    """Texts that a class name is filled into, for tasks and sets that name none."""
+    """Texts that a class name is filled into, for tasks and sets that name none. Where this is not said, not
+    even at its default, sets known by name and those of the embedded world have prompts of their own."""
     test_limit: Count | None = None
     """At most this many test images a task, spread evenly over the classes; all by default."""
     augment: Augmentation = Augmentation()
@@ -293,6 +309,16 @@ class Scenario(Section):
     def shares_labels(self) -> bool:
         """Whether all tasks are told apart in one label space, by a model that goes from task to task."""
         return self.protocol != "task-incremental" and not self.independent
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_prompts_as_said(cls, data: Any) -> Any:
+        # A run records every setting, and one at its default reads as not said (.recorded). So a default that
+        # somebody says, which goes before the prompts of sources, is written at each of these.
+        if not isinstance(data, dict) or data.get("prompts") != DEFAULT_PROMPTS:
+            return data
+        said = {key: _prompted(data[key]) for key in ("tasks", "zero_shot", "reference") if key in data}
+        return {**data, **said}
 
     @model_validator(mode="after")
     def _embedded_is_complete(self) -> Scenario:

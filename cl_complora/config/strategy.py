@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from .about import About
 from .adaptation import Adapter
-from .base import Count, EachOnce, Name, Section, Text, idle_keys, refused
+from .base import Count, EachOnce, Name, Section, Text, form, idle_keys, refused
 from .factors import FIXED_A
 from .heads import IN_WEIGHTS, Head, contrasts
 from .penalties import Regulariser
@@ -44,6 +44,13 @@ _OF_THE_MODEL_BEFORE = ("lwf", "similarities", "consistency", "regions", "crops"
 _OF_STEPS = ("steps", "precision", "prompts", "average_every", "compile", "chunk", "checkpointing")
 UNTRAINED = "with adapter kind none, which trains nothing"
 
+_PluginName = Annotated[
+    str,
+    form(
+        r"^[A-Za-z_]([\w.]*:[A-Za-z_]\w*|[\w.-]*)$",
+        "have the form module:Class, or be the name of an entry point (letters, digits, . _ -)",
+    ),
+]
 SweepValues = Annotated[list[float | int], Field(min_length=1, max_length=50), EachOnce]
 
 
@@ -64,7 +71,7 @@ class Strategy(Section):
     """Images of earlier tasks to train on again; none by default."""
     head: Head | None = None
     """Answers for learned classes in place of their texts; nothing but texts by default."""
-    plugin: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*(:[A-Za-z_]\w*)?$")] | None = None
+    plugin: _PluginName | None = None
     """A plugin of your own: ``module:Class`` (a file beside this one, or installed) or the name of an entry
     point."""
     settings: dict[Text, Any] = {}

@@ -131,6 +131,8 @@ def describe(
     suits = [f.suiting for f in found]
     common = max(suits, key=lambda one: [other.augment for other in suits].count(one.augment))
     kind = stream_kind({f.name: f.source.class_names for f in found})
+    # Said for all, they would take the place of those that the embedded model's general set brings.
+    unsaid = "# " if _is_embedded(model) else ""
     lines = [
         f"# {counted(len(found), 'task')} from folders of pictures. Run: cl-complora run {output.name}",
         "#",
@@ -141,7 +143,7 @@ def describe(
         *_model_lines(model, base),
         "",
         f"shots: {chosen}    # training images a class: {why}; the poorest class here has {least}",
-        f"prompts: {_listed(DEFAULT_PROMPTS)}    # of names of things, where a task says nothing else",
+        f"{unsaid}prompts: {_listed(DEFAULT_PROMPTS)}    # of names of things, where a task says no others",
         f"augment: {common.augment}    # {common.augment_why}",
         f"test_limit: {TEST_LIMIT}    # test images a task at most",
     ]

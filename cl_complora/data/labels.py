@@ -44,7 +44,24 @@ class LabelSpace:
 
     @classmethod
     def from_templates(cls, class_names: Sequence[str], templates: Sequence[str]) -> LabelSpace:
-        """Every class name filled into every template (``"a photo of a {}."``)."""
+        """Every class name filled into every template (``"a photo of a {}."``).
+
+        Raises:
+            ValueError: for a bare text or nothing in place of a list, for a name that is empty or stands
+                twice, and for a template that does not hold ``{}`` once.
+        """
+        for argument, texts in (("class_names", class_names), ("templates", templates)):
+            if isinstance(texts, str) or len(texts) == 0:
+                raise ValueError(f"{argument}: must be a list of one text or more, got {texts!r}")
+        known: set[str] = set()
+        for name in class_names:
+            if not name.strip() or name in known:
+                problem = f"{name!r} stands twice" if name.strip() else "a class name is empty"
+                raise ValueError(f"class_names: {problem}")
+            known.add(name)
+        for template in templates:
+            if template.count("{}") != 1:
+                raise ValueError(f"templates: {template!r} must hold {{}} once, where the class name goes")
         # Not str.format: a class name or template from a data file may hold braces of its own.
         prompts = tuple(tuple(template.replace("{}", name) for template in templates) for name in class_names)
         return cls(tuple(class_names), prompts)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config.loading import Located
-from ..config.scenario import DEFAULT_PROMPTS, MultiLabelSet, Scenario
+from ..config.scenario import MultiLabelSet, Scenario
 from ..errors import UserError
 from .captioned import TEST
 from .compound_prompts import CompoundPrompts, matched, pairs
@@ -85,8 +85,7 @@ def plan_multi_label(
         told = counted(len(items), "image") if len(items) < 2 else "no image that shows one of its classes"
         problem = f"multi-label set '{entry.name}' has {told}; mAP needs two images, and one with a class"
         raise UserError(located.fault((*path, "source"), problem))
-    own = source.prompts if scenario.prompts == DEFAULT_PROMPTS and source.prompts else scenario.prompts
-    prompts = tuple(entry.prompts or own)
+    prompts = tuple(entry.prompts or scenario.prompts)
     asked, told = _asked(entry, len(names), len(items))
     if told is not None:
         labelled.notes.append(told)

@@ -323,7 +323,8 @@ def _ensemble(prompts: Sequence[str] | str | None) -> Sequence[str] | None:
 
 
 def _own_prompts(scenario: Scenario, source: Source) -> Sequence[str]:
-    # A source that comes with prompts knows its images better than a default that nobody wrote.
+    # A source that comes with prompts knows its images better than a default that nobody wrote; one that
+    # somebody wrote stands at the source's own entry as well (config.scenario).
     return scenario.prompts if scenario.prompts != DEFAULT_PROMPTS or not source.prompts else source.prompts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from ..config.loading import Located
@@ -51,7 +52,16 @@ def doubts(located: Located[Scenario], plans: Plans) -> list[str]:
                 f"'{plan.name}': its classes are called {some(names)}: {kind} tell a CLIP nothing of "
                 "what is in the pictures; call the classes by words"
             )
+    lines += _merged(plans.tasks) if together else []
     return [*lines, *untested(plans.tasks), *_shared(plans)]
+
+
+def _merged(tasks: Sequence[Plan]) -> list[str]:
+    """Which classes of several tasks are one in the label space that all tasks share."""
+    tasks_of = Counter(name for task in tasks for name in task.class_names)
+    merged = [name for name, number in tasks_of.items() if number > 1]
+    told = "classes of several tasks count as one, with the prompts of the first"
+    return [f"{told}: {some(merged)}"] if merged else []
 
 
 def one_class(name: str, class_names: Sequence[str]) -> list[str]:

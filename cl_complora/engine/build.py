@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from avalanche.training.plugins import SupervisedPlugin
@@ -10,6 +11,7 @@ from avalanche.training.plugins import SupervisedPlugin
 from ..clip.blocks import blocks_of
 from ..config.adaptation import Adapter, Merge
 from ..config.heads import Head
+from ..config.plugin_file import plugin_told
 from ..config.strategy import Strategy
 from ..errors import UserError, raise_all
 from ..subspace import Keep
@@ -24,7 +26,7 @@ from .directions import DirectionsPlugin
 from .distillation import LwfPlugin, ReferencePlugin, SimilaritiesPlugin
 from .ewc import EwcPlugin
 from .experts import ApartPlugin, ExpertsPlugin
-from .external_plugin import build_external
+from .external_plugin import build_external, told_of_plugin
 from .fitting.fitting import HeadFitting
 from .fitting.lfa import LfaFitting
 from .fitting.linear_head import LinearHeadFitting
@@ -237,15 +239,20 @@ def check_regularisers(strategy: Strategy, plugins: Sequence[SupervisedPlugin], 
     """Find out before any work whether regularisers find what they need in the model.
 
     Raises:
-        UserError: naming the regulariser, and what the model lacks.
+        UserError: naming the regulariser or the user's own plugin, and what the model lacks.
     """
     for plugin in plugins:
-        try:
-            if isinstance(plugin, RegulariserPlugin):
+        if not isinstance(plugin, RegulariserPlugin):
+            continue
+        users = strategy.plugin is not None and plugin is plugins[-1]
+        with told_of_plugin(strategy, plugin) if users else nullcontext():
+            try:
                 plugin.fits(model)
-        except ValueError as error:
-            kind = plugin.settings.kind
-            raise UserError(f"strategy '{strategy.name}': regularisers: {kind} {error}") from None
+            except ValueError as error:
+                if users:
+                    raise UserError(f"{plugin_told(strategy)}: {error}") from None
+                kind = plugin.settings.kind
+                raise UserError(f"strategy '{strategy.name}': regularisers: {kind} {error}") from None
 
 
 def _check_rates(strategy: Strategy, idle: Sequence[str]) -> None:

@@ -13,12 +13,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
 
 from ..clip.classifier import ClipClassifier
-from ..clip.slots import MATRICES, TOWERS, Slot, open_slots, select_slots
+from ..clip.slots import MATRICES, TOWERS, Slot, check_names, open_slots, select_slots
 from ..delta import TaskDelta
 from ..lowrank import LowRankBlock
 from ..subspace import Keep, by_matrix
@@ -69,6 +70,9 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
 
     Attributes:
         blocks: slot name → factors, while an experience is trained.
+
+    Raises:
+        ValueError: for an energy, a rank, or a name of matrices or towers that there is not.
     """
 
     def __init__(
@@ -95,6 +99,12 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         super().__init__(merging)
         if sum(setting is not None for setting in (energy, keep, constraint)) > 1:
             raise ValueError("give one of energy, keep and constraint")
+        if energy is not None and not 0 < energy <= 1:
+            raise ValueError(f"energy: must be greater than 0 and at most 1, got {energy}")
+        for name, value in (("rank", rank), ("rank_last", rank if rank_last is None else rank_last)):
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+                raise ValueError(f"{name}: must be a whole number, at least 1, got {value}")
+        check_names(matrices, towers)
         if constraint is None:
             constraint = Constraint(keep=keep or Keep("energy", 0.5 if energy is None else energy))
         self.rank, self.scaling, self.dropout, self.seed = rank, scaling, dropout, seed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Iterator
@@ -13,11 +14,13 @@ from pathlib import Path
 
 from avalanche.training.plugins import SupervisedPlugin
 
-from ..config.plugin_file import module_file
+from ..config.plugin_file import module_file, plugin_told, refuse_plugin
 from ..config.strategy import Strategy
 from ..errors import UserError
 from .adapter import AdapterPlugin
+from .regularisers import RegulariserPlugin
 from .stock_plugins import stock_kind
+from .task_state import CarryingPlugin, WrongAnswer
 
 GROUP = "cl_complora.plugins"
 # Lines of a traceback that are told at its beginning and at its end; between them it repeats itself.
@@ -35,16 +38,14 @@ def build_external(
     Args:
         strategy: has a ``plugin``.
         adapter, seed: as for the package's own plugins.
-        folder: of the strategy file; None refuses, since naming a class runs its code.
+        folder: of the strategy file; None refuses.
 
     Raises:
         UserError: where the class is not there, is no plugin, or is derived from one of Avalanche's own.
     """
-    name = _name(strategy)
+    name = plugin_told(strategy)
     if folder is None:
-        raise UserError(
-            f"{name}: this runs Python code that is no part of cl_complora; allow it with --allow-plugins"
-        )
+        refuse_plugin(strategy)
     module, colon, attribute = strategy.plugin.partition(":")
     try:
         found = getattr(_module(module, folder), attribute, None) if colon else _entry_point(strategy.plugin)
@@ -61,6 +62,7 @@ def build_external(
             " (ewc, lwf, l2-init, reference, orthogonal) or memory: of the strategy file, or derive from"
             " cl_complora.engine.regularisers.RegulariserPlugin"
         )
+    _refuse_signatures(name, found)
     try:
         return found(strategy.settings, adapter, seed)
     except UserError:
@@ -87,15 +89,38 @@ def told_of_plugin(strategy: Strategy, plugin: SupervisedPlugin | None) -> Itera
         yield
     except UserError:  # a sentence of the plugin's author
         raise
+    except WrongAnswer as error:
+        if strategy.plugin is None:
+            raise
+        raise UserError(f"{plugin_told(strategy)}: {error}") from error
     except Exception as error:  # it is somebody's program, and may fail in any way
         places = _places(error, type(plugin).__module__) if strategy.plugin else []
         if not places:
             raise
-        raise _failed(f"{_name(strategy)}: {places[0].name} failed", error, places) from error
+        raise _failed(f"{plugin_told(strategy)}: {places[0].name} failed", error, places) from error
 
 
-def _name(strategy: Strategy) -> str:
-    return f"strategy '{strategy.name}': plugin: {strategy.plugin}"
+def _refuse_signatures(name: str, found: type[SupervisedPlugin]) -> None:
+    """Refuse methods that cannot be called as those in whose place they stand; it would be told in the middle
+    of a run, by lines of whoever calls them.
+
+    Raises:
+        UserError: naming the first of them.
+    """
+    base = next(
+        one for one in (RegulariserPlugin, CarryingPlugin, SupervisedPlugin) if issubclass(found, one)
+    )
+    for method, function in inspect.getmembers(found, inspect.isfunction):
+        if method.startswith("_") or not hasattr(base, method):
+            continue
+        parameters = inspect.signature(getattr(base, method)).parameters.values()
+        named = [one for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
+        wanted = [one.name for one in named if one.default is one.empty]
+        has = inspect.signature(function)
+        try:
+            has.bind(*wanted)
+        except TypeError:
+            raise UserError(f"{name}: {method} must take ({', '.join(wanted)}), got {has}") from None
 
 
 def _places(error: Exception, module: str) -> list[traceback.FrameSummary]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from torch import Tensor
 from ..clip.classifier import ClipClassifier
 from ..config.penalties import L2Init, Orthogonal
 from .adapter import AdapterPlugin
-from .task_state import CarryingPlugin
+from .task_state import CarryingPlugin, WrongAnswer
 
 
 class RegulariserPlugin(CarryingPlugin, supports_distributed=False):
@@ -32,8 +33,12 @@ class RegulariserPlugin(CarryingPlugin, supports_distributed=False):
     def before_backward(self, strategy, **kwargs) -> None:
         """loss += penalty."""
         penalty = self.penalty(strategy)
-        if penalty is not None:
-            strategy.loss = strategy.loss + penalty
+        if penalty is None:
+            return
+        if not (penalty.numel() == 1 if isinstance(penalty, Tensor) else isinstance(penalty, Real)):
+            got = f"shape {tuple(penalty.shape)}" if isinstance(penalty, Tensor) else type(penalty).__name__
+            raise WrongAnswer(self, "penalty", "a tensor of one number, or None", got)
+        strategy.loss = strategy.loss + penalty
 
     @abstractmethod
     def penalty(self, strategy) -> Tensor | None:

@@ -14,6 +14,20 @@ from ..store.folder import RunDir
 from ..store.tensors import is_intact, read_tensors, with_checksum
 
 
+class WrongAnswer(TypeError):
+    """A method of a plugin returned what nothing can be done with.
+
+    Args:
+        plugin: whose.
+        method: its name.
+        wanted: what it must return.
+        got: what it did.
+    """
+
+    def __init__(self, plugin: SupervisedPlugin, method: str, wanted: str, got: str) -> None:
+        super().__init__(f"{type(plugin).__name__}.{method} must return {wanted}, got {got}")
+
+
 class CarryingPlugin(SupervisedPlugin, supports_distributed=False):
     """Base of regularisers and memories.
 
@@ -56,10 +70,21 @@ def save_plugins(plugins: Sequence[SupervisedPlugin], folder: RunDir, task: Task
     held = 0
     for position, plugin in enumerate(plugins):
         if isinstance(plugin, CarryingPlugin) and plugin.carries_tensors:
-            tensors = {key: value.detach().cpu().contiguous() for key, value in plugin.tensors().items()}
+            tensors = {key: value.detach().cpu().contiguous() for key, value in _tensors_of(plugin).items()}
             write_bytes(folder.state(task.index, task.name, position), with_checksum(tensors, "state"))
             held += sum(value.nbytes for value in tensors.values())
     return held
+
+
+def _tensors_of(plugin: CarryingPlugin) -> dict[str, Tensor]:
+    held = plugin.tensors()
+    if not isinstance(held, Mapping):
+        raise WrongAnswer(plugin, "tensors", "a dict of tensors", type(held).__name__)
+    for key, value in held.items():
+        if not isinstance(value, Tensor):
+            got = f"{type(value).__name__} for {key!r}"
+            raise WrongAnswer(plugin, "tensors", "a dict of tensors", got)
+    return dict(held)
 
 
 def restore_plugins(

@@ -3,7 +3,9 @@ counts as such is taken."""
 
 from __future__ import annotations
 
+import pickle
 from os import PathLike
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,6 +62,37 @@ def test_a_run_is_not_begun_with_what_cannot_work(tiny_scenario, tiny_strategy, 
         cl_complora.run(**({"scenario": tiny_scenario, "strategy": tiny_strategy, "out": tmp_path} | given))
     assert error.value.messages[0].startswith(told)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "given, told",
+    [
+        ({"name": Path("small.safetensors")}, "small.safetensors: there is no such file"),
+        ({"name": "ViT-B-16", "pretrained": ""}, "pretrained: must not be empty"),
+        ({"name": "ViT-B-16", "config": ""}, "config: must not be empty"),
+        (
+            {"name": Path("a.safetensors"), "config": Path("b")},
+            "config: an exported checkpoint brings its own",
+        ),
+        ({"name": Path("ViT-B-61")}, "ViT-B-61: neither a run's folder nor a model (did you mean ViT-B-16?)"),
+        ({"name": 3}, "name: must be a path, got 3"),
+        ({"name": "ViT-B-16", "pretrained": 3}, "pretrained: must be a path, got 3"),
+    ],
+)
+def test_a_model_is_opened_by_any_path_and_refused_in_a_callers_words(given, told):
+    with pytest.raises(UserError) as error:
+        cl_complora.open_model(**given)
+    assert error.value.messages[0].startswith(told)
+
+
+def test_python_shows_all_that_an_error_says(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nshots: 0\ntasks: []\n")
+    with pytest.raises(UserError) as told:
+        cl_complora.run(path, out=tmp_path)
+    shots, tasks = str(told.value).splitlines()
+    assert f"{path}:2: shots: must be" in shots and f"{path}:3: tasks: must not be empty" in tasks
+    assert str(pickle.loads(pickle.dumps(told.value))) == str(told.value)
 
 
 @pytest.mark.parametrize(

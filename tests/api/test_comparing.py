@@ -53,6 +53,14 @@ def test_failures_name_arguments_and_no_options(comparing, tiny_scenario, tmp_pa
     assert kept["failed"] == [f"seed 0: {WHY}"]  # as the command line says it, which reads the file as well
 
 
+def test_a_plugin_that_is_not_allowed_is_refused_before_any_run(tiny_scenario, tiny_strategy, tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text(tiny_strategy.read_text() + "plugin: own:Own\n")
+    with pytest.raises(UserError, match="plugin: own:Own: .*; allow it with allow_plugins=True$"):
+        cl_complora.compare(tiny_scenario, ["zeroshot", own], seeds=[0], out=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_what_is_asked_for_reaches_the_runs(comparing, tiny_scenario, tmp_path):
     options = {"seeds": [0], "out": tmp_path}
     cl_complora.compare(tiny_scenario, ["zeroshot", "lora"], elsewhere=True, **options)

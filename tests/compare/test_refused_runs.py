@@ -57,6 +57,16 @@ def test_runs_of_other_settings_are_refused_before_any_other_is_made(go, tmp_pat
     assert code == 2 and said.count("error: ") == 1 and "zeroshot/seed0: this run was made with" in said
 
 
+def test_a_plugin_that_is_not_allowed_is_refused_before_any_run_is_made(go, tmp_path):
+    (tmp_path / "own.yaml").write_text(STRATEGY.format(name="own") + "plugin: own:Own\n")
+    code, _, said = go("-s", "zeroshot,own.yaml")
+    assert code == 2 and said == (
+        "error: strategy 'own': plugin: own:Own: this runs Python code that is no part of cl_complora; allow"
+        " it with --allow-plugins\n"
+    )
+    assert not (tmp_path / "runs").exists()
+
+
 def test_every_run_of_other_settings_is_named(tmp_path, tiny_scenario):
     placing = Placing(tmp_path)
     trials = [trial("zeroshot", (), seed, load_scenario(str(tiny_scenario))) for seed in (0, 1)]

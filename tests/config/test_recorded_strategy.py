@@ -38,6 +38,27 @@ def test_a_scenario_is_read_again(name):
     assert recorded(Scenario, content).model_dump(mode="json") == content
 
 
+@pytest.mark.parametrize("said", [True, False])
+def test_default_prompts_are_recorded_as_said_or_not(said, tmp_path):
+    """A run of before, which recorded the default whether or not it was said, keeps its sources' prompts."""
+    path = tmp_path / "mine.yaml"
+    world = "source: {kind: world, domain: %s}"
+    path.write_text(
+        f"name: mine\ntasks:\n  - {{name: a, {world % 'digits'}}}\n  - {{name: b, {world % 'captions'}}}\n"
+        f"  - {{name: c, source: {{kind: folder, root: r}}}}\n"
+        f"  - {{name: d, source: {{kind: dataset, name: dtd}}, prompts: ['own {{}}']}}\n"
+        f"zero_shot: [{{name: z, {world % 'general'}}}]\nreference: {{{world % 'general'}}}\n"
+    )
+    scenario = load_scenario(str(path), ["prompts=['a photo of a {}.']"] if said else []).value
+    content = scenario.model_dump(mode="json")
+    again = recorded(Scenario, content)
+    assert again.model_dump(mode="json") == content
+    default = ["a photo of a {}."] if said else None
+    assert again.prompts == ["a photo of a {}."]
+    assert [one.prompts for one in again.tasks] == [default, None, None, ["own {}"]]
+    assert again.zero_shot[0].prompts == again.reference.prompts == default
+
+
 SOURCES = [
     "{kind: folder, root: r, splits: {train: a, test: b}}",
     "{kind: parquet, train: a.parquet, test: b.parquet}",

@@ -216,7 +216,8 @@ def test_prompts_and_augmentation_suit_what_is_there(init, folder, name, names, 
     located, out = init(name)
     (task,) = located.value.tasks
     assert task.prompts == ([prompt] if prompt else None)
-    assert located.value.prompts == ["a photo of a {}."]  # what a zero-shot set is asked with
+    assert located.value.prompts == ["a photo of a {}."]
+    assert located.value.zero_shot[0].prompts is None  # the embedded model's set brings its own
     augment = located.value.augment
     assert augment.flip == flip and augment.crop == ([0.9, 1.0] if size < 64 else [0.7, 1.0])
     assert why in (folder / "s.yaml").read_text()

@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from builders.images import COLOURS, paint
-from builders.streams import planned, touch_all
+from builders.streams import planned, scenario, touch_all
 from cl_complora.config import load_scenario
 from cl_complora.config.sources import FolderSource
 from cl_complora.data.kinds import open_source
+from cl_complora.data.labels import LabelSpace
 from cl_complora.data.pixels import Pixels
 from cl_complora.data.planning import plan
+from cl_complora.data.plausibility import doubts
 from cl_complora.data.tasks import load
 from cl_complora.errors import UserError
 
@@ -36,8 +38,29 @@ def test_the_nearest_prompts_win(tmp_path, folders):
     for source in (folder, world):
         assert prompts(own, of_all, source) == prompts(own, "", source) == ("own {}",)
         assert prompts("", of_all, source) == ("all {}",)
-    assert prompts("", "", folder) == ("a photo of a {}.",)
+    said = 'prompts: ["a photo of a {}."]'
+    assert prompts("", "", folder) == prompts("", said, folder) == prompts("", said, world)
+    assert prompts("", "", folder) == ("a photo of a {}.",) and prompts(own, said, world) == ("own {}",)
     assert len(prompts("", "", world)) > 1
+
+
+@pytest.mark.parametrize(
+    ("names", "templates", "told"),
+    [
+        (["red"], "a photo of a {}", "templates: must be a list of one text or more, got 'a photo of a {}'"),
+        ("red", ["a {}"], "class_names: must be a list of one text or more, got 'red'"),
+        ([], ["a {}"], "class_names: must be a list of one text or more, got []"),
+        (["red"], (), "templates: must be a list of one text or more, got ()"),
+        (["red"], ["a {}", "no brace"], "templates: 'no brace' must hold {} once, where the class name goes"),
+        (["red"], ["{} and {}"], "templates: '{} and {}' must hold {} once, where the class name goes"),
+        (["red", " "], ["a {}"], "class_names: a class name is empty"),
+        (["red", "blue", "red"], ["a {}"], "class_names: 'red' stands twice"),
+    ],
+)
+def test_what_makes_no_label_space_is_refused(names, templates, told):
+    with pytest.raises(ValueError) as refused:
+        LabelSpace.from_templates(names, templates)
+    assert str(refused.value) == told
 
 
 # Images and label spaces
@@ -122,6 +145,14 @@ def test_classes_of_joint_spaces_keep_their_own_prompts(class_folders, tmp_path)
     assert even.even and even.evened() is even
     alone = loaded(class_folders, tmp_path, "task-incremental", steps)
     assert [task.space.templates for task in alone.tasks] == [3, 2]
+
+
+def test_classes_of_several_tasks_that_are_one_are_told(class_folders, tmp_path):
+    steps = f"a; {class_folders}; classes: [red, blue]\nb; {class_folders}; classes: [green, blue]"
+    told = "classes of several tasks count as one, with the prompts of the first: 'blue'"
+    for protocol in ("class-incremental", "task-incremental"):
+        located = load_scenario(str(scenario(tmp_path, steps, f"shots: 2\nprotocol: {protocol}")))
+        assert (told in doubts(located, plan(located, 0))) == (protocol == "class-incremental")
 
 
 def test_domain_incremental_tasks_have_the_same_classes(class_folders, tmp_path):

@@ -196,6 +196,25 @@ def test_an_optimiser_that_misses_the_factors_is_told():
         )
 
 
+@pytest.mark.parametrize(
+    "given, told",
+    [
+        ({"energy": 2}, "energy: must be greater than 0 and at most 1, got 2"),
+        ({"energy": 0.0}, "energy: must be greater than 0 and at most 1, got 0.0"),
+        ({"rank": 0}, "rank: must be a whole number, at least 1, got 0"),
+        ({"rank": 2.5}, "rank: must be a whole number, at least 1, got 2.5"),
+        ({"rank_last": True}, "rank_last: must be a whole number, at least 1, got True"),
+        ({"matrices": ["q", "vv"]}, "matrices: must be of q, k, v, o, fc, proj, other, got 'vv'"),
+        ({"matrices": "fc"}, "matrices: must be of q, k, v, o, fc, proj, other, got 'f'"),
+        ({"towers": ["vision", "image"]}, "towers: must be of vision, text, got 'image'"),
+    ],
+)
+def test_what_the_plugin_cannot_use_is_refused_when_it_is_made(given, told):
+    with pytest.raises(ValueError) as refused:
+        CompLoRAPlugin(**given)
+    assert str(refused.value) == told
+
+
 def shortened(folder: Path, example: Path, *changes: tuple[str, str]) -> Path:
     """An example with less to train; the long form runs it as it is."""
     text = example.read_text(encoding="utf-8")

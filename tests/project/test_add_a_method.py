@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import cl_complora
 from builders.commands import cli
 from builders.interruptions import ask_after, same_bits
 from builders.places import ROOT
@@ -126,8 +127,9 @@ def test_code_runs_only_where_it_was_allowed(method, tiny_scenario, tmp_path, mo
             "must be a class derived from avalanche's Supervised",
         ),
         ("feature_anchor:FeatureAnchor", "\nx = 1 / 0", "feature_anchor.py:2: ZeroDivisionError"),
-        ("nobody-s", None, "plugin"),
-        ("nobody", None, "no entry point of this name"),
+        ("my name", None, "plugin: must have the form module:Class, or be the name of an entry point ("),
+        ("nobody-s:Plugin", None, "plugin: must have the form module:Class"),
+        ("my-name", None, "no entry point of this name"),
     ],
 )  # fmt: skip
 def test_what_is_no_plugin_is_told_in_one_line(method, tiny_scenario, tmp_path, plugin, code, told):
@@ -190,6 +192,56 @@ def test_an_error_of_a_plugin_is_told_from_its_file_on(
     assert "Traceback" not in err and "avalanche" not in err
 
 
+PENALTY = "        return self.strength * (1 - (model.image_features(images) * before).sum(1)).mean()\n"
+ONE_NUMBER = "FeatureAnchor.penalty must return a tensor of one number, or None, got"
+
+# What is put in place of the penalty's last line, and what is then told.
+MISTAKES = {
+    "a list": ("        return [1.0]\n", f"{ONE_NUMBER} list"),
+    "no mean": (PENALTY.replace(".mean()", ""), f"{ONE_NUMBER} shape (4,)"),
+    "hook": (
+        f"{PENALTY}\n    def before_training_exp(self):\n        pass\n",
+        "before_training_exp must take (self, strategy), got (self)",
+    ),
+    "restoring": (
+        f"{PENALTY}\n    def load(self):\n        pass\n",
+        "load must take (self, tensors), got (self)",
+    ),
+    "no tensor": (
+        f"{PENALTY}\n    def tensors(self):\n        return {{'steps': 3}}\n",
+        "FeatureAnchor.tensors must return a dict of tensors, got int for 'steps'",
+    ),
+    "no dict": (
+        f"{PENALTY}\n    def tensors(self):\n        return [torch.zeros(1)]\n",
+        "FeatureAnchor.tensors must return a dict of tensors, got list",
+    ),
+    "model": (
+        f"{PENALTY}\n    def fits(self, model):\n        raise ValueError('needs a ViT')\n",
+        "needs a ViT",
+    ),
+    "fits": (
+        f"{PENALTY}\n    def fits(self, model):\n        model.no_such_part\n",
+        "fits failed: AttributeError: ",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_common_mistake_of_a_plugin_is_told_by_its_name(
+    case, method, tiny_scenario, tmp_path, monkeypatch, capsys
+):
+    wrong, told = MISTAKES[case]
+    file = method.with_name("feature_anchor.py")
+    assert PENALTY in file.read_text()
+    file.write_text(file.read_text().replace(PENALTY, wrong))
+    words = ["run", tiny_scenario, "-s", method, "--out", tmp_path / "runs", "--allow-plugins"]
+    settings = ("training.steps=1", "training.batch_size=4", "adapter.rank=2")
+    words += [word for setting in settings for word in ("--set", setting)]
+    code, _, err = cli(monkeypatch, capsys, *words)
+    name = "error: strategy 'feature-anchor': plugin: feature_anchor:FeatureAnchor: "
+    assert code == 2 and err.startswith(f"{name}{told}") and "Traceback" not in err
+
+
 def test_in_python_the_error_of_a_plugin_is_the_cause_and_other_errors_stay_what_they_are(
     method, tiny_scenario, tmp_path, monkeypatch
 ):
@@ -203,15 +255,18 @@ def test_in_python_the_error_of_a_plugin_is_the_cause_and_other_errors_stay_what
     with pytest.raises(UserError) as told:
         run(scenario, strategy, out=tmp_path / "theirs", allow_plugins=True)
     assert isinstance(told.value.__cause__, KeyError)
+    with pytest.raises(UserError) as told:
+        cl_complora.run(tiny_scenario, method, settings=QUICK, out=tmp_path / "api", allow_plugins=True)
+    assert isinstance(told.value.__cause__, KeyError) and "in penalty: " in str(told.value)
     failed = RunDir.of(tmp_path / "theirs", "tiny", "feature-anchor", 0).read_failure()
     assert "penalty failed: KeyError: 'no such key'; at " in failed
 
 
 def test_an_entry_point_is_found_by_its_name(method, tiny_scenario, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(method.parent))
-    point = EntryPoint("anchored", "feature_anchor:FeatureAnchor", external.GROUP)
+    point = EntryPoint("my-anchor", "feature_anchor:FeatureAnchor", external.GROUP)
     monkeypatch.setattr(external, "entry_points", lambda group: [point] if group == external.GROUP else [])
-    method.write_text(method.read_text().replace("feature_anchor:FeatureAnchor", "anchored"))
+    method.write_text(method.read_text().replace("feature_anchor:FeatureAnchor", "my-anchor"))
     strategy = load_strategy(str(method), QUICK)
     done = run(load_scenario(str(tiny_scenario)), strategy, out=tmp_path / "runs", allow_plugins=True)
     assert done.results["status"] == "done"

@@ -186,7 +186,7 @@ class Registered(Files):
         try:
             return self.dataset.read(self.root, split)
         except UserError as error:
-            raise self.dataset.fault(self.root, str(error)) from None
+            raise self.dataset.fault(self.root, error.messages[0]) from None
         except RuntimeError as error:  # torchvision's own words, less the advice that nobody here can follow
             told = " ".join(str(error).split(" You can use")[0].split())
             raise self.dataset.fault(self.root, told.rstrip(".")) from None
@@ -200,7 +200,7 @@ class Registered(Files):
         try:
             return self.dataset.words(part.classes)
         except UserError as error:
-            raise self.dataset.fault(self.root, str(error)) from None
+            raise self.dataset.fault(self.root, error.messages[0]) from None
 
     def _checked(self, part: Part, split: str) -> Part:
         """Labels are places in a sorted list: with a class missing, all later ones would carry a wrong

@@ -281,7 +281,7 @@ def _pacs(domain: str, template: str, pictures: int) -> Dataset:
         train=pictures - kept,
         test=kept,
         layout=f"PACS/{domain}/{{dog,elephant,giraffe,guitar,horse,house,person}}/*",
-        get="python -m domainbed.scripts.download of https://github.com/facebookresearch/DomainBed",
+        get="python -m domainbed.scripts.download --data_dir=ROOT of https://github.com/facebookresearch/DomainBed",
         needs=(f"PACS/{domain}",),
         read=folders(f"PACS/{domain}"),
         test_share=_HALF,
