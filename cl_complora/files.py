@@ -134,16 +134,33 @@ def stand_in(head: bytes) -> str:
     return ""
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, own: bool = False) -> Any:
     """As ``json.loads``, with one kind of error for everything that is no JSON.
+
+    Args:
+        text: of the file.
+        own: whether it is of a kind that this package writes, with no whole number beyond 64 bits, of which
+            many could not be computed with.
 
     Raises:
         ValueError: also for lists and objects that are nested too deeply.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=within_64_bits if own else None)
     except RecursionError:
         raise ValueError("lists and objects are nested too deeply") from None
+
+
+def within_64_bits(number: str | int) -> int:
+    """A whole number that arrays and floats hold.
+
+    Raises:
+        ValueError: for another.
+    """
+    value = int(number)
+    if not -(2**63) <= value < 2**63:
+        raise ValueError("a whole number has more than 64 bits")
+    return value
 
 
 def temporary_beside(path: Path) -> Path:

@@ -151,7 +151,9 @@ def interval(accuracy: float, images: int) -> tuple[float, float]:
     """
     z = _Z
     centre = (accuracy + z * z / (2 * images)) / (1 + z * z / images)
-    half = z * (accuracy * (1 - accuracy) / images + z * z / (4 * images**2)) ** 0.5 / (1 + z * z / images)
+    # A file may call more than all of them right, of which there is no variance.
+    variance = max(0.0, accuracy * (1 - accuracy)) / images
+    half = z * (variance + z * z / (4 * images**2)) ** 0.5 / (1 + z * z / images)
     return max(0.0, centre - half), min(1.0, centre + half)
 
 

@@ -21,6 +21,8 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 from rich.progress_bar import ProgressBar
 
+from .errors import printable
+
 
 class Progress(Protocol):
     """Told what a run is doing; the command line draws it."""
@@ -91,7 +93,8 @@ class _Shared:
     def message(self, text: str) -> None:
         """A line; one that begins with ``warning`` stands out."""
         style = "bold yellow" if text.startswith("warning") else "dim"
-        self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+        line = printable(text, len(text))
+        self.console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
     def begins(self, tasks: Sequence[str], sets: Sequence[str]) -> None:
         """The head of the rows, with numbers for the tasks where their names are longer than a figure."""

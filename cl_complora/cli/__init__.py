@@ -226,5 +226,6 @@ def _answer() -> None:
     except OSError as error:
         # A full disk, a folder without permission: not a mistake in the input, and nothing that a traceback
         # explains.
-        print(f"error: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
+        told = f"error: {error.filename or 'the system'}: {error.strerror or error}"
+        print(printable(told, MOST_CHARACTERS), file=sys.stderr)
         sys.exit(1)

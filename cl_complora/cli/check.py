@@ -10,6 +10,7 @@ import typer
 
 from ..errors import UserError, raise_all
 from .model_options import Model, ModelConfig, Pretrained, model_settings
+from .output import say_line
 
 if TYPE_CHECKING:
     from ..config.loading import Located
@@ -38,7 +39,7 @@ def check(
     for file in files:
         try:
             for line in check_file(file, settings, measure):
-                typer.echo(line)
+                say_line(line)
         except UserError as error:
             faults += error.messages
     raise_all(faults)

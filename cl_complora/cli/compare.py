@@ -16,6 +16,7 @@ from ..run.devices import known_device
 from ..run.signals import exit_code_of, terminated_like_interrupted
 from .consoles import log_console
 from .options import AllowPlugins, Device, Elsewhere, Out, Settings, say, seeds_of
+from .output import say_line
 from .report import say_report
 
 if TYPE_CHECKING:
@@ -215,7 +216,8 @@ def compare(
     entries = publish_results(found, located, publish) if publish else []
     show(console, content)
     names = ", ".join(path.name for path in written)
-    say(console, f"\n{folder}: {names}")
+    console.print()
+    say(console, f"{folder}: {names}")
     if entries:
         say(console, f"{entries[0].parent}: {', '.join(path.name for path in entries)}")
     say_report(console, folder)
@@ -236,7 +238,7 @@ def _list(request: Request, placing: Placing, results: Path | None) -> None:
     from ..compare.study import prepare
 
     def note(sentence: str) -> None:
-        print(sentence, file=sys.stderr)
+        say_line(sentence, err=True)
 
     prepared = prepare(request, note)
     found = missing(prepared, placing.out, Library(results, prepared.scenario.value.name, prepared.plans))

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console, Group
+from rich.segment import Segment
 from rich.table import Table
 
 # Nothing is cut or wrapped in a file: what reads it has no edge.
 _WIDE = 10_000
 
+# Control characters but the end of a line, and marks that turn the writing direction of all that follows.
+_STEERS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
+
 
 class LogConsole(Console):
-    """A console of which files and pipes get plain lines."""
+    """A console of which files and pipes get plain lines, and nobody what would steer a terminal: names in
+    tables come from files."""
+
+    def render(self, *given: Any, **options: Any) -> Iterator[Segment]:
+        """As in the base class."""
+        for part in super().render(*given, **options):
+            yield part if part.control else part._replace(text=_STEERS.sub(_escaped, part.text))
 
     def print(self, *objects: Any, **options: Any) -> None:
         """As in the base class."""

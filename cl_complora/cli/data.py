@@ -8,6 +8,7 @@ import typer
 
 from ..errors import UserError, raise_all
 from .help_pages import HelpfulCommand, HelpfulGroup
+from .output import say_line
 
 data = typer.Typer(
     cls=HelpfulGroup,
@@ -34,7 +35,7 @@ def check(
             faults += error.messages
             continue
         for line in report.lines:
-            typer.echo(line)
+            say_line(line)
         faults += report.faults
     raise_all(faults)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +15,7 @@ from ..errors import UserError
 from .class_names import class_names
 from .consoles import log_console
 from .options import AsJson, Device, Run, RunModelConfig, RunWeights, telling
-from .output import end_when_unread, say_json
+from .output import end_when_unread, say_json, say_line
 from .shard_options import (
     Cluster,
     InShards,
@@ -62,7 +61,7 @@ def export(
     state = open_run(run, after, pretrained=pretrained, model_config=model_config)
     files = write(state, output, half, peft)
     for path in files:
-        typer.echo(f"{path}  {path.stat().st_size:,} bytes")
+        say_line(f"{path}  {path.stat().st_size:,} bytes")
     if files[-1].name == HEAD_FILE:
         typer.echo(
             "note: an open_clip checkpoint cannot hold the heads that this run answers its tasks with; they"
@@ -114,11 +113,10 @@ def predict(
                 {"image": str(one.path)} | ({"error": one.error} if one.error else {"classes": shares})
             )
         elif one.error:
-            print(f"error: {one.error}", file=sys.stderr)
+            say_line(f"error: {one.error}", err=True)
         else:
-            typer.echo(
-                f"{one.path}  " + "  ".join(f"{name} {100 * share:.1f} %" for name, share in one.classes)
-            )
+            shown = [f"{name} {100 * share:.1f} %" for name, share in one.classes]
+            say_line("  ".join((str(one.path), *shown)))
     if as_json:
         say_json(rows)
     if failed:

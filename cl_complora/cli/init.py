@@ -9,6 +9,7 @@ import typer
 
 from ..errors import UserError, raise_all
 from .model_options import Model, ModelConfig, Pretrained, model_settings
+from .output import say_line
 
 if TYPE_CHECKING:
     from ..config import scenario
@@ -53,8 +54,8 @@ def init(
     text, found = describe(folders, output, shots, start, zero_shot)
     write_text(output, text)
     for note in (*notes, *found):
-        typer.echo(note)
-    typer.echo(f"{output} written; cl-complora check {output}, then cl-complora run {output}")
+        say_line(note)
+    say_line(f"{output} written; cl-complora check {output}, then cl-complora run {output}")
 
 
 def _model(name: str | None, config: str | None, pretrained: str | None) -> tuple[scenario.Model, list[str]]:

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .consoles import log_console
-from .options import say
+from .output import say_line
 
 
 def leaderboard(
@@ -45,7 +44,7 @@ def leaderboard(
     if html is not None:
         write_text(html, leaderboard_page(boards).html())
     written = [path for path in (markdown, html) if path is not None]
-    if written:
-        say(log_console(), "\n".join(map(str, written)))
-    else:
+    for path in written:
+        say_line(str(path))
+    if not written:
         print(as_markdown(boards), end="")

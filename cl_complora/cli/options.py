@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ..errors import UserError
+from ..errors import UserError, printable
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<n>.")]
 Out = Annotated[Path, typer.Option(help="Folder of all runs.")]
@@ -71,13 +71,17 @@ RunModelConfig = Annotated[
 
 
 def say(console: Console, line: str) -> None:
-    """A line as it is: names in it are no markup, and paths are not broken."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    """A line as it is: names in it are no markup and steer no terminal, and paths are not broken."""
+    console.print(printable(line, len(line)), markup=False, highlight=False, soft_wrap=True)
 
 
 def telling(console: Console, as_json: bool) -> Callable[[str], None]:
     """What tells what is being done: on the console, and nothing beside JSON."""
-    return (lambda line: None) if as_json else lambda line: console.print(line, style="dim", markup=False)
+
+    def tell(line: str) -> None:
+        console.print(printable(line, len(line)), style="dim", markup=False)
+
+    return (lambda line: None) if as_json else tell
 
 
 def seeds_of(option: str, text: str) -> tuple[int, ...]:

@@ -15,6 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+import typer
+
+from ..errors import printable
+
 # As of a program that SIGPIPE ends: 128 and the signal's number, which Windows does not have.
 UNREAD = 128 + 13
 
@@ -159,6 +163,16 @@ def end_when_unread() -> None:
     """Of a command that only shows things: end quietly (exit code 141) as soon as nobody reads them."""
     if isinstance(sys.stdout, Output):
         sys.stdout.needed = True
+
+
+def say_line(text: str, err: bool = False) -> None:
+    """Print a line with names in it that came from files: what would break it or steer a terminal is escaped.
+
+    Args:
+        text: the line.
+        err: whether it goes to standard error.
+    """
+    typer.echo(printable(text, len(text)), err=err)
 
 
 def say_json(value: Any) -> None:

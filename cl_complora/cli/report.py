@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from .options import say
+from .output import say_line
 
 
 def say_report(console: Console, folder: Path) -> None:
@@ -48,4 +49,4 @@ def report(
     if runs:
         typer.echo(f"{len(write_reports_of_runs(folder))} reports of runs written")
     written = write_report(folder, output)
-    typer.echo(f"{written}  {written.stat().st_size:,} bytes")
+    say_line(f"{written}  {written.stat().st_size:,} bytes")

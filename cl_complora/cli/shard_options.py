@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,7 +16,7 @@ from ..errors import UserError
 from ..run.devices import known_device
 from .consoles import log_console
 from .options import say
-from .output import say_json
+from .output import say_json, say_line
 
 if TYPE_CHECKING:
     from ..finished.asked_sets import Measured
@@ -165,7 +164,7 @@ def _say_shard(shards: Shards, number: int, as_json: bool) -> None:
 
 def _tell(sentence: str) -> None:
     """On standard error: standard output is the table or JSON."""
-    print(sentence, file=sys.stderr)
+    say_line(sentence, err=True)
 
 
 def measured_table(found: list[Measured], title: str) -> Table:

@@ -99,7 +99,8 @@ def tune(
     tuned = tuning.prepare(request)
     file = place_of(tuned, out, output)
     console = log_console()
-    say(console, _intention(tuned))
+    for line in _intention(tuned):
+        say(console, line)
     finished = 0
 
     def report(trial: Trial, outcome: Outcome) -> None:
@@ -118,22 +119,24 @@ def tune(
     # What took minutes is on the disk before anything can go wrong with a terminal.
     written = save(tuned, file)
     _show(console, tuned)
-    say(console, f"\nwritten: {', '.join(map(str, written))}")
+    console.print()
+    say(console, f"written: {', '.join(map(str, written))}")
     say(console, f"use it: {command(tuned, file)}")
 
 
-def _intention(tuned: Tuning) -> str:
+def _intention(tuned: Tuning) -> list[str]:
     name, scenario = tuned.strategy.value.name, tuned.scenario.value.name
     said = (
         f"tuning {', '.join(tuned.grid)} of {name} on {scenario}: chosen by {tuned.request.metric} on"
         f" {tuned.validation} validation images (at most {tuned.shots} a class)"
     )
     if tuned.floor is None:
-        return (
-            f"{said}\nnote: retention is not measured: {tuned.unmeasured}; so no floor holds, and settings"
-            " are chosen by what is learned alone"
-        )
-    return f"{said}, retention on {', '.join(tuned.held_out)} at least {tuned.floor:+g} points"
+        return [
+            said,
+            f"note: retention is not measured: {tuned.unmeasured}; so no floor holds, and settings are chosen"
+            " by what is learned alone",
+        ]
+    return [f"{said}, retention on {', '.join(tuned.held_out)} at least {tuned.floor:+g} points"]
 
 
 def _show(console: Console, tuned: Tuning) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, model_validator
 
 from ..config import Scenario, Strategy, load_scenario, load_strategy
+from ..config.base import Name
 from ..config.plugin_file import plugin_code
 from ..errors import UserError
 from ..files import slug
@@ -119,8 +120,8 @@ class Entry(_Strict):
     """A file of results; ``kind`` and ``source`` are those of the strategy's ``about``."""
 
     version: Annotated[int, Field(ge=1, le=1)] = 1
-    scenario: str
-    method: str
+    scenario: Name
+    method: Name
     kind: str = ""
     source: str = ""
     fingerprint: Fingerprint

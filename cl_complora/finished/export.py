@@ -18,6 +18,7 @@ from ..clip.model import BUILT_IN, EMBEDDED, LoadedClip
 from ..clip.tokenizers import HUB_CONFIG, load_tokenizer
 from ..errors import UserError
 from ..files import write_bytes, write_text
+from ..report.markdown_text import code, escaped
 from .earlier_export import OURS, Earlier, adapter_folder, adapter_mark
 from .head_export import check_place, head_lines, remove_heads, write_heads
 from .model_files import hub_config
@@ -180,13 +181,14 @@ def _page(state: State, name: str, half: bool, adapter: Adapter | None, heads: d
     preprocess = f"image_mean={tuple(map(float, loaded.mean))}, image_std={tuple(map(float, loaded.std))}"
     preprocess += f', image_resize_mode="{pixels.resize}", image_interpolation="{pixels.interpolation}"'
     tokenizer = tokenizer_line(name, loaded, model_config(state)["text_cfg"])
-    merged = ", ".join(state.after) or "none (the untouched model)"
+    merged = escaped(", ".join(state.after)) or "none (the untouched model)"
+    scenario, strategy = code(results["scenario"]), code(results["strategy"])
     lines = [
         f"# {name}",
         "",
-        f"`{loaded.name}` ({loaded.pretrained or 'random weights'}) after the tasks: {merged}.",
+        f"{code(loaded.name)} ({escaped(loaded.pretrained or 'random weights')}) after the tasks: {merged}.",
         (
-            f"Scenario `{results['scenario']}`, strategy `{results['strategy']}`, seed {results['seed']};"
+            f"Scenario {scenario}, strategy {strategy}, seed {results['seed']};"
             f" {'16' if half else '32'}-bit floats. {OURS} to use it."
         ),
         "",
@@ -201,8 +203,9 @@ def _page(state: State, name: str, half: bool, adapter: Adapter | None, heads: d
     ]
     for task, space in state.spaces().items():
         if task in results["tasks"]:
-            lines.append(f"* **{task}**: {', '.join(space.class_names)} — e.g. “{space.prompts[0][0]}”")
-    lines += [f"* **{task}**: pictures with captions, no classes" for task in state.captioned]
+            told = escaped(f"{', '.join(space.class_names)} — e.g. “{space.prompts[0][0]}”")
+            lines.append(f"* **{escaped(task)}**: {told}")
+    lines += [f"* **{escaped(task)}**: pictures with captions, no classes" for task in state.captioned]
     return "\n".join(lines) + "\n"
 
 

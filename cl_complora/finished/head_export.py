@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from ..clip.heads.head import ClosedHead, Head
 from ..errors import UserError
 from ..files import write_bytes
+from ..report.markdown_text import escaped
 
 HEAD_FILE = "classifier.safetensors"
 
@@ -127,7 +128,7 @@ def head_lines(heads: Mapping[str, Head], shared: bool) -> list[str]:
         preamble=textwrap.indent(head.preamble, "    "),
         formula=head.formula,
     )
-    of = "all classes" if shared else f"the classes of each task ({', '.join(heads)})"
+    of = "all classes" if shared else f"the classes of each task ({escaped(', '.join(heads))})"
     lines = [
         f"One open_clip checkpoint cannot hold what this run answers {of} with: that stands in"
         f" `{HEAD_FILE}`, and the checkpoint alone answers with texts. After the lines above:",

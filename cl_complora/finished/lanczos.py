@@ -43,8 +43,8 @@ def extremes(
     Args:
         product: v → H v, of ``(n,)``.
         start: ``(n,)``, not zero; all vectors have its dtype.
-        tolerance: on the change of the largest eigenvalue from step to step, relative to the larger modulus
-            of the two.
+        tolerance: on ‖H x − λ x‖ of the largest, relative to the larger modulus of the two; a value that
+            merely stays from one step to the next may still be far off.
         most_steps: of the iteration; as many vectors of n numbers are held.
 
     Raises:
@@ -67,13 +67,13 @@ def extremes(
         if beside:
             off = torch.tensor(beside, dtype=torch.float64)
             t += torch.diag(off, 1) + torch.diag(off, -1)
-        values = torch.linalg.eigvalsh(t)
-        before, largest, smallest = largest, float(values[-1]), float(values[0])
+        values, vectors = torch.linalg.eigh(t)
+        largest, smallest = float(values[-1]), float(values[0])
         scale = max(abs(largest), abs(smallest))
         rest = float(image.norm())
         if rest <= _ROUNDING * scale or scale == rest == 0.0:
             return Extremes(largest, smallest, step, True)
-        if step >= _FEWEST and abs(largest - before) <= tolerance * scale:
+        if step >= _FEWEST and rest * abs(float(vectors[-1, -1])) <= tolerance * scale:
             return Extremes(largest, smallest, step, True)
         beside.append(rest)
         basis.append(image / rest)

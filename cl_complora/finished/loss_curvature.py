@@ -10,7 +10,6 @@ that modules share belongs to each of them, and jointly is one coordinate.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -42,7 +41,7 @@ from ..run.inputs import RunInputs
 from ..run.learner import Learner
 from ..run.signals import Stopping
 from ..store.deltas import load_delta
-from ..store.forms import damaged
+from ..store.forms import damaged, read_json
 from ..store.records import finished_records
 from .evaluation import plans_of
 from .lanczos import Extremes, extremes
@@ -151,12 +150,12 @@ def curvature(
 def _kept(path: Path, new: dict[str, Any], tell: Callable[[str], None]) -> list[dict[str, Any]]:
     """What an earlier call found of the tasks; nothing where its figures cannot stand beside the new ones."""
     try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
+        earlier = read_json(path) or {}
         if all(earlier[key] == new[key] for key in ("coordinates", "created_with")):
             return [one for one in earlier["tasks"] if isinstance(one["name"], str)]
         asked = [one["name"] for one in new["tasks"]]
         others = [str(one["name"]) for one in earlier["tasks"] if one["name"] not in asked]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UserError, KeyError, TypeError):
         return []
     if others:
         tell(f"{path.name}: what it said of {', '.join(others)} was found with other settings and goes")
@@ -228,9 +227,9 @@ def swept_rate(folder: Path, strategy: str) -> dict[str, Any] | None:
     for above in list(folder.resolve().parents)[:4]:
         path = above / "comparison.json"
         try:
-            chosen = json.loads(path.read_text(encoding="utf-8"))["methods"][strategy]["chosen"]
+            chosen = (read_json(path) or {})["methods"][strategy]["chosen"]
             rate = float(chosen["optimiser.lr"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (UserError, ValueError, KeyError, TypeError):
             continue
         if math.isfinite(rate):
             return {"lr": rate, "file": str(path)}

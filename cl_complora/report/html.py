@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import UserError
-from ..files import write_text
+from ..files import read_text, write_text
 from ..store.folder import RunDir
+from ..store.forms import MAX_JSON
 from .comparison.members import COMPARISON, REPORT, load_comparison, members, way_back
 from .elements import with_links
 
@@ -63,11 +64,11 @@ def _link_back(folder: Path, target: Path) -> None:
         page = run / REPORT
         try:
             if page.is_file():
-                before = page.read_text(encoding="utf-8")
+                before = read_text(page, MAX_JSON)
                 after = with_links(before, [way_back(folder, page)])
                 if after != before:
                     write_text(page, after)
-        except (OSError, ValueError):  # a report of somebody else's, which stays as it is
+        except (OSError, UserError):  # a report of somebody else's, which stays as it is
             continue
 
 

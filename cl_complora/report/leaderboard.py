@@ -14,6 +14,7 @@ from .comparison.figures import MOST_NAMES, MOST_NUMBERS, far_off, trade_off
 from .comparison.page import MOST_LISTED, tested
 from .comparison.tables import LOWER_IS_BETTER, MARKS, mark_best, plus_minus, whole
 from .elements import NOTHING, Cell, Figure, Gallery, Page, Section, Table, Text, number
+from .markdown_text import escaped, in_markdown
 
 # Figure → heading and whether it is told with its sign.
 FIGURES = {
@@ -51,12 +52,11 @@ def markdown(boards: Sequence[Mapping[str, Any]]) -> str:
     lines = ["# Leaderboard", "", *_wrapped(HOW_TO_READ), ""]
     for board in boards:
         head, rows = _table(board)
-        lines += [f"## {board['scenario']}", ""]
-        lines += [f"| {' | '.join(head)} |", "|---|---|" + "--:|" * (len(head) - 3) + "---|"]
+        lines += [f"## {escaped(board['scenario'])}", ""]
+        lines += [f"| {' | '.join(map(escaped, head))} |", "|---|---|" + "--:|" * (len(head) - 3) + "---|"]
         for row in rows:
-            cells = " | ".join(cell.text.replace("|", "\\|") for cell in row)
-            lines.append(f"| {cells} |")
-        lines += ["", *_wrapped(_notes(board)), ""]
+            lines.append(f"| {' | '.join(map(in_markdown, row))} |")
+        lines += ["", *_wrapped(escaped(_notes(board))), ""]
     return "\n".join(lines)
 
 

@@ -6,8 +6,6 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from ..errors import UserError
 
 # How torch, the allocators below it and CUDA's libraries tell that there is no memory left.
@@ -45,13 +43,15 @@ def told_of_failure(task: str, good: str, device: str, batch: int) -> Iterator[N
         UserError: for a loss that is no number, and for what cannot be compiled.
         TooLittleMemory: for memory that does not suffice.
     """
+    from torch.linalg import LinAlgError
+
     from ..engine.checkpoint import Diverged
 
     try:
         yield
     except Diverged as error:
         raise _diverged(task, good, f"the loss is not a number {error}") from None
-    except torch.linalg.LinAlgError as error:
+    except LinAlgError as error:
         told = " ".join(str(error).split())
         raise _diverged(task, good, f"a decomposition of what it led to failed ({told[:200]})") from None
     except (MemoryError, RuntimeError) as error:

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import UserError
 from .arrays import read_arrays
 from .folder import RunDir
-from .forms import DIRECTIONS
+from .forms import DIRECTIONS, damaged
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -128,7 +128,10 @@ def answers_of(folder: RunDir, config: dict[str, Any], name: str, state: int) ->
 
 
 def _recorded(folder: RunDir, config: dict[str, Any], state: int) -> tuple[Path, dict[str, np.ndarray]]:
-    task = config["scenario"]["tasks"][state - 1]["name"] if state else "zero-shot"
+    try:
+        task = config["scenario"]["tasks"][state - 1]["name"] if state else "zero-shot"
+    except (LookupError, TypeError):
+        raise damaged(folder.config, f"scenario.tasks: names no task {state}") from None
     path = folder.predictions(state - 1, task)
     if not path.exists():
         raise UserError(f"{folder.root}: this run kept no answers ({path.name} is missing)")

@@ -20,7 +20,6 @@ runs/<scenario>/<strategy>/seed<k>/
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -35,7 +34,7 @@ from ..config import Scenario
 from ..config.loading import Located
 from ..config.recorded import recorded
 from ..errors import UserError, printable
-from ..files import slug
+from ..files import parse_json, read_text, slug
 from . import forms
 from .leftovers import remove_leftovers
 from .lock import Held, ignore, lock
@@ -206,11 +205,14 @@ class RunDir:
         path = self.split(name)
         try:
             # Not str.splitlines, which also splits at characters that names of files may hold as they are.
-            lines = path.read_text(encoding="utf-8").split("\n")
-            rows = [json.loads(line) for line in lines if line]
-            return [row for row in rows if row["split"] and row[told] and row["key"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: missing or damaged ({error})") from None
+            lines = read_text(path, forms.MAX_SPLIT).split("\n")
+            rows = [parse_json(line, own=True) for line in lines if line]
+            kinds = {"split": str, told: str if told == "class" else list, "key": str}
+            if not all(isinstance(row[key], kind) for row in rows for key, kind in kinds.items()):
+                raise ValueError(f"{', '.join(kinds)}: one is of another kind")
+            return rows
+        except (ValueError, KeyError, TypeError) as error:
+            raise forms.damaged(path, error) from None
 
     def recorded_scenario(self, config: dict[str, Any]) -> Located[Scenario]:
         """The scenario that the run was made with, with its file as it lies now, which relative

@@ -7,24 +7,27 @@ import copy
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
+from ..data.labels import name_fault
 from ..errors import UserError, printable
 from ..files import finite, parse_json, read_bytes
+from .plain_yaml import values_of
 
 # A record of a thousand matrices has half a megabyte; a config of 200 tasks a tenth.
 MAX_JSON = 2**27
 MAX_YAML = 1_000_000
-# Of a config, however its aliases multiply them.
-MAX_VALUES = 200_000
-MAX_DEPTH = 100
+# Of a million images: 65 MB where they are named, five times that with their captions.
+MAX_SPLIT = 2**30
 
 Number = float | None
+Count = Annotated[int, Field(ge=0)]
 _Form = TypeVar("_Form", bound=BaseModel)
 
 # Of retrieval: of every image the texts, and of every text the images; shares found among the first k.
@@ -56,14 +59,39 @@ class Elsewhere(Form):
     """From which task on a run was computed elsewhere, and what was, and is, different there."""
 
     from_task: str
-    changed: dict[str, list[str]]
+    changed: dict[str, Annotated[list[str], Field(min_length=2, max_length=2)]]
+
+
+class _Named(Form):
+    name: str
+
+
+class _Files(Form):
+    pretrained: str | None = None
+    config: str | None = None
+
+
+class _Scenario(Form):
+    tasks: list[_Named]
+    model: _Files | None = None
+
+
+class _Optimiser(Form):
+    lr: Number = None
+    rates: dict[str, float] | None = None
+
+
+class _Strategy(Form):
+    adapter: dict[str, Any] | None = None
+    head: dict[str, Any] | None = None
+    optimiser: _Optimiser | None = None
 
 
 class Config(Form):
     """config.yaml."""
 
-    scenario: dict[str, Any]
-    strategy: dict[str, Any]
+    scenario: _Scenario
+    strategy: _Strategy
     seed: int
     model: _Model
     splits: dict[str, str]
@@ -107,6 +135,23 @@ class EvaluatedIn(Form):
     changed_answers: ChangedAnswers | None = None
 
 
+class Detail(Form):
+    """What a task was and cost, as far as anything is computed or drawn of it."""
+
+    classes: Number = None
+    shots: int | Annotated[list[int], Field(min_length=1)] | None = None
+    train_images: Number = None
+    test_images: Count | None = None
+    steps: Number = None
+    train_seconds: Number = None
+    eval_seconds: Number = None
+    delta_norm: Number = None
+    trainable_parameters: Number = None
+    stored_bytes: Number = None
+    carried_bytes: Number = None
+    peak_memory_bytes: Number = None
+
+
 class Results(Form):
     """results.json."""
 
@@ -116,7 +161,7 @@ class Results(Form):
     model: dict[str, Any]
     tasks: list[str]
     zero_shot_sets: list[str]
-    zero_shot_images: dict[str, int] = {}
+    zero_shot_images: dict[str, Count] = {}
     accuracy: list[list[Number]]
     zero_shot: dict[str, list[Number]]
     transfer: Number
@@ -132,7 +177,7 @@ class Results(Form):
     multi_label: dict[str, dict[str, list[Number]]] = {}
     multi_label_retention: dict[str, Number] = {}
     multi_label_images: dict[str, dict[str, int]] = {}
-    tasks_detail: list[dict[str, Any]]
+    tasks_detail: list[Detail]
     status: str
     independent: bool = False
     by_shots: ByShots | None = None
@@ -150,7 +195,7 @@ class StoredRecord(Form):
 
     row: list[Number]
     zero_shot: dict[str, Number]
-    detail: dict[str, Any] = {}
+    detail: Detail = Detail()
     geometry: dict[str, dict[str, Any]] = {}
     adapter_state: dict[str, Any] = {}
     curve: list[Number] = []
@@ -183,10 +228,16 @@ class Analysis(Form):
     words: MovedWords | None = None
 
 
+def _a_class_name(name: str) -> str:
+    if fault := name_fault(name):
+        raise PydanticCustomError("class_name", "{fault}", {"fault": fault})
+    return name
+
+
 class Labels(Form):
     """One entry of classes.json."""
 
-    classes: list[str]
+    classes: list[Annotated[str, AfterValidator(_a_class_name)]]
     prompts: list[str]
 
 
@@ -201,7 +252,7 @@ def read_json(path: Path) -> Any:
     Raises:
         UserError: if the file is damaged.
     """
-    return _read(path, MAX_JSON, parse_json)
+    return _read(path, MAX_JSON, functools.partial(parse_json, own=True))
 
 
 def read_yaml(path: Path) -> Any:
@@ -210,7 +261,7 @@ def read_yaml(path: Path) -> Any:
     Raises:
         UserError: if the file is damaged.
     """
-    return copy.deepcopy(_read(path, MAX_YAML, _plain_yaml))
+    return copy.deepcopy(_read(path, MAX_YAML, values_of))
 
 
 def _read(path: Path, most: int, parse: Callable[[bytes], Any]) -> Any:
@@ -222,57 +273,6 @@ def _read(path: Path, most: int, parse: Callable[[bytes], Any]) -> Any:
         raise damaged(path, error.strerror or error) from None
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise damaged(path, error) from None
-
-
-class _WithoutMerges:
-    """Merge keys multiply what they merge; this package never writes them."""
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Refuse to merge."""
-        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
-            raise yaml.constructor.ConstructorError(None, None, "a merge key", node.start_mark)
-
-
-class _Loader(_WithoutMerges, yaml.SafeLoader):
-    """PyYAML's own, which says that a file is nested too deeply."""
-
-
-class _FastLoader(_WithoutMerges, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """libyaml's, ten times as fast, which overflows the stack on deep nesting."""
-
-
-def _is_shallow(text: str) -> bool:
-    """Whether nothing can be nested deeply: every level opens a bracket or begins further to the right (one
-    more at the same place, a sequence in a mapping)."""
-    return text.count("[") + text.count("{") <= 1000 and max(map(len, text.splitlines()), default=0) <= 500
-
-
-def plain_yaml(text: str) -> Any:
-    """What a text of YAML says, in plain values.
-
-    Raises:
-        YAMLError, ValueError, RecursionError: if it is none, or nested too deeply.
-    """
-    return (_FastLoader if _is_shallow(text) else _Loader)(text).get_single_data()
-
-
-# By its bytes: the config of a run is read by several who ask, and parsing is slow.
-@functools.lru_cache(maxsize=4)
-def _plain_yaml(content: bytes) -> Any:
-    loaded = plain_yaml(content.decode("utf-8"))
-    for count, _ in enumerate(_values(loaded)):
-        if count > MAX_VALUES:
-            raise ValueError(f"more than {MAX_VALUES} values, aliases counted each time")
-    return loaded
-
-
-def _values(value: Any, depth: int = 0) -> Iterator[Any]:
-    if depth > MAX_DEPTH:  # whoever copies it goes as deep
-        raise ValueError(f"values nested more than {MAX_DEPTH} deep")
-    yield value
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for part in inner:
-        yield from _values(part, depth + 1)
 
 
 def checked(path: Path, form: type[BaseModel], content: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..files import is_running
+from ..files import is_running, parse_json
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Holder:
         match = re.fullmatch(r"process (\d{1,10}) on (.*)", first)
         if match is None:
             return None
-        with suppress(ValueError, TypeError, AttributeError):
-            told = json.loads(rest)
+        with suppress(ValueError, TypeError, KeyError):
+            told = parse_json(rest, own=True)
             if isinstance(told["space"], str) and isinstance(told["word"], str):
                 began = None if told["began"] is None else float(told["began"])
                 return cls(int(match[1]), match[2], told["space"], began, told["word"])

@@ -143,13 +143,7 @@ def load_run(folder: RunDir) -> LoadedRun:
 
 def _config(folder: RunDir) -> dict[str, Any] | None:
     config = folder.read_config()
-    if config is None:
-        return None
-    try:
-        named = [task["name"] for task in config["scenario"]["tasks"]]
-    except (KeyError, TypeError) as error:
-        raise forms.damaged(folder.config, f"scenario.tasks: {error!r}") from None
-    return config if named else None
+    return config if config and config["scenario"]["tasks"] else None
 
 
 def _nothing_yet(folder: RunDir, config: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from ..files import open_file
 from .holder import Holder, ourselves
 
 # Seconds between two signs of life, and without one until a lock is void: network folders may show a sign a
@@ -32,6 +34,9 @@ BEAT = 5.0
 SILENT = 120.0
 # Seconds between two looks at the signs of another machine's process.
 LOOK = 0.5
+# Bytes of what a holder writes of itself, and more than that.
+_MOST = 10_000
+_WARY = sum(getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
 # Windows keeps others from reading what is locked: a byte beyond all that is written.
 _BEYOND = 1 << 30
 
@@ -59,18 +64,36 @@ def lock(
         Held: if another process holds it.
         OSError: if the file cannot be written.
     """
-    with path.open("a+", encoding="utf-8") as file, ExitStack() as held:
+    with _opened(path) as file, ExitStack() as held:
         try:
             _take(file, held)
         except BlockingIOError:
             file.seek(0)
-            told = Holder.read(file.read())
+            told = Holder.read(file.read(_MOST))
             raise Held(str(told) if told else "another process") from None
         held.enter_context(_exclusive_file(path.with_name(f"{path.name}.pid"), lost, tell))
         file.truncate(0)
         file.write(ourselves().written())
         file.flush()
         yield
+
+
+def _opened(path: Path) -> TextIO:
+    """The file, made where it is not there. Its content is going to be replaced, so that under this name it
+    must be no other's.
+
+    Raises:
+        OSError: also for a link, a pipe, or whatever is no regular file.
+    """
+    foreign = OSError(errno.EINVAL, f"{path.name} beside it is a link, or no regular file", str(path))
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise foreign
+    # What was none a moment ago may be one by now: neither followed nor waited for.
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _WARY, 0o666)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise foreign
+    return os.fdopen(handle, "a+", encoding="utf-8", errors="replace")
 
 
 def _take(file: TextIO, held: ExitStack) -> None:
@@ -158,7 +181,8 @@ def _made(path: Path, content: str) -> bool:
 
 def _content(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        with open_file(path) as file:
+            return file.read(_MOST).decode("utf-8", errors="replace")
     except FileNotFoundError:
         return None
 
@@ -196,20 +220,23 @@ def _wait_for_silence(path: Path, holder: Holder | None, tell: Callable[[str], N
     Raises:
         Held: at a sign of life, and where the process is known to live.
     """
-    who, began = str(holder or "another process"), None
+    who, first, looked = str(holder or "another process"), None, time.monotonic()
     while True:
         try:
-            with path.open("rb") as file:  # what is opened is asked of the server anew
+            with open_file(path) as file:  # what is opened is asked of the server anew
                 beaten = os.fstat(file.fileno()).st_mtime
         except FileNotFoundError:
             return
-        age = _now(path) - beaten
+        if first not in (None, beaten):
+            raise Held(who)
+        # Where a clock was put back, the sign stands in the future, and only our own time tells its age.
+        age = max(_now(path) - beaten, time.monotonic() - looked)
         if age >= SILENT:
             return
-        if (holder is not None and holder.is_alive()) or beaten != (began or beaten):
+        if holder is not None and holder.is_alive():
             raise Held(who)
-        if began is None:
-            began = beaten
+        if first is None:
+            first = beaten
         elif age > 3 * BEAT and tell is not ignore:
             tell(
                 f"{who} holds this run and gave its last sign of life {age:.0f} s ago; without another, this"

@@ -8,7 +8,7 @@ hash, pictures by the manifests of the run.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,8 @@ def find_file(root: Path, files: dict[str, str], kind: str) -> Path:
     own = shipped(kind).get(recorded.stem)
     if own is not None and recorded.parent.name == own.parent.name:
         guesses.append(own)  # of a package that was installed elsewhere
-    found = next((guess for guess in guesses if guess.is_file()), None)
-    return found or next((guess for guess in (recorded, *seen) if guess.parent.is_dir()), recorded)
+    found = next((guess for guess in guesses if _is(guess)), None)
+    return found or next((guess for guess in (recorded, *seen) if _is(guess.parent, Path.is_dir)), recorded)
 
 
 def rebased(scenario: dict[str, Any], recorded: Path, found: Path) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def rebased(scenario: dict[str, Any], recorded: Path, found: Path) -> dict[str, 
     old, new = recorded, found
     while old.name == new.name and old != old.parent and new != new.parent:
         old, new = old.parent, new.parent
-    if recorded == found or old.exists():
+    if recorded == found or _is(old, Path.exists):
         return scenario
     return {key: _moved(part, old, new) if key in SECTIONS else part for key, part in scenario.items()}
 
@@ -93,11 +93,11 @@ def model_files(root: Path, config: dict[str, Any], folder: Path, key: str) -> l
     Returns:
         Those that are there; None where the run names no file (but a tag, or nothing).
     """
-    text = config["scenario"].get("model", {}).get(key)
+    text = (config["scenario"].get("model") or {}).get(key)
     if text is None:
         return None
-    recorded, seen = folder / Path(text).expanduser(), config["files"].get(f"{key}_from_run")
-    if not (key == "config" or seen or recorded.is_file() or names_a_file(text)):
+    recorded, seen = folder / Path(os.path.expanduser(text)), config["files"].get(f"{key}_from_run")
+    if not (key == "config" or seen or _is(recorded) or names_a_file(text)):
         return None
     # As seen from Windows or not: the name is what stands after the last of either.
     name = text.replace("\\", "/").rpartition("/")[2]
@@ -105,7 +105,7 @@ def model_files(root: Path, config: dict[str, Any], folder: Path, key: str) -> l
     guesses += [place / name for place in (root, *_around(root), Path.cwd())]
     there: dict[Path, Path] = {}
     for guess in guesses:
-        if guess.is_file():
+        if _is(guess):
             there.setdefault(guess.resolve(), guess)
     return list(there.values())
 
@@ -123,9 +123,17 @@ def config_now(root: Path, config: dict[str, Any]) -> dict[str, Any]:
     model = dict(scenario.get("model") or {})
     for key in ("pretrained", "config"):
         found = model_files(root, config, folder, key)
-        if found and not (folder / Path(model[key]).expanduser()).is_file():
+        if found and not _is(folder / Path(os.path.expanduser(model[key]))):
             model[key] = str(found[0].resolve())
     return {**config, "files": files, "scenario": {**scenario, "model": model} if model else scenario}
+
+
+def _is(path: Path, kind: Callable[[Path], bool] = Path.is_file) -> bool:
+    """Whether there is a file; what none can be called, and what may not be looked at, is not there."""
+    try:
+        return kind(path)
+    except OSError:
+        return False
 
 
 def _seen_from(root: Path, relative: str | None) -> list[Path]:

@@ -22,8 +22,8 @@ from ..files import yaml_text
 from ..version import __version__
 from .elsewhere import Changes, take_places, told
 from .folder import RunDir
-from .forms import plain_yaml
 from .moved import PLACES
+from .plain_yaml import plain_yaml
 
 if TYPE_CHECKING:
     from ..clip.model import LoadedClip

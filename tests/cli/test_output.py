@@ -5,17 +5,23 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.table import Table
+from rich.text import Text
 
 from builders.commands import cli
 from builders.processes import Process, command_line, completed
 from cl_complora.cli.class_names import class_names
+from cl_complora.cli.consoles import log_console
+from cl_complora.cli.options import say, telling
 from cl_complora.cli.output import UNREAD, Output, end_when_unread, lasting_streams, say_json
 from cl_complora.errors import UserError
+from cl_complora.progress import PlainProgress
 
 COMMAND = [sys.executable, "-m", "cl_complora"]
 
@@ -159,3 +165,45 @@ def test_class_names_of_a_file(tmp_path):
     for text in (f"@{tmp_path / 'none.txt'}", f"@{tmp_path}", '"cat'):
         with pytest.raises(UserError):
             class_names(text)
+
+
+CLEARS, TITLES = "a\x1b[2J\nb", "\x1b]0;pwn\x07"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no file there can have such a name")
+def test_names_of_files_steer_no_terminal(tiny_run, class_folders, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(class_folders, "pets")
+    Path("pets", "train", "red", f"{CLEARS}.txt").write_text("no picture")
+    shutil.copy(Path("pets", "test", "red", "0.png"), f"{TITLES}.png")
+    quick = ["--set", "training.steps=1", "--set", "zero_shot.0.images=20", "--no-analysis"]
+    for words in (
+        ["init", "pets", "--shots", "1"],
+        ["check", "scenario.yaml"],
+        ["data", "check", "scenario.yaml"],
+        ["run", "scenario.yaml", "-s", "lora", *quick],
+    ):
+        code, out, err = cli(monkeypatch, capsys, *words)
+        assert code == 0 and "\x1b" not in out + err and r"a\x1b[2J\nb.txt" in out, (words, out, err)
+    code, out, _ = cli(monkeypatch, capsys, "predict", tiny_run.folder, f"{TITLES}.png")
+    assert code == 0 and out.startswith(r"\x1b]0;pwn\x07.png  ") and out.count("\n") == 1
+    code, out, _ = cli(monkeypatch, capsys, "predict", "--json", tiny_run.folder, f"{TITLES}.png")
+    assert json.loads(out)[0]["image"] == f"{TITLES}.png"
+    Path(f"{TITLES}.png").write_bytes(b"no picture")
+    code, _, err = cli(monkeypatch, capsys, "predict", tiny_run.folder, f"{TITLES}.png")
+    assert code == 1 and r"\x1b]0;pwn\x07.png" in err and err.count("\n") == 1
+
+
+def test_names_in_tables_and_lines_steer_no_terminal(capsys):
+    table = Table(title=Text(TITLES))
+    table.add_column(Text("a\nhead"))
+    table.add_row(Text(CLEARS))
+    console = log_console()
+    console.print(table)
+    say(console, CLEARS)
+    telling(console, False)(CLEARS)
+    PlainProgress(console).message(f"warning: {CLEARS}")
+    out = capsys.readouterr().out
+    assert not {"\x1b", "\x07"} & set(out) and "head" in out
+    # In a table, escaped last, it keeps the place that it was given.
+    assert r"\x1b]0;pwn" in out and out.count(r"a\x1") == 4 and out.count(r"a\x1b[2J\nb") == 3

@@ -152,7 +152,7 @@ def changed(content: dict, path: tuple, value) -> dict:
         (("trials", -1, "results", "tasks_detail"), [{}, {}], "tasks_detail"),
         (("trials", -1, "results", "tasks_detail"), [], "tasks_detail"),
         (("trials", -1, "results", "tasks_detail", 0, "carried_bytes"), None, "carried_bytes: must be a"),
-        (("trials", -1, "results", "tasks_detail", 1, "steps"), True, "steps: must be a number"),
+        (("trials", -1, "results", "tasks_detail", 1, "steps"), True, "steps: Input should be a valid num"),
         (("trials", -1, "results", "status"), "running", "not a row of accuracy for the start"),
         (("trials", -1, "results"), None, "neither results nor an error"),
         (("trials", -1, "error"), "killed", "a test holds an error"),
@@ -170,6 +170,8 @@ def changed(content: dict, path: tuple, value) -> dict:
         (("trials", -1, "kept", "retention", "colours", "count"), 99, "fewer bits"),
         (("surprise",), 1, "surprise"),
         (("scenario",), "other", "on 'other'"),
+        (("scenario",), "<b>tiny", "scenario: "),
+        (("method",), "slow\x1b[2J\n| a |", "method: "),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, tiny_scenario, methods, ran, path, value, told):

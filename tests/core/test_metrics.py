@@ -74,6 +74,13 @@ def test_retention_is_in_points():
     assert metrics.retention([0.5, 0.7, 0.45]) == pytest.approx(-5)
 
 
+@pytest.mark.parametrize(("accuracy", "images"), [(0.5, 100), (1.0, 3), (7.0, 2**62), (-7.0, 1)])
+def test_an_interval_is_within_all_and_nothing_whatever_a_file_says(accuracy, images):
+    low, high = metrics.interval(accuracy, images)
+    assert isinstance(low, float) and low >= 0 and high <= 1
+    assert accuracy not in (0.5, 1.0) or low <= accuracy <= high + 1e-12
+
+
 @pytest.mark.parametrize("bad", [[[1, 2]], [[1], [2], [3]], [1, 2], [[float("nan")], [1.0]], []])
 def test_other_shapes_are_refused(bad):
     with pytest.raises(ValueError, match="accuracy"):

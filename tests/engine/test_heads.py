@@ -264,6 +264,7 @@ class TestEveryForm:
             tensors | {name: tensors[name][:1].double()[0]},
             tensors | {"about": torch.frombuffer(bytearray(b'{"kind": "x"}'), dtype=torch.uint8)},
             tensors | {"about": torch.frombuffer(bytearray(b"\xff"), dtype=torch.uint8)},
+            tensors | {"about": torch.frombuffer(bytearray(b"[" * 200_000), dtype=torch.uint8)},
         ]
         for one in wrong:
             with pytest.raises(ValueError):

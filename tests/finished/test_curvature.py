@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import pytest
@@ -77,6 +78,13 @@ def test_small_eigenvalues_are_found_as_exactly_as_large_ones():
         assert found.steps > 5
 
 
+def test_an_eigenvalue_that_stays_for_a_step_is_not_taken_for_found():
+    diagonal = torch.cat([torch.tensor([-10.0]), torch.linspace(-1, 1, 300, dtype=torch.float64)])
+    start = torch.randn(301, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = extremes(lambda v: diagonal * v, start, 1e-2, 100)
+    assert found.converged and abs(found.largest - 1) <= 1e-2 * 10
+
+
 def test_what_the_loss_does_not_depend_on_is_flat():
     free, other = torch.ones(3, requires_grad=True), torch.ones(2, requires_grad=True)
     assert largest_of(lambda: (free**2).sum(), [other], 0, 1e-3, 10).largest == 0.0
@@ -90,7 +98,7 @@ def test_a_product_that_is_no_number_is_refused():
 
 @pytest.mark.parametrize("strategy", ["complora", "finetune"])
 def test_jointly_is_at_least_as_curved_as_any_module(runs, strategy):
-    steps = {"complora": 30, "finetune": 15}[strategy]  # the latter has 63 modules
+    steps = {"complora": 60, "finetune": 15}[strategy]  # the latter has 63 modules
     found = curvature(find_state(runs[strategy], after="0"), ["cold"], most_images=4, most_steps=steps)
     assert found == json.loads((runs[strategy] / "curvature.json").read_text())
     (cold,) = found["tasks"]
@@ -170,6 +178,18 @@ def test_the_rate_that_a_sweep_chose_is_beside_it(tmp_path):
     (tmp_path / "comparison.json").write_text(json.dumps(found))
     assert swept_rate(folder, "lora")["lr"] == 0.004
     assert swept_rate(folder, "er") is None
+    (tmp_path / "comparison.json").write_text("[" * 200_000)
+    assert swept_rate(folder, "lora") is None
+    (tmp_path / "comparison.json").unlink()
+    os.mkfifo(tmp_path / "comparison.json")  # which nobody waits for
+    assert swept_rate(folder, "lora") is None
+
+
+@pytest.mark.parametrize("earlier", ["[" * 200_000, "3", '{"tasks": 3}', "pipe"])
+def test_what_an_earlier_call_left_is_read_without_trust(tmp_path, earlier):
+    file = tmp_path / loss_curvature.FILE
+    os.mkfifo(file) if earlier == "pipe" else file.write_text(earlier)
+    assert loss_curvature._kept(file, {"coordinates": "", "created_with": {}, "tasks": []}, print) == []
 
 
 def test_what_has_no_coordinates_is_refused(tmp_path, tiny_scenario, runs):

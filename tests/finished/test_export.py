@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
+import pytest
 import torch
 from PIL import Image
 
@@ -14,6 +16,7 @@ from cl_complora.clip.evaluate import accuracy
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.data.planning import plan
 from cl_complora.data.tasks import load
+from cl_complora.errors import UserError
 from cl_complora.finished.asked_sets import Measured
 from cl_complora.finished.eval_request import EvalRequest, open_request
 from cl_complora.finished.export import export
@@ -132,3 +135,30 @@ def test_an_export_keeps_its_normalisation_and_its_way_to_resize(
     assert loaded.mean == state.loaded.mean == (0, 0.1, 0.2) and loaded.std == (1, 1, 1)
     assert loaded.pixels == state.loaded.pixels and loaded.pixels.size == (40, 40)
     assert loaded.sha256 == open_model(str(tmp_path / "resized.safetensors")).sha256
+
+
+def with_labels(run_folder, place, **changes):
+    """A copy of a run in whose classes.json something else stands about a task."""
+    copy = shutil.copytree(run_folder, place)
+    labels = json.loads((copy / "classes.json").read_text())
+    labels["warm"] |= changes
+    (copy / "classes.json").write_text(json.dumps(labels))
+    return copy
+
+
+def test_names_and_prompts_are_text_on_the_page(tiny_run, tmp_path):
+    names = ["`mine-peft/` holds the same update", "<script>alert(1)</script>"]
+    prompts = ["a\n```python\nimport evil\n```\n{}"]  # as a template in YAML may be
+    folder = with_labels(tiny_run.folder, tmp_path / "run", classes=names, prompts=prompts)
+    export(open_run(folder), tmp_path / "mine.safetensors")
+    page = (tmp_path / "mine.md").read_text()
+    assert page.count("```") == 2 and "<script" not in page and "`mine-peft/`" not in page
+    assert "&lt;script&gt;alert(1)" in page and "import evil" in page
+
+
+@pytest.mark.parametrize("name", ["a\n## b", "a\x1b[2J", " ", "a" * 501])
+def test_a_class_name_that_none_can_have_is_damage(tiny_run, tmp_path, name):
+    folder = with_labels(tiny_run.folder, tmp_path / "run", classes=["red", name])
+    with pytest.raises(UserError, match=r"classes\.json: damaged.*classes\.1: .*class name"):
+        export(open_run(folder), tmp_path / "mine.safetensors")
+    assert not (tmp_path / "mine.md").exists()

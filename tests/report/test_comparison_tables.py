@@ -128,3 +128,13 @@ def test_nothing_swept_leaves_no_table_of_a_sweep(tmp_path):
     written = save(comparison(LORA, OURS), tmp_path)
     assert not (tmp_path / "comparison-sweep.csv").exists()
     assert all(path.is_file() and path.stat().st_size > 1 for path in written)
+
+
+def test_names_and_reasons_are_text_in_markdown():
+    hostile = "a\\| <script>alert(1)</script>\n# [x](http://x) **b** \x1b[2J"
+    strange = method(hostile, [80.0, 80.0], [0.0, 0.0], [0.0, 0.0]) | {"failed": [hostile]}
+    text = markdown(comparison(LORA, strange, scenario=hostile))
+    assert not re.search(r"<script|\x1b|^# \[|\*\*b|\]\(http", text, re.MULTILINE)
+    rows = [line for line in text.partition("## Last")[0].splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 2 and len({row.count("|") for row in rows}) == 1
+    assert "| **81.0 ± 1.4** |" in text

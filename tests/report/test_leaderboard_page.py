@@ -59,3 +59,18 @@ def test_only_of_very_many_anything_is_left_out():
     away = figures.Tested("away", -90.0, 20.0, 0, 0)
     assert figures.far_off([*many, away]) == [away] and figures.far_off(many) == []
     assert figures.far_off([*many[:5], away]) == []
+
+
+HOSTILE = "a\\| <script>alert(1)</script>\n# [x](http://x) **b** \x1b[2J"
+
+
+def test_names_are_text_in_every_line_and_cell_of_the_markdown():
+    made = board(4)
+    made["scenario"] = HOSTILE
+    made["rows"][1] |= {"name": HOSTILE, "kind": HOSTILE, "chosen": HOSTILE, "seeds": [0, 1]}
+    made["rows"][2]["name"] = "my_method"
+    text = markdown([made])
+    assert not re.search(r"<script|\x1b|^# \[|\*\*b|\]\(http", text, re.MULTILINE)
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 4 and len({row.count("|") for row in rows}) == 1
+    assert "| my_method |" in text

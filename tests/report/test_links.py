@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from builders.pages import read
 from builders.reported import made_run
 from cl_complora.compare.method import METRICS, Method
 from cl_complora.compare.study import Comparison, Request
+from cl_complora.errors import UserError
 from cl_complora.files import write_json
 from cl_complora.report.comparison.members import comparison_of
 from cl_complora.report.html import write_report
@@ -96,6 +98,71 @@ def test_a_run_that_was_not_compared_belongs_to_none(compared, place):
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"methods": {"plain": 3}, "request": {}}'])
 def test_runs_belong_to_no_damaged_comparison(compared, content):
     (compared / "comparison.json").write_text(content)
+    assert comparison_of(compared / "plain" / "seed0") is None
+
+
+OUTSIDE = "/../../../../victim"
+
+
+def test_a_seed_that_is_a_path_leads_nowhere(compared, monkeypatch, capsys):
+    """Whoever made the folder, nothing outside it is written."""
+    run = shutil.copytree(compared / "plain" / "seed0", compared.parents[1] / "victim")
+    (compared / "plain" / "seed").mkdir()
+    content = json.loads((compared / "comparison.json").read_text())
+    content["request"]["seeds"] = [OUTSIDE]
+    write_json(compared / "comparison.json", content)
+    for words in (["report", "--runs", compared], ["report", compared]):
+        code, _, err = cli(monkeypatch, capsys, *words)
+        assert code == 2 and "comparison.json: damaged" in err and "request.seeds.0" in err
+        assert err.count("\n") == 1 and "writes it again" in err
+    assert not (run / "report.html").exists() and not (compared / "report.html").exists()
+
+
+def test_a_run_that_is_a_link_out_of_the_folder_is_none_of_it(compared, monkeypatch, capsys):
+    run, victim = compared / "plain" / "seed0", compared.parents[1] / "victim"
+    shutil.move(run, victim)
+    run.symlink_to(victim)
+    code, out, _ = cli(monkeypatch, capsys, "report", "--runs", compared)
+    assert code == 0 and "0 reports of runs written" in out
+    assert not (victim / "report.html").exists() and "not found" in read(compared / "report.html").text
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[" * 200_000, '{"scenario": 1e400, "methods": {"a": ' + "9" * 400 + "}}", "pipe"],
+    ids=["nested", "large", "pipe"],
+)
+def test_a_hostile_comparison_is_told_in_one_line(compared, monkeypatch, capsys, content):
+    file = compared / "comparison.json"
+    file.unlink()
+    os.mkfifo(file) if content == "pipe" else file.write_text(content)
+    code, _, err = cli(monkeypatch, capsys, "report", compared)
+    assert code == 2 and err.count("\n") == 1 and str(compared) in err
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("request", "seeds"), [-1]),
+        (("request", "seeds"), [True]),
+        (("request", "strategies"), "plain"),
+        (("methods", "plain", "name"), ["plain"]),
+        (("methods", "plain", "chosen"), {"optimiser.lr": "../.."}),
+        (("methods", "plain", "figures", "last"), [10**400]),
+        (("methods", "plain", "figures", "last"), ["50"]),
+        (("methods", "plain", "per_task"), [3]),
+        (("methods",), {}),
+    ],
+)
+def test_a_comparison_of_another_form_is_damaged(compared, path, value):
+    content = json.loads((compared / "comparison.json").read_text())
+    part = content
+    for step in path[:-1]:
+        part = part[step]
+    part[path[-1]] = value
+    (compared / "comparison.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"comparison\.json: damaged"):
+        write_report(compared)
     assert comparison_of(compared / "plain" / "seed0") is None
 
 

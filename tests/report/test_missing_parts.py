@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -56,6 +57,80 @@ def test_a_damaged_file_is_named_and_left_out(broken, copied):
     (copied / broken).parent.mkdir(exist_ok=True)
     (copied / broken).write_text('{"row": [')
     assert f"{broken} is damaged and left out" in read(write_report(copied)).text
+
+
+NOT_NUMBERS = [10**400, -(2**63) - 1, "12", [[1]], True]
+
+
+@pytest.mark.parametrize("wrong", NOT_NUMBERS, ids=lambda value: str(value)[:9])
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("accuracy", 0, 0),
+        ("zero_shot_images", "colours"),
+        ("tasks_detail", 0, "test_images"),
+        ("tasks_detail", 0, "train_seconds"),
+        ("tasks_detail", 1, "classes"),
+        ("tasks_detail", 1, "shots"),
+    ],
+)
+def test_what_is_no_number_is_told_in_one_line(path, wrong, copied):
+    results = json.loads((copied / "results.json").read_text())
+    part = results
+    for step in path[:-1]:
+        part = part[step]
+    part[path[-1]] = wrong
+    (copied / "results.json").write_text(json.dumps(results))
+    with pytest.raises(UserError, match=r"results\.json: (damaged|is not what a run writes)"):
+        write_report(copied)
+
+
+def test_accuracies_and_images_beyond_all_bounds_are_drawn(copied):
+    results = json.loads((copied / "results.json").read_text())
+    results["tasks_detail"][0]["test_images"] = results["zero_shot_images"]["colours"] = 2**62
+    results["zero_shot"]["colours"][1] = -7.0
+    results["accuracy"][1][1] = 1e9
+    (copied / "results.json").write_text(json.dumps(results))
+    shutil.rmtree(copied / "predictions")
+    assert "Accuracy matrix" in read(write_report(copied)).tables
+
+
+def test_a_seed_of_thousands_of_digits_is_told_in_one_line(copied):
+    config = copied / "config.yaml"
+    config.write_text(config.read_text().replace("seed: 0", f"seed: 0x{'f' * 6000}"))
+    with pytest.raises(UserError, match=r"config\.yaml: damaged.*more than 64 bits"):
+        write_report(copied)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("scenario", "tasks", 0, "name"), 3),
+        (("scenario", "tasks"), {}),
+        (("scenario", "model"), "x"),
+        (("scenario", "model", "pretrained"), ["x"]),
+        (("strategy", "adapter"), 3),
+        (("strategy", "optimiser", "lr"), "x"),
+        (("strategy", "optimiser", "rates"), {"text": "x"}),
+    ],
+)
+def test_a_configuration_of_another_form_is_told_in_one_line(path, value, copied):
+    config = yaml.safe_load((copied / "config.yaml").read_text())
+    part = config
+    for step in path[:-1]:
+        part = part[step]
+    part[path[-1]] = value
+    (copied / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(UserError, match=rf"config\.yaml: damaged.*{path[0]}\.{path[1]}"):
+        write_report(copied)
+
+
+@pytest.mark.parametrize("content", ["[" * 200_000, '{"split": 1}', '{"split": "test", "class": 3}', "pipe"])
+def test_a_hostile_split_leaves_its_part_out(content, copied):
+    for split in copied.glob("splits/*"):
+        split.unlink()
+        os.mkfifo(split) if content == "pipe" else split.write_text(content)
+    assert "Single answers cannot be shown" in read(write_report(copied)).text
 
 
 @pytest.mark.parametrize("content", ['{"pairs": [{"new": 1}]}', '{"pairs": 3}', '{"pairs": [null]}', "[]"])

@@ -7,7 +7,8 @@ import yaml
 
 from cl_complora.config.catalog import shipped
 from cl_complora.errors import UserError
-from cl_complora.store.forms import MAX_DEPTH, _is_shallow, plain_yaml, read_yaml
+from cl_complora.store.forms import read_yaml
+from cl_complora.store.plain_yaml import MAX_DEPTH, _is_shallow, plain_yaml
 
 # A comment that is longer than lines of a shallow text are.
 LONG_LINE = f"# {'x' * 500}\n"

@@ -18,6 +18,7 @@ import pytest
 
 import cl_complora.store.lock as module
 from builders.windows import locks
+from cl_complora.errors import UserError
 from cl_complora.files import temporary_beside, write_bytes, writer_of
 from cl_complora.store.folder import RunDir
 from cl_complora.store.holder import Holder, ourselves
@@ -248,3 +249,47 @@ except Held:
     finally:
         for other in others:
             other.communicate("\n", timeout=60)
+
+
+@pytest.mark.parametrize("kind", ["link", "link to nothing", "pipe", "folder"])
+def test_what_is_no_lock_of_ours_is_neither_followed_nor_emptied(tmp_path, kind):
+    """A tree of runs that somebody else made may hold anything where the lock should be."""
+    place, victim = tmp_path / ".seed0.lock", tmp_path / "keys"
+    if kind == "link":
+        victim.write_text("precious")
+    if kind.startswith("link"):
+        place.symlink_to(victim)
+    else:
+        os.mkfifo(place) if kind == "pipe" else place.mkdir()
+    told = r"seed0: cannot write the run there: \.seed0\.lock beside it is a link, or no regular file$"
+    with pytest.raises(UserError, match=told), RunDir(tmp_path / "seed0").locked():
+        raise AssertionError
+    assert victim.read_text() == "precious" if kind == "link" else not victim.exists()
+
+
+def test_a_pipe_in_place_of_the_sign_is_told(tmp_path):
+    os.mkfifo(tmp_path / ".seed0.lock.pid")
+    told = "seed0: cannot write the run there: is no regular file"
+    with pytest.raises(UserError, match=told), RunDir(tmp_path / "seed0").locked():
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    "rest", ["{}", "[]", '{"space": 1}', "[" * 200_000, f'{{"space": "", "word": "", "began": {"9" * 400}}}']
+)
+def test_a_sign_that_is_damaged_is_of_nobody_more_is_known_of(rest):
+    holder = Holder.read(f"process 7 on another\n{rest}")
+    assert holder == Holder(7, "another", ourselves().space)
+
+
+def test_a_sign_from_the_future_is_silent_as_long_as_it_is_looked_at(system, monkeypatch, tmp_path):
+    """The clock was put back since, or was ahead."""
+    said = []
+    monkeypatch.setattr(module, "LOOK", 0.01)
+    monkeypatch.setattr(module, "BEAT", 0.1)
+    monkeypatch.setattr(module, "SILENT", 0.5)
+    (tmp_path / "a.lock.pid").write_text(WHO[0].format(7))
+    os.utime(tmp_path / "a.lock.pid", (time.time() + 3600,) * 2)
+    with lock(tmp_path / "a.lock", tell=said.append):
+        pass
+    assert len(said) == 1 and re.search(r"last sign of life \d s ago", said[0])

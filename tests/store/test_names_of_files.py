@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from builders.commands import cli
 from cl_complora.errors import UserError
 from cl_complora.files import slug
 from cl_complora.store.folder import RunDir
+from cl_complora.store.moved import config_now, find_file
 
 
 def test_plain_names_keep_the_files_that_they_had():
@@ -67,3 +69,11 @@ def test_a_split_with_odd_ends_of_lines_in_its_names_is_read_back(tmp_path):
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     folder.split("t").write_text("\n".join(lines) + "\n", encoding="utf-8")
     assert folder.read_split("t") == rows
+
+
+def test_a_file_that_no_system_could_hold_is_not_there(tmp_path):
+    """Places in a run's config.yaml are somebody else's words."""
+    place = Path("/" + "a" * 5000) / ("b" * 5000)
+    assert find_file(tmp_path, {"scenario": str(place)}, "scenario") == place
+    config = {"scenario": {"model": {"pretrained": "c" * 5000}}, "files": {"scenario": str(place)}}
+    assert config_now(tmp_path, config)["scenario"] == config["scenario"]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ...files import parse_json
 from .head import Head
 from .key_cache import CacheHead
 from .linear import AffineHead, MeanHead, RowHead
@@ -37,7 +38,7 @@ def from_tensors(tensors: Mapping[str, Tensor]) -> Head:
         ValueError: for what is no head.
     """
     try:
-        about = json.loads(bytes(tensors[_ABOUT].tolist()).decode("utf-8"))
+        about = parse_json(bytes(tensors[_ABOUT].tolist()), own=True)
         classes, numbers = tuple(about["classes"]), dict(about["numbers"])
         values = {name: value for name, value in tensors.items() if name != _ABOUT}
         head = FORMS[about["kind"]](classes=classes, **values, **numbers)

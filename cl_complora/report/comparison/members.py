@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +10,11 @@ from urllib.parse import quote
 
 from ...errors import UserError
 from ...files import digits, slug
+from ...store import forms
 from ...store.folder import RunDir
 from ..elements import Cell
 from ..reproduce import compare_command
+from .form import ComparisonForm
 from .tables import Content, failures, how_chosen, tables
 
 COMPARISON = "comparison.json"
@@ -28,12 +29,14 @@ def load_comparison(folder: Path) -> dict[str, Any]:
     """
     path = folder / COMPARISON
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = forms.checked(path, ComparisonForm, forms.read_json(path))
         tables(found), how_chosen(found), failures(found), compare_command(found["request"])
         return found
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: damaged ({told}); the same compare command writes it again") from None
+    except UserError as error:
+        told = error.messages[0]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        told = str(forms.damaged(path, error))
+    raise UserError(f"{told}; the same compare command writes it again")
 
 
 def run_folder(found: Content, folder: Path, method: dict[str, Any], seed: int) -> Path | None:
@@ -46,11 +49,14 @@ def run_folder(found: Content, folder: Path, method: dict[str, Any], seed: int) 
         method: one of its methods.
         seed: of the run.
     """
-    settings = [*(found["request"].get("strategy_settings") or ())]
+    settings, inside = [*(found["request"].get("strategy_settings") or ())], folder.resolve()
     settings += [f"{key}={digits(value)}" for key, value in dict(method["chosen"]).items()]
     for variant in (",".join(settings), ""):
         place = RunDir.of(folder.parent, folder.name, method["name"], seed, variant).root
-        if place.is_dir() and slug(folder.name) == folder.name and _ends_at(place, found, method, seed):
+        # A link may lead to where nobody meant this comparison to write.
+        if not place.is_dir() or not place.resolve().is_relative_to(inside):
+            continue
+        if slug(folder.name) == folder.name and _ends_at(place, found, method, seed):
             return place
     return None
 
@@ -59,13 +65,15 @@ def _ends_at(place: Path, found: Content, method: dict[str, Any], seed: int) -> 
     """Whether a run is the one of the table, and not one with other settings in its place (a published result
     has no run here)."""
     told = dict(zip(found["request"]["seeds"], method["figures"].get("last", ()), strict=False))
-    if seed not in told:
+    if told.get(seed) is None:
         return True
     try:
         results = RunDir(place).read_results()
     except UserError:  # damaged, which its own page tells
         return True
-    return results is None or abs(100 * results["last"] - told[seed]) < 1e-6
+    if results is None:
+        return True
+    return results["last"] is not None and abs(100 * results["last"] - told[seed]) < 1e-6
 
 
 def members(found: Content, folder: Path) -> Iterator[Path]:

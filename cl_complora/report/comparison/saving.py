@@ -12,6 +12,7 @@ import numpy as np
 
 from ...files import write_json, write_text
 from ..elements import NOTHING
+from ..markdown_text import escaped, in_markdown
 from .latex_table import latex, latex_table
 from .pareto import pareto
 from .tables import BEST, Content, chosen, failures, how_chosen, methods_of, metrics_of, spread, tables
@@ -45,18 +46,18 @@ def save(found: Content, folder: Path) -> list[Path]:
 def markdown(found: Content) -> str:
     """All tables as one Markdown page."""
     seeds = ", ".join(map(str, found["request"]["seeds"]))
-    lines = [f"# {found['scenario']}: {len(found['methods'])} methods, seeds {seeds}", ""]
+    lines = [f"# {escaped(found['scenario'])}: {len(found['methods'])} methods, seeds {seeds}", ""]
     chosen_by = how_chosen(found)
-    lines += [chosen_by, ""] if chosen_by else []
+    lines += [escaped(chosen_by), ""] if chosen_by else []
     for title, table in tables(found).items():
-        cells = [[f"**{c.text}**" if c.mark == BEST else c.text for c in row] for row in table.rows]
-        lines += [f"## {title}", "", table.note, "", _markdown([list(table.head), *cells]), ""]
-    failed = [f"* {failure}" for failure in failures(found)]
+        cells = [[f"**{c.text}**" if c.mark == BEST else in_markdown(c) for c in row] for row in table.rows]
+        lines += [f"## {title}", "", table.note, "", _markdown([[*map(escaped, table.head)], *cells]), ""]
+    failed = [f"* {escaped(failure)}" for failure in failures(found)]
     return "\n".join(lines + (["## Failed", "", *failed, ""] if failed else []))
 
 
 def _markdown(rows: list[list[str]]) -> str:
-    head, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    head, *body = rows
     lines = [f"| {' | '.join(head)} |", "|---" + "|--:" * (len(head) - 1) + "|"]
     return "\n".join(lines + [f"| {' | '.join(row)} |" for row in body])
 

@@ -162,7 +162,7 @@ def _pairs(pairs: Sequence[dict[str, Any]]) -> Table:
             back = None if most is None else number(most["returned"], 1, signed=True)
             cells.append(Cell("–") if back is None else Cell(f"{most['name']} {back.text}", back.value))
         rows.append([Cell(str(pair["new"])), Cell(str(pair["old"])), *cells])
-    head = ["new task", "old task", "before %", "after %", "change", *kinds]
+    head = ["new task", "old task", "before %", "after %", "change", *map(str, kinds)]
     note = (
         "Accuracy on an old task before and after a new one was trained; then, for every kind of part of the"
         " new task's update, the one without which most of it comes back, and how many points."

@@ -20,5 +20,6 @@ def head_drift_table(run: LoadedRun) -> list[Table]:
     rows = []
     for name, both in drift.items():
         fitted, now = both["fitted"], both["now"]
-        rows.append([Cell(name), percent(fitted), percent(now), percent(now - fitted, signed=True)])
+        moved = None if None in (fitted, now) else now - fitted
+        rows.append([Cell(name), percent(fitted), percent(now), percent(moved, signed=True)])
     return [Table("Drift of the heads", ["task", "just fitted %", "now %", "drift"], rows, _NOTE)]

@@ -116,8 +116,8 @@ def _retention_card(run: LoadedRun, name: str, change: PairedChange | None) -> C
     values = run.results["zero_shot"][name]
     points = run.results["retention"].get(name)
     cell = number(points, 1, signed=True)
-    if cell.value is None:
-        return Card(f"Retention {name}", cell, "points", f"not defined: {_reason(run, 'retention')}")
+    if cell.value is None or not values or None in (values[0], values[-1]):
+        return Card(f"Retention {name}", Cell(NOTHING), "points", f"not defined: {_reason(run, 'retention')}")
     if run.independent:
         meaning = (
             f"zero-shot accuracy {with_interval(run, name, values[0])} before; the mean change after a task"

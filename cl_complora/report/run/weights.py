@@ -35,8 +35,13 @@ class _Measure:
 
 
 def _overlap(values: Values) -> float | None:
-    found = [v for v in (values.get("overlap_with") or {}).values() if _is_number(v)]
-    return max(found) if found else None
+    return max(_overlaps_with(values).values(), default=None)
+
+
+def _overlaps_with(values: Values) -> dict[str, float]:
+    """Earlier task → overlap of a matrix's update with its."""
+    told = values.get("overlap_with")
+    return {old: v for old, v in told.items() if _is_number(v)} if isinstance(told, dict) else {}
 
 
 _MEASURES = (
@@ -192,8 +197,8 @@ def _overlaps(run: LoadedRun, places: list[dict[Place, Values]]) -> Table | None
     tasks = run.tasks[: run.trained]
     found: dict[str, dict[str, float]] = {}
     for task, matrices in zip(tasks, places, strict=True):
-        each = [values.get("overlap_with") or {} for values in matrices.values()]
-        shares = {old: [v for one in each if _is_number(v := one.get(old))] for old in tasks}
+        each = [_overlaps_with(values) for values in matrices.values()]
+        shares = {old: [one[old] for one in each if old in one] for old in tasks}
         found[task] = {old: float(np.mean(values)) for old, values in shares.items() if values}
     note = (
         "How much of a row's update lies in the directions of a column's: 0 nothing, 1 all; mean over all"

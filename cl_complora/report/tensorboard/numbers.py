@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping, Sequence
 
 from ..elements import NOTHING
+from ..markdown_text import escaped
 
 _NOTE = (
     "Accuracy in percent: a row is a state of the model, a column a task; bold: just trained. Curves under"
@@ -31,21 +31,21 @@ def numbers_text(
         headlines: metric → fraction, of the tasks learned so far.
     """
     sets = list(zero_shot[0]) if zero_shot else []
-    head = ["after", *map(_name, tasks), *(f"{_name(name)} (zero-shot)" for name in sets)]
+    head = ["after", *map(escaped, tasks), *(f"{escaped(name)} (zero-shot)" for name in sets)]
     lines = [f"| {' | '.join(head)} |", "|---" + "|--:" * (len(head) - 1) + "|"]
     for index, (row, held_out) in enumerate(zip(rows, zero_shot, strict=True)):
         cells = [_percent(value) for value in row]
         if index:
             cells[index - 1] = f"**{cells[index - 1]}**"
         cells += [_percent(held_out[name]) for name in sets]
-        lines.append(f"| {_name(tasks[index - 1]) if index else 'untouched'} | {' | '.join(cells)} |")
+        lines.append(f"| {escaped(tasks[index - 1]) if index else 'untouched'} | {' | '.join(cells)} |")
     told = [
         f"{name} {_percent(value)} {'points' if name in _POINTS else '%'}"
         for name, value in headlines.items()
         if math.isfinite(value)
     ]
     told += [
-        f"retention {_name(name)} {100 * (zero_shot[-1][name] - zero_shot[0][name]):+.2f} points"
+        f"retention {escaped(name)} {100 * (zero_shot[-1][name] - zero_shot[0][name]):+.2f} points"
         for name in sets
         if len(zero_shot) > 1 and math.isfinite(zero_shot[-1][name] - zero_shot[0][name])
     ]
@@ -54,11 +54,3 @@ def numbers_text(
 
 def _percent(value: float) -> str:
     return f"{100 * value:.2f}" if value is not None and math.isfinite(value) else NOTHING
-
-
-def _name(name: str) -> str:
-    """A name as text, whatever Markdown would make of it."""
-    kept = html.escape(" ".join(name.split()))
-    for sign in "\\|*_`[]~":
-        kept = kept.replace(sign, f"&#{ord(sign)};")
-    return kept
