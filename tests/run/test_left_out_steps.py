@@ -61,8 +61,7 @@ def test_one_step_is_left_out_and_the_others_are_taken(
     said, located = Said(), load_scenario(str(tiny_scenario))
     done = run(located, strategy, out=tmp_path, progress=said, analysis=False, evaluate=False)
     assert len(broken) == 2 * 5 and len(steps) == 2 * 5 - 1
-    told = "1 steps were left out: their loss or gradient was no number" in said.lines
-    assert told == (on_nan == "skip")  # else it is the scale's business
+    assert "1 steps were left out: their loss or gradient was no number" in said.lines
     for tensors in deltas_of(done.folder).values():
         assert all(bool(torch.isfinite(value).all()) for value in tensors.values())
 
