@@ -125,11 +125,11 @@ class TextEncoder:
         parameters = self.parameters()
         if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
             return self.encode_space(space)
-        adapters = [m for name, m in self.tower.named_modules() if isinstance(m, Adapters) and _is_text(name)]
+        adapters = self._adapters() if self._held is None else self._held[0]
         if any(m.training and m.enabled and block.dropout > 0 for m in adapters for block in m.values()):
             return self.encode_space(space)  # another draw every time
-        weights = _state(parameters) if self._held is None else self._held
-        self._held = weights if self._holding else None
+        weights = _state(parameters) if self._held is None else self._held[1]
+        self._held = (adapters, weights) if self._holding else None
         arithmetic = _arithmetic(self.model, self.precision, self.measuring)
         state = (tuple(m.enabled for m in adapters), arithmetic, weights)
         known = self._features.get(space)
@@ -138,6 +138,9 @@ class TextEncoder:
                 known = (state, self.encode_space(space))
             self._features[space] = known
         return known[1]
+
+    def _adapters(self) -> list[Adapters]:
+        return [m for name, m in self.tower.named_modules() if isinstance(m, Adapters) and _is_text(name)]
 
     @contextmanager
     def unchanging(self) -> Iterator[None]:

@@ -148,17 +148,24 @@ class Prepared:
         ]
 
 
-def prepare(request: Request, tell: Callable[[str], None] | None = None) -> Prepared:
+def prepare(
+    request: Request, tell: Callable[[str], None] | None = None, allow_plugins: bool = True
+) -> Prepared:
     """Check a request and lay out its sweeps.
 
     Args:
         request: what.
         tell: given a sentence for every method that is not swept as was asked.
+        allow_plugins: False refuses strategies that name code of the user's own.
 
     Raises:
         UserError: for input that cannot work.
     """
-    names = [load_strategy(method, request.strategy_settings).value.name for method in request.strategies]
+    loaded = [load_strategy(method, request.strategy_settings).value for method in request.strategies]
+    if not allow_plugins:  # which a run tells as well, but after the runs of all methods before it
+        for strategy in loaded:
+            refuse_plugin(strategy)
+    names = [strategy.name for strategy in loaded]
     _refuse_shared_folders(names)
     reference = _reference(request, names)
     scenario = load_scenario(request.scenario, request.scenario_settings)
@@ -211,10 +218,7 @@ def compare(
             else or were lost, and if no method could be tested. Of a method whose training failed, or which
             does not fit the scenario or the model, that is told, and the others are compared.
     """
-    if not allow_plugins:  # which a run tells as well, but after the runs of all methods before it
-        for method in request.strategies:
-            refuse_plugin(load_strategy(method, request.strategy_settings).value)
-    prepared = prepare(request, tell)
+    prepared = prepare(request, tell, allow_plugins)
     request = prepared.request
     swept = prepared.swept()
     library, tried = Library(results, prepared.scenario.value.name, prepared.plans), []
