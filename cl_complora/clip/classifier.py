@@ -169,7 +169,12 @@ class ClipClassifier(nn.Module):
             raise ValueError(
                 "ClipClassifier needs a label space: give one to the constructor or to forward()"
             )
-        features = self.image_features(images)
+        return self.answers(self.image_features(images), spaces, space_ids)
+
+    def answers(
+        self, features: Tensor, spaces: Sequence[LabelSpace] | LabelSpace, space_ids: Tensor | None = None
+    ) -> Tensor:
+        """What :meth:`forward` answers for the unit image features of a batch."""
         if isinstance(spaces, LabelSpace):
             return self.head(features, spaces)
         if len(spaces) == 1:
@@ -177,7 +182,7 @@ class ClipClassifier(nn.Module):
         if space_ids is None:
             raise ValueError("several label spaces need space_ids")
         widest = max(len(space) for space in spaces)
-        logits = features.new_full((len(images), widest), torch.finfo(features.dtype).min)
+        logits = features.new_full((len(features), widest), torch.finfo(features.dtype).min)
         for index in space_ids.unique().tolist():
             members = space_ids == index
             part = self.head(features[members], spaces[index])

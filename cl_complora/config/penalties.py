@@ -38,6 +38,9 @@ class Lwf(Section):
     """Weight in the loss."""
     temperature: Annotated[float, Field(gt=0)] = 2.0
     """That logits are divided by."""
+    texts_of: Literal["teacher", "student"] = "student"
+    """Whose texts of the earlier classes the student's images are compared with: the teacher's hold the image
+    tower alone and are read once a task, the student's own hold both towers and are read at every step."""
 
 
 class Similarities(Section):

@@ -57,6 +57,7 @@ class ClipStrategy(SupervisedTemplate):
     Attributes:
         steps: of the next experience; those of the settings (with ``auto`` the fewest) unless changed (joint
             training takes those of all tasks).
+        mb_features: unit image features of the mini-batch, for penalties that would compute them again.
         counts: whether the present step is taken, as far as loss and gradients tell; what keeps moments,
             scores or masks of its own looks here. Always True where nothing is ever left out.
         skipped: steps of the last experience that changed nothing because of a loss or gradient that is no
@@ -77,6 +78,7 @@ class ClipStrategy(SupervisedTemplate):
         self.skipped, self.counts = 0, True
         self.beginning: FrozenBeginning | None = None
         self._given: tuple[Tensor | None, int] = (None, 0)
+        self.mb_features: Tensor | None = None
         self._around = ExitStack()  # while an experience is trained
         self._make_optimizer = make_optimizer
         placeholder = torch.optim.SGD(
@@ -150,7 +152,8 @@ class ClipStrategy(SupervisedTemplate):
         self._given = (self.mb_x, self.mb_x._version)
 
     def _after_training_exp(self, **kwargs) -> None:
-        self.beginning, self._given = None, (None, 0)  # merging and measuring may need the memory
+        # Merging and measuring may need the memory.
+        self.beginning, self._given, self.mb_features = None, (None, 0), None
         self._around.close()
         super()._after_training_exp(**kwargs)
 
@@ -208,7 +211,8 @@ class ClipStrategy(SupervisedTemplate):
             for plugin in self.plugins:
                 if self.is_training and isinstance(plugin, AdapterPlugin):
                     around.enter_context(plugin.composed(self.model))
-            return self.model(self.mb_x, spaces, self.mbatch[2] if len(spaces) > 1 else None)
+            self.mb_features = self.model.image_features(self.mb_x)
+            return self.model.answers(self.mb_features, spaces, self.mbatch[2] if len(spaces) > 1 else None)
 
     def criterion(self) -> Tensor:
         """The training loss of the settings; cross-entropy in an evaluation."""

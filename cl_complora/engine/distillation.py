@@ -45,12 +45,11 @@ class LwfPlugin(RegulariserPlugin, supports_distributed=False):
         scale = model.clip.logit_scale.float().exp() / self.settings.temperature
         with torch.no_grad(), self.adapter.previous():
             teacher = model.image_features(images)
-        student = model.image_features(images)
+        student = strategy.mb_features
         losses = []
         for space, texts in zip(self.spaces, self._teacher_texts, strict=True):
-            losses.append(
-                _distillation(scale * student @ model.text.features(space).mT, scale * teacher @ texts.mT)
-            )
+            own = texts if self.settings.texts_of == "teacher" else model.text.features(space)
+            losses.append(_distillation(scale * student @ own.mT, scale * teacher @ texts.mT))
         return self.settings.strength * torch.stack(losses).mean()
 
     def after_training_exp(self, strategy, **kwargs) -> None:
@@ -158,7 +157,7 @@ class SimilaritiesPlugin(RegulariserPlugin, supports_distributed=False):
         with torch.no_grad(), self.adapter.previous():
             teacher = model.image_features(images)
             taught = [self._teacher_texts.of(model, space) for space in spaces]
-        student = model.image_features(images)
+        student = strategy.mb_features
         scale = model.clip.logit_scale.float().exp()
         losses = []
         for space, theirs, members in zip(spaces, taught, members_of(strategy), strict=True):

@@ -50,12 +50,12 @@ def reference_penalty(file: dict, images: torch.Tensor, texts_of: str = "teacher
 def similarities_penalty(file: dict, images: torch.Tensor, texts_of: str = "teacher") -> torch.Tensor:
     """Through the plugin of ZSCL's LwF, with the same figures as the batch's own images and classes."""
     teacher = tensor(file["inputs"]["teacher_images"], torch.float32)
-    answers = iter([teacher, images.float()])
     model = clip_with(file, images)
-    model.image_features = lambda shown: next(answers)
+    model.image_features = lambda shown: teacher
     adapter = SimpleNamespace(previous=nullcontext)
     plugin = SimilaritiesPlugin(Similarities(kind="similarities", texts_of=texts_of), adapter, 0)
-    return plugin.penalty(SimpleNamespace(model=model, mb_x=torch.arange(6), spaces=[SPACE]))
+    step = SimpleNamespace(model=model, mb_x=torch.arange(6), mb_features=images.float(), spaces=[SPACE])
+    return plugin.penalty(step)
 
 
 def check_zscl(file: dict, penalty) -> None:
@@ -121,11 +121,11 @@ def test_no_gradient_reaches_the_text_tower():
         model = clip_with(file, images)
         texts = tensor(file["inputs"]["student_texts_unused"], torch.float32).requires_grad_()
         model.text.features = lambda space, texts=texts: texts
-        answers = iter([images, images.clone().requires_grad_()])
-        model.image_features = lambda shown, answers=answers: next(answers)
+        model.image_features = lambda shown, images=images: images
         settings = Similarities(kind="similarities", texts_of=texts_of)
         plugin = SimilaritiesPlugin(settings, SimpleNamespace(previous=nullcontext), 0)
-        step = SimpleNamespace(model=model, mb_x=torch.arange(6), spaces=[SPACE])
+        student = images.clone().requires_grad_()
+        step = SimpleNamespace(model=model, mb_x=torch.arange(6), mb_features=student, spaces=[SPACE])
         (gradient,) = torch.autograd.grad(plugin.penalty(step), texts, allow_unused=True)
         assert (gradient is not None) == reached
 

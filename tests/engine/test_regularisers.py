@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from cl_complora.clip.classifier import ClipClassifier
-from cl_complora.config.penalties import Ewc, L2Init, Lwf, Orthogonal, Reference
+from cl_complora.config.penalties import Ewc, L2Init, Lwf, Orthogonal, Reference, Similarities
 from cl_complora.config.scenario import Augmentation
+from cl_complora.config.training import Training
 from cl_complora.data.labels import LabelSpace
 from cl_complora.data.tasks import Images, StreamData, TaskData
 from cl_complora.engine.adapter import FullPlugin
+from cl_complora.engine.clip_strategy import ClipStrategy
 from cl_complora.engine.complora import CompLoRAPlugin
 from cl_complora.engine.constraints import Constraint
-from cl_complora.engine.distillation import LwfPlugin, ReferencePlugin
+from cl_complora.engine.distillation import LwfPlugin, ReferencePlugin, SimilaritiesPlugin
 from cl_complora.engine.ewc import EwcPlugin
 from cl_complora.engine.experience import ClipExperience
 from cl_complora.engine.fisher import diagonal_fisher
@@ -42,6 +44,10 @@ class Step:
 
     def __init__(self, model: ClipClassifier, x: torch.Tensor, where: ClipExperience) -> None:
         self.model, self.mb_x, self.experience, self.loss = model, x, where, torch.zeros(())
+
+    @property
+    def mb_features(self) -> torch.Tensor:
+        return self.model.image_features(self.mb_x)
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 16])
@@ -228,6 +234,59 @@ def test_lwf_agrees_with_avalanche_where_the_stock_one_works(model, kind):
     stock = LearningWithoutForgetting(alpha=1.0, temperature=2.0)
     expected = stock._distillation_loss(model(images, SPACE), teacher(images, SPACE).detach(), {0, 1, 2})
     assert torch.allclose(plugin.penalty(step), expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["lwf", "similarities"])
+def test_distillation_costs_one_pass_of_the_image_tower_without_gradients(model, kind, monkeypatch):
+    """The student's features are those of the step; only the teacher's are computed beside them."""
+    adapter = CompLoRAPlugin(rank=2, matrices=["q", "fc"])
+    settings, plugin = {
+        "lwf": (Lwf(kind="lwf", strength=1.0), LwfPlugin),
+        "similarities": (Similarities(kind="similarities"), SimilaritiesPlugin),
+    }[kind]
+    distils = plugin(settings, adapter, 0)
+    strategy = ClipStrategy(
+        model=model,
+        make_optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+        training=Training(steps=2, batch_size=4),
+        plugins=[adapter, distils],
+    )
+    strategy.train(experience(), eval_streams=[])
+    passes, encode = [], model._encode
+    monkeypatch.setattr(
+        model, "_encode", lambda images: passes.append(torch.is_grad_enabled()) or encode(images)
+    )
+    strategy.train(experience(), eval_streams=[])
+    assert passes == [True, False] * 2
+    assert strategy.mb_features is None  # nothing holds the last step's graph
+
+
+def test_lwf_with_the_teachers_texts_holds_the_image_tower_alone(model):
+    """No gradient reaches the text tower, and moved texts of the student change nothing."""
+    penalties = {}
+    for texts_of in ("teacher", "student"):
+        torch.manual_seed(0)
+        classifier, adapter = copy.deepcopy(model), FullPlugin()
+        plugin = LwfPlugin(Lwf(kind="lwf", strength=1.0, texts_of=texts_of), adapter, 0)
+        step = Step(classifier, torch.randn(4, 3, 32, 32), experience())
+        plugin.after_training_exp(step)
+        adapter.attach(classifier)
+        plugin.before_training_exp(step)
+        with torch.no_grad():
+            for name, p in classifier.clip.named_parameters():
+                if p.requires_grad and not name.startswith("visual."):
+                    p.add_(0.1 * torch.randn_like(p))
+        penalties[texts_of] = float(plugin.penalty(step))
+        with torch.no_grad():
+            for name, p in classifier.clip.named_parameters():
+                if p.requires_grad and name.startswith("visual."):
+                    p.add_(0.1 * torch.randn_like(p))
+        classifier.text.forget()
+        plugin.penalty(step).backward()
+        reached = [n for n, p in classifier.clip.named_parameters() if p.grad is not None and p.grad.any()]
+        of_text = [name for name in reached if not name.startswith("visual.") and name != "logit_scale"]
+        assert len(reached) > len(of_text) and bool(of_text) == (texts_of == "student")
+    assert penalties["teacher"] == pytest.approx(0, abs=1e-5) and penalties["student"] > 1e-4
 
 
 @pytest.mark.parametrize("to", ["pretrained", "previous"])
