@@ -39,6 +39,10 @@ def leaderboard(
     check_page(markdown, (".md", ".markdown", ".txt"), "--markdown")
     check_page(html, option="--html")
     boards = [board_of(results, name, reference) for name in scenario or scenarios(results)]
+    for board in boards:
+        if board["reference"] is None:
+            note = f"{board['scenario']}: no current results of {reference}, so no differences to it"
+            say_line(f"note: {note}", err=True)
     if markdown is not None:
         write_text(markdown, as_markdown(boards))
     if html is not None:

@@ -196,16 +196,20 @@ def test_a_row_of_accuracy_must_not_be_missing(tmp_path, tiny_scenario, methods,
         read_entry(file)
 
 
-def test_a_misspelt_reference_is_refused(tmp_path, tiny_scenario, methods, ran):
+def test_a_misspelt_reference_is_refused(tmp_path, tiny_scenario, methods, ran, monkeypatch, capsys):
     published(tiny_scenario, methods, tmp_path)
     told = "--reference slwo: has no results in .*, which has those of quick, slow; did you mean 'slow'"
     with pytest.raises(UserError, match=told):
         leaderboard(tmp_path, "tiny", "slwo")
     assert leaderboard(tmp_path, "tiny")["reference"] is None  # nobody asked for it
-    # Of several scenarios one may lack it.
+    # Of several scenarios one may lack it, which is told.
     (tmp_path / "other").mkdir()
     place(tmp_path, "tiny", "quick").rename(place(tmp_path, "other", "quick"))
     assert leaderboard(tmp_path, "tiny", "quick")["reference"] is None
+    code, out, err = cli(
+        monkeypatch, capsys, *(f"leaderboard {tmp_path} --scenario tiny --reference quick".split())
+    )
+    assert code == 0 and "tiny" in out and "tiny: no current results of quick, so no differences to it" in err
 
 
 def test_the_leaderboard_is_by_last_and_marks_what_is_stale(
