@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..data.tasks import TaskData
-from ..files import write_bytes
+from ..files import open_file, write_bytes
 from ..lowrank import LowRankBlock
 from ..store.folder import RunDir
 
@@ -264,7 +264,8 @@ class Checkpoints:
         self._task = task
         for path in sorted(self._of(task).glob("*.safetensors"), reverse=True):
             try:
-                content = path.read_bytes()
+                with open_file(path) as file:
+                    content = file.read()
                 if _digest(content) == path.stem.partition("-")[2]:
                     tensors = safetensors.torch.load(content)
                     self.tell("going on inside the task")

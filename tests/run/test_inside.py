@@ -4,6 +4,7 @@ That it does so with every strategy stands in ``test_strategies``."""
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import time
@@ -98,7 +99,7 @@ def test_stopped_after_the_last_step(undisturbed, tmp_path, tiny_scenario, monke
     assert without_timings(parts.results) == without_timings(undisturbed.results)
 
 
-@pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "pickle"])
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "pickle", "pipe"])
 def test_a_damaged_state_is_named_and_the_one_before_is_used(
     undisturbed, tmp_path, tiny_scenario, monkeypatch, damage
 ):
@@ -111,14 +112,17 @@ def test_a_damaged_state_is_named_and_the_one_before_is_used(
     assert len(kept) == 2 and kept[-1].name.startswith("00000004-")
     content = kept[-1].read_bytes()
     middle = len(content) // 2
-    kept[-1].write_bytes(
-        {
+    if damage == "pipe":  # reading it would wait for whoever writes
+        kept[-1].unlink()
+        os.mkfifo(kept[-1])
+    else:
+        damaged = {
             "flipped": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
             "truncated": content[:middle],
             "empty": b"",
             "pickle": b"\x80\x04cos\nsystem\n(S'touch hacked'\ntR.",
-        }[damage]
-    )
+        }
+        kept[-1].write_bytes(damaged[damage])
     said = Said()
     parts = go(tiny_scenario, tmp_path / "parts", progress=said)
     assert any("damaged, and passed over" in line and kept[-1].name in line for line in said.lines)
