@@ -153,8 +153,8 @@ def evaluate(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            help="What to measure on instead of the run's own stream: class folders, the name or YAML of a "
-            "scenario, a name of 'list datasets'; may be repeated."
+            help="What to measure on instead of the run's own stream: class folders, a table of pictures and"
+            " their classes, the name or YAML of a scenario, a name of 'list datasets'; may be repeated."
         ),
     ] = None,
     prompt: Prompts = None,

@@ -21,8 +21,7 @@ from ..config.sources import FolderSource, ManifestSource
 from ..errors import UserError
 from . import retention
 from .broken import Readable
-from .folders import open_folder
-from .found_tables import passed_over, usable_table
+from .found_tables import folders_or_table, table_notes
 from .hub_folders import beside, hub_folder
 from .items import Source
 from .kinds import open_source
@@ -173,7 +172,8 @@ def describe(
         notes += [f"{f.name}: {one}: is called like no part, and is left out" for one in f.left_out]
         notes.append(f"{f.name}: {size}")
         notes += getattr(f.source, "notes", ())
-        notes += one_class(f.name, f.source.class_names) + _of_tables(f, base)
+        names = f.source.class_names
+        notes += one_class(f.name, names) + table_notes(f.name, f.root, f.config, names, base)
     if any(len(set(f.shots(chosen, spared))) > 1 for f in found):
         uneven = (
             "some classes have fewer shots than others; a loss that counts all alike:"
@@ -279,15 +279,6 @@ def _beside(path: str, base: Path) -> str:
     return str(place.relative_to(base)) if place.is_relative_to(base) else path
 
 
-def _of_tables(found: _Found, base: Path) -> list[str]:
-    """What to say of a table beside pictures, whether it is read or not."""
-    if isinstance(found.config, ManifestSource):
-        return [f"{found.name}: is read by its table {found.config.file}: folders do not tell its classes"]
-    if isinstance(found.config, FolderSource):
-        return [f"{found.name}: {line}" for line in passed_over(found.root, found.source.class_names, base)]
-    return []
-
-
 def _source_line(found: _Found, base: Path) -> str:
     if isinstance(found.config, ManifestSource):
         return f"{{kind: manifest, file: {_quoted(os.path.relpath(found.config.file, base))}}}"
@@ -303,7 +294,7 @@ def _listed(prompts: Sequence[str]) -> str:
 
 def _look(root: Path, name: str) -> _Found:
     hub = hub_folder(root)
-    config = hub.config if hub else _folders_or_table(root)
+    config = hub.config if hub else folders_or_table(root)
     source = open_source(config, root.resolve())
     train, test = source.items("train"), source.items("test")
     broken: list[str] = []
@@ -331,17 +322,6 @@ def _look(root: Path, name: str) -> _Found:
     return _Found(
         name, root, config, source, tuple(counts), len(train), len(test), tuple(broken), suits, left_out
     )
-
-
-def _folders_or_table(root: Path) -> FolderSource | ManifestSource:
-    """Class folders; the table beside them where they are one class alone, or none."""
-    config = FolderSource(kind="folder", root=str(root.resolve()))
-    try:
-        if len(open_folder(config, Path(".")).class_names) > 1:
-            return config
-    except UserError:  # told by whoever opens it, if there is no such table
-        pass
-    return usable_table(root) or config
 
 
 def _quoted(text: str) -> str:

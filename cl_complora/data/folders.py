@@ -157,7 +157,8 @@ class Folder(Files):
         where = next((part for part in held if held[part]), None)
         if where is None:
             return ""
-        return f"; {where} holds pictures: give each class a folder, or list them in a table (kind: manifest)"
+        what = "it" if where == self.root else where
+        return f"; {what} holds pictures: give each class a folder, or list them in a table (kind: manifest)"
 
     def _folders(self, parent: Path) -> list[str]:
         """Class folders of a split; what systems keep beside them is counted."""
