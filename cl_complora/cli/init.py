@@ -28,7 +28,11 @@ def init(
     ),
     shots: Annotated[
         int | None,
-        typer.Option(min=1, help="Training images a class; what there is but one for tuning, at most 16."),
+        typer.Option(
+            min=1,
+            help="Training images a class; by default what half of the classes have, at most 16; of three or"
+            " more, one is left for tuning.",
+        ),
     ] = None,
     model: Model = None,
     model_config: ModelConfig = None,

@@ -75,6 +75,17 @@ class _Found:
         few = [min(count, chosen) for count in self.usable(spared)]
         return [] if min(few) == chosen else few
 
+    def leaves_one(self, shots: int) -> bool:
+        """Whether half of the classes or more have a training picture beside so many shots."""
+        return 2 * sum(count > shots for count in self.counts) >= len(self.counts)
+
+    def kept(self, spared: bool) -> str:
+        """What to say of the training pictures that are no shots, where shots are all others of a class."""
+        if not spared or max(self.counts) < SPARING:
+            return ""
+        where = f" where it has {SPARING} or more" if min(self.counts) < SPARING else ""
+        return f", but one for validation{where}"
+
     def untuned(self, chosen: int, spared: bool) -> list[str]:
         """Classes whose shots are all of their training pictures."""
         shots = self.shots(chosen, spared) or [chosen] * len(self.counts)
@@ -125,7 +136,8 @@ def describe(
     why = "as asked for"
     if shots is None:
         most = f"more than {MOST_SHOTS} are not needed to begin with"
-        beside = ", beside one for validation (cl-complora tune)" if chosen + 1 >= SPARING else ""
+        left = all(f.leaves_one(chosen) for f in found)
+        beside = ", beside one for validation (cl-complora tune)" if left else ""
         why = most if chosen == MOST_SHOTS else f"what half of the classes of every task have{beside}"
     suits = [f.suiting for f in found]
     common = max(suits, key=lambda one: [other.augment for other in suits].count(one.augment))
@@ -158,8 +170,7 @@ def describe(
         lines.append(f"    source: {_source_line(f, base)}")
         if fewer := f.shots(chosen, spared):
             same = len(set(fewer)) == 1
-            kept = ", but one for validation" if spared else ""
-            told = f"as many as each class has{kept}, at most {chosen}"
+            told = f"as many as each class has{f.kept(spared)}, at most {chosen}"
             lines.append(f"    shots: {fewer[0] if same else fewer}    # {told}")
             notes.append(_poorest(f, fewer))
         if list(f.suiting.prompts) != DEFAULT_PROMPTS:
@@ -209,16 +220,17 @@ def _runs(numbers: Sequence[int]) -> str:
 
 def _untuned(found: Sequence[_Found], chosen: int, spared: bool) -> list[str]:
     """What tuning would need, where shots are all that a class has."""
-    lacking = [(f.name, names) for f in found if (names := f.untuned(chosen, spared))]
+    lacking = [(f, names) for f in found if (names := f.untuned(chosen, spared))]
     if not lacking:
         return []
-    name, names = lacking[0]
+    first, names = lacking[0]
+    fewest = min(f.smallest for f, _ in lacking)
     others = " (and of other tasks)" if len(lacking) > 1 else ""
     has = worded(len(names), "has none", "have none")
-    way = "add pictures" if spared else "take fewer shots, or add pictures"
+    way = "take fewer shots (shots: in the file), or add pictures" if fewest > 1 else "add pictures"
     return [
-        f"cl-complora tune needs a training image a class beside the shots; {some(names)} of {name}{others}"
-        f" {has} left: {way}"
+        f"cl-complora tune needs a training image a class beside the shots; {some(names)} of"
+        f" {first.name}{others} {has} left: {way}"
     ]
 
 
