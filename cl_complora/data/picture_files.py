@@ -134,7 +134,8 @@ class Found:
             )
         if self.rubbish.total():
             told = [f"{name} ({count})" for name, count in self.rubbish.most_common() if count]
-            lines.append(f"{where}: of servers and systems, and passed over: {', '.join(told[:5])}")
+            more = f" and {len(told) - 5} more" if len(told) > 5 else ""
+            lines.append(f"{where}: of servers and systems, and passed over: {', '.join(told[:5])}{more}")
         return lines
 
 
