@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from ..data.labels import LabelSpace
 from ..data.planning import Plan, Plans, plan
 from ..data.registry import DATASETS
 from ..data.tasks import Images, Reader, load, unread
-from ..errors import UserError
+from ..errors import UserError, printable
 from ..world.source import domain_names
 from .asked_sets import (
     Asked,
@@ -114,11 +115,13 @@ def plans_of(state: State) -> Plans:
         recorded = Path(state.config["files"]["scenario"])
         if Path(state.scenario.file).is_file():
             raise
+        # Of a file that is not there, no line can be looked up.
+        place = re.compile(rf"{re.escape(printable(state.scenario.file, 4096))}:\d+: ")
         raise UserError(
             f"{state.folder.root}: its scenario {recorded}, from whose folder its data are found, is not"
             " there any more; put it and the data back, or beside the run as they were, or measure other data"
             " with --data",
-            error.messages,
+            tuple(f"of that scenario: {place.sub('', message, count=1)}" for message in error.messages),
         ) from None
     for chosen in (*plans, *plans.beside):
         if chosen.sha256() != state.config["splits"].get(chosen.name):
