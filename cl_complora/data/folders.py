@@ -163,7 +163,7 @@ class Folder(Files):
     def _folders(self, parent: Path) -> list[str]:
         """Class folders of a split; what systems keep beside them is counted."""
         if parent not in self._listed:
-            names, stray = [], []
+            names, stray, places = [], [], []
             for entry in sorted(os.scandir(parent), key=lambda entry: entry.name):
                 if not os.path.isdir(entry.path):  # a link to itself is none, and the entry would raise
                     stray += [entry.name] if Path(entry.name).suffix.lower() in image_suffixes() else []
@@ -172,8 +172,9 @@ class Folder(Files):
                 elif is_rubbish(entry.name):
                     self._passed.rubbish[entry.name] += not entry.name.startswith(".")
                 elif not self._exclude.leaves_out(Path(entry.path), self.root):
-                    refuse_not_utf8(Path(entry.path))
+                    places.append(Path(entry.path))
                     names.append(entry.name)
+            refuse_not_utf8(*places)
             stray = [
                 n for n in stray if not (is_rubbish(n) or self._exclude.leaves_out(parent / n, self.root))
             ]
