@@ -79,8 +79,10 @@ def read_text(path: Path, most: int) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         byte = content[error.start]
+        how = " (in Excel: CSV UTF-8)" if path.suffix.lower() == ".csv" else ""
         raise UserError(
-            f"{path}:{line}: cannot be read: must be text in UTF-8, got the byte 0x{byte:02x}"
+            f"{path}:{line}: cannot be read: must be text in UTF-8, got the byte 0x{byte:02x};"
+            f" save it as UTF-8{how}"
         ) from None
 
 

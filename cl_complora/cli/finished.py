@@ -14,7 +14,7 @@ from rich.text import Text
 from ..errors import UserError
 from .class_names import class_names
 from .consoles import log_console
-from .options import AsJson, Device, Run, RunModelConfig, RunWeights, telling
+from .options import AsJson, Device, Run, RunModelConfig, RunWeights, telling, value_range_of
 from .output import end_when_unread, say_json, say_line
 from .shard_options import (
     Cluster,
@@ -87,6 +87,17 @@ def predict(
     ] = None,
     prompt: Prompts = None,
     top: Annotated[int, typer.Option(min=1, help="Classes to show for each picture.")] = 5,
+    stored: Annotated[
+        str | None,
+        typer.Option(
+            "--range",
+            metavar="BITS|LOW,HIGH",
+            help=(
+                "Stored values that become black and white, of pictures of more than 8 bits a channel: 12, or"
+                " 0,4095; by default those that the run learned with, unless the pictures have quite others."
+            ),
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list instead of lines.")] = False,
     after: After = None,
     pretrained: RunWeights = None,
@@ -98,12 +109,13 @@ def predict(
 
     if classes and task is not None:
         raise UserError("--classes and --task: give one of the two")
+    values = None if stored is None else value_range_of(stored)
     end_when_unread()
     files = pictures(images)
     state = open_run(run, after, pretrained=pretrained, model_config=model_config)
     names = class_names(classes)
     space, head = label_space(state, names, prompt or (), task), answering(state, names, task)
-    found = predict(state, files, space, top, head=head)
+    found = predict(state, files, space, top, head=head, values=values, tell=_note)
     rows, failed = [], False
     for one in found:
         failed |= one.error is not None
@@ -123,6 +135,10 @@ def predict(
         raise typer.Exit(1)
 
 
+def _note(line: str) -> None:
+    say_line(f"note: {line}", err=True)
+
+
 def evaluate(
     what: Annotated[
         str,
@@ -137,8 +153,8 @@ def evaluate(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            help="What to measure on instead of the run's own stream: class folders, the name or YAML of a "
-            "scenario, a name of 'list datasets'; may be repeated."
+            help="What to measure on instead of the run's own stream: class folders, a table of pictures and"
+            " their classes, the name or YAML of a scenario, a name of 'list datasets'; may be repeated."
         ),
     ] = None,
     prompt: Prompts = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,7 +29,11 @@ def init(
     ),
     shots: Annotated[
         int | None,
-        typer.Option(min=1, help="Training images a class; what there is but one for tuning, at most 16."),
+        typer.Option(
+            min=1,
+            help="Training images a class; by default what half of the classes have, at most 16; of three or"
+            " more, one is left for tuning.",
+        ),
     ] = None,
     model: Model = None,
     model_config: ModelConfig = None,
@@ -53,9 +58,29 @@ def init(
     start, notes = _model(model, model_config, pretrained)
     text, found = describe(folders, output, shots, start, zero_shot)
     write_text(output, text)
-    for note in (*notes, *found):
+    refused, drawn = _drawn(output)
+    for note in (*notes, *found, *drawn):
         say_line(note)
-    say_line(f"{output} written; cl-complora check {output}, then cl-complora run {output}")
+    first = "mend what is refused, " if refused else ""
+    say_line(f"{output} written; {first}cl-complora check {output}, then cl-complora run {output}")
+
+
+def _drawn(output: Path) -> tuple[bool, list[str]]:
+    """Whether pictures can be drawn for the tasks of the scenario, and what to say of them."""
+    from ..config import load_scenario
+    from ..data.duplicates import copies
+    from ..data.planning import plan
+    from ..data.plausibility import HELD
+
+    located = load_scenario(str(output))
+    # The other sets are not drawn from, and may be large.
+    tasks = replace(located, value=located.value.model_copy(update={"zero_shot": []}))
+    try:
+        plans = plan(tasks, located.value.seeds[0])
+    except UserError as error:
+        return True, [f"cl-complora run refuses this: {message}" for message in error.messages]
+    pictures = sum(len(one.train) + len(one.validation) + len(one.test) for one in plans.tasks)
+    return False, copies(plans) if pictures <= HELD else []
 
 
 def _model(name: str | None, config: str | None, pretrained: str | None) -> tuple[scenario.Model, list[str]]:

@@ -25,6 +25,7 @@ UNREAD = 128 + 13
 # What Windows says of a closed pipe is EINVAL.
 _CLOSED = (errno.EPIPE, errno.EINVAL)
 
+# Of signs; letters and numbers are those of names, two of which may differ in nothing else.
 _NEAREST = {
     "±": "+/-",
     "–": "-",
@@ -38,6 +39,7 @@ _NEAREST = {
     "×": "x",
     "‖": "|",
     "Δ": "D",
+    "λ": "lambda",
     "▲": "^",
     "▼": "v",
     "’": "'",
@@ -47,17 +49,21 @@ _NEAREST = {
 
 
 def _nearest(error: UnicodeError) -> tuple[str, int]:
-    """The nearest characters of ASCII for what an encoding does not hold; an error handler of codecs."""
+    """What stands for the characters that an encoding does not hold; an error handler of codecs."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_ascii, error.object[error.start : error.end])), error.end
 
 
 def _ascii(character: str) -> str:
-    if "\ud800" <= character <= "\udfff":  # a byte of a name that is no UTF-8
-        return f"\\u{ord(character):04x}"
-    plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
-    return _NEAREST.get(character) or plain or "?"
+    if character in _NEAREST:
+        return _NEAREST[character]
+    plain = unicodedata.normalize("NFKD", character)
+    if plain.isascii() and unicodedata.category(character)[0] not in "LMN":
+        return plain
+    if "─" <= character <= "▟":  # lines and blocks, as bars of progress are drawn with
+        return "?"
+    return character.encode("ascii", "backslashreplace").decode()
 
 
 _HANDLER = "cl_complora.nearest"
@@ -89,7 +95,7 @@ class Output:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write what the encoding holds, and the nearest characters for the rest."""
+        """Write what the encoding holds; of the rest, the nearest signs, and names with escapes."""
         encoding = self._stream.encoding
         if encoding:
             text = text.encode(encoding, _HANDLER).decode(encoding)

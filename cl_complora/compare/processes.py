@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from ..run.devices import no_gpu, visible_gpus
-from ..run.worker_processes import WorkerProcesses
+from ..run.worker_processes import Ended, WorkerProcesses
 from .outcomes import Outcome
 from .trials import Trial
 from .workers import Placing, Report, run_trial
@@ -50,14 +50,16 @@ class Processes:
         """As :meth:`~cl_complora.compare.workers.Workers.run`."""
         done: dict[int, Outcome] = {}
         for index, found in self._workers.each(run_trial, [(t, self.placing) for t in trials]):
-            done[index] = _killed() if found is None else found
+            done[index] = _lost(found) if isinstance(found, Ended) else found
             report(trials[index], done[index])
         return [done[index] for index in range(len(trials))]
 
 
-def _killed() -> Outcome:
-    why = "killed from outside, twice (not enough memory for so many --jobs?); the same command goes on"
-    return Outcome(None, error=why, lost=True)
+def _lost(ended: Ended) -> Outcome:
+    if ended.starting:
+        return Outcome(None, error=ended.why, refused=True, lost=True)
+    memory = " (not enough memory for so many --jobs?)" if ended.killed else ""
+    return Outcome(None, error=f"{ended.why}, twice{memory}; the same command goes on", lost=True)
 
 
 def visible_devices(placing: Placing) -> list[str]:

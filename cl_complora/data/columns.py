@@ -6,9 +6,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import PurePosixPath
 from typing import Any
 
 from ..config.yaml_lines import shown
+from .picture_files import image_suffixes
 from .split_names import role_of
 
 _PARTS = ("train", "validation", "test")
@@ -128,6 +130,12 @@ def meaning(columns: Sequence[str], said: Mapping[str, str | None]) -> Meaning:
             found[role] = _recognised([name for name in columns if name not in taken], role)
             guessed += [role] if found[role] is not None and _plain(found[role]) != role else []
     missing = [role for role in (PATH, LABEL) if found[role] is None]
+    if missing and any(PurePosixPath(str(name)).suffix.lower() in image_suffixes() for name in columns):
+        raise Unclear(
+            f"the first line must name the columns, path and label, and has a picture; {_found(columns)};"
+            " put a line such as path,label above it",
+            missing=True,
+        )
     if missing:
         raise Unclear(
             f"the columns must be path, label and split, {' and '.join(missing)} missing; {_found(columns)};"

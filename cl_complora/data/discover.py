@@ -21,8 +21,7 @@ from ..config.sources import FolderSource, ManifestSource
 from ..errors import UserError
 from . import retention
 from .broken import Readable
-from .folders import open_folder
-from .found_tables import passed_over, usable_table
+from .found_tables import folders_or_table, table_notes
 from .hub_folders import beside, hub_folder
 from .items import Source
 from .kinds import open_source
@@ -76,6 +75,17 @@ class _Found:
         few = [min(count, chosen) for count in self.usable(spared)]
         return [] if min(few) == chosen else few
 
+    def leaves_one(self, shots: int) -> bool:
+        """Whether half of the classes or more have a training picture beside so many shots."""
+        return 2 * sum(count > shots for count in self.counts) >= len(self.counts)
+
+    def kept(self, spared: bool) -> str:
+        """What to say of the training pictures that are no shots, where shots are all others of a class."""
+        if not spared or max(self.counts) < SPARING:
+            return ""
+        where = f" where it has {SPARING} or more" if min(self.counts) < SPARING else ""
+        return f", but one for validation{where}"
+
     def untuned(self, chosen: int, spared: bool) -> list[str]:
         """Classes whose shots are all of their training pictures."""
         shots = self.shots(chosen, spared) or [chosen] * len(self.counts)
@@ -126,7 +136,8 @@ def describe(
     why = "as asked for"
     if shots is None:
         most = f"more than {MOST_SHOTS} are not needed to begin with"
-        beside = ", beside one for validation (cl-complora tune)" if chosen + 1 >= SPARING else ""
+        left = all(f.leaves_one(chosen) for f in found)
+        beside = ", beside one for validation (cl-complora tune)" if left else ""
         why = most if chosen == MOST_SHOTS else f"what half of the classes of every task have{beside}"
     suits = [f.suiting for f in found]
     common = max(suits, key=lambda one: [other.augment for other in suits].count(one.augment))
@@ -159,8 +170,7 @@ def describe(
         lines.append(f"    source: {_source_line(f, base)}")
         if fewer := f.shots(chosen, spared):
             same = len(set(fewer)) == 1
-            kept = ", but one for validation" if spared else ""
-            told = f"as many as each class has{kept}, at most {chosen}"
+            told = f"as many as each class has{f.kept(spared)}, at most {chosen}"
             lines.append(f"    shots: {fewer[0] if same else fewer}    # {told}")
             notes.append(_poorest(f, fewer))
         if list(f.suiting.prompts) != DEFAULT_PROMPTS:
@@ -173,7 +183,8 @@ def describe(
         notes += [f"{f.name}: {one}: is called like no part, and is left out" for one in f.left_out]
         notes.append(f"{f.name}: {size}")
         notes += getattr(f.source, "notes", ())
-        notes += one_class(f.name, f.source.class_names) + _of_tables(f, base)
+        names = f.source.class_names
+        notes += one_class(f.name, names) + table_notes(f.name, f.root, f.config, names, base)
     if any(len(set(f.shots(chosen, spared))) > 1 for f in found):
         uneven = (
             "some classes have fewer shots than others; a loss that counts all alike:"
@@ -209,16 +220,17 @@ def _runs(numbers: Sequence[int]) -> str:
 
 def _untuned(found: Sequence[_Found], chosen: int, spared: bool) -> list[str]:
     """What tuning would need, where shots are all that a class has."""
-    lacking = [(f.name, names) for f in found if (names := f.untuned(chosen, spared))]
+    lacking = [(f, names) for f in found if (names := f.untuned(chosen, spared))]
     if not lacking:
         return []
-    name, names = lacking[0]
+    first, names = lacking[0]
+    fewest = min(f.smallest for f, _ in lacking)
     others = " (and of other tasks)" if len(lacking) > 1 else ""
     has = worded(len(names), "has none", "have none")
-    way = "add pictures" if spared else "take fewer shots, or add pictures"
+    way = "take fewer shots (shots: in the file), or add pictures" if fewest > 1 else "add pictures"
     return [
-        f"cl-complora tune needs a training image a class beside the shots; {some(names)} of {name}{others}"
-        f" {has} left: {way}"
+        f"cl-complora tune needs a training image a class beside the shots; {some(names)} of"
+        f" {first.name}{others} {has} left: {way}"
     ]
 
 
@@ -279,15 +291,6 @@ def _beside(path: str, base: Path) -> str:
     return str(place.relative_to(base)) if place.is_relative_to(base) else path
 
 
-def _of_tables(found: _Found, base: Path) -> list[str]:
-    """What to say of a table beside pictures, whether it is read or not."""
-    if isinstance(found.config, ManifestSource):
-        return [f"{found.name}: is read by its table {found.config.file}: folders do not tell its classes"]
-    if isinstance(found.config, FolderSource):
-        return [f"{found.name}: {line}" for line in passed_over(found.root, found.source.class_names, base)]
-    return []
-
-
 def _source_line(found: _Found, base: Path) -> str:
     if isinstance(found.config, ManifestSource):
         return f"{{kind: manifest, file: {_quoted(os.path.relpath(found.config.file, base))}}}"
@@ -303,7 +306,7 @@ def _listed(prompts: Sequence[str]) -> str:
 
 def _look(root: Path, name: str) -> _Found:
     hub = hub_folder(root)
-    config = hub.config if hub else _folders_or_table(root)
+    config = hub.config if hub else folders_or_table(root)
     source = open_source(config, root.resolve())
     train, test = source.items("train"), source.items("test")
     broken: list[str] = []
@@ -331,17 +334,6 @@ def _look(root: Path, name: str) -> _Found:
     return _Found(
         name, root, config, source, tuple(counts), len(train), len(test), tuple(broken), suits, left_out
     )
-
-
-def _folders_or_table(root: Path) -> FolderSource | ManifestSource:
-    """Class folders; the table beside them where they are one class alone, or none."""
-    config = FolderSource(kind="folder", root=str(root.resolve()))
-    try:
-        if len(open_folder(config, Path(".")).class_names) > 1:
-            return config
-    except UserError:  # told by whoever opens it, if there is no such table
-        pass
-    return usable_table(root) or config
 
 
 def _quoted(text: str) -> str:

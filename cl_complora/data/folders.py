@@ -157,12 +157,13 @@ class Folder(Files):
         where = next((part for part in held if held[part]), None)
         if where is None:
             return ""
-        return f"; {where} holds pictures: give each class a folder, or list them in a table (kind: manifest)"
+        what = "it" if where == self.root else where
+        return f"; {what} holds pictures: give each class a folder, or list them in a table (kind: manifest)"
 
     def _folders(self, parent: Path) -> list[str]:
         """Class folders of a split; what systems keep beside them is counted."""
         if parent not in self._listed:
-            names, stray = [], []
+            names, stray, places = [], [], []
             for entry in sorted(os.scandir(parent), key=lambda entry: entry.name):
                 if not os.path.isdir(entry.path):  # a link to itself is none, and the entry would raise
                     stray += [entry.name] if Path(entry.name).suffix.lower() in image_suffixes() else []
@@ -171,8 +172,9 @@ class Folder(Files):
                 elif is_rubbish(entry.name):
                     self._passed.rubbish[entry.name] += not entry.name.startswith(".")
                 elif not self._exclude.leaves_out(Path(entry.path), self.root):
-                    refuse_not_utf8(Path(entry.path))
+                    places.append(Path(entry.path))
                     names.append(entry.name)
+            refuse_not_utf8(*places)
             stray = [
                 n for n in stray if not (is_rubbish(n) or self._exclude.leaves_out(parent / n, self.root))
             ]
@@ -275,14 +277,33 @@ class Folder(Files):
             return
         direct = [name for name in splits if not _holds_classes(_innermost(self._base / name))]
         if direct or len(splits) == 1:
-            raise UserError(
-                f"{self._base}: {splits[0]!r} is called like a split and stands among "
-                f"{', '.join(pictured[:3])}; "
-                "if it is a class, set splits: none; if it is a split, move the others away or name them in "
-                "exclude"
-            )
+            raise UserError(self._mixed(splits[0], pictured, bool(direct)))
         self._told.append(
             f"{self._base}: {', '.join(pictured[:3])} beside {' and '.join(splits)} is not used"
+        )
+
+    def _mixed(self, split: str, others: Sequence[str], direct: bool) -> str:
+        """What to say of a folder called like a split among others; first what no scenario is needed for.
+
+        Args:
+            split: the folder.
+            others: those that are not called so, and hold pictures.
+            direct: whether pictures lie in it directly, as in a class.
+        """
+        beside = f"{', '.join(others[:3])}{' …' if len(others) > 3 else ''}"
+        ways = [f"if {split!r} is a class, rename it, or set splits: none"]
+        if not direct and len(others) == 1 and _holds_classes(self._base / others[0]):
+            other, role = others[0], "test" if role_of(split) == "train" else "train"
+            both = (split, other) if role == "test" else (other, split)
+            train, test = ((self._base / name).relative_to(self.root).as_posix() for name in both)
+            set_both = f"set splits: {{train: {train}, test: {test}}}"
+            ways.append(f"if {other!r} is the {role} split, rename it {role!r}, or {set_both}")
+        them = worded(len(others), "it", "them")
+        ways.append(f"to use {split!r} alone, move {beside} away, or name {them} in exclude")
+        where = f"splits and exclude stand in a scenario: source: {{kind: folder, root: {self.root}, …}}"
+        return (
+            f"{self._base}: {split!r} is called like a split, and {beside} beside it"
+            f" {worded(len(others), 'is', 'are')} not; {'; '.join(ways)} ({where})"
         )
 
 

@@ -6,9 +6,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..config.sources import ManifestSource
+from ..config.sources import FolderSource, ManifestSource, SourceConfig
 from ..errors import UserError
 from ..files import is_utf8
+from .folders import open_folder
 from .json_files import LINES
 from .manifests import open_manifest
 from .picture_files import is_rubbish
@@ -45,6 +46,23 @@ def _usable(file: Path) -> ManifestSource | None:
     return config if is_whole else None
 
 
+def folders_or_table(root: Path, test_fraction: float = 0.5) -> FolderSource | ManifestSource:
+    """Class folders; the table beside them where they are one class alone, or none.
+
+    Args:
+        root: the folder.
+        test_fraction: share of each class set apart for testing where nothing else divides the pictures.
+    """
+    config = FolderSource(kind="folder", root=str(root.resolve()), test_fraction=test_fraction)
+    try:
+        if len(open_folder(config, Path(".")).class_names) > 1:
+            return config
+    except UserError:  # told by whoever opens it, if there is no such table
+        pass
+    table = usable_table(root)
+    return config if table is None else table.model_copy(update={"test_fraction": test_fraction})
+
+
 def how_to_use(table: Path, base: Path | None = None) -> str:
     """What to write into a scenario for a table.
 
@@ -74,3 +92,22 @@ def passed_over(folder: Path, class_names: Sequence[str], base: Path) -> list[st
     elif len(class_names) > 1:
         return []
     return [f"{one} lies beside the class folders and is not read; {how_to_use(one, base)}" for one in tables]
+
+
+def table_notes(
+    name: str, root: Path, config: SourceConfig, class_names: Sequence[str], base: Path
+) -> list[str]:
+    """What to say of a table beside pictures, whether it is read or not.
+
+    Args:
+        name: of the task or set.
+        root: the folder that was named.
+        config: how it is read.
+        class_names: as that says.
+        base: folder of the scenario.
+    """
+    if isinstance(config, ManifestSource):
+        return [f"{name}: is read by its table {config.file}: folders do not tell its classes"]
+    if isinstance(config, FolderSource):
+        return [f"{name}: {line}" for line in passed_over(root, class_names, base)]
+    return []

@@ -224,11 +224,14 @@ def _undivided(
     position = {name: index for index, name in enumerate(names)}
     listed = [("test" if row.key in testing else "train", row.key, position[row.label]) for row in rows]
     listed += [(UNDIVIDED, row.key, position[row.label]) for row in rows]
+    unsaid = "no column says which rows are for the test"
+    if config.test_fraction == 1:
+        return listed, f"{unsaid}: all are"
     share = (
-        f"no column says which rows are for the test: {100 * config.test_fraction:g} % of every class is set "
-        "apart, the same for every seed (test_fraction; or a column split of train and test)"
+        f"{100 * config.test_fraction:g} % of every class is set apart, the same for every seed"
+        " (test_fraction; or a column split of train and test)"
     )
-    return listed, share
+    return listed, f"{unsaid}: {share}"
 
 
 def refuse_no_folder(root: Path, what: str = "paths") -> None:

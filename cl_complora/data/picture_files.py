@@ -12,7 +12,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..errors import raise_all
+from ..errors import MOST_FAULTS, raise_all
 from ..files import is_utf8
 from .telling import Faults, counted
 
@@ -134,7 +134,8 @@ class Found:
             )
         if self.rubbish.total():
             told = [f"{name} ({count})" for name, count in self.rubbish.most_common() if count]
-            lines.append(f"{where}: of servers and systems, and passed over: {', '.join(told[:5])}")
+            more = f" and {len(told) - 5} more" if len(told) > 5 else ""
+            lines.append(f"{where}: of servers and systems, and passed over: {', '.join(told[:5])}{more}")
         return lines
 
 
@@ -229,17 +230,17 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def refuse_not_utf8(path: Path) -> None:
-    """Raise for a path whose name cannot be written down.
+def refuse_not_utf8(*paths: Path) -> None:
+    """Raise for paths whose names cannot be written down.
 
     Raises:
-        UserError: naming it.
+        UserError: naming each.
     """
-    raise_all(_odd_name(path))
+    raise_all([fault for path in paths for fault in _odd_name(path)][:MOST_FAULTS])
 
 
 def _odd_name(path: Path) -> list[str]:
     if is_utf8(str(path)):
         return []
     shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return [f"{shown}: the name is not UTF-8; rename this file or folder"]
+    return [f"{shown}: the name is not UTF-8; rename this file or folder (in a file manager, or with convmv)"]

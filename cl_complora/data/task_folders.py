@@ -74,8 +74,7 @@ def _roots(folder: Path) -> list[Path]:
             raise UserError(f"{error.messages[0]}{_hint(folder)}", error.messages[1:]) from None
         return [folder]
     inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and not is_rubbish(path.name)]
-    for path in inside:
-        refuse_not_utf8(path)
+    refuse_not_utf8(*inside)
     sets = [path for path in inside if _is_task(path)]
     if not sets and usable_table(folder) is not None:
         return [folder]

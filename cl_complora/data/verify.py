@@ -81,7 +81,8 @@ def verify(scenario: str, seed: int = 0) -> Report:
             f"split {beside.sha256()[:12]}"
         )
     assumed = "" if known else " (the model's own size is not known here)"
-    size_told = f"{total / 1e6:.0f} MB decoded at {decoded[1]} × {decoded[0]}"
+    amount = f"{total / 1e6:.0f} MB" if total >= 1e6 else f"{total / 1e3:.0f} kB"
+    size_told = f"{amount} decoded at {decoded[1]} × {decoded[0]}"
     report.lines.append(f"{scenario}: the test images take {size_told}{assumed}")
     return report
 

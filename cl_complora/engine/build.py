@@ -295,7 +295,11 @@ def _idle(strategy: Strategy, tower: str) -> str:
     chosen = {"whole": settings.whole or (list(KINDS) if settings.kind == "full" else None)}
     if settings.kind == "lowrank":
         chosen |= {"matrices": settings.matrices, "layers": settings.layers}
-    told = ", ".join(f"{key}: {value}" for key, value in chosen.items() if value)
+    told = ", ".join(
+        f"{key}: [{', '.join(map(str, value))}]" if isinstance(value, list) else f"{key}: {value}"
+        for key, value in chosen.items()
+        if value
+    )
     other = "text" if tower == "vision" else "vision"
     name = "image" if tower == "vision" else "text"
     return (

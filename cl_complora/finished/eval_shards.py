@@ -22,7 +22,7 @@ from ..data import telling
 from ..errors import UserError
 from ..files import write_bytes
 from ..run.devices import device_of, told_device, visible_gpus
-from ..run.worker_processes import WorkerProcesses, cores
+from ..run.worker_processes import Ended, WorkerProcesses, cores
 from ..store.tensors import read_tensors, told_with, with_checksum
 from .asked_sets import Part, parts_of
 from .eval_request import EvalRequest, Opened, open_request
@@ -231,17 +231,20 @@ def places_for(device: str, shards: int, tell: Callable[[str], None] = lambda se
 
 def _compute_all(request: EvalRequest, shards: Shards, missing: Sequence[int], places: Sequence[str]) -> None:
     arguments = [(request, number, shards.of, shards.folder) for number in missing]
-    killed = []
+    ended: dict[int, Ended] = {}
     with WorkerProcesses(places, torch.get_num_threads()) as workers:
         for index, done in workers.each(compute_shard, arguments):
-            if done is None:
-                killed.append(missing[index])
+            if isinstance(done, Ended):
+                ended[missing[index]] = done
             elif done:
                 raise UserError(done[0], tuple(done[1:]))
-    if killed:
+    if ended:
+        first = min(ended)
+        one = ended[first]
+        memory = f" (not enough memory for {len(places)} at a time?)" if one.killed else ""
+        twice = "" if one.starting else f", twice{memory}"
         raise UserError(
-            f"shard {min(killed)}/{shards.of} was killed from outside, twice (not enough memory for"
-            f" {len(places)} at a time?); the others are kept, and the same command goes on"
+            f"shard {first}/{shards.of}: {one.why}{twice}; the others are kept, and the same command goes on"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,14 +21,15 @@ from ..config import Scenario, load_scenario
 from ..config.catalog import shipped
 from ..config.loading import Located
 from ..config.scenario import DEFAULT_PROMPTS, Augmentation
-from ..config.sources import DatasetSource, FolderSource, SourceConfig, WorldSource
+from ..config.sources import DatasetSource, FolderSource, ManifestSource, SourceConfig, WorldSource
 from ..data.cache import load_cached
+from ..data.found_tables import folders_or_table, is_table, table_notes
 from ..data.kinds import open_source
 from ..data.labels import LabelSpace
 from ..data.planning import Plan, Plans, plan
 from ..data.registry import DATASETS
 from ..data.tasks import Images, Reader, load, unread
-from ..errors import UserError
+from ..errors import UserError, printable
 from ..world.source import domain_names
 from .asked_sets import (
     Asked,
@@ -113,11 +115,13 @@ def plans_of(state: State) -> Plans:
         recorded = Path(state.config["files"]["scenario"])
         if Path(state.scenario.file).is_file():
             raise
+        # Of a file that is not there, no line can be looked up.
+        place = re.compile(rf"{re.escape(printable(state.scenario.file, 4096))}:\d+: ")
         raise UserError(
             f"{state.folder.root}: its scenario {recorded}, from whose folder its data are found, is not"
             " there any more; put it and the data back, or beside the run as they were, or measure other data"
             " with --data",
-            error.messages,
+            tuple(f"of that scenario: {place.sub('', message, count=1)}" for message in error.messages),
         ) from None
     for chosen in (*plans, *plans.beside):
         if chosen.sha256() != state.config["splits"].get(chosen.name):
@@ -152,9 +156,9 @@ def find_data(data: str, prompts: Sequence[str] = (), default: Sequence[str] = D
     """Data that a model can be measured on.
 
     Args:
-        data: class folders (their test split, or all pictures where there is none), the name or YAML of a
-            scenario (all its tasks and zero-shot sets), a domain of the embedded world, or a data set known
-            by name.
+        data: class folders or a table (their test split, or all pictures where there is none), the name or
+            YAML of a scenario (all its tasks and zero-shot sets), a domain of the embedded world, or a data
+            set known by name.
         prompts: templates instead of the data's own, of everything that has classes.
         default: templates for data that bring none.
 
@@ -164,7 +168,8 @@ def find_data(data: str, prompts: Sequence[str] = (), default: Sequence[str] = D
     check_prompts(prompts)
     named = _named_source(data)
     if named is not None:
-        return Data(Plans((), (_all_of(data, named, prompts, default),)))
+        chosen = _all_of(data, named, prompts, default)
+        return Data(Plans((), (chosen,), notes=_notes(data, named, chosen)))
     located = load_scenario(data)
     if prompts:
         located = _prompted(located, prompts)
@@ -174,7 +179,8 @@ def find_data(data: str, prompts: Sequence[str] = (), default: Sequence[str] = D
     tasks, zero_shot = (
         tuple(replace(one, **own) for one in chosen) for chosen in (plans.tasks, plans.zero_shot)
     )
-    held = Plans(tasks, zero_shot, retrieval=plans.retrieval, multi_label=plans.multi_label)
+    captions_and_labels = {"retrieval": plans.retrieval, "multi_label": plans.multi_label}
+    held = Plans(tasks, zero_shot, notes=plans.notes, **captions_and_labels)
     return Data(held, scenario.protocol, scenario.measure, f"{scenario.name}/")
 
 
@@ -275,9 +281,16 @@ def _named_source(data: str) -> SourceConfig | None:
     if kind is not None and path.is_dir():
         raise UserError(f"--data {data}: is a {kind}, and a folder here; write ./{data} for the folder")
     if path.is_dir():
-        return FolderSource(kind="folder", root=str(path.resolve()), test_fraction=1.0)
+        return folders_or_table(path, test_fraction=1.0)
     if kind == "scenario" or path.suffix in (".yaml", ".yml"):
         return None
+    if kind is None and is_table(path):
+        return ManifestSource(kind="manifest", file=str(path.resolve()), test_fraction=1.0)
+    if kind is None and path.is_file():
+        raise UserError(
+            f"--data {data}: is a file; give a folder of class folders, a table (.csv, .tsv or .jsonl) that"
+            " names the class of every picture, or the YAML of a scenario"
+        )
     if kind is None:
         close = difflib.get_close_matches(data, [name for names in kinds.values() for name in names], n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
@@ -299,7 +312,7 @@ def _all_of(data: str, named: SourceConfig, prompts: Sequence[str], default: Seq
     if twice is not None:
         raise UserError(f"{data}: two classes are both called {twice!r}")
     return Plan(
-        name=Path(os.path.expanduser(data)).resolve().name if isinstance(named, FolderSource) else data,
+        name=_name(data, named),
         class_names=tuple(names),
         prompts=tuple(prompts or source.prompts or default),
         train=(),
@@ -309,3 +322,18 @@ def _all_of(data: str, named: SourceConfig, prompts: Sequence[str], default: Seq
         augment=Augmentation(),
         source=source,
     )
+
+
+def _name(data: str, named: SourceConfig) -> str:
+    path = Path(os.path.expanduser(data)).resolve()
+    if isinstance(named, FolderSource | ManifestSource):
+        return path.name if path.is_dir() else path.stem
+    return data
+
+
+def _notes(data: str, named: SourceConfig, chosen: Plan) -> tuple[str, ...]:
+    """What was passed over, and what was taken for what, of a source whose test pictures were listed."""
+    folder, notes = Path(os.path.expanduser(data)), list(getattr(chosen.source, "notes", ()))
+    if folder.is_dir():
+        notes += table_notes(chosen.name, folder, named, chosen.class_names, Path("."))
+    return tuple(notes)

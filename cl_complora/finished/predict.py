@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -13,15 +12,12 @@ from ..clip.heads.head import Answering, ClosedHead, answered
 from ..clip.heads.linear import RowHead
 from ..clip.heads.several import SeveralHeads
 from ..clip.text import evaluating
-from ..config.sources import PictureSource
 from ..data.labels import LabelSpace, name_fault
 from ..data.picture_files import image_suffixes, pictures_below
-from ..data.pixels import Conversion
-from ..data.survey import taken_of
-from ..data.transparency import rgb_of
 from ..data.value_range import ValueRange
 from ..errors import MOST_FAULTS, UserError, raise_all
-from ..files import is_utf8, open_file
+from ..files import is_utf8
+from .given_pictures import conversion_of
 from .prompt_option import check_prompts
 from .states import State
 
@@ -115,24 +111,6 @@ def pictures(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _conversion(state: State, paths: Sequence[Path]) -> Conversion:
-    tasks = state.scenario.value.tasks
-    grounds = {rgb_of(task.source.background) for task in tasks if isinstance(task.source, PictureSource)}
-    recorded = state.config.get("ranges") or {}
-    ranges = {tuple(recorded[task.name]) for task in tasks if task.name in recorded}
-
-    @cache
-    def values() -> ValueRange:
-        if len(ranges) == 1:
-            return ValueRange.of_setting(*ranges)
-        taken = taken_of([partial(open_file, path) for path in paths], "given")
-        if taken is None:
-            raise ValueError("its values are of an unknown range")
-        return taken.values
-
-    return Conversion(*grounds, values=values) if len(grounds) == 1 else Conversion(values=values)
-
-
 def answering(state: State, classes: Sequence[str] = (), task: str | None = None) -> Answering | None:
     """What answers in place of texts where :func:`label_space` was asked for the same.
 
@@ -173,11 +151,14 @@ def predict(
     top: int = 5,
     batch: int = 64,
     head: Answering | None = None,
+    values: ValueRange | None = None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Prediction]:
     """Classify pictures; one that cannot be read is told and does not stop the others.
 
     They are read as the run read its own: more than eight bits a channel in the range of its tasks (in that
-    of the given pictures, where the tasks had several or none), transparent ones on its background.
+    of the given pictures, where the tasks had several or none, or where the pictures have quite another),
+    transparent ones on its background.
 
     Args:
         state: the run's state.
@@ -186,9 +167,12 @@ def predict(
         top: classes to name for each.
         batch: pictures at a time.
         head: what answers in place of texts.
+        values: stored values that become black and white, of pictures of more than eight bits a channel.
+        tell: given a sentence where the pictures' values are not those of the run.
     """
     classifier = state.classifier()
-    pixels = replace(state.loaded.pixels, conversion=_conversion(state, paths))
+    conversion = conversion_of(state, paths, values, tell)
+    pixels = replace(state.loaded.pixels, conversion=conversion)
     with evaluating(classifier):
         for start in range(0, len(paths), batch):
             read: dict[Path, torch.Tensor] = {}

@@ -10,7 +10,7 @@ from ..config.heads import IN_WEIGHTS
 from ..data.duplicates import trained_on
 from ..data.folders import Folder
 from ..data.planning import Plan, plan
-from ..data.plausibility import untested
+from ..data.plausibility import one_class, untested
 from ..data.telling import counted, worded
 from ..errors import UserError
 from .asked_sets import Asked, ClassSet
@@ -71,11 +71,14 @@ def describe(data: Sequence[Data], asked: Sequence[Asked], state: State | None) 
         if state is not None:
             told += _trained(replace(chosen, test=one.items), learned)
         lines.append(told)
+        lines += [f"note: {line}" for line in one_class(one.name, names)]
         if whole:
             lines += [f"note: {line}" for line in (*untested((chosen,)), *_deeper(chosen))]
         if head and learned:
             lines += [f"note: {one.name}: {line}" for line in _as_a_task(state, names, learned)]
-    return lines
+    return lines + [
+        f"note: {line}" for line in dict.fromkeys(note for one in data for note in one.plans.notes)
+    ]
 
 
 def _trained(chosen: Plan, learned: Sequence[Plan] | None) -> str:

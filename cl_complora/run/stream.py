@@ -148,7 +148,7 @@ def run(
     except UserError as error:
         raise DoesNotFit(error.messages[0], error.messages[1:]) from None
     for note in learner.notes:
-        progress.message(note)
+        progress.message(f"note: {note}")
     with computing_with(threads), folder.locked(stopping.lose, progress.message), stopping.heard():
         if fresh:
             _set_aside(folder, progress)

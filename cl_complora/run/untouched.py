@@ -73,10 +73,10 @@ class Standing:
 
     def __str__(self) -> str:
         low, high = (f"{100 * value:.0f}" for value in interval(self.right, self.images))
-        return (
-            f"{self.name} {100 * self.right:.1f} % (95 % interval {low} to {high},"
-            f" chance {100 * self.chance:.1f})"
-        )
+        # One in so many classes, which everybody expects, unless answers and pictures are uneven.
+        even = abs(self.chance * len(self.class_names) - 1) < 0.05
+        chance = f"chance{'' if even else ' of these answers'} {100 * self.chance:.1f}"
+        return f"{self.name} {100 * self.right:.1f} % (95 % interval {low} to {high}, {chance})"
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
@@ -19,6 +23,25 @@ from .signals import Stopped
 
 # How often the process of a job may be killed from outside before the job counts as failed.
 KILLED = 2
+# What others end a process with; by any other signal it ends itself (a fault in native code).
+_FROM_OUTSIDE = {signal.SIGTERM, signal.SIGINT} | {
+    getattr(signal, name) for name in ("SIGKILL", "SIGHUP") if hasattr(signal, name)
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that ended before its job was done.
+
+    Attributes:
+        why: what is known of it, a part of a sentence.
+        killed: from outside, as far as can be told.
+        starting: by an error and before it could take a job, as another in its place would.
+    """
+
+    why: str
+    killed: bool = False
+    starting: bool = False
 
 
 class WorkerProcesses:
@@ -62,8 +85,8 @@ class WorkerProcesses:
             arguments: as many as there are jobs.
 
         Yields:
-            Place of the arguments and what the job returned, as they come; None where its process was killed
-            ``KILLED`` times.
+            Place of the arguments and what the job returned, as they come; :class:`Ended` where its process
+            ended ``KILLED`` times, or by an error while it was starting.
         """
         waiting = {self._waiting.submit(self._do, job, each): index for index, each in enumerate(arguments)}
         for future in as_completed(waiting):
@@ -83,6 +106,9 @@ class _Process:
     def __init__(self, device: str, threads: int) -> None:
         self.device, self.threads = device, threads
         self._pool: ProcessPoolExecutor | None = None
+        self._process: BaseProcess | None = None
+        # What it says once it has started, or cannot; both ends, which are open as long as it lives.
+        self._starting: tuple[Connection, Connection] | None = None
         self._ended = False
         self._changing = threading.Lock()
 
@@ -92,14 +118,19 @@ class _Process:
         Raises:
             CancelledError: where the process was ended before the job began.
         """
+        ended = None
         for _ in range(KILLED):
             try:
                 return self._begun(job, arguments).result()
-            except (BrokenProcessPool, Stopped):  # killed, or asked to end, from outside
-                self.wait()
+            except (BrokenProcessPool, Stopped) as error:  # as a rule killed, or asked to end, from outside
+                said = self.wait()
                 if self._ended:
                     raise
-        return None
+                code = None if self._process is None or isinstance(error, Stopped) else self._process.exitcode
+                ended = _ended_with(code, said)
+                if ended.starting:
+                    break
+        return ended
 
     def _begun(self, job: Callable[..., Any], arguments: tuple) -> Future:
         # Held until the process is there, so that :meth:`end` comes before it is made, or finds it.
@@ -107,10 +138,14 @@ class _Process:
             if self._ended:
                 raise CancelledError
             if self._pool is None:
+                context = get_context("spawn")
+                self._starting = context.Pipe(duplex=False)
                 self._pool = ProcessPoolExecutor(
-                    1, get_context("spawn"), initializer=_settle, initargs=(self.threads,)
+                    1, context, initializer=_settle, initargs=(self.threads, self._starting[1])
                 )
-            return self._pool.submit(job, *arguments, self.device)
+            begun = self._pool.submit(job, *arguments, self.device)
+            self._process = next(iter((self._pool._processes or {}).values()), self._process)
+            return begun
 
     def end(self, now: bool) -> None:
         """Begin no more jobs.
@@ -124,15 +159,61 @@ class _Process:
                 for process in list((self._pool._processes or {}).values()):
                     process.terminate()
 
-    def wait(self) -> None:
+    def wait(self) -> str | None:
         """Let go of the process, once it has ended or has nothing to do.
 
         Where it is killed while all are ended, two threads do so, which would close a pipe twice.
+
+        Returns:
+            What it said of its start: nothing where it took jobs, or why it could not; None where it did not
+            come that far.
         """
         with self._changing:
-            if self._pool is not None:
-                self._pool.shutdown(wait=True, cancel_futures=True)
-                self._pool = None
+            if self._pool is None:
+                return ""
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+            reading, writing = self._starting
+            said = reading.recv() if reading.poll() else None
+            reading.close()
+            writing.close()
+            return said
+
+
+def _ended_with(code: int | None, said: str | None) -> Ended:
+    """How a process ended.
+
+    Args:
+        code: its exit code, or minus the number of a signal; None where it is not known.
+        said: of its start, as :meth:`_Process.wait` returns it.
+    """
+    if code is None or -code in _FROM_OUTSIDE:
+        return Ended("killed from outside", killed=True)
+    if code < 0:
+        known = -code in list(signal.Signals)
+        return Ended(f"its process crashed ({signal.Signals(-code).name if known else f'signal {-code}'})")
+    if said == "":
+        return Ended(f"its process ended by itself (exit code {code})")
+    told = f": {said}" if said else f" (exit code {code}), and said above what is wrong{_likely_cause()}"
+    return Ended(f"its process ended with an error while it was starting{told}", starting=True)
+
+
+def _likely_cause() -> str:
+    """What is wrong with a script whose processes cannot read it again, as each does when it starts."""
+    main = sys.modules["__main__"]
+    script = getattr(main, "__file__", None)
+    if script is None or getattr(main, "__spec__", None) is not None:  # a notebook, or python -m
+        return ""
+    try:
+        text = Path(script).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return f"; it has to read the script again, and there is no file {script}"
+    if "__main__" in text:
+        return ""
+    return (
+        f"; the likely cause: every process reads {script} again, and that starts processes as well: call"
+        ' what starts them below if __name__ == "__main__":'
+    )
 
 
 def cores() -> int:
@@ -140,7 +221,22 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _settle(threads: int) -> None:
+def _settle(threads: int, starting: Connection) -> None:
+    """Make a process ready for jobs.
+
+    Args:
+        threads: that it computes with.
+        starting: told once it is ready, or why it is not.
+    """
+    try:
+        _prepare(threads)
+    except Exception as error:
+        starting.send(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        raise
+    starting.send("")
+
+
+def _prepare(threads: int) -> None:
     """A worker dies with its parent, however that dies: an orphan would hold the locks of its runs."""
     parent = parent_process()
     threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()

@@ -106,10 +106,10 @@ def hand_on(put: Callable[[object, str, object], None]) -> None:
     put(worker_processes, "_settle", partial(_settle_without, left_out()))
 
 
-def _settle_without(kinds: tuple[str, ...], threads: int) -> None:
+def _settle_without(kinds: tuple[str, ...], *settings: object) -> None:
     leave_out(setattr, *kinds)
     unsynchronise(setattr)
-    _settle(threads)
+    _settle(*settings)
 
 
 def _begin(

@@ -117,3 +117,18 @@ def test_one_of_anything_is_told_as_one(init, folder):
     _, out = init("csv")
     assert "csv: 1 class, 1 training and 1 test image\n" in out and "csv: 1 file is passed over" in out
     assert (folder / "s.yaml").read_text().startswith("# 1 task from folders of pictures. Run:")
+
+
+def test_what_a_run_refuses_or_doubts_is_told_at_once(init, folder):
+    for seed, name in enumerate(("Apple", "Pear")):
+        for number in range(4):
+            paint(folder / "fruit" / name / f"{number}.png", COLOURS["red"], 10 * seed + number)
+    assert "refuses" not in init("fruit")[1]
+    for number in range(4):
+        shutil.copy(folder / "fruit/Apple/0.png", folder / f"fruit/Apple/copy{number}.png")
+    _, out = init("fruit")
+    assert "used in its own training too" in out and "refuse" not in out
+    (folder / "fruit" / "Pear").rename(folder / "fruit" / "apple")
+    _, out = init("fruit")
+    assert "cl-complora run refuses this: s.yaml:" in out and "'Apple' and 'apple' are the same words" in out
+    assert "s.yaml written; mend what is refused, cl-complora check s.yaml, then" in out

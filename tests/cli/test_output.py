@@ -47,8 +47,8 @@ def console(encoding: str) -> tuple[Output, io.BytesIO]:
 @pytest.mark.parametrize(
     ("encoding", "shown"),
     [
-        ("ascii", "87.1 +/- 0.3 -> |DW| cafe ? \\udce9"),
-        ("cp1252", "87.1 ± 0.3 -> |DW| café ? \\udce9"),
+        ("ascii", r"87.1 +/- 0.3 -> |DW| caf\xe9 \u732b \udce9"),
+        ("cp1252", r"87.1 ± 0.3 -> |DW| café \u732b \udce9"),
         ("utf-8", "87.1 ± 0.3 → ‖ΔW‖ café 猫 \\udce9"),
     ],
 )
@@ -56,6 +56,19 @@ def test_what_an_encoding_does_not_hold_is_shown_by_its_nearest_characters(encod
     stream, raw = console(encoding)
     stream.write("87.1 ± 0.3 → ‖ΔW‖ café 猫 \udce9")
     assert raw.getvalue().decode(encoding) == shown
+
+
+def test_names_stay_different_where_an_encoding_does_not_hold_them():
+    names = ["梨", "柿", "苹果", "🐈", "🐕", "bo", "bò", "bơ", "m2", "m²", "Α", "A", "if", "ﬁ"]
+    shown = []
+    for name in names:
+        stream, raw = console("ascii")
+        stream.write(name)
+        shown.append(raw.getvalue().decode())
+    assert len(set(shown)) == len(names) and "?" not in "".join(shown)
+    stream, raw = console("ascii")
+    stream.write("a\u00a0b ━█ （λ）")
+    assert raw.getvalue() == b"a b ?? (lambda)"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp932", "utf-8"])

@@ -41,16 +41,16 @@ def test_a_run_in_use_elsewhere_ends_the_sweep_and_the_same_command_goes_on(requ
 
 
 def test_too_little_memory_is_no_failure_of_a_value(tiny_scenario, tiny_strategy, tmp_path, monkeypatch):
-    real = ClipClassifier.forward
+    real = ClipClassifier.answers
 
-    def refuse(self, images, *rest):
+    def refuse(self, features, *rest):
         if torch.is_grad_enabled():
             raise MemoryError
-        return real(self, images, *rest)
+        return real(self, features, *rest)
 
     strategy = load_strategy(str(tiny_strategy))
     t = Trial("quick", (), 0, False, load_scenario(str(tiny_scenario)), strategy, "")
-    monkeypatch.setattr(ClipClassifier, "forward", refuse)
+    monkeypatch.setattr(ClipClassifier, "answers", refuse)
     lost = run_trial(t, Placing(tmp_path), "cpu")
     assert lost.lost and not lost.refused and "the memory of cpu does not suffice" in lost.error
     assert folder_of(t, tmp_path).config.exists() and outcome_there(t, tmp_path) is None
@@ -61,11 +61,11 @@ def test_too_little_memory_is_no_failure_of_a_value(tiny_scenario, tiny_strategy
 def test_a_fault_of_ours_costs_its_run_and_not_the_others(
     tiny_scenario, tiny_strategy, tmp_path, monkeypatch, capsys
 ):
-    def broken(self, images, *rest):
+    def broken(self, features, *rest):
         raise KeyError("nobody thought of this")
 
     t = Trial("quick", (), 0, False, load_scenario(str(tiny_scenario)), load_strategy(str(tiny_strategy)), "")
-    monkeypatch.setattr(ClipClassifier, "forward", broken)
+    monkeypatch.setattr(ClipClassifier, "answers", broken)
     lost = run_trial(t, Placing(tmp_path), "cpu")
     assert lost.lost and not lost.refused and lost.error == "KeyError: 'nobody thought of this'"
     assert "Traceback" in capsys.readouterr().err, "where it comes from is told to those who can mend it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def test_the_size_is_the_models(tmp_path, model, size):
 
 def test_data_check_says_the_size_and_what_it_takes(pictures):
     small = verify(scenario(pictures, "{name: embedded}")).lines[-1]
-    assert "decoded at 48 × 48" in small
+    assert re.search(r"take [1-9]\d* [kM]B decoded at 48 × 48", small)
     assert "decoded at 224 × 224" in verify(scenario(pictures, "{name: ViT-B-32}")).lines[-1]
 
 

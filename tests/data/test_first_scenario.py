@@ -149,6 +149,31 @@ def test_what_is_written_can_be_tuned(init, folder):
     assert "'cat', 'dog' of animals have none left: take fewer shots" in out
 
 
+@pytest.mark.parametrize(
+    ("pictures", "shots", "comment", "task", "way"),
+    [
+        (
+            (4, 4),
+            2,
+            "what half of the classes of every task have; the",
+            None,
+            "take fewer shots (shots: in the",
+        ),
+        ((6, 6), 2, "have, beside one for validation (cl-complora tune); the", None, None),
+        ((2, 2), 1, "what half of the classes of every task have; the", None, "left: add pictures\n"),
+        ((6, 6, 2), 2, "have, beside one for", "for validation where it has 3 or more, at", "left: add pict"),
+        ((8, 8, 6), 3, "have, beside one for", "each class has, but one for validation, at most", None),
+    ],
+)
+def test_what_is_left_for_tuning_is_told_as_it_is(init, folder, pictures, shots, comment, task, way):
+    for name, each in zip(("cat", "dog", "elk"), pictures, strict=False):
+        classes(folder / "mine", (name,), each=each)
+    located, out = init("mine")
+    text = (folder / "s.yaml").read_text()
+    assert located.value.shots == shots and comment in text and (task or "") in text
+    assert ("tune needs" in out) == (way is not None) and (way or "") in out
+
+
 def test_the_poorest_classes_are_named(init, folder):
     classes(folder / "animals", ("cat", "dog", "elk"), each=12)
     classes(folder / "animals", ("owl",), each=6)

@@ -63,7 +63,7 @@ MANIFESTS = {
     "split.csv": (f"{ROWS}a.png,x,odd\n", ":2: split must be train, validation or test, got 'odd'"),
     "utf-16.csv": (f"{ROWS}a.png,x,train\n".encode("utf-16"), ":1: cannot be read: must be text in UTF-8"),
     "latin-1.csv": (
-        f"{ROWS}café.png,x,train\n".encode("latin-1"), ":2: cannot be read: must be text in UTF-8, got",
+        f"{ROWS}café.png,x,train\n".encode("latin-1"), "0xe9; save it as UTF-8 (in Excel: CSV UTF-8)",
     ),
     "binary.csv": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), ":1: cannot be read: must be text in UTF-8"),
     "empty.csv": ("", ":1: the columns must be"),

@@ -185,7 +185,13 @@ def test_names_that_are_not_utf8_are_told(tmp_path):
             f"name: s\nshots: 1\ntasks: [{{name: a, source: {{kind: folder, root: '{root}'}}}}]"
         )
         (line,) = told(lambda: plan(load_scenario(str(tmp_path / "s.yaml")), 0))
-        assert what in line and "\\x" in line
+        assert what in line and "\\x" in line and "(in a file manager, or with convmv)" in line
+        if folder != b"cafe":
+            os.mkdir(os.path.join(os.fsencode(root), b"th\xe9"))
+            lines = told(lambda: plan(load_scenario(str(tmp_path / "s.yaml")), 0))
+            assert [name in one for name, one in zip(("caf\\xe9", "th\\xe9"), lines, strict=True)] == [
+                True
+            ] * 2
     assert "not UTF-8" in told(pictures, [Path(os.fsdecode(inside)) / os.fsdecode(b"\xff.png")])[0]
 
 

@@ -107,12 +107,24 @@ def test_validation_beside_a_test_is_not_used(tmp_path):
 
 def test_a_class_called_like_a_split_is_refused_with_the_ways_out(tmp_path):
     classes(tmp_path, ("bus", "car", "train"))
-    with pytest.raises(
-        UserError, match="'train' is called like a split and stands among bus, car"
-    ) as refused:
+    with pytest.raises(UserError, match="called like a split, and bus, car beside it are not") as refused:
         opened(tmp_path)
-    assert "splits: none" in str(refused.value)
+    assert "if 'train' is a class, rename it, or set splits: none; to use" in str(refused.value)
     assert opened(tmp_path, splits="none").class_names == ["bus", "car", "train"]
+
+
+@pytest.mark.parametrize(("known", "role"), [("train", "test"), ("test", "train")])
+def test_a_split_of_an_unusual_name_is_refused_with_what_init_reads(tmp_path, known, role):
+    for name in (known, "query"):
+        classes(tmp_path / name, each=2)
+    with pytest.raises(UserError, match="called like a split, and query beside it is not") as refused:
+        opened(tmp_path)
+    both = "{train: train, test: query}" if known == "train" else "{train: query, test: test}"
+    told = f"if 'query' is the {role} split, rename it '{role}', or set splits: {both}; to use"
+    assert told in str(refused.value) and "stand in a scenario: source: {kind: folder" in str(refused.value)
+    assert opened(tmp_path, splits={known: known, role: "query"}).divided
+    (tmp_path / "query").rename(tmp_path / role)
+    assert opened(tmp_path).divided
 
 
 def test_two_of_a_role_need_a_word(tmp_path):
@@ -140,7 +152,8 @@ def test_rubbish_is_passed_over_and_told(tmp_path):
     source = opened(tmp_path)
     assert source.class_names == ["dent", "ok"]
     assert len(keys(source, "train") + keys(source, "test")) == 8
-    assert any("@eaDir (2)" in note for note in source.notes)
+    (told,) = source.notes
+    assert "@eaDir (2)" in told and told.endswith("lost+found (2) and 1 more")
 
 
 def test_a_class_of_waste_is_no_rubbish(tmp_path):

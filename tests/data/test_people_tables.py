@@ -111,6 +111,11 @@ def test_columns_that_the_source_names(root):
         ),
         ("path^label", {}, "path and label missing; found 'path^label'"),
         ("path;label;path", {}, "the column path stands there twice"),
+        (
+            "0.png;cat;train",
+            {},
+            "has a picture; found '0.png', 'cat', 'train'; put a line such as path,label",
+        ),
     ],
 )
 def test_columns_that_are_not_clear_are_refused_with_those_found(root, head, settings, fragment):

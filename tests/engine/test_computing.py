@@ -171,13 +171,13 @@ def test_a_tower_that_is_no_list_of_blocks_cannot_be_checkpointed(tmp_path, tiny
 def test_what_cannot_be_compiled_is_told(tmp_path, tiny_scenario, monkeypatch):
     from torch._dynamo.exc import BackendCompilerFailed
 
-    def refuse(self, images, *rest):
+    def refuse(self, features, *rest):
         if torch.is_grad_enabled():
             raise BackendCompilerFailed(print, RuntimeError("no compiler found"), None)
-        return real(self, images, *rest)
+        return real(self, features, *rest)
 
-    real = ClipClassifier.forward
-    monkeypatch.setattr(ClipClassifier, "forward", refuse)
+    real = ClipClassifier.answers
+    monkeypatch.setattr(ClipClassifier, "answers", refuse)
     with pytest.raises(
         UserError, match="torch.compile does not work here .*no compiler found.*leave training.compile"
     ):

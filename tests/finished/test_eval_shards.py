@@ -19,6 +19,7 @@ from cl_complora.finished import asked_sets, eval_shards
 from cl_complora.finished.asked_sets import Part, parts_of, together
 from cl_complora.finished.eval_request import EvalRequest, open_request
 from cl_complora.finished.eval_shards import Shards, gather, places_for
+from cl_complora.run.worker_processes import Ended
 
 COUNTS = (1, 2, 3, 7)
 
@@ -121,7 +122,7 @@ def test_a_killed_worker_costs_its_shard_another_try(request_, tmp_path, monkeyp
     monkeypatch.setattr(eval_shards, "WorkerProcesses", AlwaysKilled)
     for file in (tmp_path / "shards").glob("shard-[12]*"):
         file.unlink()
-    with pytest.raises(UserError, match="shard 2/3 was killed from outside, twice"):
+    with pytest.raises(UserError, match="shard 2/3: killed from outside, twice"):
         gather(request_, Shards.find(opened, 3, tmp_path / "shards"), print, ["cpu", "cpu"])
     assert len(list((tmp_path / "shards").iterdir())) == 2
 
@@ -140,7 +141,8 @@ class AlwaysKilled:
 
     def each(self, job, arguments):
         for index, (request, number, *rest) in enumerate(arguments):
-            yield index, None if number == 2 else job(request, number, *rest, self.devices[0])
+            killed = Ended("killed from outside", killed=True)
+            yield index, killed if number == 2 else job(request, number, *rest, self.devices[0])
 
 
 def test_what_is_damaged_or_of_something_else_is_computed_again(request_, tmp_path, small_batches):

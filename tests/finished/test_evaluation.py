@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from builders.caption_tasks import pairs
 from builders.captions import painted
 from builders.commands import cli
 from builders.images import paint
+from cl_complora.data.value_range import ValueRange
 from cl_complora.errors import UserError
+from cl_complora.finished import states
 from cl_complora.finished.evaluation import find_data
 from cl_complora.finished.export import export
+from cl_complora.finished.given_pictures import conversion_of
 from cl_complora.finished.predict import label_space, pictures
 from cl_complora.finished.states import open_run
 
@@ -50,6 +56,81 @@ def test_predictions_of_all_kinds_of_files(tiny_run, tmp_path, monkeypatch, caps
     assert label_space(state).class_names == ("red", "yellow", "green", "blue")
     assert label_space(state, prompts=["so {}"]).prompts[0] == ("so red",)
     assert len(pictures([folder, folder / "grey.PNG"])) == 6
+
+
+def stored(folder, change):
+    """Two grey pictures, one of them dark; their values are those of eight bits, changed."""
+    folder.mkdir()
+    for number, most in enumerate((255, 40)):
+        values = np.random.default_rng(number).integers(0, most + 1, (40, 40)).astype(np.uint16)
+        values[0, 0] = most
+        Image.fromarray(change(values)).save(folder / f"{number}.tiff")
+    return sorted(folder.iterdir())
+
+
+def learned_with(run, low, high):
+    state = states.open_run(run.folder)
+    ranges = {name: [low, high] for name in ("warm", "cold")}
+    return replace(state, config={**state.config, "ranges": ranges})
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "same", "told"),
+    [
+        ("own", lambda v: v << 4, True, None),
+        ("all", lambda v: v << 8, True, "from 0 to 65280, and not from 0 to 4095 (12 bits), as this run"),
+        ("parts", lambda v: (v / 255).astype(np.float32), True, "stored values from 0 to 1 become 0 to 255"),
+        ("some", lambda v: (v << 4) + (v == 255) * np.uint16(300), True, "what lies beyond is clipped"),
+        ("few", lambda v: v << 2, False, "from 0 to 1020, and become dark; if that is all"),
+    ],
+)
+def test_stored_values_that_are_not_those_of_the_run_are_told(tiny_run, tmp_path, name, change, same, told):
+    """16 bits or fractions where the run learned 12 bits would be white or black, and say nothing."""
+    state, said = learned_with(tiny_run, 0, 4095), []
+    paths = stored(tmp_path / name, change)
+    flat = stored(tmp_path / "flat", lambda values: values.astype(np.uint8))
+    pixels = replace(state.loaded.pixels, conversion=conversion_of(state, paths, tell=said.append))
+    for path, other in zip(paths, flat, strict=True):
+        seen, expected = pixels.read(path), state.loaded.pixels.read(other)
+        assert same == bool((seen.int() - expected.int()).abs().max() <= 1)
+    assert len(said) == (told is not None) and (told or "") in "".join(said)
+    if name == "few":
+        assert said[0].endswith("--range 10")
+        pixels = replace(pixels, conversion=conversion_of(state, paths, ValueRange.of_bits(10)))
+        assert torch.equal(pixels.read(paths[0]), state.loaded.pixels.read(flat[0]))
+
+
+def test_a_range_that_the_scenario_asks_for_is_kept(tiny_run, tmp_path):
+    state, said = learned_with(tiny_run, 0, 1023), []
+    located = state.scenario
+    tasks = [
+        task.model_copy(update={"source": task.source.model_copy(update={"range": 10})})
+        for task in located.value.tasks
+    ]
+    chosen = replace(located, value=located.value.model_copy(update={"tasks": tasks}))
+    paths = stored(tmp_path / "given", lambda values: values << 4)
+    read = conversion_of(replace(state, scenario=chosen), paths, tell=said.append)
+    assert read.values() == ValueRange(0, 1023) and "beyond is clipped" in said[0]
+    read = conversion_of(states.open_run(tiny_run.folder), paths, tell=said.append)
+    assert read.values() == ValueRange(0, 4095) and "the run's own pictures have 8 bits" in said[1]
+
+
+def test_the_range_of_given_pictures_is_told_by_predict_and_can_be_given(
+    tiny_run, tmp_path, monkeypatch, capsys
+):
+    state = learned_with(tiny_run, 0, 4095)
+    monkeypatch.setattr(states, "open_run", lambda *given, **more: state)
+    paths = stored(tmp_path / "given", lambda values: values << 8)
+    flat = stored(tmp_path / "flat", lambda values: values.astype(np.uint8))
+    answers = {}
+    for words in (paths, flat, [*paths, "--range", "16"], [*paths, "--range", "0,65535"]):
+        code, out, err = cli(monkeypatch, capsys, "predict", tiny_run.folder, *words, "--json")
+        answers[len(answers)] = [row["classes"] for row in json.loads(out)]
+        assert code == 0 and err.startswith("note: stored values from") == (words is paths), err
+    assert answers[0] == answers[1] == answers[2] == answers[3]
+    for text in ("many", "0", "33", "5,5", "1,2,3", "0,inf"):
+        code, _, err = cli(monkeypatch, capsys, "predict", tiny_run.folder, *paths, "--range", text)
+        assert code == 2 and f"--range {text}: must be LOW,HIGH" in err
 
 
 def test_other_folders_are_measured_with_their_interval(tiny_run, monkeypatch, capsys, class_folders):

@@ -207,6 +207,7 @@ def test_data_that_are_gone_are_told(begun, tmp_path, monkeypatch, capsys):
         shutil.copy(root / name, run)
     code, _, said = cli(monkeypatch, capsys, "eval", run)
     assert code == 2 and "mine.yaml, from whose folder its data are found" in said and "--data" in said
+    assert "error: of that scenario: tasks[0].source: " in said and "mine.yaml:" not in said
     assert cli(monkeypatch, capsys, "predict", run, root / "data/red")[0] == 0
     assert cli(monkeypatch, capsys, "eval", run, "--data", root / "data")[0] == 0
 

@@ -127,3 +127,55 @@ def test_sets_of_one_name_are_told_apart(tiny_run, told, copied):
     _, err = told(tiny_run.folder, "--data", copied / "new", "--data", copied / "again" / "new")
     lines = [line for line in err.splitlines() if line.startswith("new: ")]
     assert [line.partition(",")[0] for line in lines] == ["new: 1 class (red)", "new: 2 classes (blue"]
+
+
+@pytest.fixture
+def tabled(copied):
+    """Six pictures in one folder, and a table of their two classes beside it."""
+    where = copied / "tabled"
+    for number in range(6):
+        paint(where / "img" / f"{number}.png", COLOURS["red" if number % 2 else "blue"], number)
+    rows = [f"img/{number}.png,{'red' if number % 2 else 'blue'}" for number in range(6)]
+    (where / "labels.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+    return where
+
+
+def test_a_table_stands_for_folders_as_in_a_first_scenario(told, tabled):
+    out, err = told("embedded", "--data", tabled, "--json")
+    assert "tabled: 2 classes (blue, red)" in err and json.loads(out)[0]["images"] == 6
+    assert f"note: tabled: is read by its table {tabled / 'labels.csv'}: folders do not tell" in err
+    assert "no column says which rows are for the test: all are" in err
+    out, err = told("embedded", "--data", tabled / "labels.csv", "--json")
+    assert "labels: 2 classes (blue, red)" in err and json.loads(out)[0]["images"] == 6
+
+
+def test_one_class_and_a_table_that_is_not_read_are_told(told, tabled):
+    with (tabled / "labels.csv").open("a") as file:
+        file.write("img/missing.png,red\n")
+    _, err = told("embedded", "--data", tabled)
+    assert "note: 'tabled': has one class, 'img': every answer is right, and 100 % mean nothing" in err
+    assert "labels.csv lies beside the class folders and is not read" in err
+
+
+def test_a_file_and_loose_pictures_are_told_with_what_can_be_given(monkeypatch, capsys, tabled):
+    for given, words in (
+        (tabled / "img" / "0.png", "0.png: is a file; give a folder of class folders, a table (.csv, .tsv"),
+        (tabled / "img", "img: holds no class folders; it holds pictures: give each class a folder"),
+    ):
+        code, _, err = cli(monkeypatch, capsys, "eval", "embedded", "--data", given)
+        assert code == 2 and words in err and err.count(str(given)) == 1
+
+
+def test_what_was_passed_over_is_told_of_folders_and_of_scenarios(told, copied, tiny_scenario):
+    for split in ("train", "test"):
+        paint(copied / "split" / split / "red" / "0.png", COLOURS["red"], 1)
+        paint(copied / "split" / split / "blue" / "0.png", COLOURS["blue"], 2)
+    paint(copied / "split" / "test" / "red" / "@eaDir" / "1.png", COLOURS["red"], 3)
+    (copied / "split" / "test" / "notes.txt").touch()
+    where = copied / "split"
+    passed = f"note: {where}: of servers and systems, and passed over: @eaDir (1)\n"
+    assert told("embedded", "--data", where)[1].count(passed) == 1
+    head, _, _ = tiny_scenario.read_text().partition("tasks:")
+    source = f"tasks:\n- {{name: t, source: {{kind: folder, root: {where}}}}}\n"
+    (copied / "s.yaml").write_text(head.replace("shots: 3", "shots: 1") + source)
+    assert told("embedded", "--data", copied / "s.yaml")[1].count(passed) == 1

@@ -200,10 +200,10 @@ def test_a_decomposition_of_what_is_no_number_is_told_as_divergence(tmp_path, ti
 
 
 def test_a_step_without_numbers_can_be_left_out(tmp_path, tiny_scenario, monkeypatch):
-    real, calls = ClipClassifier.forward, []
+    real, calls = ClipClassifier.answers, []
 
-    def broken(self, images, *rest):
-        logits = real(self, images, *rest)
+    def broken(self, features, *rest):
+        logits = real(self, features, *rest)
         if logits.requires_grad:
             calls.append(1)
             if len(calls) == 2:
@@ -212,7 +212,7 @@ def test_a_step_without_numbers_can_be_left_out(tmp_path, tiny_scenario, monkeyp
 
     skip = ["training.on_nan=skip"]
     whole = go(tiny_scenario, tmp_path / "whole", "lora", evaluate=False)
-    monkeypatch.setattr(ClipClassifier, "forward", broken)
+    monkeypatch.setattr(ClipClassifier, "answers", broken)
     said = Said()
     left_out = go(tiny_scenario, tmp_path / "skip", "lora", skip, progress=said, evaluate=False)
     assert "1 steps were left out: their loss or gradient was no number" in said.lines
@@ -231,13 +231,13 @@ def test_a_step_without_numbers_can_be_left_out(tmp_path, tiny_scenario, monkeyp
     "error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError()]
 )
 def test_too_little_memory_says_what_to_lower(tmp_path, tiny_scenario, monkeypatch, error):
-    def refuse(self, images, *rest):
+    def refuse(self, features, *rest):
         if torch.is_grad_enabled():
             raise error
-        return real(self, images, *rest)
+        return real(self, features, *rest)
 
-    real = ClipClassifier.forward
-    monkeypatch.setattr(ClipClassifier, "forward", refuse)
+    real = ClipClassifier.answers
+    monkeypatch.setattr(ClipClassifier, "answers", refuse)
     with pytest.raises(
         UserError, match=r"does not suffice for a batch of 4; training.chunk: 1 gives the same result"
     ):

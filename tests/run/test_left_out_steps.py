@@ -40,10 +40,10 @@ def test_one_step_is_left_out_and_the_others_are_taken(
     tmp_path, tiny_scenario, monkeypatch, name, precision, on_nan
 ):
     broken, steps = [], []
-    real = ClipClassifier.forward
+    real = ClipClassifier.answers
 
-    def overflowing(self, images, *rest):
-        logits = real(self, images, *rest)
+    def overflowing(self, features, *rest):
+        logits = real(self, features, *rest)
         if logits.requires_grad:
             broken.append(1)
             if len(broken) == 2:
@@ -51,7 +51,7 @@ def test_one_step_is_left_out_and_the_others_are_taken(
                 logits.register_hook(lambda gradient: gradient * float("inf"))
         return logits
 
-    monkeypatch.setattr(ClipClassifier, "forward", overflowing)
+    monkeypatch.setattr(ClipClassifier, "answers", overflowing)
     # From where it begins, the scale of the loss would leave out steps of its own, as many as it likes.
     monkeypatch.setattr(torch.amp, "GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**8))
     for kind in (torch.optim.AdamW, torch.optim.SGD):
@@ -69,10 +69,10 @@ def test_one_step_is_left_out_and_the_others_are_taken(
 @pytest.mark.parametrize("counted", [True, False])
 def test_steps_that_an_earlier_process_left_out_count(tmp_path, tiny_scenario, monkeypatch, counted):
     """A state of a version that did not count them is gone on from all the same."""
-    real_state, real_forward, calls = CheckpointPlugin._state, ClipClassifier.forward, []
+    real_state, real_answers, calls = CheckpointPlugin._state, ClipClassifier.answers, []
 
-    def broken(self, images, *rest):
-        logits = real_forward(self, images, *rest)
+    def broken(self, features, *rest):
+        logits = real_answers(self, features, *rest)
         if logits.requires_grad:
             calls.append(1)
         return logits * float("nan") if len(calls) == 2 else logits
@@ -82,7 +82,7 @@ def test_steps_that_an_earlier_process_left_out_count(tmp_path, tiny_scenario, m
 
     settings = ["training.steps=6", "training.batch_size=4", "training.on_nan=skip"]
     given = load_scenario(str(tiny_scenario)), load_strategy("lora", settings)
-    monkeypatch.setattr(ClipClassifier, "forward", broken)
+    monkeypatch.setattr(ClipClassifier, "answers", broken)
     if not counted:
         monkeypatch.setattr(CheckpointPlugin, "_state", uncounted)
     ask_after(monkeypatch, 4)

@@ -368,3 +368,11 @@ def test_lower_precision_trains_nearly_the_same_weights(precision, method, updat
     inner = sum(float((full[k] * low[k]).sum()) for k in full)
     assert inner / (updates["fp32"].norm() * updates[precision].norm()) > 0.9
     assert any(not torch.equal(full[k], low[k]) for k in full)
+
+
+def test_what_is_told_of_a_strategy_is_called_a_note(tmp_path, tiny_scenario, tiny_strategy):
+    said = Said()
+    strategy = load_strategy(str(tiny_strategy), ["adapter.rank=300", "training.steps=1"])
+    quick = {"evaluate": False, "analysis": False}
+    run(load_scenario(str(tiny_scenario)), strategy, out=tmp_path, progress=said, **quick)
+    assert any(line.startswith("note: strategy 'quick': adapter.rank: 300 is more") for line in said.lines)

@@ -140,6 +140,11 @@ def test_nothing_is_told_where_nothing_is_wrong(standings):
     assert told(standings) == []
 
 
+def test_chance_that_is_not_one_in_so_many_classes_says_of_what_it_is():
+    assert str(standing(0.5)) == "pets 50.0 % (95 % interval 40 to 60, chance 25.0)"
+    assert str(standing(0.5, chance=0.09)).endswith(", chance of these answers 9.0)")
+
+
 def test_chance_is_that_of_the_answers_given():
     labels = torch.tensor([0, 0, 0, 1])
     assert share_right_by_chance(torch.zeros(4, dtype=torch.long), labels, 2) == 0.75

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
 
-from cl_complora.run.worker_processes import WorkerProcesses, _Process
+from cl_complora.compare.processes import _lost
+from cl_complora.run import worker_processes
+from cl_complora.run.worker_processes import Ended, WorkerProcesses, _ended_with, _Process
+
+KILLED = Ended("killed from outside", killed=True)
 
 
 def begin(folder: str, number: int, device: str) -> int:
@@ -39,3 +46,59 @@ def test_an_ended_process_takes_no_job(tmp_path):
         process.do(begin, (str(tmp_path), 0))
     process.wait()
     assert not os.listdir(tmp_path)
+
+
+UNGUARDED = """
+from cl_complora.run.worker_processes import WorkerProcesses
+with WorkerProcesses(["cpu"], 1) as workers:
+    ((_, found),) = workers.each(max, [(1,)])
+print(found.starting, found.killed, found.why)
+"""
+
+
+def test_a_script_that_its_processes_cannot_read_again_is_told_as_the_cause(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("True False its process ended with an error while it was starting (exit")
+    assert f"the likely cause: every process reads {script} again, and that starts" in done.stdout
+    assert done.stdout.endswith(' below if __name__ == "__main__":\n')
+    assert done.stderr.count("Traceback") == 1
+
+
+def broken(*settings: object) -> None:
+    raise ImportError("no module\nnamed torch")
+
+
+def out(code: int, device: str) -> None:
+    os._exit(code) if code > 0 else os.kill(os.getpid(), -code)
+
+
+def test_an_error_while_a_process_starts_is_told_and_not_tried_again(monkeypatch, capfd):
+    monkeypatch.setattr(worker_processes, "_prepare", broken)
+    monkeypatch.setattr(worker_processes, "_settle", settled_with_broken)
+    with WorkerProcesses(["cpu"], 1) as workers:
+        ((_, found),) = workers.each(out, [(1,)])
+    assert found.starting and found.why.endswith("while it was starting: ImportError: no module named torch")
+    lost = _lost(found)
+    assert lost.error == found.why and lost.lost and lost.refused and "memory" not in lost.error
+
+
+def settled_with_broken(*settings: object) -> None:
+    worker_processes._prepare = broken
+    settle(*settings)
+
+
+settle = worker_processes._settle
+
+
+def test_how_a_process_ended_is_told():
+    with WorkerProcesses(["cpu"], 1) as workers:
+        found = dict(workers.each(out, [(3,), (-signal.SIGKILL,)]))
+    assert found == {0: Ended("its process ended by itself (exit code 3)"), 1: KILLED}
+    assert _lost(KILLED).error.startswith("killed from outside, twice (not enough memory")
+    crashed = _ended_with(-signal.SIGSEGV, "")
+    assert _lost(crashed).error == "its process crashed (SIGSEGV), twice; the same command goes on"
+    assert _ended_with(None, None) == _ended_with(-signal.SIGKILL, None) == KILLED
+    assert _ended_with(-250, "").why == "its process crashed (signal 250)"

@@ -1,0 +1,86 @@
+"""How pictures that a run never saw are read: as its own were, unless they store values of quite another
+range."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from pathlib import Path
+
+from ..config.sources import PictureSource
+from ..data.pixels import Conversion
+from ..data.survey import Taken, taken_of
+from ..data.telling import counted
+from ..data.transparency import rgb_of
+from ..data.value_range import ValueRange
+from ..files import open_file
+from .states import State
+
+# Values that lie beyond the run's range by more than this share of it are no brighter pictures of its kind.
+# By less, they are clipped, as the run's own are that no sample met.
+FAR = 0.25
+# Two bits fewer than the run's: no picture of such a set is brighter than a quarter.
+DARK = 0.25
+
+
+def conversion_of(
+    state: State,
+    paths: Sequence[Path],
+    values: ValueRange | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Conversion:
+    """How pictures become RGB of eight bits.
+
+    Args:
+        state: of the run.
+        paths: the pictures.
+        values: what becomes black and white, of those of more than eight bits; by default what the run
+            learned with, or the range of these pictures, where that is quite another one.
+        tell: given a sentence where the run's range is not taken, or does not suit the pictures; once, and
+            only where one has more than eight bits.
+    """
+    sources = [task.source for task in state.scenario.value.tasks]
+    grounds = {rgb_of(source.background) for source in sources if isinstance(source, PictureSource)}
+
+    @cache
+    def found() -> ValueRange:
+        if values is not None:
+            return values
+        taken = taken_of([partial(open_file, path) for path in paths], "given")
+        if taken is None:
+            raise ValueError("its values are of an unknown range")
+        chosen, sentence = _chosen(state, taken)
+        if sentence:
+            tell(sentence)
+        return chosen
+
+    return Conversion(*grounds, values=found) if len(grounds) == 1 else Conversion(values=found)
+
+
+def _chosen(state: State, taken: Taken) -> tuple[ValueRange, str]:
+    """The range to read with, and what to say of it; nothing where it is the run's and suits."""
+    tasks, recorded = state.scenario.value.tasks, state.config.get("ranges") or {}
+    ranges = {tuple(recorded[task.name]) for task in tasks if task.name in recorded}
+    own, another = taken.values, "(--range for another)"
+    pictures = counted(taken.pictures, "given picture")
+    lie = f"those of {pictures} lie from {taken.low:.10g} to {taken.high:.10g}"
+    anew = f"stored values from {own} become 0 to 255: {lie}"
+    if len(ranges) != 1:
+        why = "the tasks of this run have several ranges" if ranges else "the run's own pictures have 8 bits"
+        return own, f"{anew}, and {why} {another}"
+    learned = ValueRange.of_setting(*ranges)
+    width = learned.high - learned.low
+    beyond = max(learned.low - taken.low, taken.high - learned.high) / width
+    fractions = not own.whole and own.high <= 1 < width / 2
+    # A range of the scenario's own says what is to be clipped.
+    asked_for = any(isinstance(t.source, PictureSource) and t.source.range is not None for t in tasks)
+    if (beyond > FAR and not asked_for) or fractions:
+        return own, f"{anew}, and not from {learned}, as this run learned; that is quite another {another}"
+    kept = f"stored values from {learned} become 0 to 255, as this run learned; {lie}"
+    if beyond > 0:
+        return learned, f"{kept}, and what lies beyond is clipped {another}"
+    if taken.high - learned.low < DARK * width:
+        way = own.bits or f"{own.low:.10g},{own.high:.10g}"
+        dark = "and become dark; if that is all that such pictures use, give"
+        return learned, f"{kept}, {dark} --range {way}"
+    return learned, ""
