@@ -31,7 +31,7 @@ class Ewc(Section):
 
 class Lwf(Section):
     """Learning without forgetting, as its paper has it: distil the previous merged state's logits over
-    earlier label spaces."""
+    earlier label spaces, but for those whose classes all have images in the present task."""
 
     kind: Literal["lwf"]
     strength: Annotated[float, Field(ge=0)]

@@ -22,24 +22,29 @@ class LwfPlugin(RegulariserPlugin, supports_distributed=False):
 
     strength · mean over earlier label spaces of KL(teacher ‖ student) at a temperature, on the current
     images. The teacher is the previous merged state: the same model with this experience's update taken out,
-    no copy.
+    no copy. Where the experience has images of all classes of an earlier space, as in another domain, nothing
+    is held to what was answered for them: their labels say better, and the two would pull apart.
     """
 
     def __init__(self, settings: Lwf, adapter: AdapterPlugin, seed: int) -> None:
         super().__init__()
         self.settings, self.adapter = settings, adapter
         self.spaces: list[LabelSpace] = []
-        self._teacher_texts: list[Tensor] = []
+        self._held: list[tuple[LabelSpace, Tensor]] = []
 
     @torch.no_grad()
     def before_training_exp(self, strategy, **kwargs) -> None:
         """Teacher text features are the same in every step of an experience: encode them once."""
+        taught = set()
+        for task in strategy.experience.parts:
+            taught |= {task.space.class_names[label] for label in task.train.labels.unique().tolist()}
+        held = [space for space in self.spaces if not taught.issuperset(space.class_names)]
         with self.adapter.previous():
-            self._teacher_texts = [strategy.model.text.encode_space(space) for space in self.spaces]
+            self._held = [(space, strategy.model.text.encode_space(space)) for space in held]
 
     def penalty(self, strategy) -> Tensor | None:
-        """Distillation over all earlier label spaces."""
-        if not self.spaces:
+        """Distillation over the earlier label spaces that are held."""
+        if not self._held:
             return None
         model, images = strategy.model, strategy.mb_x
         scale = model.clip.logit_scale.float().exp() / self.settings.temperature
@@ -47,7 +52,7 @@ class LwfPlugin(RegulariserPlugin, supports_distributed=False):
             teacher = model.image_features(images)
         student = strategy.mb_features
         losses = []
-        for space, texts in zip(self.spaces, self._teacher_texts, strict=True):
+        for space, texts in self._held:
             own = texts if self.settings.texts_of == "teacher" else model.text.features(space)
             losses.append(_distillation(scale * student @ own.mT, scale * teacher @ texts.mT))
         return self.settings.strength * torch.stack(losses).mean()

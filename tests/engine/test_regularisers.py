@@ -32,11 +32,14 @@ from cl_complora.engine.regularisers import L2InitPlugin, OrthogonalPlugin
 SPACE = LabelSpace.from_templates(["red", "green", "blue"], ["a photo of a {}"])
 
 
-def experience(images: int = 5) -> ClipExperience:
+OTHER = LabelSpace.from_templates(["square", "circle", "star"], ["a photo of a {}"])
+
+
+def experience(images: int = 5, space: LabelSpace = SPACE) -> ClipExperience:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8, generator=generator)
     data = Images(pixels, torch.arange(images) % 3)
-    return ClipExperience([TaskData("t", 0, SPACE, SPACE, data, data, data, Augmentation(), None)], 0)
+    return ClipExperience([TaskData("t", 0, space, space, data, data, data, Augmentation(), None)], 0)
 
 
 class Step:
@@ -207,7 +210,7 @@ def test_lwf_is_zero_at_the_start_of_a_task_and_grows_as_it_leaves(model, kind):
     assert plugin.penalty(step) is None
     plugin.after_training_exp(step)
     adapter.attach(model)
-    plugin.before_training_exp(step)
+    plugin.before_training_exp(Step(model, images, experience(space=OTHER)))
     assert float(plugin.penalty(step)) == pytest.approx(0, abs=1e-5)
     with torch.no_grad():
         for p in model.parameters():
@@ -226,7 +229,7 @@ def test_lwf_agrees_with_avalanche_where_the_stock_one_works(model, kind):
     plugin.after_training_exp(step)
     teacher = copy.deepcopy(model).eval()
     adapter.attach(model)
-    plugin.before_training_exp(step)
+    plugin.before_training_exp(Step(model, images, experience(space=OTHER)))
     with torch.no_grad():
         for p in model.parameters():
             if p.requires_grad:
@@ -256,9 +259,22 @@ def test_distillation_costs_one_pass_of_the_image_tower_without_gradients(model,
     monkeypatch.setattr(
         model, "_encode", lambda images: passes.append(torch.is_grad_enabled()) or encode(images)
     )
-    strategy.train(experience(), eval_streams=[])
+    strategy.train(experience(space=OTHER), eval_streams=[])
     assert passes == [True, False] * 2
     assert strategy.mb_features is None  # nothing holds the last step's graph
+
+
+def test_lwf_holds_no_answers_for_classes_that_have_images_again(model):
+    """Another domain of the same classes, whose labels say better what the answer is. A space with one class
+    that has no image is held."""
+    adapter = CompLoRAPlugin(rank=2, matrices=["q"])
+    plugin = LwfPlugin(Lwf(kind="lwf", strength=1.0), adapter, 0)
+    adapter.attach(model)
+    for space in (SPACE, OTHER):
+        plugin.after_training_exp(Step(model, None, experience(space=space)))
+    for space, images, held in ((SPACE, 5, [OTHER]), (OTHER, 5, [SPACE]), (SPACE, 2, [SPACE, OTHER])):
+        plugin.before_training_exp(Step(model, None, experience(images, space)))
+        assert [one for one, _ in plugin._held] == [space.with_template(0) for space in held]
 
 
 def test_lwf_with_the_teachers_texts_holds_the_image_tower_alone(model):
@@ -271,7 +287,7 @@ def test_lwf_with_the_teachers_texts_holds_the_image_tower_alone(model):
         step = Step(classifier, torch.randn(4, 3, 32, 32), experience())
         plugin.after_training_exp(step)
         adapter.attach(classifier)
-        plugin.before_training_exp(step)
+        plugin.before_training_exp(Step(classifier, step.mb_x, experience(space=OTHER)))
         with torch.no_grad():
             for name, p in classifier.clip.named_parameters():
                 if p.requires_grad and not name.startswith("visual."):
