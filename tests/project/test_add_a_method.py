@@ -146,14 +146,14 @@ def test_what_is_no_plugin_is_told_in_one_line(method, tiny_scenario, tmp_path, 
 # What the method is spoilt by: replaced, with what, what is then told first, and of which lines.
 FAILS = {
     "hook": (
-        "        model, images = strategy.model, strategy.mb_x\n",
-        "        model, images = strategy.model, self.halves(strategy.mb_x)\n\n"
+        "        images, now = strategy.mb_x, strategy.mb_features\n",
+        "        images, now = self.halves(strategy.mb_x), 0\n\n"
         "    def halves(self, images):\n        return images @ torch.ones(2, 2)\n",
         "penalty failed: RuntimeError: ",
-        ["in penalty: model, images = ", "in halves: return images @ torch.ones(2, 2)"],
+        ["in penalty: images, now = ", "in halves: return images @ torch.ones(2, 2)"],
     ),
     "recursion": (
-        "        model, images = strategy.model, strategy.mb_x\n",
+        "        images, now = strategy.mb_x, strategy.mb_features\n",
         "        return self.penalty(strategy)\n",
         "penalty failed: RecursionError: ",
         ["in penalty: return"] * 12 + ["more …"] + ["in penalty: return"] * 6,
@@ -192,7 +192,7 @@ def test_an_error_of_a_plugin_is_told_from_its_file_on(
     assert "Traceback" not in err and "avalanche" not in err
 
 
-PENALTY = "        return self.strength * (1 - (model.image_features(images) * before).sum(1)).mean()\n"
+PENALTY = "        return self.strength * (1 - (now * before).sum(1)).mean()\n"
 ONE_NUMBER = "FeatureAnchor.penalty must return a tensor of one number, or None, got"
 
 # What is put in place of the penalty's last line, and what is then told.
@@ -251,7 +251,7 @@ def test_in_python_the_error_of_a_plugin_is_the_cause_and_other_errors_stay_what
         run(scenario, strategy, out=tmp_path / "ours", allow_plugins=True)
     file = method.with_name("feature_anchor.py")
     # Of another length: of one length and one second, the compiled file of before would pass for it.
-    file.write_text(file.read_text().replace("strategy.mb_x\n", "{}['no such key']\n"))
+    file.write_text(file.read_text().replace("strategy.mb_x, strategy.mb_features\n", "{}['no such key']\n"))
     with pytest.raises(UserError) as told:
         run(scenario, strategy, out=tmp_path / "theirs", allow_plugins=True)
     assert isinstance(told.value.__cause__, KeyError)
