@@ -211,9 +211,9 @@ def _lwf_ours(work: Work) -> dict[str, Any]:
     plugin.before_training_exp(strategy)
     with torch.no_grad(), adapter.previous():
         features = strategy.model.image_features(_normalised(clip)[0])
-        logits = strategy.model.scores(features, plugin._teacher_texts[0])
+        logits = strategy.model.scores(features, plugin._held[0][1])
     seconds = time.perf_counter() - began
-    held = sum(t.nbytes for t in plugin._teacher_texts)
+    held = sum(texts.nbytes for _, texts in plugin._held)
     return {"name": "LwfPlugin (ours)", "bytes": held, "median_s": seconds, "logits": logits}
 
 
