@@ -68,9 +68,8 @@ def init(
 def _drawn(output: Path) -> tuple[bool, list[str]]:
     """Whether pictures can be drawn for the tasks of the scenario, and what to say of them."""
     from ..config import load_scenario
-    from ..data.duplicates import copies
     from ..data.planning import plan
-    from ..data.plausibility import HELD
+    from ..data.plausibility import copies_of_few
 
     located = load_scenario(str(output))
     # The other sets are not drawn from, and may be large.
@@ -79,8 +78,7 @@ def _drawn(output: Path) -> tuple[bool, list[str]]:
         plans = plan(tasks, located.value.seeds[0])
     except UserError as error:
         return True, [f"cl-complora run refuses this: {message}" for message in error.messages]
-    pictures = sum(len(one.train) + len(one.validation) + len(one.test) for one in plans.tasks)
-    return False, copies(plans) if pictures <= HELD else []
+    return False, copies_of_few(plans)
 
 
 def _model(name: str | None, config: str | None, pretrained: str | None) -> tuple[scenario.Model, list[str]]:

@@ -26,11 +26,16 @@ def on_paper(located: Located[Scenario], plans: Plans) -> list[str]:
         located: the scenario.
         plans: of it, for one seed.
     """
-    used = plans.opened(located.value.measure)
-    pictures = sum(len(task.train) + len(task.validation) for task in used.tasks)
-    pictures += sum(len(one.test) for one in (*used, *used.beside))
-    held = copies(used) if pictures <= HELD else []
+    held = copies_of_few(plans.opened(located.value.measure))
     return [*plans.notes, *doubts(located, plans), *held]
+
+
+def copies_of_few(plans: Plans) -> list[str]:
+    """As :func:`~cl_complora.data.duplicates.copies`; nothing of more than ``HELD`` pictures, since they are
+    read."""
+    pictures = sum(len(task.train) + len(task.validation) for task in plans.tasks)
+    pictures += sum(len(one.test) for one in (*plans, *plans.beside))
+    return copies(plans) if pictures <= HELD else []
 
 
 def doubts(located: Located[Scenario], plans: Plans) -> list[str]:
