@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from cl_complora.clip.classifier import ClipClassifier
-from cl_complora.clip.evaluate import BATCH, answers, share_changed
+from cl_complora.clip.evaluate import answers, share_changed
 from cl_complora.clip.slots import open_slots
 from cl_complora.data.labels import LabelSpace
 
@@ -70,7 +70,7 @@ def _case(
     repeats: int,
     device: str,
 ) -> Case:
-    normalised = [classifier.normalise(part.to(device)) for part in pixels.split(BATCH)]
+    normalised = [classifier.normalise(part.to(device)) for part in pixels.split(classifier.batch_size)]
     # Features with the tower's own modules and arithmetic, and nothing else.
     with classifier.measured_in(precision):
         classifier.text.features(space)

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from ..errors import MOST_CHARACTERS, UserError, printable, raise_all
+from ..errors import MOST_CHARACTERS, UserError, printable, raise_all, reason
 from ..files import is_utf8
 from ..run.devices import known_device
+from ..run.failures import says_too_little
 from ..run.spinning import bound_spinning
 from ..version import __version__
 from .audit import audit
@@ -223,6 +224,13 @@ def _answer() -> None:
             raise
         print(f"error: {printable(odd_name(error.object), MOST_CHARACTERS)}", file=sys.stderr)
         sys.exit(2)
+    except (MemoryError, RuntimeError) as error:
+        if not says_too_little(error):
+            raise
+        advice = "measure fewer images at a time (evaluation.batch_size of a scenario, --batch-size of eval)"
+        told = f"error: too little memory ({reason(error)}); {advice}, or take another device"
+        print(printable(told, MOST_CHARACTERS), file=sys.stderr)
+        sys.exit(1)
     except OSError as error:
         # A full disk, a folder without permission: not a mistake in the input, and nothing that a traceback
         # explains.

@@ -17,6 +17,7 @@ from .consoles import log_console
 from .options import AsJson, Device, Run, RunModelConfig, RunWeights, telling, value_range_of
 from .output import end_when_unread, say_json, say_line
 from .shard_options import (
+    BatchSize,
     Cluster,
     InShards,
     OneShard,
@@ -192,6 +193,7 @@ def evaluate(
     ] = None,
     device: Device = "auto",
     precision: Precision = None,
+    batch_size: BatchSize = None,
     shards: InShards = None,
     shard: OneShard = None,
     shard_folder: ShardFolder = None,
@@ -213,7 +215,8 @@ def evaluate(
                 {"--data": data, "--prompt": prompt},
                 "is not for --curve, which measures the run's own stream",
             )
-            _none_of({"--shards": shards, "--shard": shard, "--precision": precision}, "is not for --curve")
+            how = {"--precision": precision, "--batch-size": batch_size}
+            _none_of({"--shards": shards, "--shard": shard, **how}, "is not for --curve")
             _draw_curves(run, after, _factors(without, scale), curve, factors, plot, as_json, *model, device)
             return
         if prompt and not data:
@@ -232,6 +235,7 @@ def evaluate(
         *model,
         device,
         precision,
+        batch_size,
     )
     evaluate_request(request, shards, one, shard_folder, as_json, cluster)
 

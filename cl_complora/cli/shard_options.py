@@ -30,6 +30,12 @@ Precision = Annotated[
     Literal["fp32", "tf32", "bf16"] | None,
     typer.Option(help="Of the towers.  [default: as the run measured; fp32 of a MODEL]", show_default=False),
 ]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Images at a time.  [default: as the run measured; 256 of a MODEL]", show_default=False
+    ),
+]
 InShards = Annotated[
     int | None,
     typer.Option(
@@ -111,8 +117,8 @@ def evaluate_request(
     for note in (*opened.notes, *opened.described()):
         _tell(note)
     if shards is None and one is None:
-        found = opened.measured(opened.answer(opened.all_parts()))
-        changed = opened.compared(opened.all_parts())
+        found = opened.measured(opened.answer(opened.parts()))
+        changed = opened.compared(opened.parts())
     else:
         from ..finished.eval_shards import Shards, gather
 

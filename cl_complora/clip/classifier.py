@@ -14,6 +14,9 @@ from ..data.labels import LabelSpace
 from .blocks import Computing, blocks_of, computed_again, gives_one_token, one_token
 from .text import TextEncoder, in_chunks, lower_precision
 
+# Images at a time where nothing is trained, unless something else is asked for.
+MEASURED_AT_ONCE = 256
+
 
 class ClipClassifier(nn.Module):
     """Logits of images over the classes of a label space: scale · ⟨image, text⟩.
@@ -30,6 +33,8 @@ class ClipClassifier(nn.Module):
             float32.
 
     Attributes:
+        batch_size: images at a time where nothing is trained; what is measured again later is measured in
+            the same batches, for the same bits.
         kept_features: (pixels, what computes their features) → features, of towers that are never touched;
             None where they are.
     """
@@ -50,6 +55,7 @@ class ClipClassifier(nn.Module):
         self.text = TextEncoder(clip, tokenizer, precision)
         self.everything = False
         self.measuring = "fp32"
+        self.batch_size = MEASURED_AT_ONCE
         self.kept_features: Callable[[Tensor, Callable[[], Tensor]], Tensor] | None = None
         self.compute_as(Computing())
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1) * 255.0, persistent=False)

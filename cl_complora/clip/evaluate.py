@@ -13,16 +13,14 @@ from .heads.head import Head, answered
 from .on_device import batches_on
 from .text import evaluating
 
-# Images at a time; what is measured again later is measured in the same batches, for the same bits.
-BATCH = 256
-
 
 @torch.no_grad()
-def image_features(classifier: ClipClassifier, pixels: Tensor, batch_size: int = BATCH) -> Tensor:
+def image_features(classifier: ClipClassifier, pixels: Tensor) -> Tensor:
     """``N × D`` unit features of ``N × 3 × H × W`` uint8 images, on the classifier's device."""
     device = next(classifier.parameters()).device
     with evaluating(classifier):
-        found = [classifier.image_features(batch) for batch in batches_on(device, pixels, batch_size)]
+        batches = batches_on(device, pixels, classifier.batch_size)
+        found = [classifier.image_features(batch) for batch in batches]
     return torch.cat(found) if found else torch.empty(0, 0, device=device)
 
 
@@ -37,7 +35,6 @@ def answers(
     classifier: ClipClassifier,
     pixels: Tensor,
     space: LabelSpace,
-    batch_size: int = BATCH,
     head: Head | None = None,
     features: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -49,7 +46,6 @@ def answers(
     Args:
         classifier: the model.
         pixels, space: images and the classes to choose among.
-        batch_size: images at a time.
         head: what answers in place of the texts.
         features: the images' unit features, where they are known.
     """
@@ -57,9 +53,9 @@ def answers(
     labels, shares = [], []
     with evaluating(classifier), classifier.text.unchanging():
         if features is None:
-            batches = map(classifier.image_features, batches_on(device, pixels, batch_size))
+            batches = map(classifier.image_features, batches_on(device, pixels, classifier.batch_size))
         else:
-            batches = iter(features.split(batch_size) if len(features) else ())
+            batches = iter(features.split(classifier.batch_size) if len(features) else ())
         for seen in batches:
             logits = answered(classifier, seen, space, head)
             label = logits.argmax(1)
@@ -70,11 +66,9 @@ def answers(
     return torch.cat(labels).cpu(), torch.cat(shares).cpu()
 
 
-def predictions(
-    classifier: ClipClassifier, pixels: Tensor, space: LabelSpace, batch_size: int = BATCH
-) -> Tensor:
+def predictions(classifier: ClipClassifier, pixels: Tensor, space: LabelSpace) -> Tensor:
     """``(N,)`` predicted labels, as in :func:`answers`."""
-    return answers(classifier, pixels, space, batch_size)[0]
+    return answers(classifier, pixels, space)[0]
 
 
 @torch.no_grad()
@@ -83,14 +77,13 @@ def share_changed(
     pixels: Tensor,
     space: LabelSpace,
     precision: str,
-    batch_size: int = BATCH,
     head: Head | None = None,
 ) -> float:
     """Share of answers that are others when the towers compute in ``precision`` than in ``fp32``, in 0..1."""
     found = []
     for each in ("fp32", precision):
         with classifier.measured_in(each):
-            found.append(answers(classifier, pixels, space, batch_size, head)[0])
+            found.append(answers(classifier, pixels, space, head)[0])
     return float((found[0] != found[1]).double().mean())
 
 
@@ -111,8 +104,7 @@ def accuracy(
     pixels: Tensor,
     labels: Tensor,
     space: LabelSpace,
-    batch_size: int = BATCH,
     head: Head | None = None,
 ) -> float:
     """Share of images whose predicted label is right, in 0..1."""
-    return share_right(answers(classifier, pixels, space, batch_size, head)[0], labels)
+    return share_right(answers(classifier, pixels, space, head)[0], labels)

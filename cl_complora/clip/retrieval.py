@@ -10,18 +10,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .classifier import ClipClassifier
-from .evaluate import BATCH
 from .text import evaluating
+
+# Queries whose similarities to all answers are in memory at once.
+QUERIES = 256
 
 
 @torch.no_grad()
-def text_features(classifier: ClipClassifier, tokens: Tensor, batch_size: int = BATCH) -> Tensor:
+def text_features(classifier: ClipClassifier, tokens: Tensor) -> Tensor:
     """``M × D`` unit features of ``M × context`` tokens, on the classifier's device."""
     device = next(classifier.parameters()).device
     with evaluating(classifier):
         found = [
             F.normalize(classifier.text.encode(batch.to(device)).float(), dim=-1)
-            for batch in tokens.split(batch_size)
+            for batch in tokens.split(classifier.batch_size)
         ]
     return torch.cat(found)
 
@@ -50,9 +52,9 @@ def ranks(images: Tensor, texts: Tensor, owners: Sequence[int]) -> tuple[Tensor,
 def _places(queries: Tensor, answers: Tensor, of_queries: Tensor, of_answers: Tensor) -> Tensor:
     """Rank of the best answer of its own image to every query, given whose image queries and answers are."""
     found = []
-    for start in range(0, len(queries), BATCH):
-        scores = queries[start : start + BATCH] @ answers.mT
-        own = of_queries[start : start + BATCH, None] == of_answers
+    for start in range(0, len(queries), QUERIES):
+        scores = queries[start : start + QUERIES] @ answers.mT
+        own = of_queries[start : start + QUERIES, None] == of_answers
         best = scores.masked_fill(~own, -torch.inf).amax(1, keepdim=True)
         found.append(1 + (~(scores < best) & ~own).sum(1))
     return torch.cat(found).int().cpu()

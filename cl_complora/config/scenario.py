@@ -240,6 +240,9 @@ class Evaluation(Section):
     """Arithmetic of the towers; features, logits and probabilities stay in 32 bits. ``tf32`` is a way of
     NVIDIA GPUs. What is not ``fp32`` is told with the share of answers that it changes."""
 
+    batch_size: Count = 256
+    """Images at a time; fewer take less memory, and may change the last bits of features."""
+
 
 def _prompted(part: Any) -> Any:
     """Parts of a scenario whose sources bring prompts and which name none, with the default ones."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..clip.classifier import ClipClassifier
-from ..clip.evaluate import BATCH, answers, image_features, share_right
+from ..clip.evaluate import answers, image_features, share_right
 from ..clip.heads.head import Head
 from ..clip.heads.head_forms import to_tensors
 from ..clip.label_scores import compound_tokens, precisions
@@ -112,7 +112,7 @@ class ClassSet(Asked):
 
     def answer(self, classifier: ClipClassifier, pixels: Tensor) -> dict[str, Tensor]:
         """``label`` and its probability, ``share``."""
-        label, share = answers(classifier, pixels, self.space, BATCH, self.head)
+        label, share = answers(classifier, pixels, self.space, self.head)
         return {"label": label.int(), "share": share}
 
     def measured(self, classifier: ClipClassifier, found: Mapping[str, Tensor]) -> list[Measured]:
@@ -148,7 +148,7 @@ class _Seen(Asked):
 
     def answer(self, classifier: ClipClassifier, pixels: Tensor) -> dict[str, Tensor]:
         """Unit ``features``."""
-        return {"features": image_features(classifier, pixels, BATCH).cpu()}
+        return {"features": image_features(classifier, pixels).cpu()}
 
     def about(self) -> Any:
         """As in the base class."""
@@ -204,17 +204,18 @@ class Part:
     stop: int
 
 
-def parts_of(sizes: Sequence[int], number: int = 1, of: int = 1) -> list[Part]:
+def parts_of(sizes: Sequence[int], batch_size: int, number: int = 1, of: int = 1) -> list[Part]:
     """Share ``number`` (from 1) of ``of`` equal shares of the batches of all sets, one set after another.
 
     Args:
         sizes: images of every set.
+        batch_size: images of a batch.
         number, of: which share, of how many; shares are empty where there are more of them than batches.
     """
     batches = [
-        (place, start, min(start + BATCH, size))
+        (place, start, min(start + batch_size, size))
         for place, size in enumerate(sizes)
-        for start in range(0, size, BATCH)
+        for start in range(0, size, batch_size)
     ]
     parts: list[Part] = []
     for place, start, stop in batches[(number - 1) * len(batches) // of : number * len(batches) // of]:

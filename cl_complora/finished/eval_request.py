@@ -12,8 +12,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..clip.classifier import ClipClassifier
-from ..clip.evaluate import BATCH, share_changed
+from ..clip.classifier import MEASURED_AT_ONCE, ClipClassifier
+from ..clip.evaluate import share_changed
 from ..clip.model import LoadedClip
 from ..config.scenario import DEFAULT_PROMPTS
 from ..data.cache import load_part
@@ -42,6 +42,7 @@ class EvalRequest:
         pretrained, model_config: of the model; of a run where they were moved.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         precision: of the towers; by default the run's own, and ``fp32`` of a model.
+        batch_size: images at a time; by default the run's own, or 256 of a model.
     """
 
     what: str
@@ -54,6 +55,7 @@ class EvalRequest:
     model_config: str | None = None
     device: str = "auto"
     precision: str | None = None
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Opened:
         loaded: the model.
         asked: the sets, in the order in which they are told.
         precision: of the towers.
+        batch_size: images at a time.
         device: as torch names it.
         title: of a table.
         notes: what the user should know.
@@ -75,6 +78,7 @@ class Opened:
     loaded: LoadedClip
     asked: list[Asked]
     precision: str
+    batch_size: int
     device: str
     title: str
     notes: tuple[str, ...]
@@ -85,7 +89,7 @@ class Opened:
     @cached_property
     def classifier(self) -> ClipClassifier:
         """The model with its text head."""
-        return classifier_of(self.loaded)
+        return classifier_of(self.loaded, self.batch_size)
 
     def described(self) -> list[str]:
         """What is measured, of data that were named; processes that only compute need not know."""
@@ -102,9 +106,9 @@ class Opened:
         for part in () if self.precision == "fp32" else parts:
             one = self.asked[part.place]
             if isinstance(one, ClassSet):
-                images = min(part.stop - part.start, BATCH)
+                images = min(part.stop - part.start, self.batch_size)
                 pixels = load_part(one.source, one.items, self.loaded.pixels, part.start, part.start + images)
-                share = share_changed(self.classifier, pixels, one.space, self.precision, BATCH, one.head)
+                share = share_changed(self.classifier, pixels, one.space, self.precision, one.head)
                 return round(share * images), images
         return 0, 0
 
@@ -114,9 +118,9 @@ class Opened:
             rows = told(self.classifier, self.asked, found)
         return with_recorded(self.state, rows) if self.own else rows
 
-    def all_parts(self) -> list[Part]:
-        """Every set as a whole."""
-        return parts_of([len(one.items) for one in self.asked])
+    def parts(self, number: int = 1, of: int = 1) -> list[Part]:
+        """Share ``number`` of ``of`` equal shares of all sets' batches; by default every set as a whole."""
+        return parts_of([len(one.items) for one in self.asked], self.batch_size, number, of)
 
     @cached_property
     def identity(self) -> str:
@@ -131,7 +135,7 @@ class Opened:
             **loaded.beside_weights,
             "updates": [[_checksum(path), factor] for path, factor in deltas],
             "sets": [one.identity() for one in self.asked],
-            "batch": BATCH,
+            "batch": self.batch_size,
             "precision": self.precision,
             "software": {name: text for name, text in software().items() if name not in ("python", "numpy")},
         }
@@ -158,8 +162,9 @@ def open_request(request: EvalRequest, answered_here: bool = True) -> Opened:
     precision = _precision(request, "fp32", able)
     asked, notes, data = _of_data(request, loaded, DEFAULT_PROMPTS)
     loaded.model.to(device)
+    batch_size = request.batch_size or MEASURED_AT_ONCE
     title = f"{loaded.name} ({loaded.pretrained or 'random weights'})"
-    return Opened(loaded, asked, precision, device, title, (*loaded.notes, *notes), data=data)
+    return Opened(loaded, asked, precision, batch_size, device, title, (*loaded.notes, *notes), data=data)
 
 
 def _open_run(request: EvalRequest, device: str, able: str | None) -> Opened:
@@ -178,8 +183,9 @@ def _open_run(request: EvalRequest, device: str, able: str | None) -> Opened:
         f", without {task}" if factor == 0 else f", {factor:g} × {task}" for task, factor in request.factors
     )
     title = f"{request.what} after {state.after[-1] if state.after else 'no task'}{edited}"
+    batch_size = request.batch_size or state.batch_size
     own = not request.data and not request.factors
-    return Opened(state.loaded, asked, precision, device, title, tuple(notes), state, own, data)
+    return Opened(state.loaded, asked, precision, batch_size, device, title, tuple(notes), state, own, data)
 
 
 def _precision(request: EvalRequest, default: str, able: str | None) -> str:

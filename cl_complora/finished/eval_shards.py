@@ -24,7 +24,7 @@ from ..files import write_bytes
 from ..run.devices import device_of, told_device, visible_gpus
 from ..run.worker_processes import Ended, WorkerProcesses, cores
 from ..store.tensors import read_tensors, told_with, with_checksum
-from .asked_sets import Part, parts_of
+from .asked_sets import Part
 from .eval_request import EvalRequest, Opened, open_request
 
 # Names of files: enough of a digest to tell evaluations apart; the whole of it stands in the file.
@@ -55,7 +55,7 @@ class Shards:
 
     def parts(self, number: int) -> list[Part]:
         """What a shard answers; nothing where there are more shards than batches."""
-        return parts_of([len(one.items) for one in self.opened.asked], number, self.of)
+        return self.opened.parts(number, self.of)
 
     def path(self, number: int) -> Path:
         """File of a shard."""

@@ -13,7 +13,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from ..clip.classifier import ClipClassifier
+from ..clip.classifier import MEASURED_AT_ONCE, ClipClassifier
 from ..clip.evaluate import accuracy
 from ..clip.heads.head import Head
 from ..clip.model import LoadedClip
@@ -214,9 +214,14 @@ def told(
     return rows
 
 
-def measure(loaded: LoadedClip, sets: Sequence[MeasuredSet], precision: str = "fp32") -> list[Measured]:
+def measure(
+    loaded: LoadedClip,
+    sets: Sequence[MeasuredSet],
+    precision: str = "fp32",
+    batch_size: int = MEASURED_AT_ONCE,
+) -> list[Measured]:
     """Accuracy of the model as it is on every set."""
-    classifier = classifier_of(loaded)
+    classifier = classifier_of(loaded, batch_size)
     with classifier.measured_in(precision):
         return [
             Measured(

@@ -21,7 +21,6 @@ from torch.nn import functional as F
 
 from ..analysis.representation import spread
 from ..clip.classifier import ClipClassifier
-from ..clip.evaluate import BATCH
 from ..clip.heads.head import Head, answered
 from ..clip.text import evaluating
 from ..config.recorded import learned_at_once
@@ -178,7 +177,8 @@ def image_losses(
     device = next(classifier.parameters()).device
     found = []
     with evaluating(classifier):
-        for pixels, labels in zip(images.pixels.split(BATCH), images.labels.split(BATCH), strict=True):
+        parts = (each.split(classifier.batch_size) for each in (images.pixels, images.labels))
+        for pixels, labels in zip(*parts, strict=True):
             logits = answered(classifier, classifier.image_features(pixels.to(device)), space, head)
             found.append(F.cross_entropy(logits.double(), labels.to(device), reduction="none").cpu())
     return torch.cat(found).numpy()

@@ -10,7 +10,7 @@ from typing import Any
 import open_clip
 from pydantic import ValidationError
 
-from ..clip.classifier import ClipClassifier
+from ..clip.classifier import MEASURED_AT_ONCE, ClipClassifier
 from ..clip.model import EMBEDDED, LoadedClip, load_clip
 from ..clip.tokenizers import HUB_CONFIG
 from ..config.repositories import is_address
@@ -18,9 +18,15 @@ from ..config.scenario import Model
 from ..errors import UserError
 
 
-def classifier_of(loaded: LoadedClip) -> ClipClassifier:
-    """The model with its text head, for evaluation, where the model is."""
+def classifier_of(loaded: LoadedClip, batch_size: int = MEASURED_AT_ONCE) -> ClipClassifier:
+    """The model with its text head, for evaluation, where the model is.
+
+    Args:
+        loaded: the model.
+        batch_size: images at a time.
+    """
     classifier = ClipClassifier(loaded.model, loaded.tokenizer, mean=loaded.mean, std=loaded.std)
+    classifier.batch_size = batch_size
     return classifier.to(next(loaded.model.parameters()).device).eval()
 
 

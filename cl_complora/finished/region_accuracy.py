@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from ..analysis.representation import spread
 from ..clip.classifier import ClipClassifier
 from ..clip.dense import box_weights, crops, dense_fault, dense_map, pooled
-from ..clip.evaluate import BATCH, share_right
+from ..clip.evaluate import share_right
 from ..clip.text import evaluating
 from ..data.labels import LabelSpace
 from ..data.tasks import Images
@@ -104,7 +104,7 @@ def region_accuracy(classifier: ClipClassifier, images: Images, space: LabelSpac
     parts = []
     with evaluating(classifier):
         texts = classifier.text.features(space)
-        for batch in images.pixels.split(BATCH):
+        for batch in images.pixels.split(classifier.batch_size):
             answers = [(each @ texts.mT).argmax(1).cpu() for each in _features(classifier, batch.to(device))]
             parts.append(torch.stack(answers))
     answered = torch.cat(parts, dim=1)

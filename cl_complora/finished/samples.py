@@ -50,6 +50,7 @@ class Samples:
         self, classifier: ClipClassifier, sets: dict[str, tuple[Tensor, Tensor, LabelSpace]]
     ) -> None:
         self.classifier, self.sets = classifier, sets
+        self.at_once = min(BATCH, classifier.batch_size)
         self.heads: Mapping[str, Head] = {}
         self.blocks = BlockReplay(classifier.clip.visual)
         self._features: dict[str, Tensor] = {}
@@ -61,7 +62,7 @@ class Samples:
         self.blocks.forget()
         with evaluating(self.classifier):
             for name in names:
-                parts = enumerate(self.sets[name][0].split(BATCH))
+                parts = enumerate(self.sets[name][0].split(self.at_once))
                 self._features[name] = torch.cat(
                     [self._recorded((name, place), batch) for place, batch in parts]
                 )
@@ -85,7 +86,7 @@ class Samples:
             first = blocks[0] if len(blocks) == 1 else 0
             found = {}
             for name in names:
-                parts = enumerate(self.sets[name][0].split(BATCH))
+                parts = enumerate(self.sets[name][0].split(self.at_once))
                 features = torch.cat([self._replayed((name, place), batch, first) for place, batch in parts])
                 found[name] = self._score(name, features)
             return found

@@ -52,12 +52,17 @@ class State:
 
     def classifier(self) -> ClipClassifier:
         """The model with its text head, for evaluation."""
-        return classifier_of(self.loaded)
+        return classifier_of(self.loaded, self.batch_size)
 
     @property
     def precision(self) -> str:
         """What the towers compute in where the run measures."""
         return self.scenario.value.evaluation.precision
+
+    @property
+    def batch_size(self) -> int:
+        """Images at a time where the run measures."""
+        return self.scenario.value.evaluation.batch_size
 
     @property
     def row(self) -> int:

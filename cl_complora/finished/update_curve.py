@@ -116,9 +116,8 @@ def curves_along(
             model.to(device or home)
             heads = scaled.heads()
             asked = [replace(one, head=heads.get(one.name)) for one in sets]
-            measured[point] = {
-                one.name: one.accuracy for one in measure(state.loaded, asked, state.precision)
-            }
+            found = measure(state.loaded, asked, state.precision, state.batch_size)
+            measured[point] = {one.name: one.accuracy for one in found}
         return measured[point]
 
     curves, learned = [], with_classes(state)

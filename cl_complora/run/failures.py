@@ -88,10 +88,16 @@ def told_of_memory(doing: str, device: str) -> Iterator[None]:
         raise_if_memory(
             error,
             f"{doing}: the memory of {device} does not suffice; free what other programs hold of it, measure "
-            "in 16 bits (evaluation.precision: bf16 in the scenario), or take another device (--device). The "
-            "run goes on from its last state",
+            "fewer images at a time (evaluation.batch_size in the scenario, 256 by default) or in 16 bits "
+            "(evaluation.precision: bf16), or take another device (--device). The run goes on from its last "
+            "state",
         )
         raise
+
+
+def says_too_little(error: Exception) -> bool:
+    """Whether an error tells of too little memory."""
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY)
 
 
 def raise_if_memory(error: Exception, told: str) -> None:
@@ -101,7 +107,7 @@ def raise_if_memory(error: Exception, told: str) -> None:
     Raises:
         TooLittleMemory: where that is what the error says.
     """
-    if isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY):
+    if says_too_little(error):
         traceback.clear_frames(error.__traceback__)
         raise TooLittleMemory(told) from None
 

@@ -161,7 +161,8 @@ class KeptAnswers:
     def _file(self, pixels: Tensor, tokens: Tensor | None, asked: Any) -> Path | None:
         if self._folder is None or not len(pixels):
             return None
-        now = {"precision": self._model.measuring, "asked": asked, "shape": pixels.shape}
+        how = {"precision": self._model.measuring, "batch_size": self._model.batch_size}
+        now = {**how, "asked": asked, "shape": pixels.shape}
         made_of = json.dumps({**self._made_with, **now}, ensure_ascii=False)
         digest = hashlib.blake2b(made_of.encode(), digest_size=16)
         for tensor in (pixels, tokens):  # a tokenizer has no name that could be trusted: its words tell

@@ -16,5 +16,5 @@ def on_own_stream(state: State, own: bool = True) -> list[Measured]:
         own: whether the run measured this very state (no task left out or scaled).
     """
     asked = stream_asked(state)
-    opened = Opened(state.loaded, asked, state.precision, "cpu", "", (), state, own)
-    return opened.measured(opened.answer(opened.all_parts()))
+    opened = Opened(state.loaded, asked, state.precision, state.batch_size, "cpu", "", (), state, own)
+    return opened.measured(opened.answer(opened.parts()))

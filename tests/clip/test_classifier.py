@@ -74,9 +74,11 @@ def test_evaluation_leaves_modes_and_random_numbers_alone(classifier):
     modes = [m.training for m in classifier.modules()]
     images = torch.randint(0, 256, (7, 3, 32, 32), dtype=torch.uint8)
     state = torch.get_rng_state()
-    found = predictions(classifier, images, SPACE, batch_size=3)
+    classifier.batch_size = 3
+    found = predictions(classifier, images, SPACE)
     assert torch.equal(state, torch.get_rng_state())
     assert [m.training for m in classifier.modules()] == modes
+    classifier.batch_size = 256
     assert torch.equal(found, predictions(classifier, images, SPACE))
     assert accuracy(classifier, images, found, SPACE) == 1.0
     assert predictions(classifier, images[:0], SPACE).shape == (0,)

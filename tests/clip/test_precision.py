@@ -103,16 +103,17 @@ def test_a_place_is_written_again_only_when_it_was_copied_and_computed_with(pixe
 
 
 def test_answers_do_not_depend_on_who_asks_before(classifier, pixels):
-    labels, shares = answers(classifier, pixels, SPACE, batch_size=4)
-    parts = [answers(classifier, part, SPACE, batch_size=4) for part in pixels.split(4)]
+    classifier.batch_size = 4
+    labels, shares = answers(classifier, pixels, SPACE)
+    parts = [answers(classifier, part, SPACE) for part in pixels.split(4)]
     assert torch.equal(labels, torch.cat([label for label, _ in parts]))
     assert torch.equal(shares, torch.cat([share for _, share in parts]))
-    known = answers(classifier, pixels, SPACE, 4, features=image_features(classifier, pixels, 4))
+    known = answers(classifier, pixels, SPACE, features=image_features(classifier, pixels))
     assert torch.equal(known[0], labels) and torch.equal(known[1], shares)
     assert [len(one) for one in answers(classifier, pixels[:0], SPACE)] == [0, 0]
     with torch.no_grad():
         classifier.clip.token_embedding.weight.mul_(-1.0)  # noticed, although nothing was within a call
-    assert not torch.equal(answers(classifier, pixels, SPACE, batch_size=4)[1], shares)
+    assert not torch.equal(answers(classifier, pixels, SPACE)[1], shares)
 
 
 def test_weights_are_looked_at_once_for_all_batches(classifier, pixels, monkeypatch):
@@ -121,7 +122,8 @@ def test_weights_are_looked_at_once_for_all_batches(classifier, pixels, monkeypa
     looked = []
     state = text._state
     monkeypatch.setattr(text, "_state", lambda parameters: looked.append(1) or state(parameters))
-    answers(classifier, pixels, SPACE, batch_size=2)
+    classifier.batch_size = 2
+    answers(classifier, pixels, SPACE)
     assert len(looked) == 1
     with torch.no_grad():
         classifier.text.features(SPACE)

@@ -78,7 +78,8 @@ def test_genuine_embeddings_give_the_published_accuracy(ship, right, embeddings,
     model = classifier(lvis)
     found = accuracy(model, images, labels, space)
     assert found * len(labels) == pytest.approx(right, abs=1e-9)
-    assert accuracy(model, images, labels, space, batch_size=7) == found
+    model.batch_size = 7
+    assert accuracy(model, images, labels, space) == found
     low, high = interval(found, len(labels))
     assert low < found < high < low + 0.06
 

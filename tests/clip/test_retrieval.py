@@ -73,13 +73,15 @@ def test_more_than_a_batch(monkeypatch):
     images, texts = torch.randn(13, 5, generator=generator), torch.randn(29, 5, generator=generator)
     owners = [place % 13 for place in range(29)]
     whole = ranks(images, texts, owners)
-    monkeypatch.setattr("cl_complora.clip.retrieval.BATCH", 4)
+    monkeypatch.setattr("cl_complora.clip.retrieval.QUERIES", 4)
     assert all(torch.equal(*pair) for pair in zip(whole, ranks(images, texts, owners), strict=True))
 
 
 def test_text_features_are_open_clips_own(clip_model, tokenizer):
     tokens = tokenizer(["a red square", "something blue in it that is told at length", "green"])
-    found = text_features(ClipClassifier(clip_model, tokenizer), tokens, batch_size=2)
+    classifier = ClipClassifier(clip_model, tokenizer)
+    classifier.batch_size = 2
+    found = text_features(classifier, tokens)
     with torch.no_grad():
         own = clip_model.encode_text(tokens, normalize=True)
     assert torch.allclose(found, own, atol=1e-5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,11 +12,11 @@ import torch
 from builders.captions import json_lines, painted
 from builders.commands import cli
 from builders.shards import killed_once
-from cl_complora.clip.classifier import ClipClassifier
-from cl_complora.clip.evaluate import BATCH, answers
+from cl_complora.clip.classifier import MEASURED_AT_ONCE, ClipClassifier
+from cl_complora.clip.evaluate import answers
 from cl_complora.data.labels import LabelSpace
 from cl_complora.errors import UserError
-from cl_complora.finished import asked_sets, eval_shards
+from cl_complora.finished import eval_shards
 from cl_complora.finished.asked_sets import Part, parts_of, together
 from cl_complora.finished.eval_request import EvalRequest, open_request
 from cl_complora.finished.eval_shards import Shards, gather, places_for
@@ -44,11 +45,6 @@ def request_(tiny_run, scenario):
     return EvalRequest(str(tiny_run.folder), True, data=(str(scenario),), device="cpu")
 
 
-@pytest.fixture
-def small_batches(monkeypatch):
-    monkeypatch.setattr(asked_sets, "BATCH", 3)
-
-
 def answered(found) -> dict[str, torch.Tensor]:
     return {f"{place}/{key}": value for place, by in together(found).items() for key, value in by.items()}
 
@@ -58,12 +54,11 @@ def same(found, wanted) -> bool:
     return found.keys() == wanted.keys() and all(torch.equal(found[key], wanted[key]) for key in wanted)
 
 
-def test_shards_are_whole_batches_and_share_them_out(monkeypatch):
-    monkeypatch.setattr(asked_sets, "BATCH", 4)
+def test_shards_are_whole_batches_and_share_them_out():
     sizes = [9, 0, 4, 1, 30]
-    assert parts_of(sizes) == [Part(0, 0, 9), Part(2, 0, 4), Part(3, 0, 1), Part(4, 0, 30)]
+    assert parts_of(sizes, 4) == [Part(0, 0, 9), Part(2, 0, 4), Part(3, 0, 1), Part(4, 0, 30)]
     for of in (1, 2, 3, 5, 7, 13, 40):
-        shards = [parts_of(sizes, number, of) for number in range(1, of + 1)]
+        shards = [parts_of(sizes, 4, number, of) for number in range(1, of + 1)]
         images = [(part.place, i) for shard in shards for part in shard for i in range(part.start, part.stop)]
         assert images == [(place, i) for place, size in enumerate(sizes) for i in range(size)]
         assert all(part.start % 4 == 0 for shard in shards for part in shard)
@@ -75,17 +70,18 @@ def test_slices_of_whole_batches_have_the_answers_of_the_whole(clip_model, token
     classifier = ClipClassifier(clip_model, tokenizer).eval()
     space = LabelSpace.from_templates(["red", "green", "blue"], ["a {}"])
     generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(256, (2 * BATCH + 9, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    pixels = torch.randint(256, (2 * MEASURED_AT_ONCE + 9, 3, 32, 32), dtype=torch.uint8, generator=generator)
     labels, shares = answers(classifier, pixels, space)
-    for cut in (BATCH, 2 * BATCH):
+    for cut in (MEASURED_AT_ONCE, 2 * MEASURED_AT_ONCE):
         first, second = answers(classifier, pixels[:cut], space), answers(classifier, pixels[cut:], space)
         assert torch.equal(torch.cat([first[0], second[0]]), labels)
         assert torch.equal(torch.cat([first[1], second[1]]), shares)
 
 
-def test_any_number_of_shards_gives_the_same(request_, tmp_path, small_batches):
+def test_any_number_of_shards_gives_the_same(request_, tmp_path):
+    request_ = replace(request_, batch_size=3)
     opened = open_request(request_)
-    whole = opened.answer(opened.all_parts())
+    whole = opened.answer(opened.parts())
     rows = opened.measured(whole)
     assert [row.name for row in rows][:4] == [
         "tiny/warm",
@@ -109,14 +105,14 @@ def test_any_number_of_shards_gives_the_same(request_, tmp_path, small_batches):
 def test_there_may_be_more_shards_than_batches(request_, tmp_path):
     opened = open_request(request_)
     found = gather(request_, Shards.find(opened, 9, tmp_path), print, ["cpu"])
-    assert same(found, opened.answer(opened.all_parts())) and len(list(tmp_path.iterdir())) == 5
+    assert same(found, opened.answer(opened.parts())) and len(list(tmp_path.iterdir())) == 5
 
 
 def test_a_killed_worker_costs_its_shard_another_try(request_, tmp_path, monkeypatch):
     monkeypatch.setattr(eval_shards, "compute_shard", killed_once)
     opened = open_request(request_)
     found = gather(request_, Shards.find(opened, 3, tmp_path / "shards"), print, ["cpu", "cpu"])
-    assert same(found, opened.answer(opened.all_parts()))
+    assert same(found, opened.answer(opened.parts()))
     tries = {n: (tmp_path / f"tries-{n}").read_text().split() for n in (1, 2, 3)}
     assert {n: len(devices) for n, devices in tries.items()} == {1: 1, 2: 2, 3: 1}
     monkeypatch.setattr(eval_shards, "WorkerProcesses", AlwaysKilled)
@@ -145,9 +141,10 @@ class AlwaysKilled:
             yield index, killed if number == 2 else job(request, number, *rest, self.devices[0])
 
 
-def test_what_is_damaged_or_of_something_else_is_computed_again(request_, tmp_path, small_batches):
+def test_what_is_damaged_or_of_something_else_is_computed_again(request_, tmp_path):
+    request_ = replace(request_, batch_size=3)
     opened = open_request(request_)
-    shards, whole = Shards.find(opened, 3, tmp_path), opened.answer(opened.all_parts())
+    shards, whole = Shards.find(opened, 3, tmp_path), opened.answer(opened.parts())
     gather(request_, shards, print, ["cpu"])
     first, second = shards.path(1), shards.path(2)
     good = second.read_bytes()
@@ -168,17 +165,22 @@ def test_what_is_damaged_or_of_something_else_is_computed_again(request_, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "change", [{"after": "1"}, {"precision": "bf16"}, {"factors": (("warm", 0.5),)}, {"prompts": ("so {}",)}]
+    "change",
+    [
+        {"after": "1"},
+        {"precision": "bf16"},
+        {"factors": (("warm", 0.5),)},
+        {"prompts": ("so {}",)},
+        {"batch_size": 7},
+    ],
 )
 def test_other_weights_data_or_settings_are_another_evaluation(request_, tmp_path, change):
-    from dataclasses import replace
-
     opened, other = open_request(request_), open_request(replace(request_, **change))
     assert opened.identity == open_request(request_).identity != other.identity
     Shards.find(opened, 2, tmp_path).compute(1)
     said: list[str] = []
     found = gather(replace(request_, **change), Shards.find(other, 2, tmp_path), said.append, ["cpu"])
-    assert same(found, other.answer(other.all_parts()))
+    assert same(found, other.answer(other.parts()))
     assert "holds 1 shard of other weights, data or settings" in said[0]
 
 

@@ -81,7 +81,7 @@ def test_the_exported_file_gives_the_same_answers_in_plain_open_clip(tiny_run, t
 
 def on_digits(what: object, is_run: bool = False) -> list[Measured]:
     opened = open_request(EvalRequest(str(what), is_run, ("digits",), device="cpu"))
-    return opened.measured(opened.answer(opened.all_parts()))
+    return opened.measured(opened.answer(opened.parts()))
 
 
 def test_the_embedded_model_is_exported_with_its_tokenizer(tmp_path):

@@ -56,7 +56,7 @@ def test_the_same_answers_as_without_shards(monkeypatch, capsys, tmp_path, tiny_
     assert ray.begun[0]["runtime_env"]["env_vars"]["OMP_NUM_THREADS"] == str(THREADS)
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".safetensors"] * 3
     opened = open_request(request_)
-    found, whole = Shards.find(opened, 3, tmp_path), together(opened.answer(opened.all_parts()))
+    found, whole = Shards.find(opened, 3, tmp_path), together(opened.answer(opened.parts()))
     read = together([part for number in (1, 2, 3) for part in found.read(number)])
     assert all(torch.equal(read[place][key], whole[place][key]) for place in whole for key in whole[place])
     # All of it is there: nobody asks a cluster.
