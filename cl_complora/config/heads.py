@@ -23,8 +23,8 @@ class LinearProbe(Section):
     """Values of C to choose from, on validation images or by cross-validation on the shots; one is taken
     as it is."""
     folds: Annotated[int, Field(ge=2, le=20)] = 5
-    """Parts of the cross-validation where there are no validation images; at most as many as a class has
-    shots."""
+    """Parts of the cross-validation where there are no validation images; at most as many as the largest
+    class has shots."""
     balanced: bool = True
     """Whether classes count alike however many shots they have, w_y = N / (K n_y), as scikit-learn's
     ``class_weight="balanced"``; with even shots that changes nothing."""

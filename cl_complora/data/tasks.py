@@ -97,13 +97,15 @@ class MultiLabelData:
 @dataclass
 class StreamData:
     """All tasks, the zero-shot sets (name → images and label space), the reference set, where there is one,
-    the retrieval sets and the multi-label sets."""
+    the retrieval sets and the multi-label sets; and whether the tasks share their labels, so that a name is
+    the same class in all of them."""
 
     tasks: list[TaskData]
     zero_shot: dict[str, tuple[Images, LabelSpace]]
     reference: tuple[Images, LabelSpace] | None = None
     retrieval: dict[str, CaptionData] = field(default_factory=dict)
     multi_label: dict[str, MultiLabelData] = field(default_factory=dict)
+    shares_labels: bool = False
 
 
 def load(
@@ -171,7 +173,8 @@ def load(
     zero_shot = {p.name: _held_out(p, pixels, read) for p in plans.zero_shot}
     reference = _held_out(plans.reference, pixels, read) if plans.reference else None
     captioned, labelled = load_captions(plans.retrieval, pixels), load_labelled(plans.multi_label, pixels)
-    return StreamData(tasks, zero_shot, reference, captioned, labelled)
+    shares_labels = protocol != "task-incremental"
+    return StreamData(tasks, zero_shot, reference, captioned, labelled, shares_labels)
 
 
 def load_captions(plans: Sequence[CaptionPlan], pixels: Pixels) -> dict[str, CaptionData]:

@@ -23,22 +23,36 @@ class LwfPlugin(RegulariserPlugin, supports_distributed=False):
     strength · mean over earlier label spaces of KL(teacher ‖ student) at a temperature, on the current
     images. The teacher is the previous merged state: the same model with this experience's update taken out,
     no copy. Where the experience has images of all classes of an earlier space, as in another domain, nothing
-    is held to what was answered for them: their labels say better, and the two would pull apart.
+    is held to what was answered for them: their labels say better, and the two would pull apart. In a stream
+    of tasks that share no labels, the same names in other prompts are other classes.
     """
 
     def __init__(self, settings: Lwf, adapter: AdapterPlugin, seed: int) -> None:
         super().__init__()
         self.settings, self.adapter = settings, adapter
         self.spaces: list[LabelSpace] = []
+        self.shares_labels = False
         self._held: list[tuple[LabelSpace, Tensor]] = []
+
+    def meet(self, model: ClipClassifier, data: StreamData) -> None:
+        """Learn whether the tasks share their labels."""
+        self.shares_labels = data.shares_labels
 
     @torch.no_grad()
     def before_training_exp(self, strategy, **kwargs) -> None:
         """Teacher text features are the same in every step of an experience: encode them once."""
-        taught = set()
-        for task in strategy.experience.parts:
-            taught |= {task.space.class_names[label] for label in task.train.labels.unique().tolist()}
-        held = [space for space in self.spaces if not taught.issuperset(space.class_names)]
+        parts = strategy.experience.parts
+        own = [part.train_space.with_template(0) for part in parts]
+        taught = {
+            space.class_names[label]
+            for part, space in zip(parts, own, strict=True)
+            for label in part.train.labels.unique().tolist()
+        }
+        held = [
+            space
+            for space in self.spaces
+            if not taught.issuperset(space.class_names) or not (self.shares_labels or space in own)
+        ]
         with self.adapter.previous():
             self._held = [(space, strategy.model.text.encode_space(space)) for space in held]
 

@@ -4,7 +4,35 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import torch
 from torch.optim import Optimizer
+
+from cl_complora.clip.classifier import ClipClassifier
+from cl_complora.config.scenario import Augmentation
+from cl_complora.data.labels import LabelSpace
+from cl_complora.data.tasks import Images, TaskData
+from cl_complora.engine.experience import ClipExperience
+
+SPACE = LabelSpace.from_templates(["red", "green", "blue"], ["a photo of a {}"])
+OTHER = LabelSpace.from_templates(["square", "circle", "star"], ["a photo of a {}"])
+
+
+def experience(images: int = 5, space: LabelSpace = SPACE) -> ClipExperience:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    data = Images(pixels, torch.arange(images) % 3)
+    return ClipExperience([TaskData("t", 0, space, space, data, data, data, Augmentation(), None)], 0)
+
+
+class Step:
+    """What a plugin reads of a strategy in the middle of a step."""
+
+    def __init__(self, model: ClipClassifier, x: torch.Tensor, where: ClipExperience) -> None:
+        self.model, self.mb_x, self.experience, self.loss = model, x, where, torch.zeros(())
+
+    @property
+    def mb_features(self) -> torch.Tensor:
+        return self.model.image_features(self.mb_x)
 
 
 class Batches:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from test_regularisers import SPACE
 
 from builders.models import tiny_clip
+from builders.steps import SPACE
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.slots import open_slots
 

@@ -6,11 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from test_regularisers import SPACE, experience
 from torch.nn import functional as F
 
 from builders.adapters import quick_adapter
-from builders.steps import step_of
+from builders.steps import SPACE, experience, step_of
 from cl_complora.config import load_strategy
 from cl_complora.engine.build import build_adapter, build_plugins
 from cl_complora.subspace import Keep, principal

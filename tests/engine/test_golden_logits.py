@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_regularisers import SPACE, experience
 from torch.nn import functional as F
 
 from builders.golden import FORMS, agrees, golden, tensor
+from builders.steps import SPACE, experience
 from cl_complora.config.penalties import Consistency, Diversity, Spectrum
 from cl_complora.engine import logit_terms
 from cl_complora.engine.complora import CompLoRAPlugin

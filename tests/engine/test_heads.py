@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
@@ -21,7 +23,7 @@ from cl_complora.clip.heads.regression import KernelHead, RandomFeatureHead
 from cl_complora.clip.heads.several import SeveralHeads
 from cl_complora.config.heads import LinearHead, LinearProbe, NearestMean
 from cl_complora.engine.fitting.linear_head import LinearHeadFitting, trained_rows
-from cl_complora.engine.fitting.linear_probe import LinearProbeFitting
+from cl_complora.engine.fitting.linear_probe import LinearProbeFitting, parts
 from cl_complora.engine.fitting.nearest_mean import NearestMeanFitting
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "text_head.json").read_text())
@@ -33,10 +35,8 @@ def question(features, texts, names=None) -> Question:
     return Question(features, names, texts, TAU * features @ texts.mT, torch.tensor(TAU))
 
 
-def probe(features, labels, texts, shared: bool = False, **settings):
-    names = settings.pop("names", None)
-    validation = settings.pop("validation", None)
-    fitting = LinearProbeFitting(LinearProbe(kind="linear-probe", **settings), 0, shared)
+def probe(features, labels, texts, shared: bool = False, names=None, validation=None, **how):
+    fitting = LinearProbeFitting(LinearProbe(kind="linear-probe", **how), 0, shared)
     return fitting.fit(shots_from(features, labels, texts, names, validation), None)
 
 
@@ -69,6 +69,34 @@ def test_a_probe_of_one_shot_or_one_class():
     assert probe(features, labels, texts, c=[1.0, 31.6]).told == {"c": 31.6}  # nearest on a log scale
     one = probe(*clusters(1, shots=4))
     assert one.head.logits(question(clusters(1)[0], texts[:1])).argmax(1).sum() == 0
+
+
+def test_classes_of_one_shot_or_none_leave_c_to_the_others():
+    """They are fitted to in every part and never held out: what chooses is the cross-validation of the
+    rest."""
+    features, labels, texts = clusters(5, shots=8, spread=0.8)
+    whole = probe(features, labels, texts).told["c"]
+    assert whole != 10.0
+    one = torch.cat([(labels == k).nonzero()[: 8 if k else 1, 0] for k in range(5)])
+    assert probe(features[one], labels[one], texts).told["c"] != 10.0
+    none = labels > 0
+    assert probe(features[none], labels[none], texts).told["c"] != 10.0
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=6), st.integers(2, 6), st.integers(0, 9))
+def test_parts_of_a_cross_validation(shots, most, seed):
+    labels = torch.repeat_interleave(torch.arange(len(shots)), torch.tensor(shots))
+    if len(labels) == 0:
+        return
+    found = parts(labels, most, seed)
+    assert len(found) == (min(most, max(shots)) if max(shots) > 1 else 0)
+    for fit, held in found:
+        assert torch.equal(torch.cat([fit, held]).sort().values, torch.arange(len(labels)))
+        assert set(labels[held].tolist()) <= set(labels[fit].tolist())  # nothing is asked that was never seen
+    times = torch.cat([held for _, held in found] or [torch.empty(0, dtype=torch.long)])
+    several = [place for place in range(len(labels)) if shots[labels[place]] > 1]
+    assert sorted(times.tolist()) == several  # each once
 
 
 @pytest.mark.parametrize("present", [(0, 2, 3), (0, 2), (2,)])

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_regularisers import SPACE, Step, experience
 from torch.nn import functional as F
 
+from builders.steps import SPACE, Step, experience
 from cl_complora.config.factors import GradientStart, InputsStart
 from cl_complora.data.labels import LabelSpace
 from cl_complora.engine.complora import CompLoRAPlugin

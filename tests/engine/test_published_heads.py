@@ -163,9 +163,17 @@ class TestRAda:
         one = RAdaFitting(settings, 0, False).fit(shots_from(*clusters(1, width=16)), None)
         assert one.trained == 6 * (16**2 + 16)
 
-    def test_the_first_epoch_is_small(self):
-        assert list(rates(1e-2, 3))[0] == 1e-5 and list(rates(1e-2, 3))[1] == pytest.approx(7.5e-3)
-        assert list(rates(1e-2, 1)) == [1e-2]
+    def test_rates_are_those_of_the_authors_scheduler(self):
+        """A constant first epoch, and a cosine over all epochs whose first step comes after the second."""
+        parameter = torch.nn.Parameter(torch.zeros(1))
+        optimiser = torch.optim.SGD([parameter], lr=1e-2)
+        cosine, wanted = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 5), [1e-5]
+        for _ in range(4):
+            wanted += cosine.get_last_lr()
+            optimiser.step()
+            cosine.step()
+        assert list(rates(1e-2, 5)) == pytest.approx(wanted)
+        assert list(rates(1e-2, 1)) == [1e-2] and list(rates(1e-6, 2))[0] == 1e-6
 
 
 class TestLfa:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_regularisers import SPACE, Step, experience
 
+from builders.steps import SPACE, Step, experience
 from cl_complora.config.adaptation import Interpolation, NormMatch
 from cl_complora.config.factors import InputsStart
 from cl_complora.delta import TaskDelta

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -12,7 +13,7 @@ from ...clip.heads.linear import AffineHead
 from .fitting import Fitted, FittingToAll, Shots
 from .logistic import NEVER, OnDevice, ScikitLearn, solver_of
 
-# Where nothing can be held out (one shot a class), the value of the grid that is nearest to this one.
+# Where nothing can be held out (one shot of every class), the value of the grid that is nearest to this one.
 USUAL_C = 10.0
 
 
@@ -70,19 +71,14 @@ class LinearProbeFitting(FittingToAll, supports_distributed=False):
         shots: Shots,
         alike: Tensor,
     ) -> float:
-        fewest = int(y.bincount(minlength=len(names)).min())
         validation_x, validation_y = self.held(shots)
         if len(validation_y):
             rounds = [(x, y, validation_x, validation_y)]
-        elif fewest >= 2:
-            from sklearn.model_selection import StratifiedKFold
-
-            own_labels = y.cpu().numpy()
-            parts = StratifiedKFold(
-                min(self.settings.folds, fewest), shuffle=True, random_state=shots.seed % 2**32
-            )
-            rounds = [(x[fit], y[fit], x[held], y[held]) for fit, held in parts.split(own_labels, own_labels)]
         else:
+            rounds = [
+                (x[fit], y[fit], x[held], y[held]) for fit, held in parts(y, self.settings.folds, shots.seed)
+            ]
+        if not rounds:
             return min(grid, key=lambda c: abs(math.log(c / USUAL_C)))
         models: list[ScikitLearn | OnDevice | None] = [None] * len(rounds)
         best, lowest = grid[0], math.inf
@@ -96,3 +92,32 @@ class LinearProbeFitting(FittingToAll, supports_distributed=False):
                 break  # it has one lowest place, and what lies beyond it takes longest
             best, lowest = c, loss
         return best
+
+
+def parts(labels: Tensor, most: int, seed: int) -> list[tuple[Tensor, Tensor]]:
+    """Places of the images to fit to and of those held out, of every part of a stratified cross-validation.
+
+    A class's only image is always fitted to: held out, it would ask about a class that was never seen.
+
+    Args:
+        labels: ``(N,)`` classes of the images.
+        most: parts; as many as the largest class has images, where these are fewer.
+        seed: of the draw.
+
+    Returns:
+        The parts; none where no class has two images.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    shots = labels.bincount().cpu()
+    several = shots[labels.cpu()] > 1
+    if not several.any():
+        return []
+    drawn, alone = several.nonzero().squeeze(1), (~several).nonzero().squeeze(1)
+    own = labels.cpu()[drawn].numpy()
+    folds = StratifiedKFold(min(most, int(shots.max())), shuffle=True, random_state=seed % 2**32)
+    with warnings.catch_warnings():
+        # A class of fewer images than parts is held out in as many as it has.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        split = list(folds.split(own, own))
+    return [(torch.cat([drawn[fit], alone]), drawn[held]) for fit, held in split]

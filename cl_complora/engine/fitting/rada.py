@@ -63,10 +63,14 @@ def started(width: int, seed: int) -> dict[str, Tensor]:
 
 
 def rates(lr: float, epochs: int) -> Iterator[float]:
-    """Of every epoch: a first small one, then a cosine to zero."""
-    for epoch in range(epochs):
-        first = epoch == 0 and epochs > 1
-        yield min(lr, FIRST_RATE) if first else lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+    """Of every epoch: a first small one, then a cosine that begins at the whole rate and would reach zero
+    with the epoch after the last, were there no first one."""
+    if epochs == 1:
+        yield lr
+        return
+    yield min(lr, FIRST_RATE)
+    for epoch in range(epochs - 1):
+        yield lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
 
 
 def loss_of(mask: Tensor, logits: Tensor, labels: Tensor, penalty: float) -> Tensor:
