@@ -39,12 +39,21 @@ Prompts = Annotated[
 ]
 
 
+Without = Annotated[list[str] | None, typer.Option(help="Leave this task's update out; may be repeated.")]
+Scale = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TASK=FACTOR", help="Scale this task's update; may be repeated."),
+]
+
+
 def export(
     run: Run,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path(
         "model.safetensors"
     ),
     after: After = None,
+    without: Without = None,
+    scale: Scale = None,
     half: Annotated[bool, typer.Option("--half", help="16-bit floats.")] = False,
     peft: Annotated[
         bool,
@@ -59,7 +68,7 @@ def export(
     from ..finished.head_export import HEAD_FILE
     from ..finished.states import open_run
 
-    state = open_run(run, after, pretrained=pretrained, model_config=model_config)
+    state = open_run(run, after, _factors(without, scale), pretrained, model_config)
     files = write(state, output, half, peft)
     for path in files:
         say_line(f"{path}  {path.stat().st_size:,} bytes")
@@ -101,6 +110,8 @@ def predict(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list instead of lines.")] = False,
     after: After = None,
+    without: Without = None,
+    scale: Scale = None,
     pretrained: RunWeights = None,
     model_config: RunModelConfig = None,
 ) -> None:
@@ -113,7 +124,7 @@ def predict(
     values = None if stored is None else value_range_of(stored)
     end_when_unread()
     files = pictures(images)
-    state = open_run(run, after, pretrained=pretrained, model_config=model_config)
+    state = open_run(run, after, _factors(without, scale), pretrained, model_config)
     names = class_names(classes)
     space, head = label_space(state, names, prompt or (), task), answering(state, names, task)
     found = predict(state, files, space, top, head=head, values=values, tell=_note)
@@ -160,13 +171,8 @@ def evaluate(
     ] = None,
     prompt: Prompts = None,
     after: After = None,
-    without: Annotated[
-        list[str] | None, typer.Option(help="Leave this task's update out; may be repeated.")
-    ] = None,
-    scale: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TASK=FACTOR", help="Scale this task's update; may be repeated."),
-    ] = None,
+    without: Without = None,
+    scale: Scale = None,
     curve: Annotated[
         list[str] | None,
         typer.Option(

@@ -181,7 +181,7 @@ def _page(state: State, name: str, half: bool, adapter: Adapter | None, heads: d
     preprocess = f"image_mean={tuple(map(float, loaded.mean))}, image_std={tuple(map(float, loaded.std))}"
     preprocess += f', image_resize_mode="{pixels.resize}", image_interpolation="{pixels.interpolation}"'
     tokenizer = tokenizer_line(name, loaded, model_config(state)["text_cfg"])
-    merged = escaped(", ".join(state.after)) or "none (the untouched model)"
+    merged = escaped(", ".join(state.merged())) or "none (the untouched model)"
     scenario, strategy = code(results["scenario"]), code(results["strategy"])
     lines = [
         f"# {name}",

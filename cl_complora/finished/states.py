@@ -105,6 +105,13 @@ class State:
             if factor != 0.0:
                 yield self.folder.delta(self.results["tasks"].index(name), name), factor
 
+    def merged(self) -> list[str]:
+        """Every task whose update is in the weights, with the factor on it where that is not 1."""
+        factors = ((name, self.scale.get(name, 1.0)) for name in self.after)
+        return [
+            name if factor == 1.0 else f"{factor:g} × {name}" for name, factor in factors if factor != 0.0
+        ]
+
     def merge(self) -> None:
         """Add every update to the weights, which must be the untouched ones.
 

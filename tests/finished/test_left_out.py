@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from builders.commands import cli
 from builders.edits import AT_ONCE, HELD_ON, HOLDING, ONE_HEAD, left_out
@@ -116,6 +117,31 @@ def joint(tmp_path_factory, tiny_scenario):
     quick = load_strategy("joint", ["training.steps=1", "training.batch_size=4"])
     out = tmp_path_factory.mktemp("joint")
     return run(load_scenario(str(tiny_scenario)), quick, out=out, analysis=False).folder
+
+
+def test_an_edited_state_is_exported_and_predicts(tiny_run, class_folders, tmp_path, monkeypatch, capsys):
+    words = ("--without", "cold", "--scale", "warm=0.5")
+    file = tmp_path / "edited.safetensors"
+    code, _, err = cli(monkeypatch, capsys, "export", tiny_run.folder, "-o", file, *words)
+    assert code == 0, err
+    assert "after the tasks: 0.5 × warm." in file.with_suffix(".md").read_text()
+    exported, edited = load_file(file), open_run(tiny_run.folder, scale={"cold": 0.0, "warm": 0.5})
+    wanted, whole = edited.loaded.model.state_dict(), open_run(tiny_run.folder).loaded.model.state_dict()
+    assert exported.keys() == wanted.keys()
+    assert all(torch.equal(exported[key], wanted[key]) for key in wanted)
+    assert not all(torch.equal(exported[key], whole[key]) for key in whole)
+    shares = []
+    for edit in ((), words):
+        code, out, err = cli(
+            monkeypatch, capsys, "predict", tiny_run.folder, class_folders / "test", "--json", *edit
+        )
+        assert code == 0, err
+        shares.append(out)
+    assert shares[0] != shares[1]
+    nowhere = tmp_path / "no.safetensors"
+    for command in (("export", tiny_run.folder, "-o", nowhere), ("predict", tiny_run.folder, file)):
+        code, _, err = cli(monkeypatch, capsys, *command, "--without", "nothing")
+        assert code == 2 and "nothing" in err and not nowhere.exists()
 
 
 @pytest.mark.parametrize("words", [("--without", "cold"), ("--scale", "warm=0.5"), ("--curve", "warm")])
