@@ -23,7 +23,7 @@ class LinearProbe(Section):
     """Values of C to choose from, on validation images or by cross-validation on the shots; one is taken
     as it is."""
     folds: Annotated[int, Field(ge=2, le=20)] = 5
-    """Parts of the cross-validation where there are no validation images; at most as many as the largest
+    """Parts of the cross-validation where there are no validation images; at most as many as the smallest
     class has shots."""
     balanced: bool = True
     """Whether classes count alike however many shots they have, w_y = N / (K n_y), as scikit-learn's

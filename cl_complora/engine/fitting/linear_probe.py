@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 
 import torch
@@ -13,7 +12,7 @@ from ...clip.heads.linear import AffineHead
 from .fitting import Fitted, FittingToAll, Shots
 from .logistic import NEVER, OnDevice, ScikitLearn, solver_of
 
-# Where nothing can be held out (one shot of every class), the value of the grid that is nearest to this one.
+# Where nothing can be held out (a class of one shot), the value of the grid that is nearest to this one.
 USUAL_C = 10.0
 
 
@@ -97,27 +96,21 @@ class LinearProbeFitting(FittingToAll, supports_distributed=False):
 def parts(labels: Tensor, most: int, seed: int) -> list[tuple[Tensor, Tensor]]:
     """Places of the images to fit to and of those held out, of every part of a stratified cross-validation.
 
-    A class's only image is always fitted to: held out, it would ask about a class that was never seen.
-
     Args:
-        labels: ``(N,)`` classes of the images.
-        most: parts; as many as the largest class has images, where these are fewer.
+        labels: ``(N,)`` classes of the images; classes without any have no say.
+        most: parts; as many as the smallest class has images, where these are fewer.
         seed: of the draw.
 
     Returns:
-        The parts; none where no class has two images.
+        The parts; none where a class has a single image: held out it would ask about a class that was never
+        seen, and without it the choice would be that of the larger classes.
     """
     from sklearn.model_selection import StratifiedKFold
 
-    shots = labels.bincount().cpu()
-    several = shots[labels.cpu()] > 1
-    if not several.any():
+    own = labels.cpu().numpy()
+    shots = labels.bincount()
+    fewest = int(shots[shots > 0].min())
+    if fewest < 2:
         return []
-    drawn, alone = several.nonzero().squeeze(1), (~several).nonzero().squeeze(1)
-    own = labels.cpu()[drawn].numpy()
-    folds = StratifiedKFold(min(most, int(shots.max())), shuffle=True, random_state=seed % 2**32)
-    with warnings.catch_warnings():
-        # A class of fewer images than parts is held out in as many as it has.
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        split = list(folds.split(own, own))
-    return [(torch.cat([drawn[fit], alone]), drawn[held]) for fit, held in split]
+    folds = StratifiedKFold(min(most, fewest), shuffle=True, random_state=seed % 2**32)
+    return [(torch.from_numpy(fit), torch.from_numpy(held)) for fit, held in folds.split(own, own)]
