@@ -43,7 +43,7 @@ def input_moments(
         found[id(host)] = (square + x.mT @ x, total + x.sum(0), count + len(x))
 
     share = max(1, images // len(experience.parts))
-    # The classes lie in order: every so many images touch all of them.
+    # The classes lie in order: every so many images touch all of them, where they are no more than that.
     shown = (part.train.pixels[:: -(-len(part.train) // share)] for part in experience.parts)
     show(slots, model, experience, [pixels.split(64) for pixels in shown], add, padding=padding)
     return {slot.name: found[id(slot.host)] for slot in slots}

@@ -10,6 +10,7 @@ import torch
 
 from builders.computing import AS_THEY_ARE, assert_same, count_every_tower_as_wide, go
 from builders.models import TINY, tiny_clip
+from builders.runs import deltas_of
 from cl_complora.clip.blocks import gives_one_token
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.slots import open_slots
@@ -38,6 +39,19 @@ def test_only_the_token_that_is_read_is_computed(tmp_path, tiny_scenario, reques
     assert tokens.count(1) > 0.2 * len(tokens)
     assert_same(whole.folder, found.folder, 2e-3 if "training.precision=bf16" not in settings else 5e-2)
     assert found.results["accuracy"] == whole.results["accuracy"]
+
+
+def test_what_is_pruned_follows_from_all_tokens(tmp_path, tiny_scenario, request):
+    """PRILoRA's mean of the inputs is that over all tokens in the last block as well."""
+    few = ["training.steps=4", "adapter.pruning.every=2"]
+    whole = go(tiny_scenario, tmp_path / "whole", "prilora", few, AS_THEY_ARE)
+    tokens = request.getfixturevalue("wide")
+    found = go(tiny_scenario, tmp_path / "found", "prilora", few, AS_THEY_ARE)
+    assert tokens
+    ours, theirs = deltas_of(found.folder), deltas_of(whole.folder)
+    factors = [(ours[file][key], value) for file, part in theirs.items() for key, value in part.items()]
+    assert any((value == 0).any() for _, value in factors)
+    assert all(torch.equal(one == 0, other == 0) for one, other in factors)
 
 
 @pytest.mark.parametrize("layer_scale", [None, 0.1])
