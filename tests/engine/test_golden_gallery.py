@@ -191,6 +191,30 @@ def test_another_pissa_is_noticed(changed):
         check_pissa(pissa(), **changed)
 
 
+def check_milora(file: dict, largest: bool = False, scale: float = 1.0) -> None:
+    for case in file["cases"].values():
+        weight, rank = tensor(case["weight"]), case["rank"]
+        start = ComponentsStarting(largest).of(SimpleNamespace(weight=weight), rank, scale, None)
+        agrees(file, start.b @ start.a, case["delta"], "components")
+        assert torch.allclose(start.b.norm(dim=0), start.a.norm(dim=1))
+        block = LowRankBlock(*weight.shape, rank, 1.0, start=start).double()
+        loss = F.mse_loss(tensor(case["x"]) @ (weight + block.update()).mT, tensor(case["target"]))
+        b, a = block.B, block.A
+        of_b, of_a = torch.autograd.grad(loss, (b, a))
+        agrees(file, -(of_b @ a + b @ of_a), case["change_of_BA_per_unit_sgd_rate"], "first step")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_milora(form):
+    check_milora(golden("milora", form))
+
+
+@pytest.mark.parametrize("changed", [{"largest": True}, {"scale": 2.0}])
+def test_another_milora_is_noticed(changed):
+    with pytest.raises(AssertionError):
+        check_milora(golden("milora"), **changed)
+
+
 def eva_components(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return variance_start.components(x.mT @ x, x.sum(0), len(x))
 
