@@ -160,9 +160,11 @@ class LowRankBlock(nn.Module):
         return self.ready if self.ready[0].dtype == wanted else self.factors()
 
     def row_scale(self) -> Tensor:
-        """c, ``out``; the gradient goes to m alone."""
+        """c, ``out``; the gradient goes to m alone. A row of zeros (of a pruned matrix) stays one until m
+        moves."""
         b, a = self.factors()
-        return self.m / torch.linalg.vector_norm((self.base + b @ a).detach(), dim=1)
+        length = torch.linalg.vector_norm((self.base + b @ a).detach(), dim=1)
+        return self.m / length.masked_fill(length == 0.0, 1.0)
 
     def update(self) -> Tensor:
         """ΔW, ``out × in``; of low rank unless rows are rescaled."""

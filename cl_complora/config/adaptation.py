@@ -128,7 +128,7 @@ class Adapter(Section):
     """Numerator of the scaling s; the rank by default, so that s = 1."""
     scaling: Literal["alpha/rank", "alpha/sqrt(rank)"] = "alpha/rank"
     """How s follows from ``alpha`` and ``rank``."""
-    depth_scale: Fraction | None = None
+    depth_scale: Annotated[float, Field(gt=0, le=1)] | None = None
     """γ of a scaling that grows from γ·s in a tower's first block to s in its last; s everywhere by
     default."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0

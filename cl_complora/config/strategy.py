@@ -40,6 +40,9 @@ _CHANGED_BETWEEN_STEPS = {
 }
 # Regularisers whose teacher is the model before the task.
 _OF_THE_MODEL_BEFORE = ("lwf", "similarities", "consistency", "regions", "crops")
+_DISTURBED = "whose teacher is the model before the task and would be disturbed as well"
+# Regularisers of how far the weights are from others.
+_OF_WEIGHTS = ("ewc", "l2-init")
 # Settings that nothing but training steps read (weight_noise is refused without low-rank factors).
 _OF_STEPS = ("steps", "precision", "prompts", "average_every", "compile", "chunk", "checkpointing")
 UNTRAINED = "with adapter kind none, which trains nothing"
@@ -248,12 +251,13 @@ class Strategy(Section):
         if self.adapter.kind != "lowrank":
             message = f"works with adapter kind lowrank, not {self.adapter.kind}"
             raise refused(message, "training", "weight_noise", because=[("adapter", "kind")])
+        told = {
+            **dict.fromkeys(_OF_WEIGHTS, "which reads the weights while the noise is on them"),
+            **dict.fromkeys(_OF_THE_MODEL_BEFORE, _DISTURBED),
+        }
         for place, part in enumerate(self.regularisers):
-            if part.kind in _OF_THE_MODEL_BEFORE:
-                message = (
-                    f"does not go with the regulariser {part.kind}, whose teacher is the model before the "
-                    "task and would be disturbed as well"
-                )
+            if part.kind in told:
+                message = f"does not go with the regulariser {part.kind}, {told[part.kind]}"
                 raise refused(message, "training", "weight_noise", because=[("regularisers", place, "kind")])
         return self
 

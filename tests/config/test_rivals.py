@@ -35,7 +35,7 @@ TEACHER = "whose teacher is the model before the task and would be disturbed as 
         ("finetune", ["training.weight_noise=0.05"], "works with adapter kind lowrank, not full"),
         (
             "flat-lora",
-            ["regularisers=[{kind: l2-init, strength: 1}, {kind: lwf, strength: 1}]"],
+            ["regularisers=[{kind: diversity}, {kind: lwf, strength: 1}]"],
             f"lwf, {TEACHER}",
         ),
         ("flat-lora", ["regularisers=[{kind: similarities}]"], f"similarities, {TEACHER}"),
@@ -59,3 +59,14 @@ def test_gates_go_with_the_complement():
 def test_noise_goes_with_teachers_that_it_does_not_reach():
     for part in ("reference", "diversity", "spectrum", "text-to-image"):
         assert load_strategy("flat-lora", [f"regularisers=[{{kind: {part}}}]"]).value.regularisers
+
+
+@pytest.mark.parametrize("part", ["ewc", "l2-init"])
+def test_noise_does_not_go_with_what_reads_the_weights(part):
+    with pytest.raises(UserError, match=f"regulariser {part}, which reads the weights while the noise is on"):
+        load_strategy("flat-lora", [f"regularisers=[{{kind: {part}, strength: 1.0}}]"])
+
+
+def test_a_scaling_of_zero_is_refused():
+    with pytest.raises(UserError, match="adapter.depth_scale"):
+        load_strategy("pissa", ["adapter.depth_scale=0"])

@@ -111,3 +111,16 @@ def test_rows_of_fused_attention_are_rescaled_apart_and_merged_whole():
     rebuilt = CompLoRAPlugin(rank=2, matrices=["q", "v", "fc"], constraint=FREE, row_scale=True)
     rebuilt.restore(again, plugin.deltas, [{}, {}])
     assert all(torch.equal(w, plugin.effective_weights()[k]) for k, w in rebuilt.effective_weights().items())
+
+
+def test_a_row_of_zeros_stays_one_and_breaks_nothing():
+    weight = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    weight[2] = 0.0
+    block = LowRankBlock(4, 6, 2, 1.0, rescaled=weight)
+    assert torch.equal(block.update(), torch.zeros(4, 6))
+    with torch.no_grad():
+        block.B.add_(1.0)
+    update = block.update()
+    update.square().sum().backward()
+    assert bool(update.isfinite().all()) and bool((update[2] == 0).all())
+    assert all(bool(p.grad.isfinite().all()) for p in (block.A, block.B, block.m))
