@@ -32,6 +32,8 @@ NAMES = ("cat", "dog", "owl", "elk")
 class Knows(nn.Module):
     """Answers by the first pixel where pixels are normalised as it was trained, and else always the same."""
 
+    batch_size = 256
+
     def __init__(self, mean: float, trained: float) -> None:
         super().__init__()
         self.weight, self.trained = nn.Parameter(torch.zeros(1)), trained
