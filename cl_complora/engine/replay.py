@@ -69,6 +69,7 @@ class ReplayPlugin(OwnDraws, CarryingPlugin, supports_distributed=False):
             torch.cat(ids).to(device),
             counts,
             strategy.model.clip.logit_scale.detach().float().exp(),
+            smoothing=strategy.training_settings.label_smoothing,
         )
         loss = training_loss(strategy.training_settings.loss.of_memory, batch)
         strategy.loss = strategy.loss + self.settings.weight * loss
