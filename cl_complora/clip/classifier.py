@@ -10,12 +10,13 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..config.scenario import Evaluation
 from ..data.labels import LabelSpace
 from .blocks import Computing, blocks_of, computed_again, gives_one_token, one_token
 from .text import TextEncoder, in_chunks, lower_precision
 
 # Images at a time where nothing is trained, unless something else is asked for.
-MEASURED_AT_ONCE = 256
+MEASURED_AT_ONCE = Evaluation().batch_size
 
 
 class ClipClassifier(nn.Module):
@@ -31,10 +32,10 @@ class ClipClassifier(nn.Module):
         mean, std: normalisation of uint8 images, per channel.
         precision: type that the towers compute in while training (autocast); parameters and features stay
             float32.
-
-    Attributes:
         batch_size: images at a time where nothing is trained; what is measured again later is measured in
             the same batches, for the same bits.
+
+    Attributes:
         kept_features: (pixels, what computes their features) → features, of towers that are never touched;
             None where they are.
     """
@@ -47,6 +48,7 @@ class ClipClassifier(nn.Module):
         mean: Sequence[float] = (0.48145466, 0.4578275, 0.40821073),
         std: Sequence[float] = (0.26862954, 0.26130258, 0.27577711),
         precision: torch.dtype = torch.float32,
+        batch_size: int = MEASURED_AT_ONCE,
     ) -> None:
         super().__init__()
         self.clip = clip
@@ -55,7 +57,7 @@ class ClipClassifier(nn.Module):
         self.text = TextEncoder(clip, tokenizer, precision)
         self.everything = False
         self.measuring = "fp32"
-        self.batch_size = MEASURED_AT_ONCE
+        self.batch_size = batch_size
         self.kept_features: Callable[[Tensor, Callable[[], Tensor]], Tensor] | None = None
         self.compute_as(Computing())
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1) * 255.0, persistent=False)

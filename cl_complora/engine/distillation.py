@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..clip.classifier import ClipClassifier
+from ..clip.evaluate import image_features
 from ..clip.text import evaluating
 from ..config.penalties import Lwf, Reference, Similarities
 from ..data.labels import LabelSpace
@@ -103,11 +104,9 @@ class ReferencePlugin(OwnDraws, RegulariserPlugin, supports_distributed=False):
     def meet(self, model: ClipClassifier, data: StreamData) -> None:
         """The teacher's features of all reference images and texts."""
         images, space = data.reference
-        device = next(model.parameters()).device
         self.images, self.space = images, space
         with evaluating(model):
-            batches = images.pixels.split(256)
-            self._teacher_images = torch.cat([model.image_features(batch.to(device)) for batch in batches])
+            self._teacher_images = image_features(model, images.pixels)
             whole = [model.text.encode_space(space.with_template(i)) for i in range(space.templates)]
             self._teacher_texts = torch.stack(whole)
 

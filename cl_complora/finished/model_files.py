@@ -25,8 +25,9 @@ def classifier_of(loaded: LoadedClip, batch_size: int = MEASURED_AT_ONCE) -> Cli
         loaded: the model.
         batch_size: images at a time.
     """
-    classifier = ClipClassifier(loaded.model, loaded.tokenizer, mean=loaded.mean, std=loaded.std)
-    classifier.batch_size = batch_size
+    classifier = ClipClassifier(
+        loaded.model, loaded.tokenizer, mean=loaded.mean, std=loaded.std, batch_size=batch_size
+    )
     return classifier.to(next(loaded.model.parameters()).device).eval()
 
 

@@ -108,8 +108,8 @@ class Learner:
             mean=loaded.mean,
             std=loaded.std,
             precision=_PRECISION[run.strategy.training.precision],
+            batch_size=run.scenario.evaluation.batch_size,
         )
-        self.model.batch_size = run.scenario.evaluation.batch_size
         # Every strategy computes with the same modules, whether it adapts low-rank or not.
         open_slots(self.model.clip)
         with told_of_memory("the model", run.device):

@@ -261,8 +261,13 @@ def look(located: Located[Scenario], plans: Plans) -> tuple[list[str], list[str]
     from ..data.tasks import load
 
     loaded = load_clip(located.value.model, located.folder)
-    model = ClipClassifier(loaded.model, loaded.tokenizer, mean=loaded.mean, std=loaded.std)
-    model.batch_size = located.value.evaluation.batch_size
+    model = ClipClassifier(
+        loaded.model,
+        loaded.tokenizer,
+        mean=loaded.mean,
+        std=loaded.std,
+        batch_size=located.value.evaluation.batch_size,
+    )
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     sets = len(plans.tasks) + len(plans.zero_shot)
     tasks, held_out = ([_few(one, sets) for one in part] for part in (plans.tasks, plans.zero_shot))
