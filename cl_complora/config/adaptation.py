@@ -73,6 +73,9 @@ class Subspace(Section):
         if "updates" in self.protect and self.select not in ("complement", "random"):
             message = f"updates works with select: complement or random, not {self.select}"
             raise refused(message, "protect", because=[("select",)])
+        if "principal" not in self.protect:
+            message = "must name principal; to protect the updates alone, give keep: {number: 0} beside it"
+            raise refused(message, "protect")
         return self
 
 

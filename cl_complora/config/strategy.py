@@ -44,7 +44,10 @@ _DISTURBED = "whose teacher is the model before the task and would be disturbed 
 # Regularisers of how far the weights are from others.
 _OF_WEIGHTS = ("ewc", "l2-init")
 # Settings that nothing but training steps read (weight_noise is refused without low-rank factors).
-_OF_STEPS = ("steps", "precision", "prompts", "average_every", "compile", "chunk", "checkpointing")
+_OF_STEPS = (
+    *("steps", "batch_size", "label_smoothing", "prompts", "precision", "average_every", "compile"),
+    *("chunk", "checkpointing", "remember", "on_nan"),
+)
 UNTRAINED = "with adapter kind none, which trains nothing"
 
 _PluginName = Annotated[
@@ -283,7 +286,10 @@ class Strategy(Section):
         """
         if self.adapter.kind != "none":
             return []
-        said = [("training", key) for key in _OF_STEPS if key in self.training.model_fields_set]
+        # Nothing but a head that is trained asks then which classes are contrasted.
+        asked = self.head is not None and contrasts(self.head.model_dump())
+        unread = _OF_STEPS if asked else (*_OF_STEPS, "classes")
+        said = [("training", key) for key in unread if key in self.training.model_fields_set]
         return said + [("schedule",)] * ("schedule" in self.model_fields_set)
 
     @property

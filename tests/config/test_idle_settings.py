@@ -30,6 +30,7 @@ def subspace(settings: str) -> list[str]:
         ("lora", subspace("select: none, of: merged"), "of: has no effect with select: none"),
         ("lora", subspace("select: none, protect: [principal]"), "protect: has no effect with select: none"),
         ("lora", subspace("select: none, form: reduced"), "form: has no effect with select: none"),
+        ("complora", ["adapter.subspace.protect=[updates]"], "protect=[updates]: must name principal; to"),
         ("lora", ["adapter.subspace.sides=in"], "sides=in: has no effect with select: none"),
         (
             "complora",
@@ -98,17 +99,22 @@ def test_what_a_comparison_sets_for_all_of_its_strategies_suits_one_that_trains_
         (f"training: {{{key}: {value}}}", [f"training.{key}"])
         for key, value in {
             "steps": 100,
-            "precision": "fp32",
+            "batch_size": 8,
+            "label_smoothing": 0.1,
             "prompts": "first",
+            "precision": "fp32",
             "average_every": 5,
             "compile": "true",
             "chunk": 4,
             "checkpointing": "true",
+            "remember": "false",
+            "on_nan": "skip",
+            "classes": "seen",  # asked for by no head but one that is trained
         }.items()
     ]
     + [
         ("schedule: {name: cosine}", ["schedule"]),
-        ("training: {steps: 3, batch_size: 8, chunk: null}", ["training.steps", "training.chunk"]),
+        ("training: {steps: 3, loss: classes, chunk: null}", ["training.steps", "training.chunk"]),
     ],
 )
 def test_what_a_file_says_of_steps_that_it_does_not_take_is_refused(tmp_path, settings, keys):
@@ -118,6 +124,12 @@ def test_what_a_file_says_of_steps_that_it_does_not_take_is_refused(tmp_path, se
         load_strategy(str(file))
     told = "has no effect with adapter kind none, which trains nothing"
     assert list(refused.value.messages) == [f"{file}:4: {key}: {told}" for key in keys]
+
+
+def test_a_trained_head_reads_which_classes_are_contrasted(tmp_path):
+    file = tmp_path / "s.yaml"
+    file.write_text("name: s\nadapter: {kind: none}\nhead: {kind: linear}\ntraining: {classes: task}\n")
+    assert load_strategy(str(file)).value.head.classes == "task"
 
 
 FRACTION = "test_fraction: has no effect with"
