@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..clip.slots import Slot
 from ..clip.text import evaluating
+from ..data.labels import LabelSpace
 from .step_inputs import first_input
 
 
@@ -44,8 +45,8 @@ def input_moments(
 
     share = max(1, images // len(experience.parts))
     # The classes lie in order: every so many images touch all of them, where they are no more than that.
-    shown = (part.train.pixels[:: -(-len(part.train) // share)] for part in experience.parts)
-    show(slots, model, experience, [pixels.split(64) for pixels in shown], add, padding=padding)
+    shown = [part.train.pixels[:: -(-len(part.train) // share)].split(64) for part in experience.parts]
+    show(slots, model, list(zip(experience.spaces, shown, strict=True)), add, padding=padding)
     return {slot.name: found[id(slot.host)] for slot in slots}
 
 
@@ -55,43 +56,44 @@ def summed_inputs(slots: Sequence[Slot], model: nn.Module, experience, batch_siz
 
     Tokens at the same place of their batches are added up, signs and all, and images beyond the last whole
     batch are left out: that is what KeepLoRA's published code does (where there is no whole batch it looks at
-    nothing; here all images are one then). Prompts are the same in every batch, and so looked at once.
+    nothing; here all images are one then). Prompts are the same in every batch, and so looked at once. Tasks
+    that are trained together have an X each, whose X Xᵀ are added up.
     """
-    found: dict[int, Tensor] = {}
+    squares: dict[str, Tensor] = {}
+    for part, space in zip(experience.parts, experience.spaces, strict=True):
+        found: dict[int, Tensor] = {}
 
-    def add(host: nn.Module, x: Tensor) -> None:
-        x = x.reshape(-1, x.shape[-1])
-        found[id(host)] = found[id(host)] + x if id(host) in found else x.clone()
+        def add(host: nn.Module, x: Tensor, found: dict[int, Tensor] = found) -> None:
+            x = x.reshape(-1, x.shape[-1])
+            found[id(host)] = found[id(host)] + x if id(host) in found else x.clone()
 
-    pixels = experience.pixels
-    whole = len(pixels) // batch_size * batch_size
-    batches = pixels[:whole].split(batch_size) if whole else [pixels]
-    show(slots, model, experience, [batches], add, once=True)
-    sums = {name: x.double() for name, x in ((slot.name, found[id(slot.host)]) for slot in slots)}
-    return {name: x.mT @ x for name, x in sums.items()}
+        pixels = part.train.pixels
+        whole = len(pixels) // batch_size * batch_size
+        show(slots, model, [(space, pixels[:whole].split(batch_size) if whole else [pixels])], add)
+        for slot in slots:
+            x = found[id(slot.host)].double()
+            squares[slot.name] = squares.get(slot.name, 0) + x.mT @ x
+    return squares
 
 
 @torch.no_grad()
 def show(
     slots: Sequence[Slot],
     model: nn.Module,
-    experience,
-    batches: Sequence[Iterable[Tensor]],
+    tasks: Sequence[tuple[LabelSpace, Iterable[Tensor]]],
     watch: Callable[[nn.Module, Tensor], None],
-    once: bool = False,
     padding: bool = True,
 ) -> None:
     """Let the hosts of slots read images and class prompts; ``watch`` is given (host, its input) every time.
 
     Args:
-        slots, model, experience: what reads, and the prompts.
-        batches: for each part of the experience, batches of its images.
+        slots, model: what reads.
+        tasks: of each, the label space with its prompts, and batches of its images.
         watch: is called without gradients.
-        once: prompts of the first label space only.
         padding: without it, ``watch`` is given a prompt's rows up to its end alone (``rows × in``), where the
             tower is known to read nothing behind it.
     """
-    model.text.settle(model.text.tokens(experience.spaces[0]))
+    model.text.settle(model.text.tokens(tasks[0][0]))
     own: Tensor | None = None  # of the prompts that are being read
 
     def told(host: nn.Module, x: Tensor) -> None:
@@ -100,8 +102,7 @@ def show(
     hosts = {id(slot.host): slot.host for slot in slots}.values()
     with _watching(hosts, told), evaluating(model), model.computing_everything():
         device = next(model.parameters()).device
-        spaces = experience.spaces[:1] if once else experience.spaces
-        for images, space in zip(batches, spaces, strict=True):
+        for space, images in tasks:
             for batch in images:
                 model.image_features(batch.to(device))
             own = None if padding else model.text.up_to_the_end(space)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from builders.steps import SPACE, Step, experience
+from builders.steps import OTHER, SPACE, Step, experience
 from cl_complora.config.factors import GradientStart, InputsStart
 from cl_complora.data.labels import LabelSpace
 from cl_complora.engine.complora import CompLoRAPlugin
@@ -125,6 +125,18 @@ def test_summed_inputs_are_those_of_whole_batches_added_up(model):
     # Where no batch is whole, all images are one.
     few = summed_inputs(plugin.slots, model, experience(2), 3)[slot.name]
     assert few.any()
+
+
+def test_summed_inputs_of_tasks_that_are_trained_together_are_those_of_each(model):
+    plugin = keeplora()
+    plugin.prepare(model)
+    alone = [experience(7, SPACE), experience(4, OTHER)]
+    together = type(alone[0])([part for one in alone for part in one.parts], 1)
+    found = summed_inputs(plugin.slots, model, together, 3)
+    each = [summed_inputs(plugin.slots, model, one, 3) for one in alone]
+    for slot in plugin.slots:
+        assert torch.allclose(found[slot.name], each[0][slot.name] + each[1][slot.name], rtol=1e-6)
+        assert each[1][slot.name].any()
 
 
 def test_the_scale_grows_with_depth(model):
