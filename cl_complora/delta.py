@@ -153,6 +153,21 @@ class TaskDelta:
             total.dense[key] = total.dense[key].index_add(0, *total.rows.pop(key))
         return total
 
+    def shortened(self) -> TaskDelta:
+        """The same ΔW, up to rounding, in factors of no more ranks than it has.
+
+        With B = Q R and Aᵀ = Q′ R′ (QR) the singular values of R R′ᵀ are those of B A; those below 10⁻⁷ of
+        the largest are rounding of 32 bits.
+        """
+        factors = {}
+        for key, (b, a) in self.factors.items():
+            (q, r), (other, right) = torch.linalg.qr(b.double()), torch.linalg.qr(a.double().mT)
+            u, sigma, vh = torch.linalg.svd(r @ right.mT)
+            kept = sigma > 1e-7 * sigma[:1]
+            left, into = (q @ u[:, kept]) * sigma[kept], vh[kept] @ other.mT
+            factors[key] = (left.to(b.dtype), into.to(a.dtype))
+        return TaskDelta(factors, dict(self.dense), dict(self.rows))
+
     def tensors(self) -> dict[str, Tensor]:
         """Flat mapping for safetensors; :meth:`from_tensors` reads it back."""
         flat = {f"{key}.B": b.contiguous() for key, (b, _) in self.factors.items()}

@@ -24,6 +24,8 @@ class Interpolate:
         if self.settings.towards == "pretrained":
             for before in earlier:
                 kept = kept.plus(before.scaled(weight - 1.0))
+            # What earlier tasks took back of still earlier ones would double the ranks with every task.
+            kept = kept.shortened()
         return kept
 
 
