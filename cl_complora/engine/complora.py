@@ -347,9 +347,9 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         return self.whole.kinds_of_trained(clip_of(model))
 
     def effective_weights(self) -> dict[str, Tensor]:
-        """W + s·B′A′ of every slot."""
+        """W + s·B′A′ of every slot; within :meth:`previous`, W."""
         weights = {slot.key: slot.weight for slot in self.slots}
-        attached = [slot for slot in self.slots if slot.name in self.blocks]
+        attached = [s for s in self.slots if s.name in self.blocks and s.adapters.enabled]
         weights |= {slot.key: weights[slot.key] + self.blocks[slot.name].update() for slot in attached}
         return weights | self.whole.weights()
 

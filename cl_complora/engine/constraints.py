@@ -117,10 +117,17 @@ class Subspaces:
         """Whether a decomposition gives the directions of the weights as they are now.
 
         The certificate is about the principal directions and so about their complement as a whole. Which
-        single directions are the last of it, every merge changes.
+        single directions are the last of it, every merge changes; on the longer side of a matrix some are left
+        out whatever the rank.
         """
-        takes_some = self.constraint.select == "bottom" and self.rank < len(split.sigma) - split.k
+        left = max(slot.weight.shape) - split.k
+        takes_some = self.constraint.select == "bottom" and self._last(split) < left
         return not takes_some and unchanged(weight, split, self.constraint.keep, self._room(slot))
+
+    def _last(self, split: Principal) -> int:
+        """How many single directions ``bottom`` takes on either side, so that a square core fits: min(d − k,
+        rank)."""
+        return min(self.rank, len(split.sigma) - split.k)
 
     def split(self, slot: Slot) -> Principal:
         """The decomposition in force for a slot."""
@@ -161,8 +168,7 @@ class Subspaces:
         elif select == "top":
             output, input = Side(split.u_k), Side(split.v_k)
         elif select == "bottom":
-            # As many on either side, so that a square core fits: min(d − k, rank).
-            free = min(self.rank, len(split.sigma) - split.k)
+            free = self._last(split)
             output, input = Side(split.u[:, -free:]), Side(split.v[:, -free:])
         else:
             output = self._outside(split.u_k, split.u_c, state.columns)

@@ -56,7 +56,9 @@ class L2InitPlugin(RegulariserPlugin, supports_distributed=False):
     def before_training_exp(self, strategy, **kwargs) -> None:
         """Remember the start of the stream, or of this experience."""
         if not self.anchor or self.settings.to == "previous":
-            self.anchor = {key: w.detach().clone() for key, w in self.adapter.effective_weights().items()}
+            # Factors may begin elsewhere than where the last task ended (SD-LoRA's lengths).
+            with self.adapter.previous():
+                self.anchor = {k: w.detach().clone() for k, w in self.adapter.effective_weights().items()}
 
     def penalty(self, strategy) -> Tensor:
         """The squared distance."""

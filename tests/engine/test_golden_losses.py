@@ -144,7 +144,7 @@ def test_zscl_averages_the_start_and_every_state():
 def test_zscl_pulls_towards_the_start_of_the_task():
     file = golden("zscl")["l2"]
     now = {"w": tensor(file["from"])}
-    adapter = SimpleNamespace(effective_weights=lambda: now)
+    adapter = SimpleNamespace(effective_weights=lambda: now, previous=nullcontext)
     plugin = L2InitPlugin(L2Init(kind="l2-init", strength=1.0, to="previous"), adapter, 0)
     plugin.before_training_exp(None)
     now["w"] = tensor(file["to"])

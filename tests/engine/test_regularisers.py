@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from builders.steps import SPACE, Step, experience
+from cl_complora.config.factors import Directions
 from cl_complora.config.penalties import Ewc, L2Init, Orthogonal
 from cl_complora.engine.adapter import FullPlugin
 from cl_complora.engine.complora import CompLoRAPlugin
 from cl_complora.engine.constraints import Constraint
+from cl_complora.engine.directions import DirectionsPlugin
 from cl_complora.engine.ewc import EwcPlugin
 from cl_complora.engine.fisher import diagonal_fisher
 from cl_complora.engine.regularisers import L2InitPlugin, OrthogonalPlugin
@@ -183,6 +185,30 @@ def test_l2_init_is_the_squared_distance(model, to):
         moves = 1 + round_ if to == "pretrained" else 1
         assert float(plugin.penalty(None)) == pytest.approx(2 * entries * (0.1 * moves) ** 2, rel=1e-2)
         assert all(name.startswith("visual.") for name in names)
+        adapter.merge(model)
+
+
+def test_before_the_task_means_before_factors_begin_elsewhere(model):
+    """SD-LoRA sets the lengths of earlier directions to where they began, which is a step of its own."""
+    adapter = CompLoRAPlugin(
+        rank=2,
+        matrices=["q"],
+        constraint=Constraint(select="none"),
+        between=DirectionsPlugin(Directions(kind="directions")),
+    )
+    plugin = L2InitPlugin(L2Init(kind="l2-init", strength=2.0, to="previous"), adapter, 0)
+    for task in range(2):
+        adapter.attach(model)
+        before = {slot.key: slot.weight.detach().clone() for slot in adapter.slots}
+        plugin.before_training_exp(Step(model, None, experience()))
+        now = adapter.effective_weights()
+        moved = 2 * sum(float((now[key].detach() - w).square().sum()) for key, w in before.items())
+        assert float(plugin.penalty(None)) == pytest.approx(moved)
+        assert (moved > 1e-3) == (task > 0)
+        with torch.no_grad():
+            for block in adapter.blocks.values():
+                block.B.normal_(std=0.1)
+                block.between.alpha.fill_(3.0)
         adapter.merge(model)
 
 

@@ -96,10 +96,10 @@ def test_matrices_that_have_fewer_directions_left_than_the_rank_are_told(model):
     assert not told[0] and told[-1]
 
 
-@pytest.mark.parametrize("rank", [4, 10**6])
-def test_the_last_directions_are_those_of_the_merged_weights(model, rank):
+@pytest.mark.parametrize("matrix, rank, others", [("fc", 4, True), ("fc", 10**6, True), ("q", 10**6, False)])
+def test_the_last_directions_are_those_of_the_merged_weights(model, matrix, rank, others):
     constraint = Constraint(select="bottom", keep=Keep("energy", 0.5))
-    plugin = CompLoRAPlugin(rank=rank, matrices=["fc"], constraint=constraint, start=CoreStarting())
+    plugin = CompLoRAPlugin(rank=rank, matrices=[matrix], constraint=constraint, start=CoreStarting())
     plugin.attach(model)
     slots, before = plugin.slots, plugin.subspaces.decompositions
     with torch.no_grad():
@@ -108,12 +108,15 @@ def test_the_last_directions_are_those_of_the_merged_weights(model, rank):
     plugin.merge(model)
     plugin.attach(model)
     # Some directions of the complement are others after a merge; the complement as a whole is the same.
-    assert plugin.subspaces.decompositions - before == (len(slots) if rank == 4 else 0)
+    assert plugin.subspaces.decompositions - before == (len(slots) if others else 0)
     for slot in slots:
         basis = plugin.blocks[slot.name].input_basis
         last = torch.linalg.svd(slot.weight.detach().double()).Vh[-basis.shape[1] :].mT.float()
         assert float(torch.linalg.matrix_norm(basis.mT @ last, 2)) == pytest.approx(1, abs=1e-4)
         assert float(torch.linalg.svdvals(basis.mT @ last).min()) > 0.999
+        if matrix == "fc":  # on the longer side those that the weights do not reach
+            reached = plugin.blocks[slot.name].output_basis.mT @ slot.weight.detach()
+            assert float(reached.abs().max()) < 1e-4
 
 
 def test_inflora_does_not_act_on_what_earlier_tasks_used(model):
