@@ -117,8 +117,8 @@ class Subspaces:
         """Whether a decomposition gives the directions of the weights as they are now.
 
         The certificate is about the principal directions and so about their complement as a whole. Which
-        single directions are the last of it, every merge changes; on the longer side of a matrix some are left
-        out whatever the rank.
+        single directions are the last of it, every merge changes; on the longer side of a matrix some are
+        left out whatever the rank.
         """
         left = max(slot.weight.shape) - split.k
         takes_some = self.constraint.select == "bottom" and self._last(split) < left
