@@ -22,17 +22,17 @@ from cl_complora.engine.fisher import diagonal_fisher
 from cl_complora.engine.regularisers import L2InitPlugin, OrthogonalPlugin
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 16])
-def test_the_fisher_is_the_mean_square_of_per_sample_gradients(model, chunk):
+@pytest.mark.parametrize(("chunk", "samples"), [(1, 5), (3, 5), (16, 5), (16, 2)])
+def test_the_fisher_is_the_mean_square_of_per_sample_gradients(model, chunk, samples):
     where = experience()
     plugin = CompLoRAPlugin(rank=2, matrices=["q", "fc"])
     plugin.prepare(model)
     weights = {key: w.detach() for key, w in plugin.effective_weights().items()}
-    found = diagonal_fisher(model, weights, where, 5, torch.Generator().manual_seed(3), chunk)
+    found = diagonal_fisher(model, weights, where, samples, torch.Generator().manual_seed(3), chunk)
 
     # One backward pass per image, with the same draws.
     generator = torch.Generator().manual_seed(3)
-    order = torch.randperm(5, generator=generator)[:5]
+    order = torch.randperm(5, generator=generator)[:samples]
     expected = {key: torch.zeros_like(w) for key, w in weights.items()}
     for part in order.split(chunk):
         images = model.normalise(where.parts[0].train.pixels[part])
@@ -45,12 +45,38 @@ def test_the_fisher_is_the_mean_square_of_per_sample_gradients(model, chunk):
             F.cross_entropy(model(image[None], SPACE), label[None]).backward()
             for slot in plugin.slots:
                 whole = dict(model.clip.named_parameters())[slot.parameter].grad
-                expected[slot.key] += whole[slot.rows].square() / 5
+                expected[slot.key] += whole[slot.rows].square() / samples
     assert found.keys() == expected.keys()
     for key in found:
         assert torch.allclose(found[key], expected[key], rtol=1e-3, atol=1e-6 * float(expected[key].max())), (
             key
         )
+
+
+@pytest.mark.parametrize(("samples", "wanted"), [(4, 4), (9, 9), (100, 9)])
+def test_ewc_looks_at_so_many_images_of_a_task_and_at_none_twice(model, monkeypatch, samples, wanted):
+    """At all of them where there are fewer; other ones of every task."""
+    adapter = CompLoRAPlugin(rank=2, matrices=["q"])
+    adapter.prepare(model)
+    plugin = EwcPlugin(Ewc(kind="ewc", strength=1.0, samples=samples), adapter, 0)
+    seen: list[bytes] = []
+    real = model.normalise
+
+    def noted(images: torch.Tensor) -> torch.Tensor:
+        if images.dtype == torch.uint8:  # once as they are stored, then again as floats
+            seen.extend(one.numpy().tobytes() for one in images)
+        return real(images)
+
+    monkeypatch.setattr(model, "normalise", noted)
+    of_tasks = []
+    for position in range(3):
+        where = experience(images=9)
+        where.current_experience = position
+        seen.clear()
+        plugin.after_training_exp(Step(model, None, where))
+        assert len(seen) == len(set(seen)) == wanted
+        of_tasks.append(tuple(sorted(seen)))
+    assert len(set(of_tasks)) == (1 if wanted == 9 else 3)
 
 
 @pytest.mark.parametrize("online", [True, False])

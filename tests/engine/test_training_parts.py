@@ -83,6 +83,28 @@ def test_pictures_are_mirrored_in_half_and_only_where_asked(flip):
     assert (60 < int(mirrored.sum()) < 140) if flip else bool(same.all())
 
 
+@pytest.mark.parametrize("crop", [(0.3, 0.6), (0.5, 0.5)])
+def test_crops_hold_the_share_of_the_area_that_was_asked_for(crop):
+    """Told from pictures that show where each pixel came from: red grows to the right, green downwards."""
+    ramp = torch.arange(64, dtype=torch.uint8) * 4
+    picture = torch.stack(
+        [ramp.expand(64, 64), ramp[:, None].expand(64, 64), torch.zeros_like(ramp.expand(64, 64))]
+    )
+    found = augment(picture.expand(400, -1, -1, -1), crop, False, torch.Generator().manual_seed(0)).float()
+    left, right, top, bottom = found[:, 0, 0, 0], found[:, 0, 0, -1], found[:, 1, 0, 0], found[:, 1, -1, 0]
+    wide, high = (right - left) / (63 * 4), (bottom - top) / (63 * 4)
+    area, aspect = wide * high, wide / high
+    assert area.min() > crop[0] - 0.01 and area.max() < crop[1] + 0.01
+    assert area.max() - area.min() > 0.9 * (crop[1] - crop[0])
+    assert 3 / 4 - 0.02 < aspect.min() < 0.77 and 1.3 < aspect.max() < 4 / 3 + 0.02
+    # Every place that the crop fits in is taken, and none beyond the frame (where pictures are mirrored).
+    for begin, share in ((left / (63 * 4), wide), (top / (63 * 4), high)):
+        place = begin / (1 - share)
+        assert -0.02 < place.min() < 0.05 and 0.95 < place.max() < 1.03
+        assert float(place.mean()) == pytest.approx(0.5, abs=0.05)
+        assert float(place.std()) == pytest.approx(1 / 12**0.5, abs=0.03)  # as uniform as can be
+
+
 def test_the_memory_adds_its_weighted_loss(tokenizer):
     """weight · cross-entropy of a batch of what was kept, which is one image of each class here."""
     model = ClipClassifier(tiny_clip(), tokenizer).eval()

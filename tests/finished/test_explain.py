@@ -140,7 +140,7 @@ def test_a_planted_culprit_is_named_first(runs, tmp_path, strategy, layer):
             break
     assert blamed[0].top("layer")[0].name == layer
     assert blamed[0].top("tower")[0].name == layer.split()[0]
-    assert blamed[0].top("layer")[0].returned > 0
+    assert blamed[0].top("layer")[0].returned > 0 and blamed[0].lost > 0
     stored = json.loads((planted / "explain.json").read_text())["pairs"][0]
     assert stored["parts"] and {"kind", "name", "returned", "retention", "cost"} <= stored["parts"][0].keys()
 

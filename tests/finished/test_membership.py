@@ -97,6 +97,27 @@ def test_members_are_the_shots_and_others_are_used_by_no_task(folder):
         assert set(group.task.test.labels.tolist()) == set(group.task.train.labels.tolist())
 
 
+def test_images_that_settings_were_chosen_by_are_on_neither_side(tmp_path, tiny_scenario):
+    """Nor are those that regularisers may train on; what is left of the training part are non-members."""
+    quick = load_strategy("lora", ["training.steps=1", "training.batch_size=4"])
+    scenario = load_scenario(str(tiny_scenario), ["validation_shots=2"])
+    done = run(scenario, quick, out=tmp_path, evaluate=False, analysis=False)
+    state = open_run(done.folder, after="0")
+    plans = plans_of(state)
+    chosen_by = {item.key for task in plans.tasks for item in task.validation}
+    reference = {item.key for item in plans.reference.test}
+    assert len(chosen_by) == 2 * 4 and reference
+    for group, task in zip(_groups(state, ["warm", "cold"], 1000), plans.tasks, strict=True):
+        members = [item.key for item in group.task.plan.train]
+        others = [item.key for item in group.task.plan.test]
+        assert members == [item.key for item in task.train] and len(group.task.train) == 2 * 3
+        assert not chosen_by & {*members, *others} and not reference & set(others)
+        assert len(group.task.validation) == 0
+        names = task.source.class_names
+        own = {item.key for item in task.source.items("train") if names[item.label] in task.class_names}
+        assert set(others[: group.from_training]) == own - {*members} - chosen_by - reference != set()
+
+
 def test_classes_share_what_is_asked_for(folder):
     plan = plans_of(open_run(folder, after="0")).tasks[0]
     items = [*plan.test, *(replace(item, key=f"{item.key}x") for item in plan.test if item.label == 0)]
