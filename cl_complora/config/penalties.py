@@ -20,7 +20,8 @@ class Ewc(Section):
     decay: Fraction = 1.0
     """Weight of the earlier Fisher when online."""
     samples: Count = 128
-    """Training images per task for the Fisher."""
+    """Training images for the Fisher, once a task; tasks that are trained together share them, with one each
+    at least."""
 
     @model_validator(mode="after")
     def _decay_needs_online(self) -> Ewc:

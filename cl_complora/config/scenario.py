@@ -39,7 +39,8 @@ class Augmentation(Section):
     """What may happen to a training image; a property of the data (a flipped digit is another digit)."""
 
     crop: Annotated[list[float], Field(min_length=2, max_length=2)] = [0.7, 1.0]
-    """Smallest and largest share of the area that a random crop keeps; [1, 1] for none."""
+    """Smallest and largest share of the area that a random crop keeps, before a side that would be longer
+    than the picture's is cut to it (which takes up to 13 % of large shares); [1, 1] for none."""
     flip: bool = False
     """Mirror half of the images."""
 

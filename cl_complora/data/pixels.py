@@ -330,7 +330,9 @@ def augment(images: Tensor, crop: tuple[float, float], flip: bool, generator: to
 
     Args:
         images: ``N × 3 × H × W`` uint8.
-        crop: smallest and largest share of the area; (1, 1) leaves the frame alone.
+        crop: smallest and largest share of the area, of crops whose sides are in any ratio from 3:4 to 4:3; a
+            side longer than the frame's is cut to it, so that large shares become smaller by up to 13 %.
+            (1, 1) leaves the frame alone.
         flip: mirror half of the images.
         generator: CPU generator, so that the draws are the same on every device.
 

@@ -31,7 +31,7 @@ from ..data.labels import LabelSpace
 from .adapter import AdapterPlugin
 from .caption_pairs import loss_with_captions
 from .constraints import stable_seed
-from .experience import ClipExperience, TrainingBatches, one_template
+from .experience import ClipExperience, TrainingBatches
 from .frozen_features import FrozenBeginning
 from .training_loss import Answered, training_loss
 
@@ -191,11 +191,15 @@ class ClipStrategy(SupervisedTemplate):
             return [self.model.label_space]
         if not self.is_training:
             return [self.experience.test_space]
-        choice, spaces = self.training_settings.prompts, self.experience.spaces
-        if choice != "ensemble":
-            draw = self.dataloader.template if choice == "sample" else 0
-            spaces = [one_template(space, draw) for space in spaces]
+        spaces = [self.of_the_step(space) for space in self.experience.spaces]
         return [self.dataloader.drawn.get(part, space) for part, space in enumerate(spaces)]
+
+    def of_the_step(self, space: LabelSpace) -> LabelSpace:
+        """A label space with the prompts that a training step reads of it (``training.prompts``)."""
+        choice = self.training_settings.prompts
+        if choice == "ensemble" or space.templates == 1:
+            return space
+        return space.with_template(self.dataloader.template % space.templates if choice == "sample" else 0)
 
     def forward(self) -> Tensor:
         """Logits of the mini-batch over its label spaces."""

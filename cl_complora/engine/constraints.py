@@ -53,6 +53,15 @@ class Constraint:
     updates: bool = False
     reduced: bool = True
 
+    def __post_init__(self) -> None:
+        """Refuse what no projector is made of.
+
+        Raises:
+            ValueError: for ``reduced=False`` with another subspace than the complement.
+        """
+        if not self.reduced and self.select not in ("complement", "none"):
+            raise ValueError(f"reduced=False works with select='complement', not {self.select!r}")
+
 
 @dataclass
 class _State:

@@ -243,8 +243,3 @@ def _to(device: str | torch.device, images: Tensor) -> Tensor:
     if torch.device(device).type == "cuda":
         return images.pin_memory().to(device, non_blocking=True)
     return images.to(device)
-
-
-def one_template(space: LabelSpace, draw: int) -> LabelSpace:
-    """The space with the template that ``draw`` falls on."""
-    return space if space.templates == 1 else space.with_template(draw % space.templates)

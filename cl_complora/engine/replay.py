@@ -11,7 +11,7 @@ from ..config.strategy import Memory
 from ..data.pixels import augment
 from ..data.tasks import TaskData
 from .constraints import stable_seed
-from .experience import as_avalanche, contrasted_with, one_template
+from .experience import as_avalanche, contrasted_with
 from .own_draws import OwnDraws
 from .task_state import CarryingPlugin
 from .training_loss import Answered, training_loss
@@ -57,7 +57,7 @@ class ReplayPlugin(OwnDraws, CarryingPlugin, supports_distributed=False):
             images.append(augment(task.train.pixels[members], tuple(how.crop), how.flip, self.generator))
             labels.append(task.train.labels[members])
             space = contrasted_with(task, strategy.experience.parts[-1])
-            spaces.append(one_template(space, strategy.dataloader.template))
+            spaces.append(strategy.of_the_step(space))
             kept = task.train.labels[self.kept[index][1]]
             counts.append(torch.bincount(kept, minlength=len(space)))
             ids.append(torch.full((len(members),), position))

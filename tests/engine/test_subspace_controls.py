@@ -11,6 +11,7 @@ from builders.models import tiny_clip
 from cl_complora.config import load_strategy
 from cl_complora.engine.build import build_adapter
 from cl_complora.engine.complora import CompLoRAPlugin
+from cl_complora.engine.constraints import Constraint
 from cl_complora.lowrank import LowRankBlock
 from cl_complora.subspace import Keep, overlap, principal
 
@@ -113,3 +114,8 @@ def test_a_random_subspace_is_drawn_for_every_task_and_seed():
     assert all(torch.equal(basis, again) for basis, again in zip(one, drawn(0), strict=True))
     flat = [tuple(basis.flatten().tolist()) for basis in (*one, *drawn(1))]
     assert len(set(flat)) == len(flat)
+
+
+def test_a_projector_is_of_the_complement_alone():
+    with pytest.raises(ValueError, match="reduced=False works with select='complement', not 'random'"):
+        Constraint(select="random", reduced=False)

@@ -14,11 +14,13 @@ from builders.clip_models import tiny_clip
 from builders.steps import OTHER, SPACE, experience
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.config.scenario import Augmentation
+from cl_complora.config.strategy import Memory
 from cl_complora.config.training import Training
 from cl_complora.data.labels import LabelSpace
 from cl_complora.engine.adapter import FullPlugin
 from cl_complora.engine.clip_strategy import ClipStrategy
 from cl_complora.engine.experience import ClipExperience, TrainingBatches
+from cl_complora.engine.replay import ReplayPlugin
 
 
 def drawn(where: ClipExperience, steps: int, batch_size: int, seed: int = 0) -> list[list[int]]:
@@ -127,3 +129,27 @@ def test_a_template_is_drawn_for_every_step(tokenizer):
         assert min(off) < 1e-4 < sorted(off)[1]
         found.add(off.index(min(off)))
     assert found == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("prompts", "read"),
+    [("first", {TEMPLATES[:1]}), ("ensemble", {TEMPLATES}), ("sample", {(one,) for one in TEMPLATES})],
+)
+def test_what_is_replayed_is_answered_by_the_same_prompts(tokenizer, prompts, read):
+    space = LabelSpace.from_templates(["red"], TEMPLATES)
+    memory = ReplayPlugin(Memory(kind="replay", batch_size=4), seed=0)
+    memory.remember(
+        experience(4, replace(SPACE, class_names=("red",) * 3, prompts=space.prompts * 3)).parts[0]
+    )
+    model, asked = ClipClassifier(tiny_clip(), tokenizer), []
+    model.register_forward_pre_hook(lambda module, args: asked.append(args[1][0].prompts[0]))
+    strategy = ClipStrategy(
+        model=model,
+        make_optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.0),
+        training=Training(steps=12, batch_size=3, prompts=prompts),
+        plugins=[FullPlugin(), memory],
+    )
+    strategy.steps = 12
+    strategy.train(experience(9), eval_streams=[])
+    assert len(asked) == 12
+    assert set(asked) == {tuple(one.replace("{}", "red") for one in texts) for texts in read}
