@@ -26,13 +26,14 @@ from .results_files import (
     PublishedRun,
     fingerprint,
     is_current,
+    is_of_what_ships,
     place,
     read_entry,
     settings_of,
 )
-from .study import Comparison, Request
+from .study import Comparison, Request, on_validation
 from .sweeps import Sweep, sweeps_of
-from .trials import Settings, Trial, grid
+from .trials import Settings, Trial, grid, trial
 
 
 def publish(found: Comparison, scenario: Located[Scenario], folder: Path) -> list[Path]:
@@ -63,19 +64,20 @@ def publish(found: Comparison, scenario: Located[Scenario], folder: Path) -> lis
         runs = {
             run.identity: run for run in (_published(t, outcome, identities.of(t)) for t, outcome in trials)
         }
+        request, how = found.request, found.request
         if before is not None and before.fingerprint == made and before.chosen == dict(method.chosen):
-            now = {_which(run): run.identity for run in runs.values()}
-            # A trial that was made again on other images says that those of the others have changed as well.
-            if all(now.get(_which(run), run.identity) == run.identity for run in before.trials):
-                runs = {run.identity: run for run in before.trials} | runs
+            stays = _made_alike(before, trials[0][0].method, request, scenario, identities)
+            runs = {run.identity: run for run in stays} | runs
+            # What was chosen by another sweep before is chosen by that one still.
+            if len(method.curve) < 2 and any(run.validation for run in stays):
+                how = before.asked
         seeds = {run.seed for run in runs.values() if not run.validation}
-        request = found.request
         asked = Asked(
             seeds=sorted(seeds),
             sweep_seeds=sorted({run.seed for run in runs.values() if run.validation}),
-            metric=request.metric,
-            floor=request.floor,
-            validation_shots=request.validation_shots,
+            metric=how.metric,
+            floor=how.floor,
+            validation_shots=how.validation_shots,
             scenario_settings=list(request.scenario_settings),
             strategy_settings=list(request.strategy_settings),
         )
@@ -94,6 +96,31 @@ def publish(found: Comparison, scenario: Located[Scenario], folder: Path) -> lis
         write_text(path, _lines(entry.model_dump(mode="json")))
         written.append(path)
     return written
+
+
+def _made_alike(
+    before: Entry, method: str, request: Request, scenario: Located[Scenario], identities: Identities
+) -> list[PublishedRun]:
+    """Trials of an entry that would be made today with the same images and code.
+
+    Args:
+        before: of the same strategy, scenario and weights.
+        method: as the user named it.
+        request: of the comparison.
+        scenario: of its tests.
+        identities: of all trials.
+    """
+    validated = on_validation(request, before.asked.validation_shots)
+
+    def now(run: PublishedRun) -> str | None:
+        where, overrides = validated if run.validation else scenario, request.strategy_settings
+        settings = tuple(run.settings.items())
+        try:
+            return identities.of(trial(method, settings, run.seed, where, overrides, run.validation))
+        except UserError:  # there are no such images any more, or no such setting
+            return None
+
+    return [run for run in before.trials if now(run) == run.identity]
 
 
 def refuse_other_streams(request: Request, names: Iterable[str], scenario: str, folder: Path) -> None:
@@ -125,6 +152,12 @@ def refuse_other_streams(request: Request, names: Iterable[str], scenario: str, 
         if before.fingerprint != fingerprint(located.value, strategy, located.folder):
             if is_current(before):
                 _refuse_others("strategy", path, folder, asked.strategy_settings, request.strategy_settings)
+            if is_of_what_ships(before):
+                raise UserError(
+                    f"--publish {folder}: {path} holds what {name} gives on {scenario} as they ship, and"
+                    f" another strategy or scenario of that name ({method} on {request.scenario}) would be"
+                    " written over it; give it a name of its own, or publish into another folder"
+                )
             continue
         points = grid(sweeps[method]) if sweeps.get(method) else []
         lacking = _lacking(before, request, points, request.shots(located.value))
@@ -173,10 +206,6 @@ def _lacking(before: Entry, request: Request, points: Sequence[Settings], shots:
         if missing:
             found.append(f"the seeds {', '.join(map(str, sorted(missing)))} of {what}")
     return found
-
-
-def _which(run: PublishedRun) -> tuple[str, int, bool]:
-    return json.dumps(run.settings, sort_keys=True), run.seed, run.validation
 
 
 def _lines(content: Mapping[str, Any]) -> str:

@@ -230,14 +230,17 @@ def fingerprint(scenario: Scenario, strategy: Strategy, folder: Path) -> Fingerp
         scenario, strategy: as loaded.
         folder: of the scenario.
     """
-    stream = scenario.model_dump(
-        mode="json", exclude_defaults=True, exclude={"seeds", "description", "validation_shots", "measure"}
-    )
     return Fingerprint(
-        scenario=_digest(stream),
+        scenario=_stream_digest(scenario),
         strategy=_digest(settings_of(strategy)),
         weights=weights_known_by(scenario, folder),
     )
+
+
+def _stream_digest(scenario: Scenario) -> str:
+    """SHA-256 of what a scenario says of its stream."""
+    unread = {"seeds", "description", "validation_shots", "measure"}
+    return _digest(scenario.model_dump(mode="json", exclude_defaults=True, exclude=unread))
 
 
 def settings_of(strategy: Strategy) -> dict[str, Any]:
@@ -282,15 +285,33 @@ def is_current(entry: Entry) -> bool:
     What does not ship (somebody's own scenario or strategy, by its name, and weights that are not at hand)
     cannot be told from here, and is taken to be what it was.
     """
+    return _made_on_what_ships(entry) is not False and _made_by_what_ships(entry) is not False
+
+
+def is_of_what_ships(entry: Entry) -> bool:
+    """Whether scenario and strategy are known by the entry's names, and are what it was made with."""
+    return bool(_made_on_what_ships(entry) and _made_by_what_ships(entry))
+
+
+def _made_on_what_ships(entry: Entry) -> bool | None:
+    """Whether the scenario and its weights are the entry's; None where nobody knows the scenario's name."""
     try:
-        scenario = load_scenario(entry.scenario, entry.asked.scenario_settings)
-        strategy = load_strategy(entry.method, entry.asked.strategy_settings)
+        located = load_scenario(entry.scenario, entry.asked.scenario_settings)
     except UserError:
-        return True
-    now, before = fingerprint(scenario.value, strategy.value, scenario.folder), entry.fingerprint
-    if weight_file(scenario.value, scenario.folder) is None:
-        now = now.model_copy(update={"weights": before.weights})
-    return before == now
+        return None
+    scenario, before = located.value, entry.fingerprint
+    told = weight_file(scenario, located.folder) is not None
+    same = not told or weights_known_by(scenario, located.folder) == before.weights
+    return same and _stream_digest(scenario) == before.scenario
+
+
+def _made_by_what_ships(entry: Entry) -> bool | None:
+    """Whether the strategy is the entry's; None where nobody knows its name."""
+    try:
+        strategy = load_strategy(entry.method, entry.asked.strategy_settings).value
+    except UserError:
+        return None
+    return _digest(settings_of(strategy)) == entry.fingerprint.strategy
 
 
 class Library:

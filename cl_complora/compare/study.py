@@ -182,11 +182,15 @@ def prepare(
         for sentence in not_swept(swept_over, request.sweep):
             if tell is not None:
                 tell(sentence)
-    wanted = OfOption(f"validation_shots={shots}", f"--validation-shots {shots}")
-    validated = for_validation(request.scenario, [*request.scenario_settings, wanted], shots)
-    sweeps = _sweep_trials(request, validated, swept_over, plans)
+    sweeps = _sweep_trials(request, on_validation(request, shots), swept_over, plans)
     by_method = dict(zip(request.strategies, names, strict=True))
     return Prepared(request, reference, scenario, by_method, sweeps, plans)
+
+
+def on_validation(request: Request, shots: int) -> Located[Scenario]:
+    """The scenario of a comparison measured on so many validation images a class."""
+    wanted = OfOption(f"validation_shots={shots}", f"--validation-shots {shots}")
+    return for_validation(request.scenario, [*request.scenario_settings, wanted], shots)
 
 
 def compare(

@@ -30,12 +30,16 @@ def weight_file(scenario: Scenario, folder: Path) -> Path | None:
 
 
 def weights_known_by(scenario: Scenario, folder: Path) -> str:
-    """The file's SHA-256, those of the files of a ``local-dir:`` model, or the name and tag where the weights
-    are no file at hand."""
+    """The file's SHA-256, with that of the model's own config where the scenario names one; those of the
+    files of a ``local-dir:`` model; or the name and tag where the weights are no file at hand."""
     file, model = weight_file(scenario, folder), scenario.model
     if file is None and model.name.startswith(LOCAL):
         return ", ".join([model.name, *model_known_by(scenario, folder)])
-    return content_of(file) if file else f"{model.name}, {model.pretrained}"
+    if file is None:
+        return f"{model.name}, {model.pretrained}"
+    config = None if model.config is None else folder / Path(model.config).expanduser()
+    said_by = [config] if config is not None and config.is_file() else []
+    return ", ".join(content_of(one) for one in (file, *said_by))
 
 
 def model_known_by(scenario: Scenario, folder: Path) -> list[str]:
