@@ -67,10 +67,10 @@ def publish(found: Comparison, scenario: Located[Scenario], folder: Path) -> lis
         request, how = found.request, found.request
         if before is not None and before.fingerprint == made and before.chosen == dict(method.chosen):
             stays = _made_alike(before, trials[0][0].method, request, scenario, identities)
-            runs = {run.identity: run for run in stays} | runs
-            # What was chosen by another sweep before is chosen by that one still.
+            # What was chosen by a sweep is chosen by that one still, where no other choice was left now.
             if len(method.curve) < 2 and any(run.validation for run in stays):
-                how = before.asked
+                how, runs = before.asked, {key: run for key, run in runs.items() if not run.validation}
+            runs = {run.identity: run for run in stays} | runs
         seeds = {run.seed for run in runs.values() if not run.validation}
         asked = Asked(
             seeds=sorted(seeds),

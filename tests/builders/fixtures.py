@@ -20,6 +20,7 @@ from builders.images import COLOURS, paint
 from builders.models import TINY, remember_models, tiny_clip
 from builders.places import LONG
 from builders.processes import hand_on, share_imports, unsynchronise
+from builders.published import methods, ran  # noqa: F401 - fixtures
 from builders.runs import STRATEGY
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.run import untouched

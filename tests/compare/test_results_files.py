@@ -13,70 +13,19 @@ import pytest
 from builders.captions import painted
 from builders.commands import cli
 from builders.places import PACKAGE, ROOT
-from builders.runs import STRATEGY
+from builders.published import asked, published
 from cl_complora.compare import leaderboard as rows_of
-from cl_complora.compare import publishing, results_files, study
-from cl_complora.compare.by_image import kept_by
+from cl_complora.compare import publishing, results_files
 from cl_complora.compare.leaderboard import leaderboard, scenarios
-from cl_complora.compare.outcomes import Outcome
 from cl_complora.compare.publishing import publish, refuse_other_streams
 from cl_complora.compare.results_files import Identities, is_current, place, read_entries, read_entry
-from cl_complora.compare.study import Request, compare
+from cl_complora.compare.study import compare
 from cl_complora.compare.trials import trial
-from cl_complora.compare.updates import measure_updates
 from cl_complora.compare.weight_files import weights_known_by
 from cl_complora.config import load_scenario
 from cl_complora.errors import UserError
 from cl_complora.report.comparison.saving import markdown as table_of
 from cl_complora.report.leaderboard import leaderboard_page, markdown
-from cl_complora.store.folder import RunDir
-
-
-@pytest.fixture(scope="module")
-def methods(tmp_path_factory) -> tuple[str, ...]:
-    folder = tmp_path_factory.mktemp("methods")
-    for name, rank in (("quick", 2), ("slow", 3)):
-        text = STRATEGY.format(name=name).replace("rank: 2", f"rank: {rank}")
-        (folder / f"{name}.yaml").write_text(text + "sweep: {optimiser.lr: [1e-3, 5e-3]}\n")
-    return str(folder / "quick.yaml"), str(folder / "slow.yaml")
-
-
-@pytest.fixture
-def ran(monkeypatch, tiny_run, tiny_scenario):
-    """Trials that were run: none really, since each has the results of one run, a little changed."""
-    folder = RunDir(tiny_run.folder)
-    updates = measure_updates(tiny_run.folder, load_scenario(str(tiny_scenario)))
-    kept = kept_by(folder, tiny_run.results)
-    labels: list[str] = []
-
-    def outcome(t) -> Outcome:
-        labels.append(t.label())
-        rate = t.strategy.value.optimiser.lr
-        last = tiny_run.results["last"] + 0.1 * rate + 0.01 * t.seed
-        results = tiny_run.results | {"last": last, "seed": t.seed, "strategy": t.strategy.value.name}
-        return Outcome(results, *((None, {}) if t.validation else (updates, kept)))
-
-    class Fake:
-        def __init__(self, *words): ...
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *words): ...
-        def run(self, trials, report):
-            return [outcome(t) for t in trials]
-
-    monkeypatch.setattr(study, "open_workers", Fake)
-    return labels
-
-
-def asked(scenario, methods, seeds=(0, 1)) -> Request:
-    return Request(str(scenario), methods, seeds, sweep={}, validation_shots=2, reference="slow")
-
-
-def published(scenario, methods, folder: Path, seeds=(0, 1)):
-    found = compare(asked(scenario, methods, seeds), results=folder)
-    publish(found, load_scenario(str(scenario)), folder)
-    return found
 
 
 def test_a_table_is_made_of_files_without_a_run(tmp_path, tiny_scenario, methods, ran):
@@ -330,14 +279,6 @@ def test_entries_of_other_tasks_are_not_compared(tmp_path, tiny_scenario, method
     file.write_text(json.dumps(content))
     rows = {row["name"]: row for row in leaderboard(tmp_path, "tiny", "slow")["rows"]}
     assert "last" not in rows["quick"]["against_reference"]
-
-
-def test_seeds_of_other_images_do_not_stay_in_an_entry(tmp_path, tiny_scenario, methods, ran, monkeypatch):
-    published(tiny_scenario, methods, tmp_path, seeds=(0, 1))
-    whole = Identities.of
-    monkeypatch.setattr(Identities, "of", lambda self, t: whole(self, t)[::-1])  # as pictures were added
-    published(tiny_scenario, methods, tmp_path, seeds=(0,))
-    assert read_entry(place(tmp_path, "tiny", "quick")).asked.seeds == [0]
 
 
 def test_weights_in_a_folder_are_part_of_a_trial(tmp_path, tiny_scenario, tiny_files):
