@@ -213,14 +213,21 @@ def compare(
     folder = out / slug(found.scenario)
     # What took hours is on the disk before anything can go wrong with a terminal.
     written = save(content, folder)
-    entries = publish_results(found, located, publish) if publish else []
+    entries, refused = [], None
+    if publish:
+        try:  # another comparison may have been published since this one began
+            refuse_other_streams(request, names, located.value.name, publish)
+            entries = publish_results(found, located, publish)
+        except UserError as error:
+            refused = error
     show(console, content)
-    names = ", ".join(path.name for path in written)
     console.print()
-    say(console, f"{folder}: {names}")
+    say(console, f"{folder}: {', '.join(path.name for path in written)}")
     if entries:
         say(console, f"{entries[0].parent}: {', '.join(path.name for path in entries)}")
     say_report(console, folder)
+    if refused:
+        raise refused
     if any(m.failed for m in found.methods):
         raise typer.Exit(1)
 

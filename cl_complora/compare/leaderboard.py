@@ -144,7 +144,7 @@ def _images_of(test: Outcome) -> list[str]:
 
 
 def _mark_front(rows: Sequence[dict[str, Any]]) -> None:
-    """Those that no other current method beats in both Last and retention."""
+    """Those that no other current method equals in Last and retention and beats in one."""
     points = {
         row["name"]: tuple(float(np.mean(row["figures"][key])) for key in ("retention", "last"))
         for row in rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,8 +39,8 @@ def missing(prepared: Prepared, out: Path, library: Library | None = None) -> Mi
         library: published results, which stand for runs.
 
     Raises:
-        UserError: if none of the values of a method could be trained, and for every run that was made with
-            something else, which a comparison refuses.
+        UserError: if none of the values of the only method could be trained, and for every run that was made
+            with something else, which a comparison refuses.
     """
     folders = TrialFolders(out, prepared.plans)
 
@@ -52,12 +53,19 @@ def missing(prepared: Prepared, out: Path, library: Library | None = None) -> Mi
     there = there_are(swept)
     if None in there:
         return _missing(swept, there, True)
-    tests = prepared.tests(prepared.choose(there))
-    return _missing(tests, there_are(tests), False)
+    methods = prepared.choose(there)
+    tests = prepared.tests(methods)
+    untested = [(t, outcome) for t, outcome in zip(swept, there, strict=True) if methods[t.method].failed]
+    return _missing(tests, there_are(tests), False, untested)
 
 
-def _missing(trials: list[Trial], there: list[Outcome | None], sweep: bool) -> Missing:
-    pairs = list(zip(trials, there, strict=True))
+def _missing(
+    trials: list[Trial],
+    there: list[Outcome | None],
+    sweep: bool,
+    before: Sequence[tuple[Trial, Outcome | None]] = (),
+) -> Missing:
+    pairs = [*before, *zip(trials, there, strict=True)]
     failed = [(t, outcome.error) for t, outcome in pairs if outcome is not None and outcome.error is not None]
     return Missing([t for t, outcome in pairs if outcome is None], sweep, failed)
 

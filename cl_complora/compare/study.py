@@ -116,13 +116,13 @@ class Prepared:
 
     def choose(self, outcomes: Sequence[Outcome]) -> dict[str, Method]:
         """Every method with its curve and what is chosen by it; one that does not fit the scenario or the
-        model, whatever its settings, with that as its failure.
+        model, whatever its settings, or of which no value could be trained, with that as its failure.
 
         Args:
             outcomes: of :meth:`swept`.
 
         Raises:
-            UserError: if the training of all values of a method failed, and for runs that were lost.
+            UserError: if the training of all values of the only method failed, and for runs that were lost.
         """
         refuse_without("the sweep", self.swept(), outcomes)
         waiting = iter(outcomes)
@@ -135,7 +135,12 @@ class Prepared:
                 entry.failed = [f"on validation shots: {every[0].error}"]
                 continue
             entry.curve = [point(settings, part, self.request.metric) for settings, part in found.items()]
-            entry.chosen = choose(entry.name, entry.curve, self.request.floor)
+            try:
+                entry.chosen = choose(entry.name, entry.curve, self.request.floor)
+            except UserError as error:
+                if len(methods) == 1:
+                    raise
+                entry.failed = [f"on validation shots: {error}"]
         return methods
 
     def tests(self, methods: Mapping[str, Method]) -> list[Trial]:

@@ -131,6 +131,8 @@ def prepare(request: TuningRequest) -> Tuning:
     unmeasured = "" if held_out else _unmeasured(scenario.value.name, tested)
     if unmeasured and request.floor is not None:
         raise UserError(f"--floor {request.floor:g}: retention cannot be measured: {unmeasured}")
+    if scenario.value.independent and request.metric == "average":
+        raise UserError("--metric average: independent tasks have none; choose by last or harmonic")
     if unmeasured and request.metric == "harmonic":
         raise UserError(f"--metric harmonic: retention cannot be measured: {unmeasured}")
     images = [len(task.train) for task in plans.tasks]

@@ -88,12 +88,12 @@ class _Measure:
         row |= {"norm": delta.norm(), "matrix_norm": math.sqrt(total)}
         if total > 0:
             row["principal"] = math.sqrt(sum(self._touching(k, c.whole) for k, c in changes.items()) / total)
-            known = sum(float(self.sum[k].square().sum()) for k in changes if k in self.sum)
-            if known > 0:
+            if any(bool(self.sum[k].any()) for k in changes if k in self.sum):
                 row["earlier"] = math.sqrt(
                     sum(self._inside(k, c.whole) for k, c in changes.items() if k in self.sum) / total
                 )
                 inner = sum(float((c.whole * self.sum[k]).sum()) for k, c in changes.items() if k in self.sum)
+                known = sum(float(earlier.square().sum()) for earlier in self.sum.values())
                 row["cosine"] = inner / math.sqrt(total * known)
         for key, change in changes.items():
             self.sum[key] = self.sum.get(key, 0) + change.whole

@@ -32,9 +32,9 @@ HOW_TO_READ = (
     " the mean accuracy after the stream, learned that right after a task, Transfer that before it; retention"
     " is the change of zero-shot accuracy over the stream. ▲ better and ▼ worse only where the 95 % bootstrap"
     " interval of the paired difference excludes zero and the test has p < 0.05; ? where there are too few"
-    " pairs to tell. ◆: no other method has both a higher Last and a better retention. Methods that see more"
-    " than a stream shows them are listed, and are neither called the best nor on that front. Times are those"
-    " of the machine that each was run on."
+    " pairs to tell. ◆: no other method is as good in Last and in retention and better in one. Methods that"
+    " see more than a stream shows them are listed, and are neither called the best nor on that front. Times"
+    " are those of the machine that each was run on."
 )
 _COSTS = (
     "‖ΔW‖: length of what a task added to the weights, mean over tasks; trained: parameters trained at once;"

@@ -8,8 +8,10 @@ from dataclasses import replace
 
 import pytest
 
+from builders.commands import cli
 from builders.places import ROOT
 from builders.published import asked, published
+from cl_complora.compare import study
 from cl_complora.compare.leaderboard import leaderboard
 from cl_complora.compare.publishing import publish, refuse_other_streams
 from cl_complora.compare.results_files import Identities, is_current, place, read_entry
@@ -96,3 +98,27 @@ def test_the_config_of_a_model_is_part_of_what_its_weights_are_known_by(tmp_path
         model = f"model={{name: tiny, config: {tmp_path / 'm.json'}, pretrained: {weights}}}"
         known.add(weights_known_by(load_scenario(str(tiny_scenario), [model]).value, tmp_path))
     assert len(known) == 2 and len({text.split(",")[0] for text in known}) == 1
+
+
+def test_what_another_comparison_published_meanwhile_is_not_written_over(
+    tmp_path, tiny_scenario, methods, ran, monkeypatch, capsys
+):
+    """It is told when the table is there, which is kept and shown."""
+    words = ["compare", tiny_scenario, "-s", methods[0], "--seeds", "0", "--out", tmp_path / "runs"]
+    words += ["--publish", tmp_path / "shared"]
+
+    class Meanwhile:
+        def __init__(self, *words): ...
+        def __enter__(self):
+            published(tiny_scenario, methods, tmp_path / "shared", seeds=(0, 1))
+            return workers()
+
+        def __exit__(self, *words): ...
+
+    workers = study.open_workers
+    monkeypatch.setattr(study, "open_workers", lambda *words: next(turns)(*words))
+    turns = iter([Meanwhile, *[workers] * 9])
+    code, out, said = cli(monkeypatch, capsys, *words)
+    assert code == 2 and "quick.json holds 2 values of its sweep, the seeds 1 of its tests" in said
+    assert "quick" in out and (tmp_path / "runs" / "tiny" / "comparison.json").is_file()
+    assert read_entry(place(tmp_path / "shared", "tiny", "quick")).asked.seeds == [0, 1]

@@ -85,6 +85,50 @@ def test_the_best_is_found_and_the_floor_holds(monkeypatch, asked):
     assert not strict.is_above_floor(strict.found(strict.chosen)) and dict(strict.chosen)[LR] == 5e-5
 
 
+class BySeed(Answering):
+    """The first seed likes low rates, the others all the more the high ones."""
+
+    def run(self, trials, report):
+        found = []
+        for one in trials:
+            rate = dict(one.settings).get(LR, 5e-3) / 5e-3
+            self.tried.append({"seed": one.seed, **dict(one.settings)})
+            found.append(outcome(50 - rate if one.seed == 0 else 50 + 3 * rate, -1))
+            self.now += 60 / self.placing.jobs
+        return found
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 4])
+def test_settings_are_chosen_by_the_mean_over_all_seeds(monkeypatch, asked, jobs):
+    request = TuningRequest(asked.scenario, asked.strategy, seeds=(0, 1), minutes=1000)
+    found, answering = prepare(request), BySeed(None)
+    monkeypatch.setattr(module, "open_workers", answering)
+    tune(found, Path("nowhere"), jobs, clock=lambda: answering.now)
+    assert dict(found.chosen)[LR] == max(dict(p["settings"])[LR] for p in found.curve) > 5e-3
+    for one in found.curve:
+        rate = one["settings"][LR] / 5e-3
+        assert one["last"] == one["score"] == pytest.approx(50 + rate)
+    assert [row["seed"] for row in answering.tried] == [0, 1] * len(found.curve)
+
+
+@pytest.mark.parametrize(("jobs", "tried"), [(1, 4), (2, 8)])
+def test_every_seed_takes_its_time(monkeypatch, asked, jobs, tried):
+    """Four and a half minutes, and one for every trial."""
+    request = TuningRequest(asked.scenario, asked.strategy, seeds=(0, 1), minutes=4.5)
+    found, answering = prepare(request), BySeed(None)
+    monkeypatch.setattr(module, "open_workers", answering)
+    tune(found, Path("nowhere"), jobs, clock=lambda: answering.now)
+    assert not found.complete and len(answering.tried) == tried
+
+
+def test_independent_tasks_have_no_average_to_choose_by(asked):
+    request = TuningRequest(
+        asked.scenario, asked.strategy, metric="average", scenario_settings=("independent=true",)
+    )
+    with pytest.raises(UserError, match="--metric average: independent tasks have none"):
+        prepare(request)
+
+
 def test_of_equals_what_the_strategy_had_is_kept(monkeypatch, asked):
     found, _ = tuned(monkeypatch, asked, lambda settings: outcome(50, -1))
     assert found.changed(found.chosen) == ()

@@ -110,3 +110,16 @@ def test_what_keeps_every_run_from_beginning_is_told_once(go, tmp_path):
     code, _, said = go("-s", "zeroshot,quick.yaml", "--set", f"model.pretrained={tmp_path / 'w.safetensors'}")
     assert code == 2 and said.count("error: ") == 1 and "w.safetensors" in said
     assert "goes on with what is there" not in said and not list(tmp_path.rglob("comparison*"))
+
+
+def test_one_of_which_no_value_could_be_trained_costs_no_other_its_row(tiny_scenario):
+    sweep = {"optimiser.lr": [1e-3, 5e-3]}
+    request = Request(str(tiny_scenario), ("quick.yaml", "lora"), (0,), sweep=sweep, validation_shots=2)
+    prepared, wild = prepare(request), outcome(0.0, error="diverged")
+    quick, lora = prepared.choose([wild, wild, outcome(50.0), outcome(60.0)]).values()
+    (told,) = quick.failed
+    assert "no swept value could be trained: diverged" in told and len(quick.curve) == 2
+    assert lora.chosen == (("optimiser.lr", 5e-3),) and not lora.failed
+    assert {t.method for t in prepared.tests({"quick.yaml": quick, "lora": lora})} == {"lora"}
+    with pytest.raises(UserError, match="no swept value could be trained"):
+        prepare(replace(request, strategies=("quick.yaml",))).choose([wild, wild])

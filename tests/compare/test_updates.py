@@ -10,7 +10,7 @@ import torch
 
 from cl_complora.compare import updates
 from cl_complora.compare.update_rows import are_rows
-from cl_complora.compare.updates import EARLIER, Used, _Change, measure_updates
+from cl_complora.compare.updates import EARLIER, Used, _Change, _Measure, measure_updates
 from cl_complora.config import load_scenario
 from cl_complora.delta import TaskDelta
 from cl_complora.store.deltas import save_delta
@@ -134,3 +134,23 @@ def test_rows_need_every_figure():
     for key in whole:
         assert not are_rows([{name: value for name, value in whole.items() if name != key}], 1)
     assert not are_rows([whole | {"norm": None}], 1) and not are_rows([whole | {"cosine": True}], 1)
+
+
+def test_the_cosine_is_to_all_that_earlier_updates_moved(tiny_scenario):
+    """Also where this one leaves some of their maps alone; 1 / √(1 + 10²) here."""
+    measure = _Measure(load_scenario(str(tiny_scenario)))
+    first, second = list(measure.slots)[:2]
+
+    def delta(**sizes: float) -> TaskDelta:
+        found = {}
+        for key, size in ((first, sizes.get("one", 0.0)), (second, sizes.get("other", 0.0))):
+            if size:
+                rows, columns = measure.slots[key].weight.shape
+                b, a = torch.zeros(rows, 1), torch.zeros(1, columns)
+                b[0], a[0, 0] = size, 1.0
+                found[key] = (b, a)
+        return TaskDelta(factors=found)
+
+    assert measure.add(delta(one=1.0, other=10.0))["cosine"] is None
+    row = measure.add(delta(one=1.0))
+    assert row["cosine"] == pytest.approx(101**-0.5) and row["earlier"] == pytest.approx(1)

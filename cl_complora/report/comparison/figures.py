@@ -49,7 +49,7 @@ def far_off(methods: Sequence[Tested]) -> list[Tested]:
 
 
 def trade_off(methods: Sequence[Tested], prefix: str) -> Markup:
-    """Last against retention; filled where no other method is better in both."""
+    """Last against retention; filled where no other method is as good in both and better in one."""
     best = front([(m.retention, m.last) for m in methods if m.front is not False])
     with drawing(480, 400) as figure:
         axes = figure.add_axes((0.1, 0.12, 0.88, 0.86))

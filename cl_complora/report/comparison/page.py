@@ -160,7 +160,7 @@ def _trade_off(found: Content) -> list:
         return []
     note = (
         "Last against retention on test images, means with standard deviations over seeds. Filled and joined:"
-        " methods that no other one beats in both."
+        " methods that no other one equals in both and beats in one."
     )
     if MOST_NAMES < len(methods) <= MOST_NUMBERS:
         note += f" {', '.join(f'{place}: {m.name}' for place, m in enumerate(methods, start=1))}."

@@ -320,8 +320,8 @@ def kept(retention: float | None) -> float:
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The (retention, Last) points that no other point beats in both, by ascending retention; what is not
-    measured beats nothing."""
+    """The (retention, Last) points that no other point equals in both and beats in one, by ascending
+    retention; what is not measured beats nothing."""
     best: list[tuple[float, float]] = []
     measured = {point for point in points if all(map(math.isfinite, point))}
     for point in sorted(measured, key=lambda p: (-p[0], -p[1])):
