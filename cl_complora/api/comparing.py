@@ -226,6 +226,7 @@ def compare(
             allow_plugins,
             told.report if told is not None else None,
             told.say if told is not None else None,
+            begins=told.begins if told is not None else None,
             elsewhere=elsewhere,
         )
         content, folder = found.content(), out / slug(found.scenario)

@@ -204,6 +204,7 @@ def compare(
                 progress.report,
                 partial(say, console),
                 results or publish,
+                progress.begins,
                 **more,
             )
     except KeyboardInterrupt as stopped:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..data.telling import counted
@@ -25,7 +25,7 @@ class CompareProgress:
 
     def __init__(self, request: Request, jobs: int, say: Callable[[str], None]) -> None:
         self.request, self.jobs, self.say = request, jobs, say
-        self.waiting = [f"{method} · seed {seed}" for method in request.strategies for seed in request.seeds]
+        self.waiting: list[str] = []
         self.began = time.perf_counter()
         self.worked = 0
 
@@ -36,7 +36,15 @@ class CompareProgress:
         if self.request.sweep is not None:
             told += ", after a sweep on validation shots that chooses their settings"
         self.say(f"{self.request.scenario}: {told}, {self.jobs} at a time; finished runs are reused")
-        if self.request.sweep is None:
+
+    def begins(self, trials: Sequence[Trial]) -> None:
+        """A stage begins, of the sweep or of the tests.
+
+        Args:
+            trials: of it, less those that are published.
+        """
+        self.waiting = [] if not trials or trials[0].validation else [_name(t) for t in trials]
+        if self.waiting:
             self.say(f"begins with {', '.join(self.waiting[: self.jobs])}")
 
     def report(self, trial: Trial, outcome: Outcome, done: int, total: int) -> None:
@@ -47,12 +55,15 @@ class CompareProgress:
         if done < total and self.worked:
             left = (time.perf_counter() - self.began) / self.worked * (total - done)
             line += f" · about {_duration(left)} left"
-        name = f"{trial.method} · seed {trial.seed}"
-        if not trial.validation and name in self.waiting:
-            self.waiting.remove(name)
+        if _name(trial) in self.waiting:
+            self.waiting.remove(_name(trial))
             if self.waiting and not outcome.reused:
                 line += f"; now {', '.join(self.waiting[: self.jobs])}"
         self.say(line)
+
+
+def _name(trial: Trial) -> str:
+    return f"{trial.method} · seed {trial.seed}"
 
 
 def _duration(seconds: float) -> str:

@@ -207,6 +207,7 @@ def compare(
     report: Callable[[Trial, Outcome, int, int], None] | None = None,
     tell: Callable[[str], None] | None = None,
     results: Path | None = None,
+    begins: Callable[[Sequence[Trial]], None] | None = None,
     **placing: Any,
 ) -> Comparison:
     """Run what is missing and compare.
@@ -219,6 +220,7 @@ def compare(
         report: told of every finished run, with how many are done of how many in this stage.
         tell: given a sentence for every method that is not swept as was asked, before anything is run.
         results: folder of published results (:mod:`.results_files`), which stand for runs.
+        begins: told of the runs of a stage that are not published, before the first of them.
         placing: more of :class:`~cl_complora.compare.workers.Placing`: ``cluster``, ``gpus_per_run``,
             ``threads``, ``elsewhere``.
 
@@ -240,6 +242,8 @@ def compare(
             tell = report or (lambda *line: None)
             found = {index: library.outcome(t) for index, t in enumerate(trials)}
             missing = [t for index, t in enumerate(trials) if found[index] is None]
+            if begins is not None:
+                begins(missing)
             ran = iter(workers.run(missing, lambda t, outcome: tell(t, outcome, next(done), len(missing))))
             outcomes = [found[index] or next(ran) for index in range(len(trials))]
             tried.extend(zip(trials, outcomes, strict=True))

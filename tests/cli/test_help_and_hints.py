@@ -225,9 +225,16 @@ def test_a_comparison_says_its_plan_what_runs_and_time_left():
     said: list[str] = []
     progress = CompareProgress(Request("mine", ("a", "b"), (0, 1)), 1, said.append)
     progress.plan()
-    assert "4 runs: 2 methods × 2 seeds" in said[0] and said[1] == "begins with a · seed 0"
+    progress.begins([])  # all of it is published
+    assert "4 runs: 2 methods × 2 seeds" in said[0] and len(said) == 1
+    every = [Told(method, seed) for method in "ab" for seed in (0, 1)]
+    progress.begins(every)
+    assert said[1] == "begins with a · seed 0"
     progress.report(Told("a", 0), Told("a", 0), 1, 4)
     assert "1/4 a · seed 0: done · about 0 s left; now a · seed 1" in said[2]
     for done, (method, seed) in enumerate([("a", 1), ("b", 0), ("b", 1)], start=2):
         progress.report(Told(method, seed), Told(method, seed), done, 4)
     assert "left" not in said[-1]
+    progress.begins([every[0], every[3]])  # and of b one is published
+    progress.report(every[0], every[0], 1, 2)
+    assert said[-1].endswith("now b · seed 1")
