@@ -147,11 +147,13 @@ def _told(value: Any) -> str:
     return value if isinstance(value, str) and value.isidentifier() else json.dumps(value, ensure_ascii=False)
 
 
-def compare_command(request: dict[str, Any]) -> str:
+def compare_command(request: dict[str, Any], folder: Path | None = None, plugins: bool = False) -> str:
     """The command that makes a comparison again.
 
     Args:
         request: as comparison.json has it.
+        folder: where the comparison is, among whose runs those that are there already are found.
+        plugins: whether a strategy names code of the user's own.
     """
     words = ["cl-complora", "compare", request["scenario"], "--strategies", ",".join(request["strategies"])]
     words += ["--seeds", _listed(request["seeds"])]
@@ -166,6 +168,9 @@ def compare_command(request: dict[str, Any]) -> str:
         words += ["--floor", digits(request["floor"])] if request.get("floor") is not None else []
     words += ["--reference", request["reference"]] if request.get("reference") else []
     words += [word for setting in compared_settings(request) for word in ("--set", setting)]
+    words += ["--allow-plugins"] if plugins else []
+    if folder is not None and folder.resolve().parent != HOME.resolve():
+        words += ["--out", str(folder.parent)]
     return shlex.join(words)
 
 

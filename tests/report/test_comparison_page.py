@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from builders.pages import HOSTILE, read
 from cl_complora.compare.method import METRICS, Method
 from cl_complora.compare.statistics import difference
 from cl_complora.compare.study import Comparison, Request
+from cl_complora.report.comparison.made_with import has_plugin
 from cl_complora.report.comparison.saving import save
 from cl_complora.report.html import write_report
 from cl_complora.report.reproduce import compare_command
@@ -67,7 +69,7 @@ def test_a_comparison_shows_its_numbers_and_leads_to_its_runs(compared):
     assert sum(row[-1][0] == "chosen" for row in page.tables["Sweep"]) == 2
     links = [a["href"] for a in page.all("a") if a["href"].startswith("./")]
     assert len(links) == 6 and all((compared / link / "results.json").is_file() for link in links)
-    assert compare_command(found["request"]) in page.text
+    assert f"{compare_command(found['request'])} --out {compared.parent}" in page.text
     assert "chosen by last on validation shots (seed 0)." in page.text
 
 
@@ -112,3 +114,16 @@ def test_the_command_of_a_comparison_says_what_was_asked():
     assert {"optimiser.lr=0.00012345678", "training.steps=1234567,8", "-1234567.5"} <= set(words)
     assert "--sweep-from strategy" in compare_command(request | {"sweep": {}})
     assert "--sweep" not in compare_command(request | {"sweep": None})
+
+
+def test_the_command_of_a_comparison_finds_its_runs_and_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    request = {"scenario": "embedded", "strategies": ["own.yaml"], "seeds": [0], "sweep": None}
+    request |= {"scenario_settings": [], "strategy_settings": []}
+    plain = "cl-complora compare embedded --strategies own.yaml --seeds 0"
+    assert compare_command(request, Path("runs/embedded")) == plain
+    assert compare_command(request, tmp_path / "runs" / "embedded", True) == f"{plain} --allow-plugins"
+    assert compare_command(request, Path("else where/embedded")) == f"{plain} --out 'else where'"
+    for strategy, told in (("{plugin: own:Mine}", True), ("{plugin: null}", False), ("3", False)):
+        (tmp_path / "config.yaml").write_text(f"strategy: {strategy}\n")
+        assert has_plugin(tmp_path) == told

@@ -43,6 +43,16 @@ def software(where: Path) -> dict[str, str]:
     return told | {"Device": str(results["device"])} | {k: str(v) for k, v in results["software"].items()}
 
 
+def has_plugin(where: Path) -> bool:
+    """Whether a run's strategy names code of the user's own; False where it does not tell."""
+    try:
+        config = RunDir(where).read_config()
+    except UserError:
+        return False
+    strategy = config.get("strategy") if config else None
+    return isinstance(strategy, dict) and bool(strategy.get("plugin"))
+
+
 def _results(where: Path) -> dict[str, Any] | None:
     """results.json of a run; None where it is not there or not whole."""
     try:

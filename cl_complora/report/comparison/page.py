@@ -29,7 +29,7 @@ from ..elements import (
 )
 from ..reproduce import compare_command, compared_settings
 from .figures import MOST_NAMES, MOST_NUMBERS, Paired, Tested, differences, sweep_curve, trade_off
-from .made_with import runs_facts, software
+from .made_with import has_plugin, runs_facts, software
 from .members import REPORT, address, members, run_folder
 from .over_stream import over_stream
 from .tables import METRICS, Content, chosen, failures, how_chosen, kept, plus_minus, spread, tables, whole
@@ -233,11 +233,13 @@ def _at(values: Sequence[float | None] | None, place: int) -> float | None:
 
 
 def _origin(found: Content, folder: Path) -> list:
+    runs = list(members(found, folder))
+    plugins = any(has_plugin(run) for run in runs)
     blocks: list = [
-        Code("Compare again", compare_command(found["request"])),
+        Code("Compare again", compare_command(found["request"], folder, plugins)),
         Code("Write this report again", shlex.join(["cl-complora", "report", str(folder)])),
     ]
-    for where in members(found, folder):
+    for where in runs:
         if told := software(where):
             return [*blocks, Terms(told)]
     return blocks
