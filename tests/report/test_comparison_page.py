@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from builders.pages import HOSTILE, read
 from cl_complora.compare.method import METRICS, Method
@@ -124,6 +125,13 @@ def test_the_command_of_a_comparison_finds_its_runs_and_code(tmp_path, monkeypat
     assert compare_command(request, Path("runs/embedded")) == plain
     assert compare_command(request, tmp_path / "runs" / "embedded", True) == f"{plain} --allow-plugins"
     assert compare_command(request, Path("else where/embedded")) == f"{plain} --out 'else where'"
-    for strategy, told in (("{plugin: own:Mine}", True), ("{plugin: null}", False), ("3", False)):
-        (tmp_path / "config.yaml").write_text(f"strategy: {strategy}\n")
-        assert has_plugin(tmp_path) == told
+
+
+def test_whether_a_run_has_a_plugin_is_read_off_its_config(tiny_run, tmp_path):
+    assert not has_plugin(tmp_path) and not has_plugin(tiny_run.folder)
+    config = yaml.safe_load((tiny_run.folder / "config.yaml").read_text())
+    config["strategy"]["plugin"] = "own:Mine"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert has_plugin(tmp_path)
+    (tmp_path / "config.yaml").write_text("[")
+    assert not has_plugin(tmp_path)
