@@ -23,7 +23,7 @@ from .earlier_export import OURS, Earlier, adapter_folder, adapter_mark
 from .head_export import check_place, head_lines, remove_heads, write_heads
 from .model_files import hub_config
 from .peft import FILES, Adapter, adapter_of
-from .states import State
+from .states import State, joined
 from .tokenizer_export import copies, place_of, tokenizer_line
 
 SNIPPET = """\
@@ -127,12 +127,22 @@ def _heads(state: State) -> dict[str, Head]:
 
 
 def _prompts(state: State, key: str, head: Head) -> list[tuple[str, ...]]:
-    """Prompts of a head's classes; of the latest task that has the class."""
+    """Prompts of a head's classes; of a head of all tasks those that ``predict`` takes."""
+    tasks = state.after if state.shares_head else [key]
+    return list(joined(state.spaces(), tasks).of(head.classes).prompts)
+
+
+def _whose_prompts(state: State) -> list[str]:
+    """Whose prompts stand beside a head of all tasks, where these have several for a class."""
     spaces = state.spaces()
-    known: dict[str, tuple[str, ...]] = {}
-    for task in state.after if key == _ALL else [key]:
-        known |= dict(zip(spaces[task].class_names, spaces[task].prompts, strict=True))
-    return [known[name] for name in head.classes]
+    together = joined(spaces, state.after)
+    if all(together.of(spaces[task].class_names) == spaces[task] for task in state.after):
+        return []
+    return [
+        "The run measures every task with the prompts of its own; one head has one set of them: a class that"
+        " several tasks have stands in it with the prompts of the first.",
+        "",
+    ]
 
 
 def model_config(state: State) -> dict[str, Any]:
@@ -197,6 +207,7 @@ def _page(state: State, name: str, half: bool, adapter: Adapter | None, heads: d
         "```",
         "",
         *(head_lines(heads, state.shares_head) if heads else []),
+        *(_whose_prompts(state) if heads and state.shares_head else []),
         *(_adapter_lines(state, name, adapter) if adapter is not None else []),
         "Classes and the prompts that they were trained with:",
         "",

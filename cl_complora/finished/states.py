@@ -143,15 +143,32 @@ class State:
             )
 
     def spaces(self) -> dict[str, LabelSpace]:
-        """Name of every task that has classes, and of every zero-shot set → its own classes and prompts."""
+        """Name of every task that has classes, and of every zero-shot set → its classes and their prompts.
+
+        They are those that the run measures with: a set's own, but in a class-incremental stream, where all
+        tasks have one label space, a class that recurs has those of the first task that has it.
+        """
         stored = self.folder.read_labels()
         absent = [name for name in self.results["tasks"] if name not in [*stored, *self.captioned]]
         empty = [name for name, part in stored.items() if not part["classes"] or not part["prompts"]]
         if absent or empty:
             raise damaged(self.folder.classes, f"without classes or prompts of '{(absent + empty)[0]}'")
-        return {
+        found = {
             name: LabelSpace.from_templates(part["classes"], part["prompts"]) for name, part in stored.items()
         }
+        if self.scenario.value.protocol == "class-incremental":
+            tasks = [name for name in self.results["tasks"] if name in found]
+            joint = joined(found, tasks)
+            found |= {name: joint.of(found[name].class_names) for name in tasks}
+        return found
+
+
+def joined(spaces: Mapping[str, LabelSpace], tasks: Sequence[str]) -> LabelSpace:
+    """The label space of some tasks together: a class that several have keeps the prompts of the first."""
+    space = spaces[tasks[0]]
+    for name in tasks[1:]:
+        space = space.joined(spaces[name])
+    return space
 
 
 def open_run(
