@@ -116,7 +116,7 @@ def predict(
     model_config: RunModelConfig = None,
 ) -> None:
     """Classify pictures with a run's model."""
-    from ..finished.predict import answering, label_space, pictures, predict
+    from ..finished.predict import answering, label_space, pictures, predict, whose_model
     from ..finished.states import open_run
 
     if classes and task is not None:
@@ -124,7 +124,9 @@ def predict(
     values = None if stored is None else value_range_of(stored)
     end_when_unread()
     files = pictures(images)
-    state = open_run(run, after, _factors(without, scale), pretrained, model_config)
+    state = open_run(run, after, _factors(without, scale), pretrained, model_config, task)
+    if after is None and (whose := whose_model(state, task)):
+        _note(whose)
     names = class_names(classes)
     space, head = label_space(state, names, prompt or (), task), answering(state, names, task)
     found = predict(state, files, space, top, head=head, values=values, tell=_note)

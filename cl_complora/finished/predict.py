@@ -85,6 +85,22 @@ def label_space(
     return LabelSpace.from_templates(space.class_names, prompts)
 
 
+def whose_model(state: State, task: str | None = None) -> str | None:
+    """Which task's model answers, in a sentence; None where none but one can be meant.
+
+    Args:
+        state: the run's state.
+        task: that is asked about.
+    """
+    several = state.scenario.value.independent and len(state.results["tasks"]) > 1
+    if not several or not state.after or task in state.after:
+        return None
+    return (
+        f"the tasks are independent, with a model each: that of '{state.after[-1]}' answers; --after chooses"
+        " another"
+    )
+
+
 def pictures(paths: Sequence[Path]) -> list[Path]:
     """Files as given, and all pictures below folders.
 
