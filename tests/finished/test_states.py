@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -23,6 +27,19 @@ def test_every_state_measures_what_the_run_recorded(tiny_run, after):
     found = on_own_stream(state)
     assert [one.name for one in found] == ["warm", "cold", "colours"]
     assert all(one.accuracy == one.recorded for one in found)
+
+
+def test_a_state_that_results_do_not_tell_yet_is_measured_alone(tiny_run, tmp_path):
+    """A run that was killed between the record of a task and its results.json."""
+    copy = shutil.copytree(tiny_run.folder, tmp_path / "run")
+    results = json.loads((copy / "results.json").read_text())
+    results["accuracy"].pop()
+    for curve in results["zero_shot"].values():
+        curve.pop()
+    (copy / "results.json").write_text(json.dumps(results))
+    found, whole = on_own_stream(open_run(copy)), on_own_stream(open_run(tiny_run.folder))
+    assert [replace(one, recorded=None) for one in whole] == found != whole
+    assert on_own_stream(open_run(copy, after="1")) == on_own_stream(open_run(tiny_run.folder, after="1"))
 
 
 def test_a_task_left_out_is_the_other_one_alone(tiny_run):
