@@ -116,7 +116,7 @@ def predict(
     model_config: RunModelConfig = None,
 ) -> None:
     """Classify pictures with a run's model."""
-    from ..finished.predict import answering, label_space, pictures, predict
+    from ..finished.predict import answering, label_space, pictures, predict, whose_model
     from ..finished.states import open_run
 
     if classes and task is not None:
@@ -124,7 +124,9 @@ def predict(
     values = None if stored is None else value_range_of(stored)
     end_when_unread()
     files = pictures(images)
-    state = open_run(run, after, _factors(without, scale), pretrained, model_config)
+    state = open_run(run, after, _factors(without, scale), pretrained, model_config, task)
+    if after is None and (whose := whose_model(state, task)):
+        _note(whose)
     names = class_names(classes)
     space, head = label_space(state, names, prompt or (), task), answering(state, names, task)
     found = predict(state, files, space, top, head=head, values=values, tell=_note)
@@ -331,7 +333,7 @@ def _draw_curves(
 ) -> None:
     from ..files import write_bytes
     from ..finished.states import find_state
-    from ..finished.update_curve import FACTORS, curves_along, with_classes
+    from ..finished.update_curve import FACTORS, curves_along, each_task
     from ..report.run.curve_figure import FORMATS, scaling_figure
     from ..run.devices import check_precision, device_of
 
@@ -350,11 +352,7 @@ def _draw_curves(
         raise UserError("--curve: this state holds no task's update")
     check_precision(state.precision, chosen_device, f"{run}: evaluation.precision")
     if "each" in tasks and "each" not in state.after:
-        tasks = with_classes(state)
-        if not tasks:
-            raise UserError("--curve each: this state's tasks have captions and no classes")
-        if left_out := [name for name in state.after if name not in tasks]:
-            tell(f"no curve of {', '.join(left_out)}: captions, and no classes to choose among")
+        tasks = each_task(state, tell)
     found = curves_along(state, tasks, chosen, tell, chosen_device)
     if as_json:
         kept = [{"task": one.task, "factors": one.factors, "accuracy": one.accuracy} for one in found]

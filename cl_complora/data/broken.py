@@ -56,6 +56,10 @@ class Readable:
         """As the source does it."""
         return self.source.identities(items)
 
+    def fingerprints(self, items: Sequence[Item]) -> list[str]:
+        """As the source does it."""
+        return self.source.fingerprints(items)
+
     @property
     def notes(self) -> Sequence[str]:
         """What the source has to tell."""

@@ -241,7 +241,7 @@ class HubPictures(Pictures):
         return [item for item in every if item.key not in self._absent], absent
 
     def stamp(self, item: Item) -> str:
-        """The table and when it was last written."""
+        """When the table, which the key names, was last written."""
         return self._places[item.key][0].stamp
 
     def stored(self, item: Item) -> BinaryIO:

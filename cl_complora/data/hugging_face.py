@@ -45,7 +45,8 @@ class DatasetRows(Rows):
         self._rows = dataset.with_format("arrow")
         self.name, self.place, self._folders = name, f"{place}, split {name}", folders
         files = [Path(found["filename"]) for found in dataset.cache_files]
-        self.stamp = " ".join(f"{file} {file.stat().st_mtime_ns}" for file in files)
+        stated = [(file.name, file.stat()) for file in files]
+        self.stamp = " ".join(f"{name} {found.st_size} {found.st_mtime_ns}" for name, found in stated)
 
     def schema(self) -> pyarrow.Schema:
         """As in the base class."""

@@ -58,6 +58,10 @@ class Source(Protocol):
     def identities(self, items: Sequence[Item]) -> list[str]:
         """Of each picture, what tells it from all others and is the same in every source that lists it."""
 
+    def fingerprints(self, items: Sequence[Item]) -> list[str]:
+        """Of each picture, what is another one when another picture takes its place, and is the same wherever
+        the folder lies or is mounted."""
+
     def items(self, split: str) -> list[Item]:
         """All images of ``train``, ``test`` or, where there is one, ``validation``, in a fixed order."""
 

@@ -99,3 +99,8 @@ class LabelSpace:
         new = [i for i, name in enumerate(other.class_names) if name not in self.class_names]
         names = self.class_names + tuple(other.class_names[i] for i in new)
         return LabelSpace(names, self.prompts + tuple(other.prompts[i] for i in new))
+
+    def of(self, class_names: Sequence[str]) -> LabelSpace:
+        """Some of its classes, in the order in which they are named."""
+        prompts = dict(zip(self.class_names, self.prompts, strict=True))
+        return LabelSpace(tuple(class_names), tuple(prompts[name] for name in class_names))

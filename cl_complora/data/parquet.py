@@ -79,7 +79,7 @@ class ParquetRows(Rows):
             groups = range(file.metadata.num_row_groups)
             counts = [file.metadata.row_group(group).num_rows for group in groups]
         found = os.stat(path)
-        self.stamp = f"{path} {found.st_size} {found.st_mtime_ns}"
+        self.stamp = f"{found.st_size} {found.st_mtime_ns}"
         self._starts = [0, *accumulate(counts)][:-1]
 
     @contextmanager
@@ -164,7 +164,8 @@ class ParquetRows(Rows):
     def stored(self, column: str) -> list[tuple[int | None, str]]:
         """As in the base class; kept beside the decoded images, since it needs the whole column read."""
         folder = cache_folder()
-        digest = hashlib.sha256(f"parquet {column} {self.stamp}".encode("utf-8", "surrogatepass")).hexdigest()
+        told = f"parquet {column} {self.path} {self.stamp}"
+        digest = hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
         file = folder / f"{digest[:32]}.json" if folder is not None else None
         found = self._known(file) if file is not None else None
         if found is not None:

@@ -58,6 +58,12 @@ class Pictures(ABC):
         """As in :class:`Source`."""
         return [f"{self.origin} {item.key}" for item in items]
 
+    def fingerprints(self, items: Sequence[Item]) -> list[str]:
+        """As in :class:`Source`."""
+        root = getattr(self, "root", "")
+        kind = self.origin.removesuffix(os.path.realpath(root)) if isinstance(root, Path) else self.origin
+        return [f"{kind} {item.key} {item.size} {self.stamp(item)}" for item in items]
+
     def present(self, split: str) -> tuple[list[Item], list[str]]:
         """As in :class:`Source`; nothing that is listed can be absent."""
         return self.items(split), []

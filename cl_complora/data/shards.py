@@ -201,10 +201,10 @@ class Shards(Pictures):
         real = {path: os.path.realpath(path) for path in {path for path, _ in placed}}
         return [f"{real[path]}/{member.name}" for path, member in placed]
 
-    def stamp(self, item: Item) -> str:
-        """The shard and when it was last written."""
+    def stamp(self, item: Item) -> int:
+        """When the shard, which the key names, was last written."""
         path, _ = self._members[item.key]
-        return f"{path} {path.stat().st_mtime_ns}"
+        return path.stat().st_mtime_ns
 
     def picture(self, item: Item, pixels: Pixels) -> Tensor:
         """One member of a shard."""

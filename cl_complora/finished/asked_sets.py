@@ -91,7 +91,8 @@ class Asked(ABC):
 
     def identity(self) -> str:
         """SHA-256 of what is asked about which images."""
-        told = [type(self).__name__, self.name, [[item.label, item.told()] for item in self.items]]
+        shown = zip(self.items, self.source.fingerprints(self.items), strict=True)
+        told = [type(self).__name__, self.name, [[item.label, seen] for item, seen in shown]]
         reading = str(self.source.reading(self.items))
         return hashlib.sha256(json.dumps([*told, reading, self.about()]).encode()).hexdigest()
 

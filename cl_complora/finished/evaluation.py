@@ -75,8 +75,14 @@ def stream_asked(state: State) -> list[Asked]:
 
 
 def with_recorded(state: State, found: Sequence[Measured]) -> list[Measured]:
-    """What was found on a run's own stream, with what the run itself measured in the same state."""
+    """What was found on a run's own stream, with what the run itself measured in the same state.
+
+    Nothing stands beside it where results.json has no such row: of a run that was killed when a task's record
+    was written and its results.json was not yet, and of one that measured nothing.
+    """
     results, row = state.results, state.row
+    if row >= len(results["accuracy"]):
+        return list(found)
     recorded = dict(zip(results["tasks"], results["accuracy"][row], strict=True))
     recorded |= {name: curve[row] for name, curve in results["zero_shot"].items()}
     recorded |= {

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..clip.heads.head import Head
 from ..clip.model import BUILT_IN, EMBEDDED, LoadedClip
 from ..clip.tokenizers import HUB_CONFIG, load_tokenizer
+from ..config.recorded import learned_at_once
 from ..errors import UserError
 from ..files import write_bytes, write_text
 from ..report.markdown_text import code, escaped
@@ -23,7 +24,7 @@ from .earlier_export import OURS, Earlier, adapter_folder, adapter_mark
 from .head_export import check_place, head_lines, remove_heads, write_heads
 from .model_files import hub_config
 from .peft import FILES, Adapter, adapter_of
-from .states import State
+from .states import State, joined
 from .tokenizer_export import copies, place_of, tokenizer_line
 
 SNIPPET = """\
@@ -127,12 +128,22 @@ def _heads(state: State) -> dict[str, Head]:
 
 
 def _prompts(state: State, key: str, head: Head) -> list[tuple[str, ...]]:
-    """Prompts of a head's classes; of the latest task that has the class."""
+    """Prompts of a head's classes; of a head of all tasks those that ``predict`` takes."""
+    tasks = state.after if state.shares_head else [key]
+    return list(joined(state.spaces(), tasks).of(head.classes).prompts)
+
+
+def _whose_prompts(state: State) -> list[str]:
+    """Whose prompts stand beside a head of all tasks, where these have several for a class."""
     spaces = state.spaces()
-    known: dict[str, tuple[str, ...]] = {}
-    for task in state.after if key == _ALL else [key]:
-        known |= dict(zip(spaces[task].class_names, spaces[task].prompts, strict=True))
-    return [known[name] for name in head.classes]
+    together = joined(spaces, state.after)
+    if all(together.of(spaces[task].class_names) == spaces[task] for task in state.after):
+        return []
+    return [
+        "The run measures every task with the prompts of its own; one head has one set of them: a class that"
+        " several tasks have stands in it with the prompts of the first.",
+        "",
+    ]
 
 
 def model_config(state: State) -> dict[str, Any]:
@@ -197,16 +208,27 @@ def _page(state: State, name: str, half: bool, adapter: Adapter | None, heads: d
         "```",
         "",
         *(head_lines(heads, state.shares_head) if heads else []),
+        *(_whose_prompts(state) if heads and state.shares_head else []),
         *(_adapter_lines(state, name, adapter) if adapter is not None else []),
-        "Classes and the prompts that they were trained with:",
-        "",
+        *_class_lines(state),
     ]
-    for task, space in state.spaces().items():
-        if task in results["tasks"]:
-            told = escaped(f"{', '.join(space.class_names)} — e.g. “{space.prompts[0][0]}”")
-            lines.append(f"* **{escaped(task)}**: {told}")
-    lines += [f"* **{escaped(task)}**: pictures with captions, no classes" for task in state.captioned]
     return "\n".join(lines) + "\n"
+
+
+def _class_lines(state: State) -> list[str]:
+    """What the weights were trained on; nothing of tasks that they have never seen, or that were left out."""
+    held = [task for task in state.after if state.scale.get(task, 1.0) != 0.0]
+    if held and learned_at_once(state.config):
+        held = state.results["tasks"]
+    if not held:
+        return []
+    spaces = state.spaces()
+    lines = ["Classes that it was trained on, and the prompts that the run measures them with:", ""]
+    for task in (task for task in held if task not in state.captioned):
+        told = escaped(f"{', '.join(spaces[task].class_names)} — e.g. “{spaces[task].prompts[0][0]}”")
+        lines.append(f"* **{escaped(task)}**: {told}")
+    captioned = [task for task in held if task in state.captioned]
+    return [*lines, *(f"* **{escaped(task)}**: pictures with captions, no classes" for task in captioned)]
 
 
 def _adapter_lines(state: State, name: str, adapter: Adapter) -> list[str]:

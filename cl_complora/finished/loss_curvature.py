@@ -67,7 +67,7 @@ def curvature(
     tell: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """λ_max of the loss of some tasks of a run; also kept as ``curvature.json`` in the run, beside what was
-    found in the same way of its other tasks.
+    found in the same way of its other tasks, and of the modules where they are left out now.
 
     Args:
         untouched: the run's state before its first task, with nothing merged (:func:`find_state`).
@@ -141,7 +141,12 @@ def curvature(
             "software": results["software"],
         },
     }
-    every = {one["name"]: one for one in (*_kept(folder.root / FILE, content, tell), *found)}
+    every = {one["name"]: one for one in _kept(folder.root / FILE, content, tell)}
+    for one in found:
+        # Asked for jointly alone, a task keeps what was found of its modules.
+        before = every.get(one["name"], {}).get("modules")
+        kept = before if jointly_only and isinstance(before, dict) else one["modules"]
+        every[one["name"]] = one | {"modules": kept}
     in_order = [every[name] for name in results["tasks"] if name in every]
     write_json(folder.root / FILE, content | {"tasks": in_order})
     return content

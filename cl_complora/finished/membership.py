@@ -192,9 +192,11 @@ def _groups(state: State, done: Sequence[str], most: int) -> list[Groups]:
     """
     plans = plans_of(state)
     used = {
-        (one.source.origin, item.key)
+        image
         for one in plans
-        for item in (*one.train, *one.validation, *(one.test if one is plans.reference else ()))
+        for image in one.source.identities(
+            [*one.train, *one.validation, *(one.test if one is plans.reference else ())]
+        )
     }
     chosen, counts = [], []
     for one in plans.tasks:
@@ -216,14 +218,21 @@ def _groups(state: State, done: Sequence[str], most: int) -> list[Groups]:
     return [Groups(task, *numbers) for task, numbers in zip(tasks, counts, strict=True)]
 
 
-def _unused(chosen: Plan, split: str, used: set[tuple[str, str]]) -> list[Item]:
-    """Images of a part of a task's source that are of its classes and took no part in training."""
+def _unused(chosen: Plan, split: str, used: set[str]) -> list[Item]:
+    """Images of a part of a task's source that are of its classes and took no part in training.
+
+    Args:
+        chosen: the task.
+        split: part of its source.
+        used: what took part, as any source knows it: another task may have listed the same files.
+    """
     label = {name: place for place, name in enumerate(chosen.class_names)}
-    names = chosen.source.class_names
+    source = chosen.source
+    items = source.items(split)
     return [
-        replace(item, label=label[names[item.label]])
-        for item in chosen.source.items(split)
-        if names[item.label] in label and (chosen.source.origin, item.key) not in used
+        replace(item, label=label[source.class_names[item.label]])
+        for item, image in zip(items, source.identities(items), strict=True)
+        if source.class_names[item.label] in label and image not in used
     ]
 
 

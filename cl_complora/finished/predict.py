@@ -19,7 +19,7 @@ from ..errors import MOST_FAULTS, UserError, raise_all
 from ..files import is_utf8
 from .given_pictures import conversion_of
 from .prompt_option import check_prompts
-from .states import State
+from .states import State, joined
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,7 @@ def label_space(
             f"{state.folder.root}: its tasks have pictures with captions and no classes to tell apart; give"
             " --classes, or --task and one of its zero-shot sets"
         )
-    chosen = [task] if task is not None else learned
-    space = spaces[chosen[0]]
-    for name in chosen[1:]:
-        space = space.joined(spaces[name])
+    space = joined(spaces, [task] if task is not None else learned)
     if not prompts:
         return space
     head = answering(state, task=task)
@@ -86,6 +83,22 @@ def label_space(
             " leave it out, or name the classes with --classes, which texts answer"
         )
     return LabelSpace.from_templates(space.class_names, prompts)
+
+
+def whose_model(state: State, task: str | None = None) -> str | None:
+    """Which task's model answers, in a sentence; None where none but one can be meant.
+
+    Args:
+        state: the run's state.
+        task: that is asked about.
+    """
+    several = state.scenario.value.independent and len(state.results["tasks"]) > 1
+    if not several or not state.after or task in state.after:
+        return None
+    return (
+        f"the tasks are independent, with a model each: that of '{state.after[-1]}' answers; --after chooses"
+        " another"
+    )
 
 
 def pictures(paths: Sequence[Path]) -> list[Path]:

@@ -143,15 +143,32 @@ class State:
             )
 
     def spaces(self) -> dict[str, LabelSpace]:
-        """Name of every task that has classes, and of every zero-shot set → its own classes and prompts."""
+        """Name of every task that has classes, and of every zero-shot set → its classes and their prompts.
+
+        They are those that the run measures with: a set's own, but in a class-incremental stream, where all
+        tasks have one label space, a class that recurs has those of the first task that has it.
+        """
         stored = self.folder.read_labels()
         absent = [name for name in self.results["tasks"] if name not in [*stored, *self.captioned]]
         empty = [name for name, part in stored.items() if not part["classes"] or not part["prompts"]]
         if absent or empty:
             raise damaged(self.folder.classes, f"without classes or prompts of '{(absent + empty)[0]}'")
-        return {
+        found = {
             name: LabelSpace.from_templates(part["classes"], part["prompts"]) for name, part in stored.items()
         }
+        if self.scenario.value.protocol == "class-incremental":
+            tasks = [name for name in self.results["tasks"] if name in found]
+            joint = joined(found, tasks)
+            found |= {name: joint.of(found[name].class_names) for name in tasks}
+        return found
+
+
+def joined(spaces: Mapping[str, LabelSpace], tasks: Sequence[str]) -> LabelSpace:
+    """The label space of some tasks together: a class that several have keeps the prompts of the first."""
+    space = spaces[tasks[0]]
+    for name in tasks[1:]:
+        space = space.joined(spaces[name])
+    return space
 
 
 def open_run(
@@ -160,16 +177,17 @@ def open_run(
     scale: Mapping[str, float] | None = None,
     pretrained: str | None = None,
     model_config: str | None = None,
+    task: str | None = None,
 ) -> State:
     """Rebuild a state of a run.
 
     Args:
-        path, after, scale, pretrained, model_config: as in :func:`find_state`.
+        path, after, scale, pretrained, model_config, task: as in :func:`find_state`.
 
     Raises:
         UserError: as there, and for deltas that cannot be merged.
     """
-    state = find_state(path, after, scale, pretrained, model_config)
+    state = find_state(path, after, scale, pretrained, model_config, task)
     state.merge()
     return state
 
@@ -180,6 +198,7 @@ def find_state(
     scale: Mapping[str, float] | None = None,
     pretrained: str | None = None,
     model_config: str | None = None,
+    task: str | None = None,
 ) -> State:
     """A state of a run before any update is merged: its model has the pretrained weights.
 
@@ -190,16 +209,21 @@ def find_state(
         scale: task → factor on its update (0 leaves it out).
         pretrained, model_config: the weights and the model config that it began with, where they cannot be
             found beside the run or its scenario.
+        task: that is asked about; of independent tasks, each of which has a model of its own, the one whose
+            model it is to be.
 
     Raises:
-        UserError: if this is no run, a task is not in it or cannot be scaled (:func:`refuse_inexact`), or the
-            pretrained weights are not those it began with.
+        UserError: if this is no run, a task is not in it or cannot be scaled (:func:`refuse_inexact`), the
+            pretrained weights are not those it began with, or another model than that of an independent task
+            is asked about it.
     """
     folder = RunDir(path)
     config, results = _read(folder)
     tasks = finished_tasks(folder, results)
-    count = len(tasks) if after is None else _position(after, tasks, path)
     scenario = folder.recorded_scenario(config)
+    if scenario.value.independent and task in results["tasks"]:
+        after = _model_of(task, after, tasks, path)
+    count = len(tasks) if after is None else _position(after, tasks, path)
     held = tasks[:count][-1:] if scenario.value.independent else tasks[:count]
     factors = dict(scale or {})
     for name in factors:
@@ -338,3 +362,16 @@ def _position(after: str, tasks: list[str], path: Path) -> int:
     raise UserError(
         f"--after {after}: {path} has finished {', '.join(tasks) or 'no task'} (or 0 to {len(tasks)})"
     )
+
+
+def _model_of(task: str, after: str | None, tasks: list[str], path: Path) -> str:
+    """The state that has the model of an independent task; the untouched one has none of another task."""
+    position = None if after is None else _position(after, tasks, path)
+    if position is None and task not in tasks:
+        raise UserError(f"--task {task}: {path} has finished {', '.join(tasks) or 'no task'}")
+    if position and tasks[position - 1] != task:
+        raise UserError(
+            f"--task {task} and --after {after}: the tasks of this run are independent, and the model after"
+            f" '{tasks[position - 1]}' has learned nothing of '{task}'; leave --after out"
+        )
+    return task if position is None else str(position)

@@ -139,3 +139,31 @@ def curves_along(
 def with_classes(state: State) -> list[str]:
     """Tasks in a state that have classes, and so an accuracy that can have a curve."""
     return [name for name in state.after if name not in state.captioned]
+
+
+def each_task(state: State, tell: Callable[[str], None] = lambda line: None) -> list[str]:
+    """Every task of a state that can have a curve.
+
+    Args:
+        state: as :func:`curves_along` takes it.
+        tell: told which tasks have none, and why.
+
+    Raises:
+        UserError: where no task can have one.
+    """
+    classes = with_classes(state)
+    if not classes:
+        raise UserError("--curve each: this state's tasks have captions and no classes")
+    captioned = [name for name in state.after if name not in classes]
+    scaled = [name for name in classes if name in state.scale]
+    if len(scaled) == len(classes):
+        raise UserError(
+            "--curve each: --without and --scale set the factor of every task that could have one"
+        )
+    for names, why in (
+        (captioned, "captions, and no classes to choose among"),
+        (scaled, "--without or --scale sets its factor at every point"),
+    ):
+        if names:
+            tell(f"no curve of {', '.join(names)}: {why}")
+    return [name for name in classes if name not in scaled]

@@ -150,6 +150,22 @@ def test_what_was_found_of_other_tasks_stays(runs, tmp_path):
     assert [one["name"] for one in stored("cold")] == ["cold"]
 
 
+def test_modules_that_were_found_stay_where_a_task_is_asked_jointly(runs, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(runs["complora"], copy)
+
+    def stored(images: int = 2, jointly: bool = True) -> list[dict]:
+        curvature(find_state(copy, after="0"), ["warm"], images, most_steps=2, jointly_only=jointly)
+        return json.loads((copy / "curvature.json").read_text())["tasks"]
+
+    whole = stored(jointly=False)
+    assert whole[0]["modules"] and stored() == whole
+    assert not stored(images=3)[0]["modules"]  # another loss
+    damaged = json.loads((copy / "curvature.json").read_text()) | {"tasks": [{"name": "warm", "modules": 3}]}
+    (copy / "curvature.json").write_text(json.dumps(damaged))
+    assert stored(images=3)[0]["modules"] == {}
+
+
 def test_the_order_of_images_does_not_matter(runs):
     from cl_complora.clip.classifier import ClipClassifier
     from cl_complora.data.tasks import load

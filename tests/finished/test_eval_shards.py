@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from builders.captions import json_lines, painted
 from builders.commands import cli
@@ -182,6 +184,40 @@ def test_other_weights_data_or_settings_are_another_evaluation(request_, tmp_pat
     found = gather(replace(request_, **change), Shards.find(other, 2, tmp_path), said.append, ["cpu"])
     assert same(found, other.answer(other.parts()))
     assert "holds 1 shard of other weights, data or settings" in said[0]
+
+
+def test_pictures_that_were_exchanged_are_another_evaluation(tmp_path):
+    """A folder that was moved with its files is the same; other files of the same names and sizes are not."""
+
+    def identity(folder):
+        return open_request(EvalRequest("embedded", False, data=(str(folder),), device="cpu")).identity
+
+    folder, moved = tmp_path / "one" / "seen", tmp_path / "two" / "seen"
+    for name, colour in {"red": (255, 0, 0), "blue": (0, 0, 255)}.items():
+        (folder / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8), colour).save(folder / name / "1.bmp")
+    before = identity(folder)
+    moved.parent.mkdir()
+    folder.rename(moved)
+    assert identity(moved) == before
+    picture = moved / "red" / "1.bmp"
+    written, size = picture.stat().st_mtime_ns, picture.stat().st_size
+    Image.new("RGB", (8, 8), (0, 255, 0)).save(picture)
+    os.utime(picture, ns=(written, written + 1))
+    assert picture.stat().st_size == size and identity(moved) != before
+
+
+def test_pictures_of_another_domain_are_another_evaluation(tmp_path):
+    """Sets of the same name, classes, prompts and keys, as two styles are."""
+    found = set()
+    for style in ("style-photo", "style-chalk"):
+        source = f"source: {{kind: world, domain: {style}}}, images: 4, prompts: ['a {{}}']"
+        file = tmp_path / f"{style}.yaml"
+        task = "tasks:\n  - {name: flags, source: {kind: world, domain: flags}}\n"
+        file.write_text(f"name: s\n{task}zero_shot:\n  - {{name: styled, {source}}}\n")
+        opened = open_request(EvalRequest("embedded", False, data=(str(file),), device="cpu"))
+        found.add(opened.asked[-1].identity())
+    assert len(found) == 2
 
 
 def test_an_array_of_tasks_and_one_that_puts_together(tiny_run, tmp_path, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -154,6 +155,23 @@ def test_names_and_prompts_are_text_on_the_page(tiny_run, tmp_path):
     page = (tmp_path / "mine.md").read_text()
     assert page.count("```") == 2 and "<script" not in page and "`mine-peft/`" not in page
     assert "&lt;script&gt;alert(1)" in page and "import evil" in page
+
+
+@pytest.mark.parametrize(
+    ("after", "scale", "told"),
+    [
+        (None, {}, ["warm", "cold"]),
+        ("warm", {}, ["warm"]),
+        (None, {"warm": 0.0}, ["cold"]),
+        (None, {"warm": 0.5}, ["warm", "cold"]),
+        ("0", {}, []),
+    ],
+)
+def test_the_page_tells_the_classes_that_the_weights_have_seen(tiny_run, tmp_path, after, scale, told):
+    export(open_run(tiny_run.folder, after, scale), tmp_path / "mine.safetensors")
+    page = (tmp_path / "mine.md").read_text()
+    assert re.findall(r"^\* \*\*(\w+)\*\*: ", page, re.M) == told
+    assert ("Classes that it was trained on" in page) is bool(told)
 
 
 @pytest.mark.parametrize("name", ["a\n## b", "a\x1b[2J", " ", "a" * 501])

@@ -118,6 +118,30 @@ def test_images_that_settings_were_chosen_by_are_on_neither_side(tmp_path, tiny_
         assert set(others[: group.from_training]) == own - {*members} - chosen_by - reference != set()
 
 
+def test_what_another_kind_of_source_lists_for_another_task_is_no_non_member(
+    tmp_path, tiny_scenario, class_folders
+):
+    """Class folders, and a table of the same files: what one task trains on is no image that none did."""
+    shots = [f"train/{name}/{number}.png,{name},train" for name in ("red", "blue") for number in range(4)]
+    tested = [f"test/{name}/{number}.png,{name},test" for name in ("red", "blue") for number in range(2)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,split", *shots, *tested]) + "\n")
+    source = f"{{kind: manifest, file: {tmp_path / 'list.csv'}, root: {class_folders}}}"
+    settings = [
+        "tasks.0.classes=[red, blue]",
+        f"tasks.1.source={source}",
+        "tasks.1.classes=[red, blue]",
+        "reference=null",
+    ]
+    quick = load_strategy("lora", ["training.steps=1", "training.batch_size=4"])
+    scenario = load_scenario(str(tiny_scenario), settings)
+    state = open_run(run(scenario, quick, out=tmp_path, evaluate=False, analysis=False).folder, after="0")
+    plans = plans_of(state).tasks
+    trained = {image for one in plans for image in one.source.identities(one.train)}
+    for group in _groups(state, ["warm", "cold"], 1000):
+        one = group.task.plan
+        assert one.test and not trained & set(one.source.identities(one.test)), one.name
+
+
 def test_classes_share_what_is_asked_for(folder):
     plan = plans_of(open_run(folder, after="0")).tasks[0]
     items = [*plan.test, *(replace(item, key=f"{item.key}x") for item in plan.test if item.label == 0)]

@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch.nn import functional as F
 
 from builders.commands import cli
@@ -20,6 +21,8 @@ from cl_complora.clip.heads.regression import KernelHead, RandomFeatureHead
 from cl_complora.clip.heads.several import SeveralHeads
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.errors import UserError
+from cl_complora.finished.evaluation import sets_of
+from cl_complora.finished.export import export
 from cl_complora.finished.predict import label_space, reads_texts
 from cl_complora.finished.states import open_run
 from cl_complora.run.stream import run
@@ -120,6 +123,31 @@ def test_a_prompt_is_refused_where_a_head_answers_alone(probed, class_folders, m
         ("class-incremental", ("--after", "0")),
     ):
         assert shares(protocol, *words, *odd) != pytest.approx(shares(protocol, *words), abs=1e-6), words
+
+
+@pytest.mark.parametrize("protocol", ["class-incremental", "domain-incremental"])
+def test_a_class_that_recurs_has_the_prompts_that_the_run_measures_it_with(protocol, tiny_scenario, tmp_path):
+    """Among all tasks those of the first that has it; of domains each has its own where it alone is asked."""
+    joint = protocol == "class-incremental"
+    later = ["red", "yellow", "blue"] if joint else ["red", "yellow"]
+    scenario = load_scenario(
+        str(tiny_scenario), [f"protocol={protocol}", f"tasks.1.classes=[{', '.join(later)}]"]
+    )
+    strategy = load_strategy("tip-adapter")
+    settings = quick_head(strategy.value.head)
+    made = run(scenario, load_strategy("tip-adapter", settings), out=tmp_path / "runs", analysis=False)
+    state = open_run(made.folder)
+    everywhere, alone = label_space(state), label_space(state, task="cold")
+    assert everywhere.prompts[0] == ("a photo of a red.",) and alone.class_names == tuple(later)
+    measured = {one.name: one.space for one in sets_of(state)}["cold"]
+    assert measured.of(alone.class_names) == alone
+    assert alone.prompts[0] == (("a photo of a red.",) if joint else ("a photo of red", "red paint"))
+    *_, page, _, heads = export(state, tmp_path / "mine.safetensors")
+    with safe_open(heads, "pt") as file:
+        about = json.loads(file.metadata()["heads"])["all"]
+    told = dict(zip(about["classes"], map(tuple, about["prompts"]), strict=True))
+    assert told == dict(zip(everywhere.class_names, everywhere.prompts, strict=True))
+    assert ("stands in it with the prompts of the first" in page.read_text()) is not joint
 
 
 def test_a_caller_is_told_as_well(probed):

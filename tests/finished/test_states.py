@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from dataclasses import replace
+
 import pytest
 import torch
 
+from builders.commands import cli
 from builders.images import COLOURS, paint
 from builders.measured import on_own_stream
 from cl_complora.config import load_scenario, load_strategy
@@ -22,6 +27,19 @@ def test_every_state_measures_what_the_run_recorded(tiny_run, after):
     found = on_own_stream(state)
     assert [one.name for one in found] == ["warm", "cold", "colours"]
     assert all(one.accuracy == one.recorded for one in found)
+
+
+def test_a_state_that_results_do_not_tell_yet_is_measured_alone(tiny_run, tmp_path):
+    """A run that was killed between the record of a task and its results.json."""
+    copy = shutil.copytree(tiny_run.folder, tmp_path / "run")
+    results = json.loads((copy / "results.json").read_text())
+    results["accuracy"].pop()
+    for curve in results["zero_shot"].values():
+        curve.pop()
+    (copy / "results.json").write_text(json.dumps(results))
+    found, whole = on_own_stream(open_run(copy)), on_own_stream(open_run(tiny_run.folder))
+    assert [replace(one, recorded=None) for one in whole] == found != whole
+    assert on_own_stream(open_run(copy, after="1")) == on_own_stream(open_run(tiny_run.folder, after="1"))
 
 
 def test_a_task_left_out_is_the_other_one_alone(tiny_run):
@@ -45,6 +63,35 @@ def test_of_independent_tasks_every_state_is_one_task_alone(tmp_path, tiny_scena
         assert all(one.accuracy == recorded.get(one.name, one.accuracy) for one in on_own_stream(state, True))
     with pytest.raises(UserError, match="no task 'warm' among those merged: cold"):
         open_run(out.folder, scale={"warm": 0.0})
+
+
+def test_an_independent_task_is_asked_of_its_own_model(
+    tmp_path, tiny_scenario, tiny_strategy, class_folders, monkeypatch, capsys
+):
+    located = load_scenario(str(tiny_scenario), ["independent=true"])
+    made = run(
+        located, load_strategy(str(tiny_strategy)), out=tmp_path, evaluate=False, analysis=False
+    ).folder
+    picture = class_folders / "test" / "red" / "0.png"
+
+    def told(*words: str) -> tuple[str, str]:
+        code, out, err = cli(monkeypatch, capsys, "predict", made, picture, "--json", *words)
+        assert code == 0, err
+        return out, err
+
+    assert told("--task", "warm") == told("--task", "warm", "--after", "1") == told("--after", "warm")
+    assert told("--task", "warm", "--after", "0")[0] != told("--task", "warm")[0]
+    which = (
+        "note: the tasks are independent, with a model each: that of 'cold' answers; --after chooses another"
+    )
+    assert which in " ".join(told()[1].split()) and which in " ".join(told("--task", "colours")[1].split())
+    assert told()[0] == told("--task", "cold")[0] and not told("--task", "cold")[1]
+    code, out, err = cli(monkeypatch, capsys, "predict", made, picture, "--task", "warm", "--after", "cold")
+    assert code == 2 and not out and "the model after 'cold' has learned nothing of 'warm'" in err
+    # A task that is not finished has no model yet.
+    next((made / "tasks").glob("*cold*")).unlink()
+    with pytest.raises(UserError, match="--task cold: .* has finished warm"):
+        open_run(made, task="cold")
 
 
 def vars_of(both, without, half, start) -> dict:

@@ -63,6 +63,18 @@ def test_curves_are_printed_and_drawn(form, tiny_run, tmp_path, monkeypatch, cap
     assert not (tiny_run.folder / "curve.svg").exists()
 
 
+def test_each_leaves_out_what_has_its_factor_already(tiny_run, tmp_path, monkeypatch, capsys):
+    words = ("eval", tiny_run.folder, "--plot", tmp_path / "curve.svg", "--factors", "0,1", "--curve", "each")
+    code, out, err = cli(monkeypatch, capsys, *words, "--without", "cold")
+    assert code == 0, err
+    assert "no curve of cold: --without or --scale sets its factor at every point" in out
+    assert out.count("accuracy % along the update of") == 1 and "along the update of 'warm'" in out
+    code, out, err = cli(monkeypatch, capsys, *words, "--scale", "warm=0.5", "--json")
+    assert code == 0 and [one["task"] for one in json.loads(out)] == ["cold"], err
+    code, _, err = cli(monkeypatch, capsys, *words, "--scale", "warm=0.5", "--without", "cold")
+    assert code == 2 and "--curve each: --without and --scale set the factor of every task" in err
+
+
 def test_a_curve_of_strange_names_is_drawn():
     names = ("$x^$ <b>&", "this task", "\x1b[31m" + "long " * 40)
     accuracy = {name: (0.25, 0.5) for name in (*names, "earlier tasks")}
