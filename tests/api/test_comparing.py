@@ -64,9 +64,9 @@ def test_a_plugin_that_is_not_allowed_is_refused_before_any_run(tiny_scenario, t
 def test_what_is_asked_for_reaches_the_runs(comparing, tiny_scenario, tmp_path):
     options = {"seeds": [0], "out": tmp_path}
     cl_complora.compare(tiny_scenario, ["zeroshot", "lora"], elsewhere=True, **options)
-    assert comparing == {"elsewhere": True, "metric": "last"}
+    assert comparing == {"elsewhere": True, "metric": "last", "begins": None}
     cl_complora.compare(tiny_scenario, ["lora"], sweep={"lr": [1e-3]}, metric="harmonic", floor=-3, **options)
-    assert comparing == {"elsewhere": False, "metric": "harmonic"}
+    assert comparing == {"elsewhere": False, "metric": "harmonic", "begins": None}
 
 
 def test_a_run_made_otherwise_is_told_as_arguments_and_nothing_is_written(tiny_scenario, tmp_path):
