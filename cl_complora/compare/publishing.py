@@ -39,7 +39,7 @@ from .trials import Settings, Trial, grid, trial
 def publish(found: Comparison, scenario: Located[Scenario], folder: Path) -> list[Path]:
     """Write what a comparison found, a file for every method whose tests all finished.
 
-    Trials that a file holds already stay, as long as the method is what it was.
+    Trials that a file holds already stay, as long as the method, its images and its code are what they were.
 
     Args:
         found: finished; made in this process, so that its trials are at hand.
