@@ -32,7 +32,7 @@ from cl_complora.data.tasks import Images, StreamData
 from cl_complora.engine.adapter import AdapterPlugin
 from cl_complora.engine.build import build_adapter
 from cl_complora.engine.constraints import stable_seed
-from cl_complora.engine.experience import ClipExperience, TrainingBatches, as_avalanche, one_template
+from cl_complora.engine.experience import ClipExperience, TrainingBatches, as_avalanche
 from cl_complora.engine.optimisers import optimizer_factory
 from cl_complora.engine.schedule import rate
 from cl_complora.run.stream import run
@@ -95,7 +95,8 @@ class _Stream:
         steps = _Steps([], [])
         for images, labels, _ in loader:
             steps.batches.append((images, labels))
-            steps.spaces.append(one_template(experience.spaces[0], loader.template))
+            space = experience.spaces[0]
+            steps.spaces.append(space.with_template(loader.template % space.templates))
         return steps
 
     def load(self) -> StreamData:
