@@ -49,6 +49,16 @@ def known_metric(metric: str) -> None:
         raise UserError(f"--metric {metric}: must be one of {', '.join(SCORES)}")
 
 
+def check_metric_of(metric: str, scenario: Scenario) -> None:
+    """Refuse to choose by what a stream does not have.
+
+    Raises:
+        UserError: for the average of independent tasks.
+    """
+    if metric == "average" and scenario.independent:
+        raise UserError("--metric average: independent tasks have none; choose by last or harmonic")
+
+
 def point(settings: Settings, outcomes: Sequence[Outcome], metric: str) -> Point:
     """One combination of settings: its figures on validation shots, means over the seeds."""
     errors = [o.error for o in outcomes if o.error]

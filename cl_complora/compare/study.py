@@ -14,7 +14,7 @@ from ..config.loading import Located, OfOption
 from ..config.plugin_file import refuse_plugin
 from ..errors import UserError, raise_all
 from ..files import slug
-from .choosing import choose, for_validation, point
+from .choosing import check_metric_of, choose, for_validation, point
 from .method import Method, against
 from .outcomes import Outcome, refuse_without
 from .plan_store import PlanStore
@@ -174,8 +174,8 @@ def prepare(
     _refuse_shared_folders(names)
     reference = _reference(request, names)
     scenario = load_scenario(request.scenario, request.scenario_settings)
-    if request.sweep is not None and request.metric == "average" and scenario.value.independent:
-        raise UserError("--metric average: independent tasks have none; choose by last or harmonic")
+    if request.sweep is not None:
+        check_metric_of(request.metric, scenario.value)
     shots = request.shots(scenario.value)
     request = replace(request, validation_shots=shots)
     plans = PlanStore()

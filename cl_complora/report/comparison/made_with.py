@@ -49,8 +49,7 @@ def has_plugin(where: Path) -> bool:
         config = RunDir(where).read_config()
     except UserError:
         return False
-    strategy = config.get("strategy") if config else None
-    return isinstance(strategy, dict) and bool(strategy.get("plugin"))
+    return config is not None and bool(config["strategy"].get("plugin"))
 
 
 def _results(where: Path) -> dict[str, Any] | None:
