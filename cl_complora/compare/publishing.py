@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..files import write_text
 from ..store import forms
 from ..version import __version__
+from .method import Method
 from .outcomes import Outcome
 from .results_files import (
     DETAIL,
@@ -49,53 +50,69 @@ def publish(found: Comparison, scenario: Located[Scenario], folder: Path) -> lis
     Returns:
         The files, in the order of the methods.
     """
-    by_method: dict[str, list[tuple[Trial, Outcome]]] = {}
+    trials: dict[str, list[tuple[Trial, Outcome]]] = {}
     for t, outcome in found.trials:
-        by_method.setdefault(t.strategy.value.name, []).append((t, outcome))
+        trials.setdefault(t.strategy.value.name, []).append((t, outcome))
     written, identities = [], Identities(found.plans)
     for method in found.methods:
-        if method.failed:
-            continue
-        trials = by_method[method.name]
-        base = load_strategy(trials[0][0].method, found.request.strategy_settings).value
-        made = fingerprint(scenario.value, base, scenario.folder)
-        path = place(folder, found.scenario, method.name)
-        before = read_entry(path)
-        runs = {
-            run.identity: run for run in (_published(t, outcome, identities.of(t)) for t, outcome in trials)
-        }
-        request, how = found.request, found.request
-        if before is not None and before.fingerprint == made and before.chosen == dict(method.chosen):
-            stays = _made_alike(before, trials[0][0].method, request, scenario, identities)
-            # What was chosen by a sweep is chosen by that one still, where no other choice was left now.
-            if len(method.curve) < 2 and any(run.validation for run in stays):
-                how, runs = before.asked, {key: run for key, run in runs.items() if not run.validation}
-            runs = {run.identity: run for run in stays} | runs
-        seeds = {run.seed for run in runs.values() if not run.validation}
-        asked = Asked(
-            seeds=sorted(seeds),
-            sweep_seeds=sorted({run.seed for run in runs.values() if run.validation}),
-            metric=how.metric,
-            floor=how.floor,
-            validation_shots=how.validation_shots,
-            scenario_settings=list(request.scenario_settings),
-            strategy_settings=list(request.strategy_settings),
-        )
-        entry = Entry(
-            scenario=found.scenario,
-            method=method.name,
-            kind=base.about.kind if base.about else "",
-            source=base.about.paper if base.about else "",
-            fingerprint=made,
-            strategy=settings_of(base),
-            asked=asked,
-            chosen=dict(method.chosen),
-            published_with=_software(),
-            trials=sorted(runs.values(), key=lambda run: (not run.validation, str(run.settings), run.seed)),
-        )
-        write_text(path, _lines(entry.model_dump(mode="json")))
-        written.append(path)
+        if not method.failed:
+            path = place(folder, found.scenario, method.name)
+            entry = _entry(found, method, trials[method.name], scenario, read_entry(path), identities)
+            write_text(path, _lines(entry.model_dump(mode="json")))
+            written.append(path)
     return written
+
+
+def _entry(
+    found: Comparison,
+    method: Method,
+    trials: Sequence[tuple[Trial, Outcome]],
+    scenario: Located[Scenario],
+    before: Entry | None,
+    identities: Identities,
+) -> Entry:
+    """What is published of a method: its trials, and those of its entry that stay.
+
+    Args:
+        found: by a comparison.
+        method: of it.
+        trials: of the method, with what became of them.
+        scenario: of its tests.
+        before: what is published of it already.
+        identities: of all trials.
+    """
+    request, how = found.request, found.request
+    typed = trials[0][0].method
+    base = load_strategy(typed, request.strategy_settings).value
+    made = fingerprint(scenario.value, base, scenario.folder)
+    runs = {run.identity: run for run in (_published(t, outcome, identities.of(t)) for t, outcome in trials)}
+    if before is not None and before.fingerprint == made and before.chosen == dict(method.chosen):
+        stays = _made_alike(before, typed, request, scenario, identities)
+        # What was chosen by a sweep is chosen by that one still, where no other choice was left now.
+        if len(method.curve) < 2 and any(run.validation for run in stays):
+            how, runs = before.asked, {key: run for key, run in runs.items() if not run.validation}
+        runs = {run.identity: run for run in stays} | runs
+    asked = Asked(
+        seeds=sorted({run.seed for run in runs.values() if not run.validation}),
+        sweep_seeds=sorted({run.seed for run in runs.values() if run.validation}),
+        metric=how.metric,
+        floor=how.floor,
+        validation_shots=how.validation_shots,
+        scenario_settings=list(request.scenario_settings),
+        strategy_settings=list(request.strategy_settings),
+    )
+    return Entry(
+        scenario=found.scenario,
+        method=method.name,
+        kind=base.about.kind if base.about else "",
+        source=base.about.paper if base.about else "",
+        fingerprint=made,
+        strategy=settings_of(base),
+        asked=asked,
+        chosen=dict(method.chosen),
+        published_with=_software(),
+        trials=sorted(runs.values(), key=lambda run: (not run.validation, str(run.settings), run.seed)),
+    )
 
 
 def _made_alike(
