@@ -47,12 +47,18 @@ class Pictures(ABC):
     at_once: ClassVar[bool] = False
     _taken: tuple[Taken | None, bool] | None = None
 
+    @property
+    def family(self) -> str:
+        """The kind of source, and what of it where that is no matter of a folder."""
+        root = getattr(self, "root", "")
+        return type(self).__name__ if isinstance(root, Path) else f"{type(self).__name__} {root}"
+
     @cached_property
     def origin(self) -> str:
-        """The kind of source and, where there is one, the folder that its keys are found in: the same one
-        however it is spelled, and another one where the same words lead elsewhere."""
+        """The family and, where there is one, the folder that keys are found in: the same one however it is
+        spelled, and another one where the same words lead elsewhere."""
         root = getattr(self, "root", "")
-        return f"{type(self).__name__} {os.path.realpath(root) if isinstance(root, Path) else root}"
+        return f"{self.family} {os.path.realpath(root)}" if isinstance(root, Path) else self.family
 
     def identities(self, items: Sequence[Item]) -> list[str]:
         """As in :class:`Source`."""
@@ -60,9 +66,7 @@ class Pictures(ABC):
 
     def fingerprints(self, items: Sequence[Item]) -> list[str]:
         """As in :class:`Source`."""
-        root = getattr(self, "root", "")
-        kind = self.origin.removesuffix(os.path.realpath(root)) if isinstance(root, Path) else self.origin
-        return [f"{kind} {item.key} {item.size} {self.stamp(item)}" for item in items]
+        return [f"{self.family} {item.key} {item.size} {self.stamp(item)}" for item in items]
 
     def present(self, split: str) -> tuple[list[Item], list[str]]:
         """As in :class:`Source`; nothing that is listed can be absent."""

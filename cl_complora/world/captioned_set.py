@@ -67,7 +67,7 @@ class WorldCaptions(Pictures):
         self.domain = domain
 
     @property
-    def origin(self) -> str:
+    def family(self) -> str:
         """The set."""
         return f"World {self.domain}"
 

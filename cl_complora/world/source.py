@@ -56,7 +56,7 @@ class World(Pictures):
             raise UserError(f"no domain named {domain!r}; {hint}there are {', '.join(domain_names())}")
 
     @property
-    def origin(self) -> str:
+    def family(self) -> str:
         """The domain."""
         return f"World {self.domain}"
 

@@ -47,7 +47,7 @@ class WorldTogether(Pictures):
     prompts: list[str] | None = None
 
     @property
-    def origin(self) -> str:
+    def family(self) -> str:
         """The set."""
         return "World together"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -111,10 +110,10 @@ class Registered(Files):
         self._in_block = tested.pictures is not None
         self.prompts: list[str] | None = list(dataset.templates)
 
-    @cached_property
-    def origin(self) -> str:
-        """The data set and its folder: several may lie in one, and pictures in a block have only numbers."""
-        return f"{type(self).__name__} {self.dataset.name} {os.path.realpath(self.root)}"
+    @property
+    def family(self) -> str:
+        """With the data set: several may lie in one folder, and pictures in a block have only numbers."""
+        return f"{type(self).__name__} {self.dataset.name}"
 
     def identities(self, items: Sequence[Item]) -> list[str]:
         """As in the base class, of what is no file by its place in the block."""
