@@ -168,7 +168,7 @@ def compare(
         )
     with callers_words(), words_of("compare"):
         from ..compare import study
-        from ..compare.choosing import known_metric
+        from ..compare.choosing import check_floor, known_metric
         from ..compare.compare_progress import CompareProgress
         from ..compare.sweeps import refuse_what_only_a_sweep_reads
         from ..compare.trials import SHORT_KEYS
@@ -198,6 +198,7 @@ def compare(
                 None if validation_shots is None else arguments.whole("validation_shots", validation_shots, 1)
             ),
         }
+        check_floor(asked["floor"])
         if asked["sweep"] is None:
             refuse_what_only_a_sweep_reads(
                 metric, asked["floor"], asked["validation_shots"], asked["sweep_seeds"]

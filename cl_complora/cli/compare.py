@@ -126,7 +126,7 @@ def compare(
     Finished runs are reused and interrupted ones go on: the same command again ends with the same table.
     """
     from ..compare import study
-    from ..compare.choosing import known_metric
+    from ..compare.choosing import check_floor, known_metric
     from ..compare.compare_progress import CompareProgress
     from ..compare.publishing import publish as publish_results
     from ..compare.publishing import refuse_other_streams
@@ -148,6 +148,7 @@ def compare(
         known_metric(metric)
     if floor is not None:
         number("--floor", floor)
+        check_floor(floor)
     seeds_of_sweep = seeds_of("--sweep-seeds", sweep_seeds)
     if not sweep and sweep_from is None:
         # An entry of --publish records the metric, also that of a method which has nothing to sweep.

@@ -59,6 +59,17 @@ def check_metric_of(metric: str, scenario: Scenario) -> None:
         raise UserError("--metric average: independent tasks have none; choose by last or harmonic")
 
 
+def check_floor(floor: float | None) -> None:
+    """Refuse a floor that only a gain would reach: what is typed without its sign is meant as a loss.
+
+    Raises:
+        UserError: for one above zero.
+    """
+    if floor is not None and floor > 0:
+        meant = f"{-floor:g} is a loss of at most {floor:g} points"
+        raise UserError(f"--floor {floor:g}: must be at most 0; {meant}")
+
+
 def point(settings: Settings, outcomes: Sequence[Outcome], metric: str) -> Point:
     """One combination of settings: its figures on validation shots, means over the seeds."""
     errors = [o.error for o in outcomes if o.error]

@@ -14,7 +14,7 @@ from ..config import Scenario, Strategy, load_scenario, load_strategy
 from ..config.loading import Located, OfOption
 from ..data.planning import Plans, plan
 from ..errors import UserError
-from .choosing import Point, check_metric_of, choose, for_validation, point
+from .choosing import Point, check_floor, check_metric_of, choose, for_validation, point
 from .outcomes import Outcome, is_done, refuse_without
 from .search import Axis, Place, search
 from .trials import Settings, Trial, trial
@@ -131,6 +131,7 @@ def prepare(request: TuningRequest) -> Tuning:
     unmeasured = "" if held_out else _unmeasured(scenario.value.name, tested)
     if unmeasured and request.floor is not None:
         raise UserError(f"--floor {request.floor:g}: retention cannot be measured: {unmeasured}")
+    check_floor(request.floor)
     check_metric_of(request.metric, scenario.value)
     if unmeasured and request.metric == "harmonic":
         raise UserError(f"--metric harmonic: retention cannot be measured: {unmeasured}")

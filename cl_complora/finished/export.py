@@ -16,7 +16,6 @@ from torch import Tensor
 from ..clip.heads.head import Head
 from ..clip.model import BUILT_IN, EMBEDDED, LoadedClip
 from ..clip.tokenizers import HUB_CONFIG, load_tokenizer
-from ..config.recorded import learned_at_once
 from ..errors import UserError
 from ..files import write_bytes, write_text
 from ..report.markdown_text import code, escaped
@@ -217,9 +216,7 @@ def _page(state: State, name: str, half: bool, adapter: Adapter | None, heads: d
 
 def _class_lines(state: State) -> list[str]:
     """What the weights were trained on; nothing of tasks that they have never seen, or that were left out."""
-    held = [task for task in state.after if state.scale.get(task, 1.0) != 0.0]
-    if held and learned_at_once(state.config):
-        held = state.results["tasks"]
+    held = state.trained_on
     if not held:
         return []
     spaces = state.spaces()

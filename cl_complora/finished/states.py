@@ -70,6 +70,13 @@ class State:
         return self.results["tasks"].index(self.after[-1]) + 1 if self.after else 0
 
     @property
+    def trained_on(self) -> list[str]:
+        """Tasks that the weights were trained on: those with a factor other than zero, or all of a run that
+        learns them together."""
+        held = [task for task in self.after if self.scale.get(task, 1.0) != 0.0]
+        return list(self.results["tasks"]) if held and learned_at_once(self.config) else held
+
+    @property
     def shares_head(self) -> bool:
         """Whether one head, the latest, answers for all tasks, which share a label space."""
         return self.scenario.value.shares_labels

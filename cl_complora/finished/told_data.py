@@ -95,7 +95,7 @@ def _trained(chosen: Plan, learned: Sequence[Plan] | None) -> str:
 def _learned(state: State) -> list[Plan] | None:
     """What was drawn for the tasks that are in the weights; None where it is not there as it was."""
     located = state.scenario
-    held = [name for name in state.after if state.scale.get(name, 1.0) != 0.0]
+    held = state.trained_on
     nothing = {"zero_shot": [], "retrieval": [], "multi_label": [], "reference": None}
     tasks = [task for task in located.value.tasks if task.name in held]
     if not tasks:

@@ -120,6 +120,7 @@ def test_python_shows_all_that_an_error_says(tmp_path):
         ({"floor": float("nan")}, "floor nan: must be a finite number"),
         ({"metric": ["last"]}, "metric: must be a text, got ['last']"),
         ({"metric": "last"}, f"metric: {FOR_A_SWEEP}"),
+        ({"floor": 3}, "floor 3: must be at most 0; -3 is a loss of at most 3 points"),
         ({"floor": 0}, f"floor: {FOR_A_SWEEP}"),
         ({"validation_shots": 4}, f"validation_shots: {FOR_A_SWEEP}"),
         ({"sweep_seeds": [5]}, f"sweep_seeds: {FOR_A_SWEEP}"),

@@ -35,6 +35,13 @@ def test_what_a_sweep_is_chosen_by_is_for_a_sweep(go, tmp_path, given):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("more", [(), ("--list",)])
+def test_a_floor_is_no_gain(go, tmp_path, more):
+    code, out, said = go("-s", "lora", "--sweep", "lr=1e-3,5e-3", "--floor", "10", *more)
+    told = "error: --floor 10: must be at most 0; -10 is a loss of at most 10 points\n"
+    assert (code, said) == (2, told) and not out and not list(tmp_path.iterdir())
+
+
 def test_each_that_is_for_a_sweep_is_named(go, tmp_path):
     code, _, said = go("-s", "zeroshot", "--floor", "-3", "--validation-shots", "4")
     assert code == 2 and [line.split(": ")[1] for line in said.splitlines()] == [

@@ -227,6 +227,7 @@ def test_without_zero_shot_images_no_floor_holds(monkeypatch, tmp_path, asked, c
         (["--budget", "0"], "--budget 0: must be greater than 0"),
         (["--budget", "nan"], "--budget nan: must be a finite number"),
         (["--floor", "inf"], "--floor inf: must be a finite number"),
+        (["--floor", "3"], "--floor 3: must be at most 0; -3 is a loss of at most 3 points"),
         (
             ["--floor=-3", "--set", "zero_shot=[]"],
             "--floor -3: retention cannot be measured: tiny has no",

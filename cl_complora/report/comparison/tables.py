@@ -279,7 +279,7 @@ def how_chosen(found: Content) -> str | None:
     among = (
         ""
         if floor is None
-        else f" among values that lose at most {abs(floor):g} points of zero-shot accuracy"
+        else f" among values that lose at most {0 - floor:g} points of zero-shot accuracy"
     )
     seeds = ", ".join(map(str, asked["sweep_seeds"] or asked["seeds"][:1]))
     others = [m["name"] for m in methods_of(found) if not m["curve"]]
