@@ -16,7 +16,7 @@ from .output import say_json
 def audit(
     run: Run,
     images: Annotated[
-        int, typer.Option(min=1, help="Unused images of a task to compare with, at most.")
+        int, typer.Option(min=1, help="Training images of a task, and unused ones to compare with, at most.")
     ] = 1000,
     as_json: AsJson = False,
     pretrained: RunWeights = None,

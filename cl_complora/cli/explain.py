@@ -42,7 +42,10 @@ def explain(
         say_json(json.loads((run / "explain.json").read_text(encoding="utf-8")))
         return
     if not found:
-        console.print("no task lost a test image when another was learned: nothing to explain")
+        console.print(
+            f"on at most {images} test images of each set no task's accuracy fell when another was learned:"
+            " nothing to explain; --images looks at more"
+        )
     for pair in found:
         console.print(_table(pair))
     console.print(f"{run / 'explain.json'} written; cl-complora report {run} shows it all", markup=False)

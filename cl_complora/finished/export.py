@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from ..errors import UserError
 from ..files import write_bytes, write_text
 from ..report.markdown_text import code, escaped
 from .earlier_export import OURS, Earlier, adapter_folder, adapter_mark
-from .head_export import check_place, head_lines, remove_heads, write_heads
+from .head_export import HEAD_FILE, check_place, head_lines, remove_heads, write_heads
 from .model_files import hub_config
 from .peft import FILES, Adapter, adapter_of
 from .states import State, joined
@@ -99,21 +101,36 @@ def export(state: State, out: Path, half: bool = False, peft: bool = False) -> l
             shutil.copyfile(source, file)
         _verify(folder / out.name, weights, loaded)
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(out, (folder / out.name).read_bytes())
-    earlier.remove_others(files)
-    if not heads:
-        remove_heads(out.parent, name)
-    write_text(files[1], json.dumps(config, indent=1) + "\n")
-    write_text(files[2], _page(state, name, half, adapter, heads))
-    write_text(files[3], json.dumps(hub_config(config, loaded), indent=1) + "\n")
-    for file, source in own.items():
-        write_bytes(file, source.read_bytes())
-    if adapter is not None:
-        adapter.write(adapter_folder(out))
-    if heads:
-        prompts = {key: _prompts(state, key, head) for key, head in heads.items()}
-        files.append(write_heads(out.parent, name, heads, prompts))
+        with _whole_or_nothing([*files, out.parent / HEAD_FILE] if heads else files):
+            write_bytes(out, (folder / out.name).read_bytes())
+            earlier.remove_others(files)
+            if not heads:
+                remove_heads(out.parent, name)
+            write_text(files[1], json.dumps(config, indent=1) + "\n")
+            write_text(files[2], _page(state, name, half, adapter, heads))
+            write_text(files[3], json.dumps(hub_config(config, loaded), indent=1) + "\n")
+            for file, source in own.items():
+                write_bytes(file, source.read_bytes())
+            if adapter is not None:
+                adapter.write(adapter_folder(out))
+            if heads:
+                prompts = {key: _prompts(state, key, head) for key, head in heads.items()}
+                files.append(write_heads(out.parent, name, heads, prompts))
     return files
+
+
+@contextmanager
+def _whole_or_nothing(files: Sequence[Path]) -> Iterator[None]:
+    """Take away again what was written if something stops it: without the page that comes late, weights would
+    pass for somebody else's, over which the next export does not write. What was there before stays there."""
+    new = [file for file in files if not file.exists()]
+    try:
+        yield
+    except BaseException:
+        for file in new:
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+        raise
 
 
 # Key of the head that all tasks share.

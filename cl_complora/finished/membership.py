@@ -75,7 +75,7 @@ def audit(
 
     Args:
         untouched: the run's state before its first task (``open_run(path, after="0")``).
-        most: non-members of a task at most.
+        most: members of a task at most, and as many non-members.
         tell: told what is being done.
 
     Raises:
@@ -211,7 +211,9 @@ def _groups(state: State, done: Sequence[str], most: int) -> list[Groups]:
                 f"{state.folder.root}: of the classes of task '{one.name}' every image of its source was"
                 " trained on or chosen by; there is none left to compare with"
             )
-        chosen.append(replace(one, validation=(), test=(*taken, *rest)))
+        # A task that learns all pictures of a data set has tens of thousands.
+        members = one.train if len(one.train) <= most else tuple(_balanced(one.train, most))
+        chosen.append(replace(one, train=members, validation=(), test=(*taken, *rest)))
         counts.append((len(taken), len(rest)))
     data = load(Plans(tuple(chosen), ()), state.scenario.value.protocol, state.loaded.pixels)
     tasks = [task for task in data.tasks if task.name in done]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -55,7 +56,7 @@ def run_command(config: dict[str, Any], folder: Path | None = None) -> str | Non
 def _aimed_at(folder: Path, config: dict[str, Any]) -> list[str]:
     """``--variant`` and ``--out`` where a run is not where it would be without them."""
     above = [slug(str(config[kind]["name"])) for kind in ("strategy", "scenario")]
-    parents = list(folder.parents)
+    parents = list(Path(os.path.abspath(folder)).parents)
     names = [parent.name for parent in parents]
     if names[:2] == above:
         words, out = [], parents[2:3]

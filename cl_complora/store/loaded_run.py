@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from .. import metrics
+from ..config.recorded import learned_at_once
 from ..errors import UserError
 from . import forms
 from .folder import RunDir
@@ -70,6 +71,11 @@ class LoadedRun:
     def independent(self) -> bool:
         """Whether every task started from the pretrained weights, so that there is no stream to forget in."""
         return bool(self.results.get("independent"))
+
+    @property
+    def at_once(self) -> bool:
+        """Whether all tasks were trained together, in place of the first."""
+        return learned_at_once(self.config)
 
     @property
     def measured(self) -> bool:

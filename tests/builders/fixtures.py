@@ -7,6 +7,7 @@ import gc
 import json
 import signal
 import sys
+from pathlib import Path
 
 import huggingface_hub.constants
 import open_clip
@@ -201,6 +202,14 @@ def tiny_run(tmp_path_factory, tiny_scenario, tiny_strategy) -> RunResult:
         put_back(patch.setattr, "watching")
         leave_out(patch.setattr, "boards")
         return run(load_scenario(str(tiny_scenario)), load_strategy(str(tiny_strategy)), out=out)
+
+
+@pytest.fixture(scope="session")
+def joint_run(tmp_path_factory, tiny_scenario) -> Path:
+    """All tasks of that scenario, learned together; for reading only."""
+    quick = load_strategy("joint", ["training.steps=1", "training.batch_size=4"])
+    out = tmp_path_factory.mktemp("joint")
+    return run(load_scenario(str(tiny_scenario)), quick, out=out, analysis=False).folder
 
 
 class Hangs(BaseException):

@@ -10,6 +10,9 @@ import pytest
 from builders.commands import cli
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.errors import UserError
+from cl_complora.files import write_text
+from cl_complora.finished import export as export_module
+from cl_complora.finished import peft
 from cl_complora.finished.export import export
 from cl_complora.finished.states import open_run
 from cl_complora.run.stream import run
@@ -86,6 +89,25 @@ def test_what_is_refused_leaves_all_as_it_is(tiny_run, tmp_path):
     with pytest.raises(UserError, match="the run began with"):
         export(state, out)
     assert names(tmp_path) == PLAIN | PEFT | {"began.safetensors"}
+
+
+@pytest.mark.parametrize("last", ["m.json", "m.md", "adapter_config.json"])
+def test_one_that_stops_half_way_can_be_made_again(last, tiny_run, tmp_path, monkeypatch):
+    state, out = open_run(tiny_run.folder), tmp_path / "m.safetensors"
+
+    def full(path, text):
+        if path.name == last:
+            raise OSError(28, "No space left on device")
+        write_text(path, text)
+
+    with monkeypatch.context() as patched:
+        for module in (export_module, peft):
+            patched.setattr(module, "write_text", full)
+        with pytest.raises(OSError, match="No space left"):
+            export(state, out, peft=True)
+    assert names(tmp_path) <= {"m-peft"}  # a folder, and nothing in it
+    export(state, out, peft=True)
+    assert names(tmp_path) == PLAIN | PEFT
 
 
 def test_merges_that_no_export_wrote_would_be_read_with_the_weights(tiny_run, tmp_path):

@@ -112,13 +112,6 @@ def test_a_task_that_later_updates_hold_is_refused_and_the_last_is_left_out_exac
         assert code == 0 and f"along the update of '{words[1]}'" in out, err
 
 
-@pytest.fixture(scope="module")
-def joint(tmp_path_factory, tiny_scenario):
-    quick = load_strategy("joint", ["training.steps=1", "training.batch_size=4"])
-    out = tmp_path_factory.mktemp("joint")
-    return run(load_scenario(str(tiny_scenario)), quick, out=out, analysis=False).folder
-
-
 def test_an_edited_state_is_exported_and_predicts(tiny_run, class_folders, tmp_path, monkeypatch, capsys):
     words = ("--without", "cold", "--scale", "warm=0.5")
     file = tmp_path / "edited.safetensors"
@@ -145,10 +138,10 @@ def test_an_edited_state_is_exported_and_predicts(tiny_run, class_folders, tmp_p
 
 
 @pytest.mark.parametrize("words", [("--without", "cold"), ("--scale", "warm=0.5"), ("--curve", "warm")])
-def test_tasks_learned_at_once_have_no_update_of_their_own(joint, words, monkeypatch, capsys):
-    code, _, err = cli(monkeypatch, capsys, "eval", joint, *words)
+def test_tasks_learned_at_once_have_no_update_of_their_own(joint_run, words, monkeypatch, capsys):
+    code, _, err = cli(monkeypatch, capsys, "eval", joint_run, *words)
     assert code == 2 and "so none has an update of its own" in err
-    assert not (joint / "curve.svg").exists()
+    assert not (joint_run / "curve.svg").exists()
 
 
 def test_a_head_of_its_own_is_left_out_and_a_head_of_all_is_not(tmp_path, tiny_scenario, monkeypatch, capsys):

@@ -142,6 +142,11 @@ def test_what_another_kind_of_source_lists_for_another_task_is_no_non_member(
         assert one.test and not trained & set(one.source.identities(one.test)), one.name
 
 
+def test_of_many_members_so_many_are_asked(folder):
+    for group in _groups(open_run(folder, after="0"), ["warm", "cold"], 2):
+        assert sorted(item.label for item in group.task.plan.train) == [0, 1]
+
+
 def test_classes_share_what_is_asked_for(folder):
     plan = plans_of(open_run(folder, after="0")).tasks[0]
     items = [*plan.test, *(replace(item, key=f"{item.key}x") for item in plan.test if item.label == 0)]

@@ -37,7 +37,7 @@ def copied(class_folders, tmp_path):
     return tmp_path
 
 
-def test_classes_prompts_and_trained_pictures_are_told(tiny_run, told, copied, class_folders):
+def test_classes_prompts_and_trained_pictures_are_told(tiny_run, joint_run, told, copied, class_folders):
     out, err = told(tiny_run.folder, "--data", copied / "both", "--json")
     line = "both: 4 classes (blue, green, red, yellow), answered by texts with 'a photo of a {}.'"
     assert f"{line}; 12 of 48 pictures are among those trained on\n" in err
@@ -50,6 +50,8 @@ def test_classes_prompts_and_trained_pictures_are_told(tiny_run, told, copied, c
     assert "new: 1 class (red), answered" in err and "; none of 1 picture is among those trained on" in err
     _, err = told(tiny_run.folder, "--without", "warm", "--data", copied / "both")
     assert "; 6 of 48 pictures" in err
+    _, err = told(joint_run, "--after", "warm", "--data", copied / "both")  # which is after both
+    assert "; 12 of 48 pictures" in err
     _, err = told("embedded", "--data", class_folders)
     assert "answered by texts with 'a photo of a {}.'\n" in err and "trained" not in err
 

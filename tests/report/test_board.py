@@ -214,6 +214,10 @@ def test_independent_tasks(tmp_path, tiny_scenario, blank):
     board = events(out.folder)
     assert [e.step for e in board.Scalars("accuracy/2_cold")] == [0, 2]
     assert board.Scalars("stream/last")[-1].value == pytest.approx(out.results["last"])
+    tag, *_ = [tag for tag in board.Tags()["scalars"] if tag.startswith("retention/")]
+    kept = list(out.results["retention"].values())[0]
+    assert board.Scalars(tag)[-1].value == pytest.approx(kept)
+    assert f"{kept:+.2f} points" in str(board.Tensors("accuracy/text_summary")[-1].tensor_proto)
     assert not any(tag.startswith(("forgetting/", "feature_similarity/")) for tag in board.Tags()["scalars"])
 
 

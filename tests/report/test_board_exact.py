@@ -32,11 +32,17 @@ def test_curves_over_tasks_are_of_the_kind_that_is_never_smoothed():
 
 def test_the_text_has_the_exact_numbers_and_hostile_names_stay_text():
     rows = [[0.14, 0.5333], [0.93, 0.50]]
+    headlines = {"last": 0.93, "bwt": float("nan")}
     text = numbers_text(
-        rows, [{"held": 0.92}, {"held": 0.90}], ["a|b", "<i>*x*"], {"last": 0.93, "bwt": float("nan")}
+        rows,
+        [{"held": 0.92}, {"held": 0.90}],
+        ["a|b", "<i>*x*"],
+        headlines,
+        {"held": -2.0, "new": float("nan")},
     )
     assert "| untouched | 14.00 | 53.33 | 92.00 |" in text and "**93.00** | 50.00 | 90.00 |" in text
     assert "last 93.00 %" in text and "bwt" not in text and "retention held -2.00 points" in text
+    assert "retention new" not in text
     assert "<i>" not in text and "a|b" not in text and "a&#124;b" in text
 
 

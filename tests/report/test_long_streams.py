@@ -16,7 +16,7 @@ from cl_complora.store.folder import RunDir
 def test_a_task_of_a_long_stream_is_drawn_alone():
     def size(tasks: int) -> int:
         rows = np.random.default_rng(0).uniform(size=(tasks + 1, tasks))
-        return len(figures.task_curve(rows, 0, [f"task {n}" for n in range(tasks)], "x"))
+        return len(figures.task_curve(rows, 0, [f"task {n}" for n in range(tasks)], "x", 1))
 
     alone, among = size(LEGIBLE + 1), size(LEGIBLE)
     assert alone < among / 2 and size(4 * LEGIBLE) < 2 * alone

@@ -221,3 +221,16 @@ def test_the_command_aims_at_the_folder_that_the_run_is_in(finished, tmp_path, m
     # Moved to where no command would make it, or seen from too near.
     for elsewhere in ("/moved/seed0", f"/moved/{names}/a/b/seed0", "seed0", Path(names.name, "seed0")):
         assert aimed(Path(elsewhere)) == []
+    beside = tmp_path / "runs" / names / "short"
+    beside.mkdir(parents=True)
+    monkeypatch.chdir(beside)
+    assert aimed(Path("seed0")) == ["--variant", "short", "--out", str(tmp_path / "runs")]
+
+
+def test_tasks_that_were_trained_together_are_framed_together(joint_run, tmp_path):
+    page = read(write_report(joint_run, tmp_path / "page.html"))
+    assert "trained together in place of the first" in page.text and "not been trained yet" not in page.text
+    cells = [cell for cell in page.all("td") if "trained" in cell.get("class", "").split()]
+    assert len(cells) == 2  # both tasks, in one row
+    first, *_ = json.loads((joint_run / "results.json").read_text())["accuracy"][1:]
+    assert f"{100 * first[1]:.1f} % after its own training" in page.text

@@ -277,9 +277,7 @@ def how_chosen(found: Content) -> str | None:
         return None
     floor = asked["floor"]
     among = (
-        ""
-        if floor is None
-        else f" among values that lose at most {0 - floor:g} points of zero-shot accuracy"
+        "" if floor is None else f" among values that lose at most {0 - floor:g} points of zero-shot accuracy"
     )
     seeds = ", ".join(map(str, asked["sweep_seeds"] or asked["seeds"][:1]))
     others = [m["name"] for m in methods_of(found) if not m["curve"]]

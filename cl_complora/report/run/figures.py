@@ -45,7 +45,7 @@ def limits(values: Sequence[float], least: float = 0.1) -> tuple[float, float]:
     return max(-0.02, low - room), min(1.02, high + room)
 
 
-def task_curve(rows: np.ndarray, task: int, tasks: Sequence[str], prefix: str) -> Markup:
+def task_curve(rows: np.ndarray, task: int, tasks: Sequence[str], prefix: str, own: int) -> Markup:
     """Accuracy on one task after every task, before the others' curves where they can be told apart.
 
     Args:
@@ -53,6 +53,7 @@ def task_curve(rows: np.ndarray, task: int, tasks: Sequence[str], prefix: str) -
         task: column, from 0.
         tasks: names.
         prefix: of the ids.
+        own: row that it was trained in.
     """
     with drawing(236, 150) as figure:
         axes = figure.add_axes((0.135, 0.17, 0.845, 0.79))
@@ -63,13 +64,13 @@ def task_curve(rows: np.ndarray, task: int, tasks: Sequence[str], prefix: str) -
                 axes.plot(steps, rows[:, other], color=LINE, lw=0.9)
         values = rows[:, task]
         axes.axhline(values[0], color=MUTED, lw=1, ls=(0, (2, 3)))
-        axes.plot(steps[: task + 2], values[: task + 2], color=BLUE, lw=1.6, ls=(0, (3, 2)))
-        axes.plot(steps[task + 1 :], values[task + 1 :], color=BLUE, lw=2.2)
-        if task + 1 < len(rows):
-            axes.plot([task + 1], [values[task + 1]], "o", color=BLUE, ms=6)
+        axes.plot(steps[: own + 1], values[: own + 1], color=BLUE, lw=1.6, ls=(0, (3, 2)))
+        axes.plot(steps[own:], values[own:], color=BLUE, lw=2.2)
+        if own < len(rows):
+            axes.plot([own], [values[own]], "o", color=BLUE, ms=6)
         _percent_axis(axes, *limits(rows.ravel()))
         _task_axis(axes, len(tasks))
-        trained = [f"{100 * value:.1f}" for value in values[task + 1 :]]
+        trained = [f"{100 * value:.1f}" for value in values[own:]]
         told = f"{100 * values[0]:.1f} % by the untouched model"
         if trained:
             told += f", {trained[0]} % after its own training, {trained[-1]} % now"

@@ -114,7 +114,7 @@ def _matrix(run: LoadedRun) -> Table:
     for index, accuracies in enumerate(run.rows):
         cells = [Cell(run.tasks[index - 1] if index else "untouched model")]
         for column, value in enumerate(accuracies):
-            trained = column == index - 1
+            trained = index == (1 if run.at_once else column + 1)
             cells.append(
                 shaded(percent(value), value, "trained" if trained else "", "just trained" if trained else "")
             )
@@ -128,8 +128,13 @@ def _matrix(run: LoadedRun) -> Table:
     head = ["after", *tasks, *mean, *(f"{name} (zero-shot)" for name in run.sets)]
     note = (
         "Percent of the images of a column's task that are right after a row's task was trained; the first"
-        " row is the untouched model. Framed: the task trained last. Left of the frame tasks may be"
-        " forgotten, right of it they have not been trained yet."
+        " row is the untouched model. "
+    )
+    note += (
+        "Framed: all tasks, trained together in place of the first; nothing is trained after it."
+        if run.at_once
+        else "Framed: the task trained last. Left of the frame tasks may be forgotten, right of it they have"
+        " not been trained yet."
     )
     if not run.independent:
         note += " Mean: of all tasks, trained or not; after the whole stream it is Last."
@@ -144,7 +149,10 @@ def _at(values: Sequence[float | None], index: int) -> float:
 
 def _task_curves(run: LoadedRun) -> Gallery:
     drawn = [
-        Figure(name, figures.task_curve(run.rows, place, run.tasks, f"task-{place}"))
+        Figure(
+            name,
+            figures.task_curve(run.rows, place, run.tasks, f"task-{place}", 1 if run.at_once else place + 1),
+        )
         for place, name in enumerate(run.tasks)
     ]
     behind = ", with the other tasks behind it" if len(run.tasks) <= LEGIBLE else ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ... import metrics
 from ...analysis.paired import PairedChanges
-from ...config.recorded import learned_at_once
 from ...metrics import PairedChange
 from ...store.loaded_run import LoadedRun
 from ..elements import NOTHING, Card, Cards, Cell, Notice, Text, number, percent
@@ -107,7 +106,7 @@ def _reason(run: LoadedRun, key: str) -> str:
         return "nothing was measured"
     if run.independent:
         return "every task has a model of its own"
-    if key == "transfer" and learned_at_once(run.config):
+    if key == "transfer" and run.at_once:
         return "all tasks are trained at once, so none is unseen"
     return "it needs two tasks" if run.trained == 1 else "it was not recorded"
 

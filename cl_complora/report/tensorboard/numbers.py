@@ -21,6 +21,7 @@ def numbers_text(
     zero_shot: Sequence[Mapping[str, float]],
     tasks: Sequence[str],
     headlines: Mapping[str, float],
+    retention: Mapping[str, float],
 ) -> str:
     """Headlines and accuracy matrix as Markdown.
 
@@ -29,6 +30,7 @@ def numbers_text(
         zero_shot: for every row, set → fraction.
         tasks: T names.
         headlines: metric → fraction, of the tasks learned so far.
+        retention: zero-shot set → points.
     """
     sets = list(zero_shot[0]) if zero_shot else []
     head = ["after", *map(escaped, tasks), *(f"{escaped(name)} (zero-shot)" for name in sets)]
@@ -44,11 +46,12 @@ def numbers_text(
         for name, value in headlines.items()
         if math.isfinite(value)
     ]
-    told += [
-        f"retention {escaped(name)} {100 * (zero_shot[-1][name] - zero_shot[0][name]):+.2f} points"
-        for name in sets
-        if len(zero_shot) > 1 and math.isfinite(zero_shot[-1][name] - zero_shot[0][name])
-    ]
+    if len(zero_shot) > 1:
+        told += [
+            f"retention {escaped(name)} {value:+.2f} points"
+            for name, value in retention.items()
+            if math.isfinite(value)
+        ]
     return "\n".join([*([", ".join(told), ""] if told else []), *lines, "", _NOTE])
 
 

@@ -155,7 +155,7 @@ class BoardWriter:
         self.rows: list[Sequence[float]] = []
         self.zero_shot: list[dict[str, float]] = []
         self.retrieval: Retrieval = {}  # of the untouched model
-        self.precisions: Mapping[str, dict[str, float]] = {}
+        self.measured: defaultdict[str, list[float]] = defaultdict(list)  # by tag, the untouched model first
         self.steps = 0
         self.last: dict[str, float] = {}
         layout = custom_scalars(
@@ -225,7 +225,8 @@ class BoardWriter:
         scalars = {f"accuracy/{self.tags[task]}": value for task, value in zip(self.tasks, row, strict=True)}
         for name, value in zero_shot.items():
             scalars[f"zero_shot/{self.tags[name]}"] = value
-            scalars[f"retention/{self.tags[name]}"] = metrics.retention([self.zero_shot[0][name], value])
+            tag = f"retention/{self.tags[name]}"
+            scalars[tag] = self._retained(tag, value)
         if index:
             scalars |= dict(self._stream(index))
             scalars |= {f"update/{key}": detail[key] for key in ("delta_norm", "protected_overlap")}
@@ -283,7 +284,9 @@ class BoardWriter:
     def _numbers(self, index: int) -> None:
         """The matrix and the headlines in figures; the tag is the first of the alphabet."""
         told = {name: self.last.get(f"stream/{name}", math.nan) for name in _HEADLINES}
-        self.writer.add_text("accuracy", numbers_text(self.rows, self.zero_shot, self.tasks, told), index)
+        kept = {name: self.last.get(f"retention/{self.tags[name]}", math.nan) for name in self.zero_shot[0]}
+        text = numbers_text(self.rows, self.zero_shot, self.tasks, told, kept)
+        self.writer.add_text("accuracy", text, index)
 
     def _norms(self, geometry: Mapping[str, dict[str, Any]], index: int) -> None:
         """How far every layer moved, and every parameter outside of them: embeddings that are trained whole
@@ -304,20 +307,25 @@ class BoardWriter:
             for direction, shares in both.items():
                 tag = f"{self.tags[name]}/{direction}"
                 scalars = {f"retrieval/{tag}/{k.replace('@', '')}": value for k, value in shares.items()}
-                began = self.retrieval[name][direction]["R@1"]
                 if name not in self.tasks:  # what a task has learned is nothing that could be retained
-                    scalars[f"retrieval_retention/{tag}"] = metrics.retention([began, shares["R@1"]])
+                    kept = f"retrieval_retention/{tag}"
+                    scalars[kept] = self._retained(kept, shares["R@1"])
                 self._finite(scalars, index)
 
     def _precisions(self, precisions: Mapping[str, dict[str, float]], index: int) -> None:
         """mAP of every multi-label set by every scorer, and the points of it that are kept."""
-        if not index:
-            self.precisions = precisions
         for name, found in precisions.items():
             tag = self.tags[name]
             scalars = {f"multi_label/{tag}/{key}": value for key, value in found.items()}
-            points = metrics.retention([self.precisions[name]["mAP"], found["mAP"]])
-            self._finite(scalars | {f"multi_label_retention/{tag}": points}, index)
+            kept = f"multi_label_retention/{tag}"
+            self._finite(scalars | {kept: self._retained(kept, found["mAP"])}, index)
+
+    def _retained(self, tag: str, value: float) -> float:
+        """Points of it that are kept so far, as in results.json; of independent models their mean."""
+        values = self.measured[tag]
+        values.append(value)
+        several = self.independent and len(values) > 1
+        return metrics.mean_retention(values) if several else metrics.retention(values)
 
     def _finite(self, scalars: Mapping[str, float], index: int) -> None:
         """Write what is a number."""
