@@ -127,7 +127,8 @@ class PlainProgress(_Shared):
     def task(self, index: int, total: int, name: str, steps: int) -> None:
         """A task begins."""
         self.name, self.steps, self.began = name, steps, time.perf_counter()
-        self.console.print(f"task {index + 1}/{total} {name}: {steps} steps", highlight=False)
+        told = "1 step" if steps == 1 else f"{steps} steps"
+        self.console.print(f"task {index + 1}/{total} {name}: {told}", highlight=False)
 
     def step(self, step: int, loss: float, images: int) -> None:
         """Only the last step is worth a line in a log."""

@@ -95,7 +95,7 @@ def run(
     ] = 60.0,
     elsewhere: Elsewhere = False,
     variant: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME",
             help=(
@@ -103,12 +103,14 @@ def run(
                 " name."
             ),
         ),
-    ] = "",
+    ] = None,
 ) -> None:
     """Run one scenario with one strategy and print what was learned, forgotten and retained."""
     from ..config import load_scenario, load_strategy
     from ..config.loading import split_overrides
 
+    if variant == "":  # of a shell's variable that is not set: the run would take the place of another
+        raise UserError("--variant '': must not be empty")
     for_scenario, for_strategy = split_overrides(set_ or [])
     # --set last: what a model brings may be set to something else.
     for_scenario = [*model_settings(model, model_config, pretrained), *for_scenario]
@@ -147,7 +149,7 @@ def run(
                 analysis=analysis,
                 save_every=save_every,
                 elsewhere=elsewhere,
-                variant=variant,
+                variant=variant or "",
                 log=log or (),
                 plans=plans,
             )

@@ -113,7 +113,8 @@ def compare(
         ),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of every run, instead of its share of the cores.")
+        int | None,
+        typer.Option(min=1, help="Threads of every run, instead of its share of cores or OMP_NUM_THREADS."),
     ] = None,
     device: Device = "auto",
     out: Out = Path("runs"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -61,8 +62,9 @@ def init(
     refused, drawn = _drawn(output)
     for note in (*notes, *found, *drawn):
         say_line(note)
+    typed = quote(str(output))
     first = "mend what is refused, " if refused else ""
-    say_line(f"{output} written; {first}cl-complora check {output}, then cl-complora run {output}")
+    say_line(f"{output} written; {first}cl-complora check {typed}, then cl-complora run {typed}")
 
 
 def _drawn(output: Path) -> tuple[bool, list[str]]:

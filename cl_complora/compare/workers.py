@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -44,12 +45,15 @@ class Placing:
     cluster: str | None = None
 
     def threads_of_run(self, together: int | None = None) -> int:
-        """Threads of every run.
+        """Threads of every run: what was asked for, or its share of the cores, and no more than
+        ``OMP_NUM_THREADS`` allows.
 
         Args:
             together: how many there are at a time; ``jobs`` where None.
         """
-        return self.threads or max(1, cores() // (together or self.jobs))
+        allowed = os.environ.get("OMP_NUM_THREADS", "")
+        share = max(1, cores() // (together or self.jobs))
+        return self.threads or (min(share, int(allowed) or share) if allowed.isdecimal() else share)
 
 
 class Workers(Protocol):

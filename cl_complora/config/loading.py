@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -113,7 +113,8 @@ def _load(
     try:
         value = schema.model_validate(data)
     except ValidationError as error:
-        raise _refusal(faults(error, schema, data), file, origins) from None
+        told = [_other_file(fault, kind) for fault in faults(error, schema, data)]
+        raise _refusal(told, file, origins) from None
     found = []
     if isinstance(value, Strategy):
         found = _idle_faults(value, origins) + _sweep_faults(value, data, overrides)
@@ -136,6 +137,15 @@ def kind_of(data: Any) -> str | None:
 def _own_keys(kind: str) -> list[str]:
     other = _SCHEMAS["strategy" if kind == "scenario" else "scenario"]
     return [key for key in _SCHEMAS[kind].model_fields if key not in other.model_fields]
+
+
+def _other_file(fault: Fault, kind: str) -> Fault:
+    """The fault, with a word on an outermost key that the other kind of file has."""
+    other = "strategy" if kind == "scenario" else "scenario"
+    if not fault.unknown or len(fault.path) > 1 or fault.path[0] not in _own_keys(other):
+        return fault
+    belongs = f"unknown key in a {kind}; it belongs in a {other} (or --set {other}.{fault.path[0]}.…=…);"
+    return replace(fault, sentence=f"{belongs} allowed: {fault.sentence.rpartition('allowed: ')[2]}")
 
 
 def _refusal(found: Sequence[Fault], file: str, origins: dict[KeyPath, int | str]) -> UserError:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from statistics import median
 
 from ..config.hub_sources import ParquetSource
@@ -143,9 +144,10 @@ def describe(
     common = max(suits, key=lambda one: [other.augment for other in suits].count(one.augment))
     kind = stream_kind({f.name: f.source.class_names for f in found})
     # Said for all, they would take the place of those that the embedded model's general set brings.
+    typed = quote(output.name)
     unsaid = "# " if _is_embedded(model) else ""
     lines = [
-        f"# {counted(len(found), 'task')} from folders of pictures. Run: cl-complora run {output.name}",
+        f"# {counted(len(found), 'task')} from folders of pictures. Run: cl-complora run {typed}",
         "#",
         *kind.comments,
         f"name: {json.dumps(_name(output.stem, 'stream'))}",
@@ -188,7 +190,7 @@ def describe(
     if any(len(set(f.shots(chosen, spared))) > 1 for f in found):
         uneven = (
             "some classes have fewer shots than others; a loss that counts all alike:"
-            f" cl-complora run {output.name} --strategy complora-balanced"
+            f" cl-complora run {typed} --strategy complora-balanced"
         )
         lines.insert(1, f"# {uneven[0].upper()}{uneven[1:]}")
         notes.append(uneven)
@@ -318,8 +320,11 @@ def _look(root: Path, name: str) -> _Found:
         counts[item.label] += 1
     empty = [name for name, count in zip(source.class_names, counts, strict=True) if count == 0]
     if empty:
+        absent = getattr(source, "absent", None)
+        where = absent(empty[0]) if absent is not None else ""
         problem = (
             f"{root}: class {empty[0]!r} has no training images; a class needs at least two pictures in all"
+            f"{where}{' (in the source that a scenario of your own names)' if 'exclude' in where else ''}"
         )
         raise UserError(problem, tuple(broken))
     if not test and max(counts) == 1:

@@ -165,7 +165,10 @@ class Folder(Files):
         if parent not in self._listed:
             names, stray, places = [], [], []
             for entry in sorted(os.scandir(parent), key=lambda entry: entry.name):
-                if not os.path.isdir(entry.path):  # a link to itself is none, and the entry would raise
+                if not os.path.exists(entry.path):  # a link to nothing or to itself
+                    if not (is_rubbish(entry.name) or self._exclude.leaves_out(Path(entry.path), self.root)):
+                        self._passed.dangling.append(Path(entry.path).relative_to(self.root).as_posix())
+                elif not os.path.isdir(entry.path):
                     stray += [entry.name] if Path(entry.name).suffix.lower() in image_suffixes() else []
                 elif entry.is_symlink() and leads_back(Path(entry.path), self.root):
                     self._told.append(f"{entry.path}: a link to a folder that it lies in, and passed over")

@@ -168,7 +168,8 @@ class HubPictures(Pictures):
         numbers = all(isinstance(label, int) for label in found - {None})
         if config.classes is None and names is None and numbers:
             raise UserError(
-                f"{first.place}: labels are numbers without names; name the classes with classes: [...]"
+                f"{first.place}: labels are numbers without names; name the classes with classes: [...] in"
+                " the source that the scenario names"
             )
         chosen = list(config.classes or names or sorted(label for label in found if isinstance(label, str)))
         if numbers:

@@ -84,6 +84,16 @@ class Listed(Files):
             self._items[split] = found
         return self._items[split]
 
+    def absent(self, name: str) -> str:
+        """What to say of a class without training pictures: where it stands, and what may be it."""
+        label = self.class_names.index(name)
+        row = next((row for row, (_, _, one) in enumerate(self._rows) if one == label), None)
+        if row is None:
+            return ""
+        told = f"; it stands in {self._place(row)}" if self._place is not None else ""
+        alike = [other for other in self.class_names if other != name and other.casefold() == name.casefold()]
+        return told + (f", and {alike[0]!r} is another class" if alike else "")
+
     def present(self, split: str) -> tuple[list[Item], list[str]]:
         """As :meth:`items` without the files that are not there, and a line for each of those."""
         if split in self._items:  # where all of them were

@@ -99,18 +99,24 @@ class Found:
             content.
         example: suffix → one of them.
         rubbish: name of a folder of servers or systems, or kind of file → how many are passed over.
+        dangling: links that lead nowhere.
+        not_followed: links to folders.
     """
 
     pictures: list[Path] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     example: dict[str, str] = field(default_factory=dict)
     rubbish: Counter[str] = field(default_factory=Counter)
+    dangling: list[str] = field(default_factory=list)
+    not_followed: list[str] = field(default_factory=list)
 
     def add(self, other: Found) -> None:
         """Count what another search found and passed over as well."""
         self.pictures += other.pictures
         self.others += other.others
         self.rubbish += other.rubbish
+        self.dangling += other.dangling
+        self.not_followed += other.not_followed
         self.example = other.example | self.example
 
     def notes(self, where: str) -> list[str]:
@@ -136,6 +142,12 @@ class Found:
             told = [f"{name} ({count})" for name, count in self.rubbish.most_common() if count]
             more = f" and {len(told) - 5} more" if len(told) > 5 else ""
             lines.append(f"{where}: of servers and systems, and passed over: {', '.join(told[:5])}{more}")
+        if self.dangling:
+            lead = counted(len(self.dangling), "link leads", "links lead")
+            lines.append(f"{where}: {lead} nowhere, such as {self.dangling[0]}")
+        if self.not_followed:
+            links = counted(len(self.not_followed), "link to a folder is", "links to folders are")
+            lines.append(f"{where}: {links} not followed below a class, such as {self.not_followed[0]}")
         return lines
 
 
@@ -163,32 +175,37 @@ def find_pictures(
     """
     found, faults = Found(), Faults(folder)
     exclude, suffixes = exclude or Exclude(), image_suffixes()
+    seen_from = root or folder
     for parent, folders, files in os.walk(folder, onerror=_raise):
         for name in list(folders):
             if is_rubbish(name) or name.casefold() in _THUMBNAILS:
                 folders.remove(name)
                 if not name.startswith("."):
                     found.rubbish[name] += 1
-            elif exclude.leaves_out(Path(parent, name), root or folder):
+            elif exclude.leaves_out(Path(parent, name), seen_from):
                 folders.remove(name)
+            elif deep and os.path.islink(os.path.join(parent, name)):
+                found.not_followed.append(Path(parent, name).relative_to(seen_from).as_posix())
         if not deep:
             folders.clear()
         for name in files:
             path = Path(parent, name)
-            if is_rubbish(name) or exclude.leaves_out(path, root or folder):
+            if is_rubbish(name) or exclude.leaves_out(path, seen_from):
                 continue
             if any(fnmatch(name.casefold(), pattern) for pattern in _THUMBNAIL_FILES):
                 found.rubbish["thumbnails"] += 1
                 continue
             suffix = path.suffix.lower()
             if not path.is_file():
+                if path.is_symlink() and not os.path.exists(path):
+                    found.dangling.append(path.relative_to(seen_from).as_posix())
                 continue
             if suffix in suffixes or (suffix not in HEIF and _begins_as_picture(path, suffix)):
                 found.pictures.append(path)
                 faults.add(*_odd_name(path))
             else:
                 found.others[suffix] += 1
-                found.example.setdefault(suffix, path.relative_to(root or folder).as_posix())
+                found.example.setdefault(suffix, path.relative_to(seen_from).as_posix())
     faults.refuse()
     found.pictures.sort(key=lambda path: path.parts)
     return found

@@ -89,7 +89,11 @@ def _roots(folder: Path) -> list[Path]:
 def _hint(folder: Path) -> str:
     """What else may be meant where no class folders are found."""
     tables = tables_in(folder)
-    return f"; {how_to_use(tables[0])}" if tables else ""
+    if tables:
+        return f"; {how_to_use(tables[0])}"
+    if any(folder.glob("*.tar")):
+        return "; shards are read with source: {kind: shards, train: …, test: …} in the scenario"
+    return ""
 
 
 def _is_task(folder: Path) -> bool:

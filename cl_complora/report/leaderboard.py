@@ -125,18 +125,22 @@ def _front(board: Mapping[str, Any], prefix: str) -> list[Gallery]:
 def _table(board: Mapping[str, Any]) -> tuple[list[str], list[list[Cell]]]:
     shown = [key for key in FIGURES if any(whole(row["figures"].get(key)) for row in board["rows"])]
     head = ["method", "kind", *(FIGURES[key][0] for key in shown)]
-    head += [f"Last minus {board[key]}" for key in ("reference", "best") if board[key] is not None]
+    head += [f"Last minus {board[key]}" for key in _compared_with(board)]
     head += ["‖ΔW‖", "trained", "training s", "peak MB", "seeds", "settings"]
     return head, [_cells(row, board, shown) for row in board["rows"]]
+
+
+def _compared_with(board: Mapping[str, Any]) -> list[str]:
+    """``reference`` and ``best``, as far as they are there and two."""
+    there = [key for key in ("reference", "best") if board[key] is not None]
+    return there[:1] if board["reference"] == board["best"] else there
 
 
 def _cells(row: Mapping[str, Any], board: Mapping[str, Any], shown: Sequence[str]) -> list[Cell]:
     name = row["name"] + (" ◆" if row["front"] else "") + (" (stale)" if row["stale"] else "")
     cells = [Cell(name), Cell(KINDS.get(row["kind"], row["kind"]))]
     cells += [_spread(row["figures"].get(key), FIGURES[key][1]) for key in shown]
-    for key, against in (("reference", "against_reference"), ("best", "against_best")):
-        if board[key] is not None:
-            cells.append(_difference(row[against].get("last")))
+    cells += [_difference(row[f"against_{key}"].get("last")) for key in _compared_with(board)]
     cost = row["budget"]
     cells += [
         number(row["updates"]["norm"], 2),

@@ -96,7 +96,9 @@ class Trainer:
         self.progress.message(f"measuring the untouched model on {counted(len(self.data.tasks), 'task')}")
         found = self.measuring.untouched()
         if found.known:
-            self.progress.message(f"an earlier run on this machine had measured it on {found.known} sets")
+            self.progress.message(
+                f"an earlier run on this machine had measured it on {counted(found.known, 'set')}"
+            )
         for entry in self.run.scenario.zero_shot:
             accuracy = found.zero_shot.get(entry.name, math.nan)
             name, loaded = getattr(entry.source, "name", ""), self.run.loaded
@@ -120,9 +122,8 @@ class Trainer:
         memory = PeakMemory(self.run.device)
         learned = self.learner.learn(task, self.data)
         if learned.skipped:
-            self.progress.message(
-                f"{learned.skipped} steps were left out: their loss or gradient was no number"
-            )
+            were = counted(learned.skipped, "step was", "steps were")
+            self.progress.message(f"{were} left out: the loss or gradient was no number")
         for line in self.learner.adapter.notes():
             self.progress.message(line)
         stored = save_delta(learned.delta)

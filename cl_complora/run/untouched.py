@@ -62,9 +62,11 @@ class Standing:
 
     @property
     def can_tell(self) -> bool:
-        """Whether so few pictures could tell a model that knows half of what there is to know from chance."""
+        """Whether it is surely above chance, or its pictures are enough to tell a model that knows half of
+        what there is to know from chance."""
         midway = (1 + self.chance) / 2
-        return len(self.class_names) > 1 and interval(midway, self.images)[0] > self.chance
+        enough = len(self.class_names) > 1 and interval(midway, self.images)[0] > self.chance
+        return enough or not self.at_chance
 
     @property
     def at_chance(self) -> bool:
@@ -131,8 +133,9 @@ def cautions(
             *(f"  {line}" for line in better.settings),
         ]
     shown = "; ".join(map(str, lost[:8])) + (f" and {len(lost) - 8} more" if len(lost) > 8 else "")
+    every = "" if len(telling) == len(standings) else " with enough pictures to tell"
     return [
-        f"warning: the untouched model is at chance on every task and zero-shot set: {shown}",
+        f"warning: the untouched model is at chance on every task and zero-shot set{every}: {shown}",
         f"  used: {used(loaded)}",
         *(f"  {line}" for line in ([OF_EMBEDDED] if _ships(loaded) else _causes(lost, loaded, better))),
     ]
@@ -157,7 +160,7 @@ def _causes(lost: Sequence[Standing], loaded: LoadedClip, better: Better | None)
     yield "likely causes, the first ones first:"
     if not loaded.pretrained:
         yield "- random weights: give model.pretrained (--pretrained) a tag or a file"
-    tried = better.told if better else "none of the usual others does better here"
+    tried = better.told if better else "none of the usual others surely does better on a few pictures"
     yield f"- normalisation (model.mean, model.std): must be that of the weights' training; {tried}"
     if better:
         yield from (f"  {line}" for line in better.settings)

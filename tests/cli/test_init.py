@@ -132,3 +132,28 @@ def test_what_a_run_refuses_or_doubts_is_told_at_once(init, folder):
     _, out = init("fruit")
     assert "cl-complora run refuses this: s.yaml:" in out and "'Apple' and 'apple' are the same words" in out
     assert "s.yaml written; mend what is refused, cl-complora check s.yaml, then" in out
+
+
+def test_a_class_without_pictures_is_told_with_what_can_be_done(refused, folder):
+    for number in range(4):
+        paint(folder / "one" / "cat" / f"{number}.png", COLOURS["red"], number)
+    (folder / "one" / "dog").mkdir()
+    told = refused("one")
+    assert "class 'dog' has no training images" in told and "one/dog holds no pictures" in told
+    assert "exclude: [dog] leaves it out (in the source that a scenario of your own names)" in told
+
+
+def test_shards_are_told_how_they_are_read(refused, folder):
+    (folder / "wds").mkdir()
+    (folder / "wds" / "train-000.tar").write_bytes(b"")
+    assert "source: {kind: shards, train: …, test: …} in the scenario" in refused("wds")
+
+
+def test_commands_can_be_pasted_whatever_the_file_is_called(init, folder):
+    for number in range(8):
+        paint(folder / "my pics" / NAMES[number % 2] / f"{number}.png", COLOURS["red"], number)
+    _, out = init("my pics", output="my stream.yaml")
+    assert "cl-complora check 'my stream.yaml', then cl-complora run 'my stream.yaml'" in " ".join(
+        out.split()
+    )
+    assert "Run: cl-complora run 'my stream.yaml'" in (folder / "my stream.yaml").read_text()

@@ -8,6 +8,7 @@ import torch
 from builders.commands import cli
 from builders.trials import killed
 from cl_complora.compare import processes
+from cl_complora.compare import workers as workers_module
 from cl_complora.compare.processes import Processes, spread, visible_devices
 from cl_complora.compare.trials import Trial
 from cl_complora.compare.worker_kinds import open_workers
@@ -46,6 +47,14 @@ def test_every_gpu_that_is_shown_is_used(monkeypatch):
         assert visible_devices(Placing(jobs=2, device=device)) == [device]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert visible_devices(Placing(jobs=2)) == ["auto"]
+
+
+@pytest.mark.parametrize(("allowed", "threads"), [("", 4), ("3", 3), ("9", 4), ("0", 4), ("many", 4)])
+def test_a_run_takes_no_more_threads_than_are_allowed(allowed, threads, monkeypatch):
+    monkeypatch.setattr(workers_module, "cores", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", allowed)
+    assert Placing(jobs=2).threads_of_run() == threads
+    assert Placing(jobs=2, threads=6).threads_of_run() == 6
 
 
 @pytest.mark.parametrize("share", [0.0, -1.0, 1.5])

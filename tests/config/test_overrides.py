@@ -25,7 +25,11 @@ BAD_SETTINGS = [
     ("optimizer.lr=1", "unknown key; did you mean 'optimiser.lr'? allowed: name,"),
     ("name=x", "write scenario.name or strategy.name: both have this key"),
     ("scenario=x", "unknown key"),
-    ("strategy.shots=4", "unknown key; allowed: name, description, about, adapter,"),
+    ("strategy.shots=4", "unknown key in a strategy; it belongs in a scenario (or --set scenario.shots.…=…)"),
+    (
+        "scenario.training.steps=3",
+        "unknown key in a scenario; it belongs in a strategy (or --set strategy.training",
+    ),
     ("optimiser.lrr=1", "unknown key; did you mean 'lr'?"),
     ("optimiser.lr=-1", "must be greater than 0, got -1"),
     ("optimiser.lr='1'", "must be a number, got '1'; write it without quotes"),

@@ -112,6 +112,21 @@ def test_links_that_lead_back_are_no_classes(tmp_path):
     assert sum("a link to a folder that it lies in" in note for note in source.notes) == 2
 
 
+def test_links_that_are_not_followed_or_lead_nowhere_are_told(tmp_path):
+    pictures(tmp_path / "set", "ant", "bee")
+    pictures(tmp_path, "more")
+    os.symlink("../../more", tmp_path / "set/ant/more")
+    os.symlink("/gone/1.png", tmp_path / "set/bee/1000.png")
+    os.symlink("/gone/cow", tmp_path / "set/cow")
+    os.symlink("/gone/dog", tmp_path / "set/dog")
+    source = opened(tmp_path / "set", exclude=["dog"])
+    assert source.class_names == ["ant", "bee"]
+    assert len(keys(source, "train")) + len(keys(source, "test")) == 6
+    told = "\n".join(source.notes)
+    assert "1 link to a folder is not followed below a class, such as ant/more" in told
+    assert "2 links lead nowhere, such as cow" in told
+
+
 @pytest.mark.parametrize(
     "name", ["@SynoResource", "found.000", "RECYCLED", "_gsdata_", "MSOCache", ".stfolder"]
 )

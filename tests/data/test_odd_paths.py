@@ -67,7 +67,8 @@ def test_class_folders_hold_files_only(odd_files, tmp_path):
     keys = sorted(item.key for split in ("train", "test") for item in source.items(split))
     assert keys == sorted(f"{name}/{number}.png" for name in ("cat", "dog") for number in range(4))
     text, notes = describe([odd_files], tmp_path / "s.yaml")
-    told, tuning = notes
+    told, nowhere, around, tuning = notes
+    assert "4 links lead nowhere" in nowhere and "1 link to a folder is not followed" in around
     assert told == "odd: 2 classes, 4 training and 4 test images" and "tune needs" in tuning
     assert [path.name for path in pictures([odd_files / "cat"])] == ["0.png", "1.png", "2.png", "3.png"]
 

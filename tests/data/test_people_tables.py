@@ -44,6 +44,17 @@ def is_read(source, labels=("cat", "dog")):
 HEAD = ("path", "label", "split")
 
 
+def test_a_class_that_only_the_test_part_has_is_told_with_its_row_and_its_twin(root):
+    rows = [*ROWS[:3], ("dog1.png", "Dog", "test")]
+    (root / "m.csv").write_text(table(HEAD, rows=rows))
+    source = "source: {kind: manifest, file: m.csv}"
+    text = f"name: m\nmodel: {{name: embedded}}\nshots: 1\ntasks:\n  - {{name: t, {source}}}\n"
+    (root / "s.yaml").write_text(text)
+    (line,) = told(lambda: plan(load_scenario(str(root / "s.yaml")), 0))
+    assert "class 'Dog' of task 't' has 0 training images; it stands in" in line
+    assert line.endswith("m.csv:5, and 'dog' is another class")
+
+
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])

@@ -20,6 +20,15 @@ def test_two_tables_instead_of_one_that_no_screen_holds():
     assert [row[0] for row in results[1:]] == [row[0] for row in costs[1:]]
 
 
+def test_nothing_is_compared_with_one_method_twice():
+    same = board(4) | {"best": "method-2"}
+    page = Reader(leaderboard_page([same]).html())
+    assert [text for text, _ in page.tables["Methods on tiny"][0]].count("Last minus method-2") == 1
+    assert [text for text, _ in page.tables["What they cost on tiny"][0]][:2] == ["method", "‖ΔW‖"]
+    heads = [line for line in markdown([same]).splitlines() if line.startswith("| method")]
+    assert sum(head.count("Last minus") for head in heads) == 1
+
+
 def test_the_best_is_bold_and_no_bound_is():
     html = leaderboard_page([board(4)]).html()
     bold = re.findall(r'<td class="number best"[^>]*><data value="([\d.-]+)"', html)

@@ -89,7 +89,13 @@ def test_a_model_at_chance_everywhere_is_told_with_causes_and_what_was_used():
     text = "\n".join(causes)
     for cause in ("normalisation", "QuickGELU", "wrong weights", "class names"):
         assert f"- {cause}" in text
-    assert "none of the usual others does better" in text and "--set" not in text
+    assert "none of the usual others surely does better on a few" in text and "--set" not in text
+
+
+def test_a_set_too_small_to_tell_is_none_of_every():
+    first, *_ = told([standing(0.25), standing(0.5, images=4)])
+    assert "on every task and zero-shot set with enough pictures to tell: pets 25.0 %" in first
+    assert first.count("pets") == 1
 
 
 def test_the_normalisation_that_does_better_is_named():
@@ -132,7 +138,9 @@ def test_of_the_shipped_model_is_told_what_it_knows_and_not_what_cannot_be_wrong
     [
         [standing(0.9)],
         [standing(0.25), standing(0.5)],  # one task is known
-        [standing(1.0, images=4)],  # too few pictures to tell
+        [standing(1.0, images=4)],  # few pictures, and surely above chance all the same
+        [standing(0.25), standing(0.95, images=8)],
+        [standing(0.5, images=4)],  # too few pictures to tell
         [standing(1.0, chance=1.0, names=("cat",))],
         [standing(0.3, images=1000, chance=0.001)],
         [],
