@@ -193,7 +193,7 @@ def compare(
     if publish:
         refuse_other_streams(request, names, located.value.name, publish)
     console = log_console()
-    progress = CompareProgress(request, jobs, partial(say, console))
+    progress = CompareProgress(request, jobs if cluster is None else None, partial(say, console))
     progress.plan()
     try:
         with terminated_like_interrupted():

@@ -19,11 +19,11 @@ class CompareProgress:
 
     Args:
         request: what is compared.
-        jobs: runs at a time.
+        jobs: runs at a time; None where a cluster decides.
         say: given every line.
     """
 
-    def __init__(self, request: Request, jobs: int, say: Callable[[str], None]) -> None:
+    def __init__(self, request: Request, jobs: int | None, say: Callable[[str], None]) -> None:
         self.request, self.jobs, self.say = request, jobs, say
         self.waiting: list[str] = []
         self.began = time.perf_counter()
@@ -35,7 +35,9 @@ class CompareProgress:
         told = f"{counted(methods * seeds, 'run')}: {counted(methods, 'method')} × {counted(seeds, 'seed')}"
         if self.request.sweep is not None:
             told += ", after a sweep on validation shots that chooses their settings"
-        self.say(f"{self.request.scenario}: {told}, {self.jobs} at a time; finished runs are reused")
+        if self.jobs is not None:
+            told += f", {self.jobs} at a time"
+        self.say(f"{self.request.scenario}: {told}; finished runs are reused")
 
     def begins(self, trials: Sequence[Trial]) -> None:
         """A stage begins, of the sweep or of the tests.
@@ -44,7 +46,7 @@ class CompareProgress:
             trials: of it, less those that are published.
         """
         self.waiting = [] if not trials or trials[0].validation else [_name(t) for t in trials]
-        if self.waiting:
+        if self.waiting and self.jobs is not None:
             self.say(f"begins with {', '.join(self.waiting[: self.jobs])}")
 
     def report(self, trial: Trial, outcome: Outcome, done: int, total: int) -> None:
@@ -57,7 +59,7 @@ class CompareProgress:
             line += f" · about {_duration(left)} left"
         if _name(trial) in self.waiting:
             self.waiting.remove(_name(trial))
-            if self.waiting and not outcome.reused:
+            if self.waiting and self.jobs is not None and not outcome.reused:
                 line += f"; now {', '.join(self.waiting[: self.jobs])}"
         self.say(line)
 

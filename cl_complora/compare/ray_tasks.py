@@ -4,6 +4,7 @@ process or node is lost. Pixels are cached on every node."""
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
@@ -13,6 +14,9 @@ from ..run.ray_cluster import Lost, Needs, RayCluster
 from .outcomes import Outcome
 from .trials import Trial
 from .workers import Placing, Report, run_trial
+
+# Seconds that nodes which others keep busy are waited for, once one node has decoded the test images.
+PATIENCE = 30.0
 
 
 class RayTasks:
@@ -53,7 +57,6 @@ class RayTasks:
 
     def _warm(self, trials: Sequence[Trial]) -> None:
         """Have every node decode the test images once, before its runs would do so side by side."""
-        from ray.exceptions import RayError
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         scenarios = {t.scenario.value.model_dump_json(): t.scenario for t in trials}
@@ -61,16 +64,22 @@ class RayTasks:
         threads, tasks = self.cluster.needs.threads, []
         for node in self.cluster.ray.nodes():
             new = [one for key, one in scenarios.items() if (node["NodeID"], key) not in self._warmed]
-            if new and node["Alive"] and node["Resources"].get("CPU", 0) >= threads:
+            has = node["Resources"].get
+            if new and node["Alive"] and has("CPU", 0) >= threads and has("GPU", 0) >= self.cluster.share:
                 where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
                 task = self.cluster.remote(_warm, num_cpus=threads, num_gpus=0, scheduling_strategy=where)
                 tasks.append(task.remote(new, seeds, os.getcwd()))
                 self._warmed |= {(node["NodeID"], key) for key in scenarios}
-        for one in tasks:
-            try:
-                self.cluster.ray.get(one)
-            except RayError:  # a run of that node tells why, or it is lost
-                continue
+        if not tasks:
+            return
+        # A node that is busy with something else takes its task once that has ended: it is not waited for
+        # much longer than the first one needed. What a node could not do, a run of it tells.
+        began = time.perf_counter()
+        self.cluster.ray.wait(tasks, num_returns=1)
+        patience = max(PATIENCE, time.perf_counter() - began)
+        _, late = self.cluster.ray.wait(tasks, num_returns=len(tasks), timeout=patience)
+        for one in late:
+            self.cluster.ray.cancel(one, force=False)
 
 
 def needs_of(placing: Placing) -> Needs:

@@ -29,6 +29,7 @@ RETRIES = 3
 STORE = 200 * 2**20
 # Seconds that a shared folder may need to show a new file on another machine.
 SHOWN = 30.0
+_PACKAGE = __name__.partition(".")[0]
 # Seconds within which a head node takes a connection.
 ANSWERS = 10.0
 
@@ -68,6 +69,24 @@ class Lost:
     """What is known of a task whose nodes or processes were lost, again and again."""
 
     why: str
+
+
+def _of_the_node(error: Exception) -> Lost | None:
+    """What an error that a task ended with says of its node; None where it is of what it computed.
+
+    Raises:
+        UserError: for a node that lacks this package.
+    """
+    if isinstance(error, Drained):
+        return Lost("every node that it was given to was asked to stop")
+    lines = str(error).strip().splitlines()
+    missing = next((line for line in lines if f"No module named '{_PACKAGE}" in line), None)
+    if missing is not None:
+        raise UserError(
+            f"--cluster: a node cannot load this package ({missing.strip()}); every node needs the same"
+            " versions of Python, of Ray and of this package, such as one environment in a shared folder"
+        )
+    return None
 
 
 class RayCluster:
@@ -142,8 +161,10 @@ class RayCluster:
                 index = waiting.pop(ready)
                 try:
                     found = self.ray.get(ready)
-                except RayTaskError:  # a fault of the program
-                    raise
+                except RayTaskError as error:
+                    found = _of_the_node(error)
+                    if found is None:  # a fault of the program
+                        raise
                 except RayError as error:
                     found = Lost((str(error).strip().splitlines() or [type(error).__name__])[0])
                 yield index, found

@@ -7,6 +7,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -29,7 +30,9 @@ class FakeRay(ModuleType):
 
     Attributes:
         begun: options of every task, in order.
+        cancelled: options of those that were called off.
         lose: asked with the task's place whether its node is lost.
+        busy: asked with the task's options whether no node is free for it.
         running: whether it was initialised.
     """
 
@@ -39,7 +42,9 @@ class FakeRay(ModuleType):
         super().__init__("ray")
         self._nodes, self.running = nodes, False
         self.begun: list[dict[str, Any]] = []
+        self.cancelled: list[dict[str, Any]] = []
         self.lose: Callable[[int], bool] = lambda place: False
+        self.busy: Callable[[dict[str, Any]], bool] = lambda options: False
 
     def is_initialized(self) -> bool:
         return self.running
@@ -56,14 +61,23 @@ class FakeRay(ModuleType):
     def remote(self, function: Callable) -> _Remote:
         return _Remote(self, function, {})
 
-    def wait(self, tasks: Sequence[_Task], num_returns: int) -> tuple[list[_Task], list[_Task]]:
-        return list(tasks[-num_returns:]), list(tasks[:-num_returns])
+    def wait(
+        self, tasks: Sequence[_Task], num_returns: int, timeout: float | None = None
+    ) -> tuple[list[_Task], list[_Task]]:
+        """Those that do not wait for a busy node, the last ones first."""
+        free = [task for task in tasks if not self.busy(task.options)]
+        ready = free[-num_returns:]
+        assert timeout is not None or len(ready) == num_returns, "this would wait for ever"
+        for task in ready:
+            with suppress(Exception):
+                task.result()
+        return ready, [task for task in tasks if task not in ready]
 
     def get(self, task: _Task) -> Any:
         return task.result()
 
     def cancel(self, task: _Task, force: bool) -> None:
-        """Nothing goes on."""
+        self.cancelled.append(task.options)
 
 
 class _Remote:
@@ -75,14 +89,28 @@ class _Remote:
 
     def remote(self, *arguments: Any) -> _Task:
         self._ray.begun.append(self._options)
-        return _Task(self._ray, len(self._ray.begun) - 1, self._function, pickle.dumps(arguments))
+        place = len(self._ray.begun) - 1
+        return _Task(self._ray, place, self._function, pickle.dumps(arguments), self._options)
 
 
 class _Task:
-    def __init__(self, ray: FakeRay, place: int, function: Callable, arguments: bytes) -> None:
+    def __init__(
+        self, ray: FakeRay, place: int, function: Callable, arguments: bytes, options: dict[str, Any]
+    ) -> None:
         self._ray, self._place, self._function, self._arguments = ray, place, function, arguments
+        self.options = options
 
     def result(self) -> Any:
+        if not hasattr(self, "_found"):
+            try:
+                self._found, self._error = self._computed(), None
+            except Exception as error:
+                self._found, self._error = None, error
+        if self._error is not None:
+            raise self._error
+        return self._found
+
+    def _computed(self) -> Any:
         if self._ray.lose(self._place):
             raise RayError("the node died\nwith many lines")
         threads, folder = torch.get_num_threads(), os.getcwd()

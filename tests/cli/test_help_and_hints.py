@@ -223,6 +223,9 @@ class Told:
 
 def test_a_comparison_says_its_plan_what_runs_and_time_left():
     said: list[str] = []
+    CompareProgress(Request("mine", ("a", "b"), (0, 1)), None, said.append).plan()
+    assert said == ["mine: 4 runs: 2 methods × 2 seeds; finished runs are reused"]
+    said.clear()
     progress = CompareProgress(Request("mine", ("a", "b"), (0, 1)), 1, said.append)
     progress.plan()
     progress.begins([])  # all of it is published
