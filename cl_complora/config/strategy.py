@@ -200,10 +200,9 @@ class Strategy(Section):
             if part == "apart" and self.adapter.between_kind != "experts":
                 message = "apart works with adapter.between.kind: experts alone"
                 raise refused(message, "regularisers", place, "kind", because=[("adapter", "between")])
-            if part == "orthonormal" and self.adapter.start.kind in FIXED_A:
-                message = (
-                    f"orthonormal does not go with start.kind: {self.adapter.start.kind}, whose A is fixed"
-                )
+            fixed = kind == "lowrank" and self.adapter.start.kind in FIXED_A
+            if fixed and (part == "orthonormal" or self._is_of_a_alone(place)):
+                message = f"{part} does not go with start.kind: {self.adapter.start.kind}, whose A is fixed"
                 raise refused(message, "regularisers", place, "kind", because=[("adapter", "start")])
         if self.head is not None and self.training.stream != "sequential":
             message = f"works with training.stream: sequential, not {self.training.stream}"
@@ -273,9 +272,14 @@ class Strategy(Section):
         if self.memory is not None:
             raise refused(message, "memory", because=because)
         for place, part in enumerate(self.regularisers):
-            if part.kind in ("ewc", "lwf"):
+            if part.kind in ("ewc", "lwf", "apart") or self._is_of_a_alone(place):
                 raise refused(f"{part.kind} {message}", "regularisers", place, "kind", because=because)
         return self
+
+    def _is_of_a_alone(self, place: int) -> bool:
+        """Whether a regulariser is the products of A with those of earlier tasks, and nothing else."""
+        part = self.regularisers[place]
+        return part.kind == "orthogonal" and part.norm == 0
 
     @property
     def idle_of_steps(self) -> list[tuple[str, ...]]:

@@ -4,7 +4,7 @@ all."""
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -12,7 +12,7 @@ from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor, nn
 
 from ..clip.classifier import ClipClassifier
-from ..clip.slots import TOWERS
+from ..clip.slots import TOWERS, Slot
 from ..delta import TaskDelta
 from .full_parameters import KINDS, WholeParameters
 from .task_state import CarryingPlugin
@@ -65,6 +65,10 @@ class AdapterPlugin(SupervisedPlugin, supports_distributed=False):
         Raises:
             ValueError: if the model has none of the wanted kind.
         """
+
+    def moved_towers(self, model: nn.Module) -> set[str]:
+        """Towers that have something which is trained."""
+        return set()
 
     def idle_towers(self, model: nn.Module) -> list[str]:
         """Towers that are to be adapted and have nothing that could be (the image tower of a ResNet, say)."""
@@ -171,10 +175,13 @@ class FullPlugin(AdapterPlugin, supports_distributed=False):
         if not self.whole.find(clip_of(model)):
             raise ValueError(f"no parameter of this model is one of {sorted(self.whole.kinds)}")
 
+    def moved_towers(self, model: nn.Module) -> set[str]:
+        """As in the base class."""
+        return self.whole.towers_of(clip_of(model))
+
     def idle_towers(self, model: nn.Module) -> list[str]:
         """As in the base class."""
-        there = self.whole.towers_of(clip_of(model))
-        return [tower for tower in TOWERS if tower in self.whole.towers - there]
+        return [tower for tower in TOWERS if tower in self.whole.towers - self.moved_towers(model)]
 
     def attach(self, model: nn.Module) -> None:
         """Unfreeze, remember where they start."""
@@ -213,6 +220,21 @@ def whole_norms(delta: TaskDelta) -> dict[str, dict[str, float]]:
         if change.ndim == 2 and not isinstance(rows, slice):
             norms[name] = {"delta_norm": float(torch.linalg.matrix_norm(change.double()))}
     return norms
+
+
+def slot_norms(
+    delta: TaskDelta, slots: Sequence[Slot], adapted: Mapping[str, Tensor]
+) -> list[dict[str, float]]:
+    """Geometry of slots whose parameters are changed as wholes: ‖ΔW‖_F of the rows of each, as merged.
+
+    Args:
+        delta: of the parameters.
+        slots: that are parts of them.
+        adapted: the parameters, for their shapes.
+    """
+    moved = {name: torch.zeros(p.shape) for name, p in adapted.items()}
+    delta.add_to(moved)
+    return [{"delta_norm": float(moved[slot.parameter][slot.rows].double().norm())} for slot in slots]
 
 
 class FrozenPlugin(AdapterPlugin, supports_distributed=False):

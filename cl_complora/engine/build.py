@@ -225,6 +225,7 @@ def check_fits(
         raise_all(notes)
     _check_rates(strategy, adapter.idle_towers(model))
     notes += _odd_rate(strategy) + _odd_rank(strategy, adapter)
+    _refuse_no_direction(strategy, adapter)
     towers = {"image": model.clip.visual, "text": getattr(model.text.tower, "transformer", model.text.tower)}
     for name, tower in towers.items():
         if strategy.training.checkpointing and not blocks_of(tower)[1]:
@@ -235,15 +236,25 @@ def check_fits(
     return notes
 
 
-def check_regularisers(strategy: Strategy, plugins: Sequence[SupervisedPlugin], model) -> None:
+def check_regularisers(
+    strategy: Strategy, plugins: Sequence[SupervisedPlugin], model, adapter: AdapterPlugin
+) -> None:
     """Find out before any work whether regularisers find what they need in the model.
 
     Raises:
         UserError: naming the regulariser or the user's own plugin, and what the model lacks.
     """
+    moved = adapter.moved_towers(model)
     for plugin in plugins:
         if not isinstance(plugin, RegulariserPlugin):
             continue
+        if plugin.through_images and moved <= {"text"}:
+            kind = plugin.settings.kind
+            other = "; texts_of: student reads its texts" if hasattr(plugin.settings, "texts_of") else ""
+            raise UserError(
+                f"strategy '{strategy.name}': regularisers: {kind} has no effect where nothing of the image"
+                f" tower is trained{other}"
+            )
         users = strategy.plugin is not None and plugin is plugins[-1]
         with told_of_plugin(strategy, plugin) if users else nullcontext():
             try:
@@ -275,6 +286,18 @@ def _odd_rate(strategy: Strategy) -> list[str]:
         f"strategy '{strategy.name}': optimiser.lr: {optimiser.lr:g} is a factor on the step size that"
         " prodigy finds by itself, for which 1 is usual"
     ]
+
+
+def _refuse_no_direction(strategy: Strategy, adapter: AdapterPlugin) -> None:
+    """Refuse a share of the leading directions that comes to none of any matrix."""
+    if not isinstance(adapter, CompLoRAPlugin) or adapter.constraint.select != "top" or not adapter.slots:
+        return
+    keep, sides = adapter.constraint.keep, [min(slot.weight.shape) for slot in adapter.slots]
+    if keep.kind == "fraction" and int(keep.value * max(sides)) < 1:
+        raise UserError(
+            f"strategy '{strategy.name}': adapter.subspace.keep.fraction: {keep.value:g} of at most"
+            f" {max(sides)} directions is none, and nothing would be trained"
+        )
 
 
 def _odd_rank(strategy: Strategy, adapter: AdapterPlugin) -> list[str]:

@@ -192,7 +192,7 @@ class ClipStrategy(SupervisedTemplate):
         if not self.is_training:
             return [self.experience.test_space]
         spaces = [self.of_the_step(space) for space in self.experience.spaces]
-        return [self.dataloader.drawn.get(part, space) for part, space in enumerate(spaces)]
+        return [self.dataloader.drawn.get(place, space) for place, space in enumerate(spaces)]
 
     def of_the_step(self, space: LabelSpace) -> LabelSpace:
         """A label space with the prompts that a training step reads of it (``training.prompts``)."""

@@ -23,7 +23,7 @@ from ..clip.slots import MATRICES, TOWERS, Slot, check_names, open_slots, select
 from ..delta import TaskDelta
 from ..lowrank import LowRankBlock
 from ..subspace import Keep, by_matrix
-from .adapter import AdapterPlugin, Merging, clip_of, whole_norms
+from .adapter import AdapterPlugin, Merging, clip_of, slot_norms, whole_norms
 from .between import Between
 from .constraints import Constraint, Subspaces, shapes_of, stable_seed
 from .effective_penalty import act_on_effective_weights
@@ -134,10 +134,14 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
             }
             self.subspaces = Subspaces(self.slots, self.constraint, max(self.rank, self.rank_last), self.seed)
 
-    def idle_towers(self, model: nn.Module) -> list[str]:
+    def moved_towers(self, model: nn.Module) -> set[str]:
         """As in the base class."""
         self.prepare(model)
-        there = {slot.tower for slot in self.slots} | self.whole.towers_of(clip_of(model))
+        return {slot.tower for slot in self.slots} | self.whole.towers_of(clip_of(model))
+
+    def idle_towers(self, model: nn.Module) -> list[str]:
+        """As in the base class."""
+        there = self.moved_towers(model)
         # A model without towers has slots of none.
         return [tower for tower in self.towers if tower not in there] if "" not in there else []
 
@@ -248,15 +252,14 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         learned = learned.plus(self._whole_of(rescaled, model))
         delta = self.merging(learned, self.deltas)
         if self.row_scale:
-            records = [{"delta_norm": float(rescaled[slot.name].double().norm())} for slot in self.slots]
+            adapted = {slot.parameter: clip_of(model).get_parameter(slot.parameter) for slot in self.slots}
+            records = slot_norms(delta.part(adapted), self.slots, adapted)
+            delta.part(adapted).add_to(adapted)
         else:
             records = by_matrix(
                 lambda slot: self._add(slot, *delta.factors[slot.key]), self.slots, shapes_of(self.slots)
             )
         geometry = {slot.name: record for slot, record in zip(self.slots, records, strict=True)}
-        if self.row_scale:
-            adapted = {slot.parameter: clip_of(model).get_parameter(slot.parameter) for slot in self.slots}
-            delta.part(adapted).add_to(adapted)
         self.whole.settle(delta)
         geometry |= whole_norms(delta.part(self.whole.trained))
         for name, p in model.named_parameters():

@@ -35,6 +35,11 @@ class RegionPlugin(OwnDraws, RegulariserPlugin, supports_distributed=False):
         super().__init__(seed)
         self.settings, self.adapter = settings, adapter
 
+    @property
+    def through_images(self) -> bool:
+        """Yes: texts are the teacher's."""
+        return True
+
     def fits(self, model: ClipClassifier) -> None:
         """As in the base class."""
         fault = dense_fault(model.clip.visual)

@@ -35,6 +35,11 @@ class LwfPlugin(RegulariserPlugin, supports_distributed=False):
         self.shares_labels = False
         self._held: list[tuple[LabelSpace, Tensor]] = []
 
+    @property
+    def through_images(self) -> bool:
+        """Yes, unless the student's own texts are read."""
+        return self.settings.texts_of == "teacher"
+
     def meet(self, model: ClipClassifier, data: StreamData) -> None:
         """Learn whether the tasks share their labels."""
         self.shares_labels = data.shares_labels
@@ -100,6 +105,11 @@ class ReferencePlugin(OwnDraws, RegulariserPlugin, supports_distributed=False):
         super().__init__(seed)
         self.settings = settings
 
+    @property
+    def through_images(self) -> bool:
+        """Yes, unless the student's own texts are read."""
+        return self.settings.texts_of == "teacher"
+
     @torch.no_grad()
     def meet(self, model: ClipClassifier, data: StreamData) -> None:
         """The teacher's features of all reference images and texts."""
@@ -164,6 +174,11 @@ class SimilaritiesPlugin(RegulariserPlugin, supports_distributed=False):
         super().__init__()
         self.settings, self.adapter = settings, adapter
         self._teacher_texts = PreviousTexts()
+
+    @property
+    def through_images(self) -> bool:
+        """Yes, unless the student's own texts are read."""
+        return self.settings.texts_of == "teacher"
 
     def before_training_exp(self, strategy, **kwargs) -> None:
         """Another experience, another teacher."""

@@ -40,10 +40,12 @@ class ClipExperience(DatasetExperience):
 
     Attributes:
         name: names of the tasks.
-        spaces: label space of each part's training loss: its own, or all classes seen where the tasks share
+        of_parts: label space of each part's training loss: its own, or all classes seen where the tasks share
             one.
+        spaces: the different ones among them.
+        place: of each part, the place of its space among :attr:`spaces`.
         test_space: label space of the part's test images (of the first part).
-        captioned: of each part, whether its images have captions; :attr:`spaces` then holds the first ones,
+        captioned: of each space, whether its images have captions; :attr:`spaces` then holds the first ones,
             and :class:`TrainingBatches` draws those of a step.
     """
 
@@ -54,9 +56,14 @@ class ClipExperience(DatasetExperience):
             dataset = dataset.concat(as_avalanche(part.train))
         super().__init__(dataset=dataset, current_experience=position)
         self.name = " + ".join(part.name for part in parts)
-        self.spaces = [contrasted_with(part, parts[-1]) for part in parts]
+        self.of_parts = [contrasted_with(part, parts[-1]) for part in parts]
         self.test_space = parts[0].space
-        self.captioned = [part.captioned for part in parts]
+        self.spaces, self.captioned, self.place = [], [], []
+        for part, space in zip(parts, self.of_parts, strict=True):
+            if part.captioned or space not in self.spaces:  # captions are each task's own
+                self.spaces.append(space)
+                self.captioned.append(part.captioned)
+            self.place.append(len(self.spaces) - 1 if part.captioned else self.spaces.index(space))
 
     @cached_property
     def class_counts(self) -> list[Tensor]:
@@ -64,14 +71,10 @@ class ClipExperience(DatasetExperience):
 
         They come from the training split alone, in the order of the labels that it is trained with.
         """
-        own = [
-            torch.bincount(part.train.labels, minlength=len(space))
-            for part, space in zip(self.parts, self.spaces, strict=True)
-        ]
-        return [
-            torch.stack([n for n, other in zip(own, self.spaces, strict=True) if other == space]).sum(0)
-            for space in self.spaces
-        ]
+        counts = [torch.zeros(len(space), dtype=torch.long) for space in self.spaces]
+        for part, place in zip(self.parts, self.place, strict=True):
+            counts[place] += torch.bincount(part.train.labels, minlength=len(counts[place]))
+        return counts
 
     @property
     def train_images(self) -> int:
@@ -143,7 +146,7 @@ class TrainingBatches(StepState):
     Attributes:
         chosen: places of the present batch's images among :attr:`pixels`.
         template: draw for the present batch's prompts.
-        drawn: part whose images have captions → the texts that are drawn for the present batch.
+        drawn: place of a space whose images have captions → the texts drawn for the present batch.
     """
 
     def __init__(
@@ -180,6 +183,7 @@ class TrainingBatches(StepState):
         pixels = self.pixels
         labels = torch.cat([part.train.labels for part in parts])
         part_of = torch.cat([torch.full((len(part.train),), i) for i, part in enumerate(parts)])
+        place = torch.tensor(self.experience.place)
         while self.done < self.steps:
             self.done += 1
             while len(self._order) < self.batch_size:
@@ -190,18 +194,19 @@ class TrainingBatches(StepState):
             self.template = int(torch.randint(0, 2**31, (1,), generator=self.generator))
             images = _to(self.device, pixels[chosen])
             answers = self._paired(labels[chosen], chosen, part_of)
-            yield [self._augmented(images, part_of[chosen]), answers, part_of[chosen]]
+            yield [self._augmented(images, part_of[chosen]), answers, place[part_of[chosen]]]
 
     def _paired(self, labels: Tensor, chosen: Tensor, part_of: Tensor) -> Tensor:
         """Labels of a batch, those of images with captions among the texts that are drawn for it."""
         self.drawn = {}
-        for index in (place for place, captioned in enumerate(self.experience.captioned) if captioned):
+        for index in (index for index, part in enumerate(self.experience.parts) if part.captioned):
             members = part_of[chosen] == index
             if bool(members.any()):
                 first = int((part_of < index).sum())
                 written = self._written[index]
                 texts = [written[place - first] for place in chosen[members].tolist()]
-                self.drawn[index], places = drawn_captions(texts, self.generator)
+                space, places = drawn_captions(texts, self.generator)
+                self.drawn[self.experience.place[index]] = space
                 labels = labels.clone()
                 labels[members] = torch.tensor(places)
         return labels

@@ -60,7 +60,7 @@ def each_gradient(
         p.requires_grad_(True)
     try:
         with torch.enable_grad(), evaluating(model):
-            for part, space in zip(experience.parts, experience.spaces, strict=True):
+            for part, space in zip(experience.parts, experience.of_parts, strict=True):
                 batches = zip(
                     part.train.pixels.split(batch_size), part.train.labels.split(batch_size), strict=True
                 )

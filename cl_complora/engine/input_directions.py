@@ -46,7 +46,7 @@ def input_moments(
     share = max(1, images // len(experience.parts))
     # The classes lie in order: every so many images touch all of them, where they are no more than that.
     shown = [part.train.pixels[:: -(-len(part.train) // share)].split(64) for part in experience.parts]
-    show(slots, model, list(zip(experience.spaces, shown, strict=True)), add, padding=padding)
+    show(slots, model, list(zip(experience.of_parts, shown, strict=True)), add, padding=padding)
     return {slot.name: found[id(slot.host)] for slot in slots}
 
 
@@ -60,7 +60,7 @@ def summed_inputs(slots: Sequence[Slot], model: nn.Module, experience, batch_siz
     that are trained together have an X each, whose X Xᵀ are added up.
     """
     squares: dict[str, Tensor] = {}
-    for part, space in zip(experience.parts, experience.spaces, strict=True):
+    for part, space in zip(experience.parts, experience.of_parts, strict=True):
         found: dict[int, Tensor] = {}
 
         def add(host: nn.Module, x: Tensor, found: dict[int, Tensor] = found) -> None:

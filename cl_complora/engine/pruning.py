@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 
 import torch
 from torch import Tensor
 
-from ..clip.classifier import ClipClassifier
 from ..clip.slots import Slot
 from ..config.factors import Pruning
 from .checkpoint import StepState
@@ -29,7 +27,6 @@ class PruningPlugin(StepInputs, StepState, supports_distributed=False):
         self.lengths: dict[str, Tensor] = {}
         self.pruned: dict[str, Tensor] = {}
         self._squares: dict[str, Tensor] = {}
-        self._everything = ExitStack()
 
     def watched(self) -> Sequence[Slot]:
         """All that have factors."""
@@ -47,19 +44,6 @@ class PruningPlugin(StepInputs, StepState, supports_distributed=False):
         """Another experience, other inputs."""
         super().before_training_exp(strategy, **kwargs)
         self.lengths, self.pruned, self._squares = {}, {}, {}
-
-    def before_forward(self, strategy, **kwargs) -> None:
-        """As in the base class; the last blocks, too, are shown all tokens."""
-        super().before_forward(strategy, **kwargs)
-        model = getattr(strategy, "model", None)
-        if isinstance(model, ClipClassifier):
-            self._everything.close()
-            self._everything.enter_context(model.computing_everything())
-
-    def after_forward(self, strategy, **kwargs) -> None:
-        """As in the base class."""
-        super().after_forward(strategy, **kwargs)
-        self._everything.close()
 
     @torch.no_grad()
     def after_update(self, strategy, **kwargs) -> None:

@@ -23,6 +23,11 @@ from .task_state import CarryingPlugin, WrongAnswer
 class RegulariserPlugin(CarryingPlugin, supports_distributed=False):
     """Adds a term to the loss of every step."""
 
+    @property
+    def through_images(self) -> bool:
+        """Whether the gradient enters through image features alone: of a still image tower there is none."""
+        return False
+
     def fits(self, model: ClipClassifier) -> None:
         """Find out before any work whether the model has what is needed.
 

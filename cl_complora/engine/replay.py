@@ -50,17 +50,24 @@ class ReplayPlugin(OwnDraws, CarryingPlugin, supports_distributed=False):
         place = torch.cat([indices for _, indices in self.kept])
         drawn = torch.randint(len(place), (self.settings.batch_size,), generator=self.generator)
         owner, place = owner[drawn], place[drawn]
-        images, labels, spaces, ids, counts = [], [], [], [], []
-        for position, index in enumerate(owner.unique().tolist()):
+        # Tasks that share a label space compete in one, as those of a batch do.
+        of_task = [contrasted_with(task, strategy.experience.parts[-1]) for task, _ in self.kept]
+        images, labels, different, ids = [], [], [], []
+        for index in owner.unique().tolist():
             task, members = self.kept[index][0], place[owner == index]
             how = task.augment
             images.append(augment(task.train.pixels[members], tuple(how.crop), how.flip, self.generator))
             labels.append(task.train.labels[members])
-            space = contrasted_with(task, strategy.experience.parts[-1])
-            spaces.append(strategy.of_the_step(space))
-            kept = task.train.labels[self.kept[index][1]]
-            counts.append(torch.bincount(kept, minlength=len(space)))
-            ids.append(torch.full((len(members),), position))
+            if of_task[index] not in different:
+                different.append(of_task[index])
+            ids.append(torch.full((len(members),), different.index(of_task[index])))
+        counts = [torch.zeros(len(space), dtype=torch.long) for space in different]
+        for space, (task, kept) in zip(of_task, self.kept, strict=True):
+            if space in different:
+                counts[different.index(space)] += torch.bincount(
+                    task.train.labels[kept], minlength=len(space)
+                )
+        spaces = [strategy.of_the_step(space) for space in different]
         device = strategy.device
         logits = strategy.model(torch.cat(images).to(device), spaces, torch.cat(ids).to(device))
         batch = Answered(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ class StepInputs(SupervisedPlugin, supports_distributed=False):
     def __init__(self) -> None:
         super().__init__()
         self._handles: list[RemovableHandle] = []
+        self._everything = ExitStack()
 
     @abstractmethod
     def watched(self) -> Sequence[Slot]:
@@ -37,8 +39,11 @@ class StepInputs(SupervisedPlugin, supports_distributed=False):
             model.text.settle(model.text.tokens(strategy.experience.spaces[0]))
 
     def before_forward(self, strategy, **kwargs) -> None:
-        """Begin to look."""
+        """Begin to look; the last blocks, too, are shown all tokens."""
         self._stop()
+        model = getattr(strategy, "model", None)
+        if isinstance(model, ClipClassifier):
+            self._everything.enter_context(model.computing_everything())
         by_host: dict[nn.Module, list[Slot]] = {}
         for slot in self.watched():
             by_host.setdefault(slot.host, []).append(slot)
@@ -54,6 +59,7 @@ class StepInputs(SupervisedPlugin, supports_distributed=False):
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        self._everything.close()
 
 
 def _telling(slots: Sequence[Slot], given: Callable[[Slot, Tensor], None]) -> Callable[..., None]:

@@ -24,6 +24,13 @@ def subspace(settings: str) -> list[str]:
         ("replay", [JOINT], f"memory: {ONCE}"),
         ("ewc", [JOINT], f"regularisers[0].kind: ewc {ONCE}"),
         ("lwf", [JOINT], f"regularisers[0].kind: lwf {ONCE}"),
+        ("olora", [JOINT], f"regularisers[0].kind: orthogonal {ONCE}"),
+        ("dac", [JOINT], f"regularisers[0].kind: apart {ONCE}"),
+        (
+            "inflora",
+            ["regularisers=[{kind: orthogonal, strength: 1}]"],
+            "orthogonal does not go with start.kind: inp",
+        ),
         ("joint", ["regularisers=[{kind: l2-init, strength: 1}, {kind: lwf, strength: 1}]"], f"lwf {ONCE}"),
         ("lora", subspace("select: none, keep: {energy: 0.5}"), "keep: has no effect with select: none"),
         ("lora", subspace("select: none, sides: both"), "sides: has no effect with select: none"),

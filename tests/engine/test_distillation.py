@@ -10,7 +10,7 @@ from avalanche.training.regularization import LearningWithoutForgetting
 from torch.nn import functional as F
 
 from builders.steps import OTHER, SPACE, Step, experience
-from cl_complora.config import load_scenario
+from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.penalties import Lwf, Reference, Similarities
 from cl_complora.config.training import Training
 from cl_complora.data.labels import LabelSpace
@@ -22,6 +22,8 @@ from cl_complora.engine.clip_strategy import ClipStrategy
 from cl_complora.engine.complora import CompLoRAPlugin
 from cl_complora.engine.distillation import LwfPlugin, ReferencePlugin, SimilaritiesPlugin
 from cl_complora.engine.experience import ClipExperience
+from cl_complora.errors import UserError
+from cl_complora.run.stream import run
 
 
 @pytest.mark.parametrize("kind", ["lowrank", "full"])
@@ -186,3 +188,26 @@ def test_the_reference_penalty_is_zero_for_the_pretrained_model_and_both_directi
     rows = F.kl_div(F.log_softmax(s, 1), F.softmax(t, 1), reduction="batchmean")
     columns = F.kl_div(F.log_softmax(s.mT, 1), F.softmax(t.mT, 1), reduction="batchmean")
     assert float(plugin.penalty(step)) == pytest.approx(4 * 3.0 * float(rows + columns), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("complora", ["adapter.towers=[text]"]),
+        ("lora", ["adapter.towers=[text]", "regularisers=[{kind: similarities, strength: 1}]"]),
+        ("tokens", ["regularisers=[{kind: regions, strength: 1}]"]),
+    ],
+)
+def test_what_reaches_nothing_that_is_trained_is_refused(name, settings, tiny_scenario, tmp_path):
+    strategy = load_strategy(name, [*settings, "training.steps=1"])
+    with pytest.raises(UserError, match="has no effect where nothing of the image tower is trained"):
+        run(load_scenario(str(tiny_scenario)), strategy, out=tmp_path, analysis=False)
+
+
+def test_with_the_students_texts_a_text_tower_is_held(tiny_scenario, tmp_path):
+    own = ["adapter.towers=[text]", "regularisers=[{kind: similarities, strength: 1, texts_of: student}]"]
+    strategy = load_strategy("lora", [*own, "training.steps=1"])
+    assert (
+        run(load_scenario(str(tiny_scenario)), strategy, out=tmp_path, analysis=False).results["status"]
+        == "done"
+    )

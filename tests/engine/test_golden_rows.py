@@ -3,6 +3,8 @@ pass."""
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -10,9 +12,12 @@ from torch import nn
 from builders.golden import FORMS, agrees, golden, tensor
 from builders.models import tiny_clip
 from cl_complora.clip.slots import open_slots
+from cl_complora.config import load_scenario, load_strategy
 from cl_complora.engine.complora import CompLoRAPlugin
 from cl_complora.engine.constraints import Constraint
 from cl_complora.lowrank import AdaptedLinear, LowRankBlock, Start
+from cl_complora.run.stream import run
+from cl_complora.store.folder import RunDir
 
 FREE = Constraint(select="none")
 
@@ -124,3 +129,12 @@ def test_a_row_of_zeros_stays_one_and_breaks_nothing():
     update.square().sum().backward()
     assert bool(update.isfinite().all()) and bool((update[2] == 0).all())
     assert all(bool(p.grad.isfinite().all()) for p in (block.A, block.B, block.m))
+
+
+def test_what_is_recorded_of_a_matrix_is_what_was_merged(tiny_scenario, tmp_path):
+    merged = ["adapter.merge={kind: norm, norm: 0.01}", "training.steps=2", "training.batch_size=4"]
+    done = run(load_scenario(str(tiny_scenario)), load_strategy("dora", merged), out=tmp_path, analysis=False)
+    for place, detail in enumerate(done.results["tasks_detail"]):
+        record = json.loads(RunDir(done.folder).record(place, detail["name"]).read_text())
+        squares = sum(found["delta_norm"] ** 2 for found in record["geometry"].values())
+        assert squares**0.5 == pytest.approx(detail["delta_norm"], rel=1e-4) == pytest.approx(0.01, rel=1e-3)

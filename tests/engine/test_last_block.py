@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import open_clip
 import pytest
@@ -14,6 +15,7 @@ from builders.runs import deltas_of
 from cl_complora.clip.blocks import gives_one_token
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.slots import open_slots
+from cl_complora.engine.step_inputs import StepInputs
 from cl_complora.lowrank import LowRankBlock
 
 
@@ -83,6 +85,30 @@ def test_one_token_of_a_row_is_that_of_all(wide, tokenizer, layer_scale):
             if p.grad is not None:
                 torch.testing.assert_close(p.grad, gradients[name], atol=1e-3, rtol=1e-3)
     assert not any("forward" in vars(module) for module in model.modules())
+
+
+class Looks(StepInputs, supports_distributed=False):
+    """Looks at nothing, and yet every token has to be there."""
+
+    def watched(self):
+        return []
+
+    def given(self, slot, x):
+        raise AssertionError("nothing is watched")
+
+
+def test_who_looks_at_the_inputs_of_a_step_is_shown_every_token(wide, tokenizer):
+    model = tiny_clip()
+    open_slots(model)
+    classifier, images = ClipClassifier(model, tokenizer), torch.zeros(2, 3, 32, 32)
+    looks, step = Looks(), SimpleNamespace(model=classifier)
+    for _ in range(2):  # a step that failed does not stay open
+        looks.before_forward(step)
+        classifier._encode(images)
+    assert wide.count(1) == 0
+    looks.after_forward(step)
+    classifier._encode(images)
+    assert wide.count(1) == 1
 
 
 def test_towers_that_read_more_are_computed_whole(wide, tokenizer):

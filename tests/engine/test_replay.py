@@ -3,13 +3,18 @@ the task, of each of three tasks, and the same ones whenever they are chosen."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from builders.steps import SPACE
+from builders.steps import OTHER, SPACE
 from cl_complora.config.scenario import Augmentation
 from cl_complora.config.strategy import Memory
+from cl_complora.config.training import Training
 from cl_complora.data.tasks import Images, TaskData
+from cl_complora.engine import replay
 from cl_complora.engine.experience import ClipExperience
 from cl_complora.engine.replay import ReplayPlugin
 
@@ -25,6 +30,24 @@ def task(index: int, counts: tuple[int, ...]) -> TaskData:
 
 
 TASKS = [task(index, counts) for index, counts in enumerate(COUNTS)]
+
+
+class Step:
+    """What the memory's loss reads of a strategy in a step; the model knows nothing."""
+
+    device, training_settings = "cpu", Training()
+
+    def __init__(self, parts: list[TaskData]) -> None:
+        self.experience = ClipExperience(parts, len(parts))
+        self.loss, self.asked, self.model = torch.zeros(()), [], self
+        self.clip = SimpleNamespace(logit_scale=torch.zeros(()))
+
+    def of_the_step(self, space):
+        return space
+
+    def __call__(self, images, spaces, ids):
+        self.asked.append((len(spaces), ids.unique().tolist()))
+        return torch.zeros(len(images), len(spaces[0]))
 
 
 class Trained:
@@ -92,3 +115,17 @@ def test_what_is_kept_hangs_on_the_seed_and_the_task_alone(policy):
     assert [places.tolist() for _, places in again.kept][::-1] == kept
     others = [[places.tolist() for _, places in memory(policy, 2, seed).kept] for seed in (1, 2)]
     assert kept not in others
+
+
+def test_tasks_that_share_their_classes_compete_in_one_space(monkeypatch):
+    seen = []
+    monkeypatch.setattr(replay, "training_loss", lambda loss, batch: seen.append(batch) or torch.zeros(()))
+    step = Step([TASKS[0]])
+    plugin = memory("class-balanced", 2)
+    plugin.before_backward(step)
+    assert step.asked == [(1, [0])]  # the texts are read once, whatever tasks were drawn
+    assert [counts.tolist() for counts in seen[0].counts] == [[6, 6, 6]]
+    other = replace(TASKS[1], space=OTHER, train_space=OTHER)
+    plugin = memory("class-balanced", 2, tasks=[TASKS[0], other])
+    plugin.before_backward(step)
+    assert step.asked[-1] == (2, [0, 1]) and [len(counts) for counts in seen[1].counts] == [3, len(OTHER)]

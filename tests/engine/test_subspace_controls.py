@@ -9,9 +9,10 @@ import torch
 
 from builders.models import tiny_clip
 from cl_complora.config import load_strategy
-from cl_complora.engine.build import build_adapter
+from cl_complora.engine.build import build_adapter, check_fits
 from cl_complora.engine.complora import CompLoRAPlugin
 from cl_complora.engine.constraints import Constraint
+from cl_complora.errors import UserError
 from cl_complora.lowrank import LowRankBlock
 from cl_complora.subspace import Keep, overlap, principal
 
@@ -119,3 +120,10 @@ def test_a_random_subspace_is_drawn_for_every_task_and_seed():
 def test_a_projector_is_of_the_complement_alone():
     with pytest.raises(ValueError, match="reduced=False works with select='complement', not 'random'"):
         Constraint(select="random", reduced=False)
+
+
+def test_a_share_that_comes_to_no_direction_is_refused(model):
+    chosen = ["adapter.subspace={select: top, keep: {fraction: 0.02}}", "adapter.rank=2"]
+    strategy = load_strategy("complora-top", chosen).value
+    with pytest.raises(UserError, match=r"keep\.fraction: 0\.02 of at most \d+ directions is none"):
+        check_fits(strategy, build_adapter(strategy.adapter, 0), model)

@@ -73,6 +73,20 @@ def test_a_batch_has_the_images_labels_and_tasks_of_its_places():
         assert torch.equal(tasks, (batches.chosen >= 4).long())
 
 
+def test_tasks_that_share_their_classes_are_one_space():
+    parts = [experience(images, space).parts[0] for images, space in ((4, SPACE), (7, OTHER), (5, SPACE))]
+    where = ClipExperience(parts, 2)
+    assert (
+        where.spaces == [SPACE, OTHER]
+        and where.place == [0, 1, 0]
+        and where.of_parts == [SPACE, OTHER, SPACE]
+    )
+    assert [int(counts.sum()) for counts in where.class_counts] == [9, 7]
+    batches = TrainingBatches(where, 4, 16, 0)
+    for _, _, places in batches:
+        assert torch.equal(places, ((batches.chosen >= 4) & (batches.chosen < 11)).long())
+
+
 TEMPLATES = ("a photo of a {}", "{} paint", "so {}")
 
 
