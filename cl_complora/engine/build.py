@@ -238,20 +238,23 @@ def check_fits(
 
 def check_regularisers(
     strategy: Strategy, plugins: Sequence[SupervisedPlugin], model, adapter: AdapterPlugin
-) -> None:
+) -> list[str]:
     """Find out before any work whether regularisers find what they need in the model.
 
+    Returns:
+        A line for each that has no effect since this model's image tower has nothing to adapt.
+
     Raises:
-        UserError: naming the regulariser or the user's own plugin, and what the model lacks.
+        UserError: naming the regulariser or the user's own plugin, and what the model or the adapter lacks.
     """
-    moved = adapter.moved_towers(model)
+    still, notes = adapter.moved_towers(model) <= {"text"}, []
     for plugin in plugins:
         if not isinstance(plugin, RegulariserPlugin):
             continue
-        if plugin.through_images and moved <= {"text"}:
+        if plugin.through_images and still:
             kind = plugin.settings.kind
             other = "; texts_of: student reads its texts" if hasattr(plugin.settings, "texts_of") else ""
-            raise UserError(
+            notes.append(
                 f"strategy '{strategy.name}': regularisers: {kind} has no effect where nothing of the image"
                 f" tower is trained{other}"
             )
@@ -264,6 +267,9 @@ def check_regularisers(
                     raise UserError(f"{plugin_told(strategy)}: {error}") from None
                 kind = plugin.settings.kind
                 raise UserError(f"strategy '{strategy.name}': regularisers: {kind} {error}") from None
+    if "vision" not in adapter.idle_towers(model):  # the strategy asks for it, and not the model
+        raise_all(notes)
+    return notes
 
 
 def _check_rates(strategy: Strategy, idle: Sequence[str]) -> None:

@@ -18,7 +18,18 @@ from .own_draws import OwnDraws
 from .regularisers import RegulariserPlugin
 
 
-class LwfPlugin(RegulariserPlugin, supports_distributed=False):
+class Distillation(RegulariserPlugin, supports_distributed=False):
+    """Base of those that hold similarities of images to texts, of the teacher or of the student."""
+
+    settings: Lwf | Reference | Similarities
+
+    @property
+    def through_images(self) -> bool:
+        """Yes, unless the student's own texts are read."""
+        return self.settings.texts_of == "teacher"
+
+
+class LwfPlugin(Distillation, supports_distributed=False):
     """Learning without forgetting as its paper has it (Li & Hoiem, 2016), for a text head.
 
     strength · mean over earlier label spaces of KL(teacher ‖ student) at a temperature, on the current
@@ -34,11 +45,6 @@ class LwfPlugin(RegulariserPlugin, supports_distributed=False):
         self.spaces: list[LabelSpace] = []
         self.shares_labels = False
         self._held: list[tuple[LabelSpace, Tensor]] = []
-
-    @property
-    def through_images(self) -> bool:
-        """Yes, unless the student's own texts are read."""
-        return self.settings.texts_of == "teacher"
 
     def meet(self, model: ClipClassifier, data: StreamData) -> None:
         """Learn whether the tasks share their labels."""
@@ -89,7 +95,7 @@ class LwfPlugin(RegulariserPlugin, supports_distributed=False):
             self.spaces.append(space)
 
 
-class ReferencePlugin(OwnDraws, RegulariserPlugin, supports_distributed=False):
+class ReferencePlugin(OwnDraws, Distillation, supports_distributed=False):
     """ZSCL (Zheng et al., ICCV 2023, arXiv 2303.06628): stay close to the pretrained model on data of no
     task.
 
@@ -104,11 +110,6 @@ class ReferencePlugin(OwnDraws, RegulariserPlugin, supports_distributed=False):
     def __init__(self, settings: Reference, adapter: AdapterPlugin, seed: int) -> None:
         super().__init__(seed)
         self.settings = settings
-
-    @property
-    def through_images(self) -> bool:
-        """Yes, unless the student's own texts are read."""
-        return self.settings.texts_of == "teacher"
 
     @torch.no_grad()
     def meet(self, model: ClipClassifier, data: StreamData) -> None:
@@ -163,7 +164,7 @@ class PreviousTexts:
         return self._known[space]
 
 
-class SimilaritiesPlugin(RegulariserPlugin, supports_distributed=False):
+class SimilaritiesPlugin(Distillation, supports_distributed=False):
     """What ZSCL (arXiv 2303.06628) calls LwF among its baselines: :func:`similarity_loss` on the batch's own
     images and the task's own class texts.
 
@@ -174,11 +175,6 @@ class SimilaritiesPlugin(RegulariserPlugin, supports_distributed=False):
         super().__init__()
         self.settings, self.adapter = settings, adapter
         self._teacher_texts = PreviousTexts()
-
-    @property
-    def through_images(self) -> bool:
-        """Yes, unless the student's own texts are read."""
-        return self.settings.texts_of == "teacher"
 
     def before_training_exp(self, strategy, **kwargs) -> None:
         """Another experience, another teacher."""

@@ -129,7 +129,7 @@ class Learner:
         head = build_head(strategy.head, seed, self.run.scenario.shares_labels)
         notes = check_fits(strategy, adapter, self.model, head)
         plugins = build_plugins(strategy, adapter, seed, self.plugin_folder, head)
-        check_regularisers(strategy, plugins, self.model, adapter)
+        notes += check_regularisers(strategy, plugins, self.model, adapter)
         return adapter, notes, head, plugins
 
     def _check_scenario(self) -> None:

@@ -14,7 +14,7 @@ from builders.models import TINY, tiny_clip
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.model_names import architectures, check_model, tags_of
-from cl_complora.engine.build import build_adapter, check_fits
+from cl_complora.engine.build import build_adapter, build_plugins, check_fits, check_regularisers
 from cl_complora.errors import UserError
 
 
@@ -106,6 +106,20 @@ def test_a_tower_of_which_nothing_is_adapted_is_told(resnet, tmp_path):
         fit(resnet, tmp_path, "{kind: lowrank, rank: 2}", "{vision: 1e-4}")
     (line,) = fit(resnet, tmp_path, "{kind: full, whole: [tokens]}")
     assert "image tower" in line and "whole: [tokens]" in line
+
+
+def test_distillation_of_an_image_tower_that_stays_is_told_or_refused(resnet):
+    def checked(*settings: str) -> list[str]:
+        strategy = load_strategy("complora", settings).value
+        adapter = build_adapter(strategy.adapter, 0)
+        return check_regularisers(strategy, build_plugins(strategy, adapter, 0), resnet, adapter)
+
+    (line,) = checked()  # the default, which a user of such a model did not choose
+    assert "lwf has no effect where nothing of the image tower is trained" in line
+    with pytest.raises(UserError, match="texts_of: student reads its texts"):
+        checked("adapter.towers=[text]")
+    assert checked("adapter.towers=[text]", "regularisers.0.texts_of=student") == []
+
 
 
 def test_two_transformers_have_nothing_to_tell(tmp_path, tokenizer):

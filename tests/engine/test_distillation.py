@@ -18,6 +18,7 @@ from cl_complora.data.pixels import Pixels
 from cl_complora.data.planning import plan
 from cl_complora.data.tasks import StreamData, load
 from cl_complora.engine.adapter import FullPlugin
+from cl_complora.engine.build import build_adapter, build_plugins, check_regularisers
 from cl_complora.engine.clip_strategy import ClipStrategy
 from cl_complora.engine.complora import CompLoRAPlugin
 from cl_complora.engine.distillation import LwfPlugin, ReferencePlugin, SimilaritiesPlugin
@@ -195,13 +196,20 @@ def test_the_reference_penalty_is_zero_for_the_pretrained_model_and_both_directi
     [
         ("complora", ["adapter.towers=[text]"]),
         ("lora", ["adapter.towers=[text]", "regularisers=[{kind: similarities, strength: 1}]"]),
-        ("tokens", ["regularisers=[{kind: regions, strength: 1}]"]),
+        ("lora", ["adapter.towers=[text]", "regularisers=[{kind: regions, strength: 1}]"]),
     ],
 )
 def test_what_reaches_nothing_that_is_trained_is_refused(name, settings, tiny_scenario, tmp_path):
     strategy = load_strategy(name, [*settings, "training.steps=1"])
     with pytest.raises(UserError, match="has no effect where nothing of the image tower is trained"):
         run(load_scenario(str(tiny_scenario)), strategy, out=tmp_path, analysis=False)
+
+
+def test_beside_token_embeddings_alone_it_is_told(model):
+    strategy = load_strategy("tokens", ["regularisers=[{kind: similarities, strength: 1}]"]).value
+    adapter = build_adapter(strategy.adapter, 0)
+    (line,) = check_regularisers(strategy, build_plugins(strategy, adapter, 0), model, adapter)
+    assert "similarities has no effect where nothing of the image tower is trained" in line
 
 
 def test_with_the_students_texts_a_text_tower_is_held(tiny_scenario, tmp_path):
