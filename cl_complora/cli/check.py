@@ -58,7 +58,8 @@ def check_file(file: str, settings: list[str], measure: bool | None = None) -> I
     """
     from ..config import load_scenario, load_strategy
     from ..config.catalog import shipped
-    from ..config.loading import kind_of, read_yaml
+    from ..config.loading import read_yaml
+    from ..config.which_file import kind_of
 
     is_strategy = file in shipped("strategy") and file not in shipped("scenario")
     path = Path(file)

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -20,11 +20,11 @@ from .faults import Fault, closest, faults, sections, suggest
 from .key_paths import key_paths, meant
 from .scenario import Scenario
 from .strategy import UNTRAINED, Strategy
+from .which_file import SCHEMAS, kind_of, own_keys, with_its_file
 from .yaml_lines import KeyPath, Malformed, dotted, parse, printable, read_yaml
 
 Settings = TypeVar("Settings", Scenario, Strategy)
 
-_SCHEMAS: dict[str, type[Scenario] | type[Strategy]] = {"scenario": Scenario, "strategy": Strategy}
 _PLACES = {
     "scenario": "a scenario is the first argument of 'cl-complora run'",
     "strategy": "a strategy is given with --strategy",
@@ -104,7 +104,7 @@ def _load(
         )
         raise UserError(f"{file}:{lines.get((), 1)}: a {kind} file must hold a mapping (key: value), {found}")
     if kind_of(data) == other:
-        key = next(key for key in data if closest(key, _own_keys(other)))
+        key = next(key for key in data if closest(key, own_keys(other)))
         where = f"{file}:{lines[key,]}: {printable(key)}"
         raise UserError(f"{where}: this is a {other}, a {kind} is expected here; {_PLACES[other]}")
     origins: dict[KeyPath, int | str] = {**lines}
@@ -113,7 +113,7 @@ def _load(
     try:
         value = schema.model_validate(data)
     except ValidationError as error:
-        told = [_other_file(fault, kind) for fault in faults(error, schema, data)]
+        told = [with_its_file(fault, kind) for fault in faults(error, schema, data)]
         raise _refusal(told, file, origins) from None
     found = []
     if isinstance(value, Strategy):
@@ -121,31 +121,6 @@ def _load(
     if found:
         raise _refusal(found, file, origins)
     return Located(value, file, origins)
-
-
-def kind_of(data: Any) -> str | None:
-    """``scenario`` or ``strategy``: which of the two the keys of a file are for; None where they do not
-    tell."""
-    keys = list(data)[:50] if isinstance(data, dict) else []
-    for judge in (lambda key, own: key in own, lambda key, own: closest(key, own) is not None):
-        scores = {kind: sum(judge(key, _own_keys(kind)) for key in keys) for kind in _SCHEMAS}
-        if scores["scenario"] != scores["strategy"]:
-            return max(scores, key=lambda kind: scores[kind]) if 0 in scores.values() else None
-    return None
-
-
-def _own_keys(kind: str) -> list[str]:
-    other = _SCHEMAS["strategy" if kind == "scenario" else "scenario"]
-    return [key for key in _SCHEMAS[kind].model_fields if key not in other.model_fields]
-
-
-def _other_file(fault: Fault, kind: str) -> Fault:
-    """The fault, with a word on an outermost key that the other kind of file has."""
-    other = "strategy" if kind == "scenario" else "scenario"
-    if not fault.unknown or len(fault.path) > 1 or fault.path[0] not in _own_keys(other):
-        return fault
-    belongs = f"unknown key in a {kind}; it belongs in a {other} (or --set {other}.{fault.path[0]}.…=…);"
-    return replace(fault, sentence=f"{belongs} allowed: {fault.sentence.rpartition('allowed: ')[2]}")
 
 
 def _refusal(found: Sequence[Fault], file: str, origins: dict[KeyPath, int | str]) -> UserError:
@@ -195,13 +170,11 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     for override in overrides:
         (first, *rest), _ = _parts(override)
         kinds = (
-            [first]
-            if first in split and rest
-            else [k for k, s in _SCHEMAS.items() if first in s.model_fields]
+            [first] if first in split and rest else [k for k, s in SCHEMAS.items() if first in s.model_fields]
         )
         if not kinds:
-            known = list(dict.fromkeys(key for schema in _SCHEMAS.values() for key in schema.model_fields))
-            near = meant(".".join([first, *rest]), key_paths(*_SCHEMAS.values()))
+            known = list(dict.fromkeys(key for schema in SCHEMAS.values() for key in schema.model_fields))
+            near = meant(".".join([first, *rest]), key_paths(*SCHEMAS.values()))
             hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else suggest(first, known)
             raise _bad_override(
                 override, f"unknown key{hint}{' ' if hint else '; '}allowed: {', '.join(known)}"
@@ -279,7 +252,7 @@ def _override(data: dict, origins: dict[KeyPath, int | str], override: str, kind
         steps = steps[1:]
     try:
         value, _ = parse(text)
-        path, made = _put(data, steps, value, _SCHEMAS.get(kind))
+        path, made = _put(data, steps, value, SCHEMAS.get(kind))
     except Malformed as error:
         raise _bad_override(override, error.problem) from None
     except _NoSuchPlace as error:

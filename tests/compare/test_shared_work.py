@@ -25,6 +25,7 @@ from cl_complora.config import load_scenario
 )
 def test_no_core_is_idle_where_gpus_admit_fewer_runs(monkeypatch, placing, threads):
     monkeypatch.setattr(workers, "cores", lambda: 16)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     with Processes(placing, ["cuda:0"]) as opened:
         assert opened.threads == threads
 

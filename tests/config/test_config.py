@@ -17,7 +17,7 @@ from builders.places import ROOT
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.base import Section
 from cl_complora.config.faults import Fault, faults
-from cl_complora.config.loading import kind_of
+from cl_complora.config.which_file import kind_of
 
 
 @pytest.fixture(scope="module")

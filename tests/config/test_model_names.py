@@ -121,7 +121,6 @@ def test_distillation_of_an_image_tower_that_stays_is_told_or_refused(resnet):
     assert checked("adapter.towers=[text]", "regularisers.0.texts_of=student") == []
 
 
-
 def test_two_transformers_have_nothing_to_tell(tmp_path, tokenizer):
     assert fit(ClipClassifier(tiny_clip(), tokenizer), tmp_path, "{kind: lowrank, rank: 2}") == []
 

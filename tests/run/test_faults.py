@@ -215,7 +215,7 @@ def test_a_step_without_numbers_can_be_left_out(tmp_path, tiny_scenario, monkeyp
     monkeypatch.setattr(ClipClassifier, "answers", broken)
     said = Said()
     left_out = go(tiny_scenario, tmp_path / "skip", "lora", skip, progress=said, evaluate=False)
-    assert "1 steps were left out: their loss or gradient was no number" in said.lines
+    assert "1 step was left out: the loss or gradient was no number" in said.lines
     deltas = deltas_of(left_out.folder)
     assert all(bool(torch.isfinite(value).all()) for tensors in deltas.values() for value in tensors.values())
     monkeypatch.undo()

@@ -61,7 +61,7 @@ def test_one_step_is_left_out_and_the_others_are_taken(
     said, located = Said(), load_scenario(str(tiny_scenario))
     done = run(located, strategy, out=tmp_path, progress=said, analysis=False, evaluate=False)
     assert len(broken) == 2 * 5 and len(steps) == 2 * 5 - 1
-    assert "1 steps were left out: their loss or gradient was no number" in said.lines
+    assert "1 step was left out: the loss or gradient was no number" in said.lines
     for tensors in deltas_of(done.folder).values():
         assert all(bool(torch.isfinite(value).all()) for value in tensors.values())
 
@@ -93,7 +93,7 @@ def test_steps_that_an_earlier_process_left_out_count(tmp_path, tiny_scenario, m
     run(*given, out=tmp_path, analysis=False, evaluate=False, progress=said)
     assert "going on inside the task" in said.lines
     told = [line for line in said.lines if "left out" in line]
-    assert told == (["1 steps were left out: their loss or gradient was no number"] if counted else [])
+    assert told == (["1 step was left out: the loss or gradient was no number"] if counted else [])
 
 
 def noted(real, calls):
