@@ -180,7 +180,7 @@ class TaskLoss:
         self.model = model.eval()
         device = next(model.parameters()).device
         self.parts: list[tuple[Images, LabelSpace]] = []
-        for part, space in zip(experience.parts, experience.spaces, strict=True):
+        for part, space in zip(experience.parts, experience.of_parts, strict=True):
             chosen = spread(len(part.train), most)
             pixels, labels = part.train.pixels[chosen], part.train.labels[chosen]
             self.parts.append((Images(pixels.to(device), labels.to(device)), space))

@@ -29,9 +29,9 @@ RETRIES = 3
 STORE = 200 * 2**20
 # Seconds that a shared folder may need to show a new file on another machine.
 SHOWN = 30.0
-_PACKAGE = __name__.partition(".")[0]
 # Seconds within which a head node takes a connection.
 ANSWERS = 10.0
+_PACKAGE = __name__.partition(".")[0]
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,13 @@ from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from builders.golden import FORMS, golden, tensor
+from builders.models import tiny_clip
+from builders.steps import SPACE, experience
 from cl_complora.cli import app
+from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.slots import open_slots
 from cl_complora.config import load_scenario, load_strategy
+from cl_complora.engine.experience import ClipExperience
 from cl_complora.errors import UserError
 from cl_complora.finished import loss_curvature
 from cl_complora.finished.lanczos import extremes
@@ -239,3 +243,12 @@ def test_the_command_and_the_report(runs, tmp_path):
     assert "all jointly" in done.output and "trained with optimiser.lr" in done.output
     assert CliRunner().invoke(app, ["report", str(copy)]).exit_code == 0
     assert "How curved the loss is" in (copy / "report.html").read_text(encoding="utf-8")
+
+
+def test_every_task_counts_where_all_share_their_classes(tokenizer):
+    model = ClipClassifier(tiny_clip(), tokenizer, SPACE)
+    parts = [experience(images, SPACE).parts[0] for images in (4, 5)]
+    loss = TaskLoss(model, ClipExperience(parts, 1), 10)
+    pixels, labels = (torch.cat([getattr(part.train, one) for part in parts]) for one in ("pixels", "labels"))
+    assert loss.images == 9
+    assert float(loss()) == pytest.approx(float(F.cross_entropy(model(pixels, SPACE), labels)), rel=1e-5)
