@@ -20,7 +20,7 @@ from .items import SPLITS, Item
 from .picture_files import Exclude, Found, find_pictures, image_suffixes, is_rubbish, refuse_not_utf8
 from .pictures import Files
 from .split_names import role_of, roles_of
-from .telling import counted, worded
+from .telling import but_for_case, counted, worded
 
 
 class Folder(Files):
@@ -139,15 +139,10 @@ class Folder(Files):
         if not self.divided or self.inner or self.parts["train"] in parents:
             return ""
         train = self.parts["train"].name
-        same = [
-            n
-            for n in self.folders
-            if n.casefold() == self.folders[place].casefold() and n != self.folders[place]
-        ]
+        same = but_for_case(self.folders[place], self.folders)
         told = f"; its folder lies in {next(iter(parents)).name!r} and not in {train!r}"
-        return told + (
-            f", where {same[0]!r} is" if same and self.parts["train"] in self._classes[same[0]] else ""
-        )
+        there = same is not None and self.parts["train"] in self._classes[same]
+        return f"{told}, where {same!r} is" if there else told
 
     def _instead(self) -> str:
         """What lies in a folder, or in its splits, where no class folders do."""

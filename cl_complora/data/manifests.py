@@ -25,7 +25,7 @@ from .items import Item
 from .picture_files import image_suffixes
 from .pictures import Files
 from .tables import Cells, Table, read_table
-from .telling import Faults, counted, worded
+from .telling import Faults, but_for_case, counted, worded
 
 
 class Malformed(Exception):
@@ -91,8 +91,8 @@ class Listed(Files):
         if row is None:
             return ""
         told = f"; it stands in {self._place(row)}" if self._place is not None else ""
-        alike = [other for other in self.class_names if other != name and other.casefold() == name.casefold()]
-        return told + (f", and {alike[0]!r} is another class" if alike else "")
+        alike = but_for_case(name, self.class_names)
+        return told if alike is None else f"{told}, and {alike!r} is another class"
 
     def present(self, split: str) -> tuple[list[Item], list[str]]:
         """As :meth:`items` without the files that are not there, and a line for each of those."""

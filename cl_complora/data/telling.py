@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ..errors import MOST_FAULTS, UserError, raise_all
 
 
@@ -19,6 +21,11 @@ def worded(number: int, one: str, more: str = "") -> str:
 def counted(number: int, one: str, more: str = "") -> str:
     """``1 class``, ``2 classes``; as :func:`worded`, with the number."""
     return f"{number} {worded(number, one, more)}"
+
+
+def but_for_case(name: str, names: Iterable[str]) -> str | None:
+    """The first name that differs from another one in nothing but upper and lower case."""
+    return next((other for other in names if other != name and other.casefold() == name.casefold()), None)
 
 
 class Passing(UserError):
