@@ -57,6 +57,14 @@ EXAMPLES = {
 }
 # Options whose values are one word with commas, where other programs take several words.
 _WITH_COMMAS = {"--strategies", "-s", "--seeds", "--sweep-seeds", "--factors"}
+# The parser's words for a refused value, and those of our other messages.
+_SAID_OTHERWISE = {
+    "Input should be": "must be",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+}
 
 
 class HelpfulCommand(TyperCommand):
@@ -81,21 +89,48 @@ class HelpfulCommand(TyperCommand):
                     formatter.write(f"{'':{formatter.current_indent}}{line}\n")
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As any command, with a hint where a list was given as several words."""
+        """As any command; a value that is refused is named, a list given as several words gets a hint."""
         given = list(args)
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
-            if "extra argument" not in str(getattr(error, "message", "")):
+            told = str(getattr(error, "message", ""))
+            if "extra argument" in told:
+                _refuse_several_words(given)
+            value = _value_of(getattr(error, "param", None), given)
+            if value is None or not told:
                 raise
-            for place, word in enumerate(given[:-2]):
-                values = given[place + 1 : place + 3]
-                if word in _WITH_COMMAS and not any(value.startswith("-") for value in values):
-                    joined = ",".join(values)
-                    raise UserError(
-                        f"{word} {' '.join(values)}: put commas between them, no spaces: {word} {joined}"
-                    ) from None
-            raise
+            raise UserError(f"{value}: {_as_a_demand(told)}") from None
+
+
+def _refuse_several_words(given: list[str]) -> None:
+    for place, word in enumerate(given[:-2]):
+        values = given[place + 1 : place + 3]
+        if word in _WITH_COMMAS and not any(value.startswith("-") for value in values):
+            joined = ",".join(values)
+            raise UserError(
+                f"{word} {' '.join(values)}: put commas between them, no spaces: {word} {joined}"
+            ) from None
+
+
+def _value_of(option: Any, given: list[str]) -> str | None:
+    """``--seed abc``, as it was given last; None of an argument, or of a mistake about no value."""
+    for place in reversed(range(len(given))):
+        word, equals, value = given[place].partition("=")
+        if word not in getattr(option, "opts", ()):
+            continue
+        if equals:
+            return f"{word} {value}"
+        return f"{word} {given[place + 1]}" if place + 1 < len(given) else None
+    return None
+
+
+def _as_a_demand(told: str) -> str:
+    """What the parser says of a value, in the words of the other messages: ``must be a valid integer``."""
+    told = told.split(", unable to parse")[0]
+    for theirs, ours in _SAID_OTHERWISE.items():
+        told = told.replace(theirs, ours)
+    return told
 
 
 class HelpfulGroup(TyperGroup):

@@ -65,6 +65,10 @@ def test_help_shows_all_commands_and_whole_defaults(monkeypatch, capsys):
         (["run", "pictures"], "cl-complora init pictures writes a scenario"),
         (["run", "./pictures"], "cl-complora init pictures writes a scenario"),
         (["run", "mine"], "did you mean the file mine.yaml?"),
+        (["run", "embedded", "--seed", "1", "--seed", "abc"], "error: --seed abc: must be a whole number"),
+        (["run", "embedded", "--seed=-3"], "error: --seed -3: must be at least 0"),
+        (["tensorboard", "--port", "99999999"], "error: --port 99999999: must be at most 65535"),
+        (["curvature", "x", "--tolerance", "much"], "error: --tolerance much: must be a number"),
     ],
 )
 def test_mistakes_get_a_hint(monkeypatch, capsys, tmp_path, words, told):
