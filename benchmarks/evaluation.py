@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader, Dataset
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.evaluate import answers
 from cl_complora.clip.slots import open_slots
+from cl_complora.data.images.pixels import Pixels
 from cl_complora.data.labels import LabelSpace
-from cl_complora.data.pixels import Pixels
 
 from .clips import class_names, image_size, random_clip, tokenizer
 from .timing import Case, Check, Goal, Side, Size, compare, relative

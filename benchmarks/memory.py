@@ -121,7 +121,7 @@ def _ewc(work: Work) -> Case:
 
 def _ewc_ours(work: Work) -> dict[str, Any]:
     from cl_complora.config.penalties import Ewc
-    from cl_complora.engine.ewc import EwcPlugin
+    from cl_complora.engine.penalties.ewc import EwcPlugin
 
     from .clips import random_clip
 
@@ -195,7 +195,7 @@ def _lwf(work: Work) -> Case:
 
 def _lwf_ours(work: Work) -> dict[str, Any]:
     from cl_complora.config.penalties import Lwf
-    from cl_complora.engine.distillation import LwfPlugin
+    from cl_complora.engine.penalties.distillation import LwfPlugin
 
     from .clips import random_clip
 
@@ -250,9 +250,9 @@ def _strategy(work: Work, clip: torch.nn.Module) -> tuple[Any, Any]:
     from cl_complora.clip.classifier import ClipClassifier
     from cl_complora.clip.slots import open_slots
     from cl_complora.data.tasks import Images
-    from cl_complora.engine.complora import CompLoRAPlugin
     from cl_complora.engine.constraints import Constraint
     from cl_complora.engine.experience import ClipExperience
+    from cl_complora.engine.updates.complora import CompLoRAPlugin
 
     from .clips import space_of, task_of, tokenizer
 

@@ -25,11 +25,11 @@ from cl_complora.clip.text import TextEncoder
 from cl_complora.config.training import Optimiser, Schedule, Training
 from cl_complora.data.labels import LabelSpace
 from cl_complora.engine.clip_strategy import ClipStrategy
-from cl_complora.engine.complora import CompLoRAPlugin
 from cl_complora.engine.constraints import Constraint
 from cl_complora.engine.experience import ClipExperience, as_avalanche
-from cl_complora.engine.optimisers import optimizer_factory
-from cl_complora.engine.schedule import CurvePlugin, SchedulePlugin
+from cl_complora.engine.training.optimisers import optimizer_factory
+from cl_complora.engine.training.schedule import CurvePlugin, SchedulePlugin
+from cl_complora.engine.updates.complora import CompLoRAPlugin
 
 from .clips import TEMPLATE, PlainClassifier, image_size, pictures, space_of, task_of, tokenizer
 

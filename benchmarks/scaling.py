@@ -22,12 +22,12 @@ from cl_complora.config.penalties import Ewc, Lwf
 from cl_complora.config.training import Optimiser, Training
 from cl_complora.data.labels import LabelSpace
 from cl_complora.engine.clip_strategy import ClipStrategy
-from cl_complora.engine.complora import CompLoRAPlugin
 from cl_complora.engine.constraints import Constraint
-from cl_complora.engine.distillation import LwfPlugin
-from cl_complora.engine.ewc import EwcPlugin
 from cl_complora.engine.experience import ClipExperience
-from cl_complora.engine.optimisers import optimizer_factory
+from cl_complora.engine.penalties.distillation import LwfPlugin
+from cl_complora.engine.penalties.ewc import EwcPlugin
+from cl_complora.engine.training.optimisers import optimizer_factory
+from cl_complora.engine.updates.complora import CompLoRAPlugin
 from cl_complora.store.provenance import PeakMemory
 
 from .clips import class_names, image_size, pictures, random_clip, task_of, tokenizer

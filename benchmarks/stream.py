@@ -33,8 +33,8 @@ from cl_complora.engine.adapter import AdapterPlugin
 from cl_complora.engine.build import build_adapter
 from cl_complora.engine.constraints import stable_seed
 from cl_complora.engine.experience import ClipExperience, TrainingBatches, as_avalanche
-from cl_complora.engine.optimisers import optimizer_factory
-from cl_complora.engine.schedule import rate
+from cl_complora.engine.training.optimisers import optimizer_factory
+from cl_complora.engine.training.schedule import rate
 from cl_complora.run.stream import run
 
 from .timing import Case, Check, Goal, Side, Size, compare, worst

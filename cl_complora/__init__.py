@@ -32,7 +32,7 @@ from .api.running import Run, load_run, run  # noqa: E402
 if TYPE_CHECKING:
     from .clip.classifier import ClipClassifier
     from .data.labels import LabelSpace
-    from .engine.complora import CompLoRAPlugin
+    from .engine.updates.complora import CompLoRAPlugin
 
 __all__ = [
     "ClipClassifier",
@@ -59,7 +59,7 @@ kinds.register("world", "cl_complora.world.source:open_world")
 # What a strategy of Avalanche's own needs; it loads torch, so that it is imported when it is first named.
 _WITH_TORCH = {
     "ClipClassifier": "clip.classifier",
-    "CompLoRAPlugin": "engine.complora",
+    "CompLoRAPlugin": "engine.updates.complora",
     "LabelSpace": "data.labels",
 }
 

@@ -286,7 +286,7 @@ def pictures(
     Raises:
         UserError: if the data is gone or is not what it was.
     """
-    from ..data.pixels import Pixels
+    from ..data.images.pixels import Pixels
     from ..data.planning import only_task, plan
 
     scenario = only_task(folder.recorded_scenario(config), name)

@@ -80,8 +80,8 @@ def check_file(file: str, settings: list[str], measure: bool | None = None) -> I
         return
     from ..config.model_names import check_model, is_here
     from ..config.normalisation import unstated
+    from ..data.checks.plausibility import on_paper
     from ..data.planning import plan
-    from ..data.plausibility import on_paper
     from ..data.telling import counted
 
     located = load_scenario(file, settings)

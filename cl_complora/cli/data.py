@@ -25,7 +25,7 @@ def check(
 ) -> None:
     """Open every picture that a scenario would use, without model or network, and tell which cannot be
     read."""
-    from ..data.verify import verify
+    from ..data.checks.verify import verify
 
     faults: list[str] = []
     for name in scenarios:
@@ -44,8 +44,8 @@ def check(
 def prepare(scenario: Annotated[str, typer.Argument(help="Scenario file or name.")]) -> None:
     """Download what a scenario needs and torchvision still can; tell where to get the rest."""
     from ..config import load_scenario
+    from ..data.checks.verify import named_sets
     from ..data.registry import check, fetch, root_of
-    from ..data.verify import named_sets
 
     located = load_scenario(scenario)
     faults: list[str] = []
@@ -67,7 +67,7 @@ def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Delete all that is kept.")] = False,
 ) -> None:
     """Where decoded test images and the answers of untouched models are kept, and how large that is."""
-    from ..data import cache as kept
+    from ..data.images import cache as kept
 
     folder = kept.cache_folder()
     if folder is None:

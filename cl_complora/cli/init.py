@@ -49,7 +49,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
     """Look at folders of pictures and write a commented scenario that runs."""
-    from ..data.discover import describe
+    from ..data.discovery.discover import describe
     from ..files import write_text
 
     if output.suffix not in (".yaml", ".yml"):
@@ -70,8 +70,8 @@ def init(
 def _drawn(output: Path) -> tuple[bool, list[str]]:
     """Whether pictures can be drawn for the tasks of the scenario, and what to say of them."""
     from ..config import load_scenario
+    from ..data.checks.plausibility import copies_of_few
     from ..data.planning import plan
-    from ..data.plausibility import copies_of_few
 
     located = load_scenario(str(output))
     # The other sets are not drawn from, and may be large.

@@ -13,7 +13,7 @@ from rich.console import Console
 from ..errors import UserError, printable
 
 if TYPE_CHECKING:
-    from ..data.value_range import ValueRange
+    from ..data.images.value_range import ValueRange
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<n>.")]
 Out = Annotated[Path, typer.Option(help="Folder of all runs.")]
@@ -110,7 +110,7 @@ def value_range_of(text: str) -> ValueRange:
     Raises:
         UserError: for anything else.
     """
-    from ..data.value_range import ValueRange
+    from ..data.images.value_range import ValueRange
 
     try:
         numbers = [float(part) for part in text.split(",")]

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..data.captions.multi_label_sets import MultiLabelPlan
 from ..data.labels import LabelSpace
-from ..data.multi_label_sets import MultiLabelPlan
 from ..metrics import mean_average_precision
 from .classifier import ClipClassifier
 from .evaluate import image_features

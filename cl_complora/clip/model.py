@@ -31,7 +31,7 @@ from ..config.repositories import (
     weights_in,
 )
 from ..config.scenario import Model
-from ..data.pixels import Pixels
+from ..data.images.pixels import Pixels
 from ..errors import UserError, raise_all, reason
 from ..files import parse_json, read_bytes
 from ..world import ASSETS

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..config import Scenario
 from ..config.loading import Located
-from ..data.cache import cache_folder, load_cached
+from ..data.images.cache import cache_folder, load_cached
 from ..data.planning import plan
 
 

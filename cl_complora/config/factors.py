@@ -275,7 +275,7 @@ class Pruning(Section):
 
 
 class FullGradient(Section):
-    """LoRA-Pro's steps (see :class:`~cl_complora.engine.full_gradient.FullGradientPlugin`)."""
+    """LoRA-Pro's steps (see :class:`~cl_complora.engine.updates.full_gradient.FullGradientPlugin`)."""
 
     betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [
         0.9,

@@ -15,11 +15,11 @@ from ..config.sources import FolderSource
 from ..config.yaml_lines import shown
 from ..errors import UserError
 from .division import divided
+from .images.picture_files import Exclude, Found, find_pictures, image_suffixes, is_rubbish, refuse_not_utf8
+from .images.pictures import Files
 from .inner_splits import holds_pictures, inner_splits, leads_back, subfolders
 from .items import SPLITS, Item
-from .picture_files import Exclude, Found, find_pictures, image_suffixes, is_rubbish, refuse_not_utf8
-from .pictures import Files
-from .split_names import role_of, roles_of
+from .names.split_names import role_of, roles_of
 from .telling import but_for_case, counted, worded
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import UserError
-from .picture_files import Exclude, find_pictures, is_rubbish
-from .split_names import Roles, roles_of
+from .images.picture_files import Exclude, find_pictures, is_rubbish
+from .names.split_names import Roles, roles_of
 
 Inner = dict[str, dict[str, str]]
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ..config.loading import Located
     from ..config.scenario import Scenario
-    from .pixels import Pixels
+    from .images.pixels import Pixels
 
 SPLITS = ("train", "test")
 

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 _OPENERS: dict[str, str] = {
     "folder": "cl_complora.data.folders:open_folder",
-    "manifest": "cl_complora.data.manifests:open_manifest",
-    "coop": "cl_complora.data.coop_splits:open_coop",
-    "shards": "cl_complora.data.shards:open_shards",
-    "parquet": "cl_complora.data.parquet:open_parquet",
-    "huggingface": "cl_complora.data.hugging_face:open_hugging_face",
-    "multi-label": "cl_complora.data.multi_label:open_multi_label",
-    "captions": "cl_complora.data.captioned:open_captions",
+    "manifest": "cl_complora.data.tables.manifests:open_manifest",
+    "coop": "cl_complora.data.tables.coop_splits:open_coop",
+    "shards": "cl_complora.data.archives.shards:open_shards",
+    "parquet": "cl_complora.data.hub.parquet:open_parquet",
+    "huggingface": "cl_complora.data.hub.hugging_face:open_hugging_face",
+    "multi-label": "cl_complora.data.captions.multi_label:open_multi_label",
+    "captions": "cl_complora.data.captions.captioned:open_captions",
     "dataset": "cl_complora.data.registry:open_named",
 }
 
@@ -36,7 +36,7 @@ def register(kind: str, opener: str) -> None:
     Args:
         kind: its name in ``source: {kind: …}``.
         opener: ``module:function``; the function takes the configuration and the folder that relative
-            paths start from, and returns a :class:`~cl_complora.data.pictures.Source`.
+            paths start from, and returns a :class:`~cl_complora.data.images.pictures.Source`.
     """
     _OPENERS[kind] = opener
 

@@ -21,18 +21,18 @@ from ..config.scenario import (
 )
 from ..errors import UserError, raise_all
 from ..files import write_text
-from .broken import Readable
-from .caption_tasks import plan_captions
+from .captions.caption_tasks import plan_captions
+from .captions.multi_label_sets import plan_multi_label
+from .captions.retrieval_sets import plan_retrieval
 from .division import UNDIVIDED
+from .images.broken import Readable
+from .images.pictures import Pictures
 from .items import Item, Source, at_source, items_at
 from .kinds import open_source
-from .multi_label_sets import plan_multi_label
-from .pictures import Pictures
+from .names.tied_names import refuse_ties
 from .plans import Plan, Plans
-from .retrieval_sets import plan_retrieval
 from .sampling import SAMPLERS, Draw, TooFew, listed
 from .telling import counted
-from .tied_names import refuse_ties
 
 # No task can have this name: names begin with a letter or digit.
 REFERENCE = "_reference"

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..config.scenario import Augmentation
+from .captions.multi_label_sets import MultiLabelPlan
+from .captions.retrieval_sets import CaptionPlan
 from .items import Item, Source
-from .multi_label_sets import MultiLabelPlan
-from .retrieval_sets import CaptionPlan
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,17 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ..config.scenario import Augmentation
-from .cache import load_cached, size
+from .captions.multi_label_sets import MultiLabelPlan
+from .captions.retrieval_sets import CaptionPlan
+from .images.cache import load_cached, size
 from .items import Item, Source
 from .labels import LabelSpace
-from .multi_label_sets import MultiLabelPlan
 from .plans import Plan, Plans
-from .retrieval_sets import CaptionPlan
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .pixels import Pixels
+    from .images.pixels import Pixels
 
 Reader = Callable[[Source, Sequence[Item], "Pixels"], "Tensor"]
 

@@ -16,16 +16,7 @@ from ..config.strategy import Strategy
 from ..errors import UserError, raise_all
 from ..subspace import Keep
 from .adapter import AdapterPlugin, FrozenPlugin, FullPlugin, Merging
-from .between import Between, GatesPlugin
-from .boosters import BoostersPlugin
-from .budget import BudgetPlugin, OrthonormalPlugin
-from .complora import CompLoRAPlugin
 from .constraints import Constraint
-from .dense_regions import CropsPlugin, DenseRegionsPlugin
-from .directions import DirectionsPlugin
-from .distillation import LwfPlugin, ReferencePlugin, SimilaritiesPlugin
-from .ewc import EwcPlugin
-from .experts import ApartPlugin, ExpertsPlugin
 from .external_plugin import build_external, told_of_plugin
 from .fitting.fitting import HeadFitting
 from .fitting.lfa import LfaFitting
@@ -36,22 +27,31 @@ from .fitting.nearest_mean import NearestMeanFitting
 from .fitting.rada import RAdaFitting
 from .fitting.ridge import RidgeFitting
 from .fitting.tip_adapter import TipAdapterFitting
-from .full_gradient import FullGradientPlugin
 from .full_parameters import KINDS
-from .gradient_components import GradientComponentsStarting
-from .gradient_start import GradientStarting
-from .head_choice import HeadsPlugin
-from .initialisation import ComponentsStarting, CoreStarting, NormalStarting, Starting
-from .inputs_start import InputsStarting
-from .logit_terms import ConsistencyPlugin, DiversityPlugin, SpectrumPlugin
-from .merging import Interpolate, MatchNorm
-from .pruning import PruningPlugin
+from .penalties.dense_regions import CropsPlugin, DenseRegionsPlugin
+from .penalties.distillation import LwfPlugin, ReferencePlugin, SimilaritiesPlugin
+from .penalties.ewc import EwcPlugin
+from .penalties.logit_terms import ConsistencyPlugin, DiversityPlugin, SpectrumPlugin
+from .penalties.text_to_image import TextToImagePlugin
 from .regularisers import L2InitPlugin, OrthogonalPlugin, RegulariserPlugin
 from .replay import ReplayPlugin
-from .schedule import AveragePlugin
-from .text_to_image import TextToImagePlugin
-from .variance_start import VarianceStarting
-from .weight_noise import WeightNoisePlugin
+from .training.schedule import AveragePlugin
+from .updates.between import Between, GatesPlugin
+from .updates.boosters import BoostersPlugin
+from .updates.budget import BudgetPlugin, OrthonormalPlugin
+from .updates.complora import CompLoRAPlugin
+from .updates.directions import DirectionsPlugin
+from .updates.experts import ApartPlugin, ExpertsPlugin
+from .updates.full_gradient import FullGradientPlugin
+from .updates.head_choice import HeadsPlugin
+from .updates.merging import Interpolate, MatchNorm
+from .updates.pruning import PruningPlugin
+from .updates.starts.gradient_components import GradientComponentsStarting
+from .updates.starts.gradient_start import GradientStarting
+from .updates.starts.initialisation import ComponentsStarting, CoreStarting, NormalStarting, Starting
+from .updates.starts.inputs_start import InputsStarting
+from .updates.starts.variance_start import VarianceStarting
+from .updates.weight_noise import WeightNoisePlugin
 
 _STARTS = {
     "kaiming": lambda settings: Starting(),

@@ -29,11 +29,11 @@ from ..clip.classifier import ClipClassifier
 from ..config.training import Training
 from ..data.labels import LabelSpace
 from .adapter import AdapterPlugin
-from .caption_pairs import loss_with_captions
 from .constraints import stable_seed
 from .experience import ClipExperience, TrainingBatches
 from .frozen_features import FrozenBeginning
-from .training_loss import Answered, training_loss
+from .training.caption_pairs import loss_with_captions
+from .training.training_loss import Answered, training_loss
 
 
 def _no_metrics() -> EvaluationPlugin:

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from ..config.training import Training
+from ..data.images.pixels import augment
 from ..data.labels import LabelSpace
-from ..data.pixels import augment
 from ..data.tasks import Images, TaskData
-from .caption_pairs import drawn_captions
 from .checkpoint import StepState
+from .training.caption_pairs import drawn_captions
 
 
 def as_avalanche(images: Images) -> AvalancheDataset:

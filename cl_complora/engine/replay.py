@@ -8,13 +8,13 @@ from avalanche.training.storage_policy import ClassBalancedBuffer, ReservoirSamp
 from torch import Tensor
 
 from ..config.strategy import Memory
-from ..data.pixels import augment
+from ..data.images.pixels import augment
 from ..data.tasks import TaskData
 from .constraints import stable_seed
 from .experience import as_avalanche, contrasted_with
 from .own_draws import OwnDraws
 from .task_state import CarryingPlugin
-from .training_loss import Answered, training_loss
+from .training.training_loss import Answered, training_loss
 
 _POLICIES = {
     "class-balanced": lambda size: ClassBalancedBuffer(size, adaptive_size=True),

@@ -5,7 +5,8 @@ weights and factors that start anew, and afterwards merged weights without facto
 
 * the plugin asks nothing of the parameters (data, schedules, metrics), or works with gradients and outputs of
   the moment: it works as it is;
-* it holds weights near those of earlier experiences: see :mod:`~cl_complora.engine.effective_penalty`;
+* it holds weights near those of earlier experiences: see
+  :mod:`~cl_complora.engine.updates.effective_penalty`;
 * it follows parameters across experiences, puts another model or other weights in place, or wants a part
   which the model lacks: it would crash late or change nothing, and is refused before anything is trained.
 """

@@ -23,12 +23,12 @@ from ..clip.heads.head import Head
 from ..clip.heads.head_forms import to_tensors
 from ..clip.label_scores import compound_tokens, precisions
 from ..clip.retrieval import ranks, text_features
-from ..data.cache import load_part
+from ..data.captions.multi_label_sets import MultiLabelPlan
+from ..data.captions.retrieval_sets import CaptionPlan
+from ..data.images.cache import load_part
+from ..data.images.pixels import Pixels
 from ..data.items import Item, Source
 from ..data.labels import LabelSpace
-from ..data.multi_label_sets import MultiLabelPlan
-from ..data.pixels import Pixels
-from ..data.retrieval_sets import CaptionPlan
 from ..metrics import recall_at
 from ..store.forms import DIRECTIONS, PRECISIONS, RECALLS, TRANSDUCTIVE
 from ..store.tensors import digest_of

@@ -16,8 +16,8 @@ from ..clip.classifier import MEASURED_AT_ONCE, ClipClassifier
 from ..clip.evaluate import share_changed
 from ..clip.model import LoadedClip
 from ..config.scenario import DEFAULT_PROMPTS
-from ..data.cache import load_part
-from ..data.picture_notes import picture_notes
+from ..data.checks.picture_notes import picture_notes
+from ..data.images.cache import load_part
 from ..errors import UserError
 from ..run.devices import check_precision, device_of
 from ..store.provenance import software

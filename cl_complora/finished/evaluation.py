@@ -22,8 +22,8 @@ from ..config.catalog import shipped
 from ..config.loading import Located
 from ..config.scenario import DEFAULT_PROMPTS, Augmentation
 from ..config.sources import DatasetSource, FolderSource, ManifestSource, SourceConfig, WorldSource
-from ..data.cache import load_cached
-from ..data.found_tables import folders_or_table, is_table, table_notes
+from ..data.discovery.found_tables import folders_or_table, is_table, table_notes
+from ..data.images.cache import load_cached
 from ..data.kinds import open_source
 from ..data.labels import LabelSpace
 from ..data.planning import Plan, Plans, plan

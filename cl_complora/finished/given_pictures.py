@@ -8,11 +8,11 @@ from functools import cache, partial
 from pathlib import Path
 
 from ..config.sources import PictureSource
-from ..data.pixels import Conversion
-from ..data.survey import Taken, taken_of
+from ..data.images.pixels import Conversion
+from ..data.images.survey import Taken, taken_of
+from ..data.images.transparency import rgb_of
+from ..data.images.value_range import ValueRange
 from ..data.telling import counted
-from ..data.transparency import rgb_of
-from ..data.value_range import ValueRange
 from ..files import open_file
 from .states import State
 

@@ -29,10 +29,10 @@ from ..data.labels import LabelSpace
 from ..data.planning import Plans
 from ..data.tasks import Images, TaskData, load
 from ..engine.checkpoint import Checkpoints
-from ..engine.complora import CompLoRAPlugin
 from ..engine.constraints import stable_seed
 from ..engine.experience import ClipExperience, experience_at
 from ..engine.task_state import CarryingPlugin, meet_plugins, plugins_intact, restore_plugins
+from ..engine.updates.complora import CompLoRAPlugin
 from ..errors import UserError
 from ..files import write_json
 from ..lowrank import LowRankBlock

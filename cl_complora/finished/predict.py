@@ -12,9 +12,9 @@ from ..clip.heads.head import Answering, ClosedHead, answered
 from ..clip.heads.linear import RowHead
 from ..clip.heads.several import SeveralHeads
 from ..clip.text import evaluating
+from ..data.images.picture_files import image_suffixes, pictures_below
+from ..data.images.value_range import ValueRange
 from ..data.labels import LabelSpace, name_fault
-from ..data.picture_files import image_suffixes, pictures_below
-from ..data.value_range import ValueRange
 from ..errors import MOST_FAULTS, UserError, raise_all
 from ..files import is_utf8
 from .given_pictures import conversion_of

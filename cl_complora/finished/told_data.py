@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..config.heads import IN_WEIGHTS
-from ..data.duplicates import trained_on
+from ..data.checks.duplicates import trained_on
+from ..data.checks.plausibility import one_class, untested
 from ..data.folders import Folder
 from ..data.planning import Plan, plan
-from ..data.plausibility import one_class, untested
 from ..data.telling import counted, worded
 from ..errors import UserError
 from .asked_sets import Asked, ClassSet

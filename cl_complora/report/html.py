@@ -10,8 +10,15 @@ from ..errors import UserError
 from ..files import read_text, write_text
 from ..store.folder import RunDir
 from ..store.forms import MAX_JSON
-from .comparison.members import COMPARISON, REPORT, load_comparison, members, way_back
-from .elements import with_links
+from .comparison.members import (
+    COMPARISON,
+    REPORT,
+    comparison_of,
+    load_comparison,
+    members,
+    way_back,
+)
+from .elements import Cell, with_links
 
 
 def write_report(folder: Path, out: Path | None = None) -> Path:
@@ -123,4 +130,12 @@ def _page(folder: Path, target: Path) -> str:
     from ..store.loaded_run import load_run
     from .run.page import run_page
 
-    return run_page(load_run(run), target).html()
+    return run_page(load_run(run), _comparison(run, target)).html()
+
+
+def _comparison(run: RunDir, target: Path) -> list[Cell]:
+    """The way to the comparison that a run belongs to, where that has a report."""
+    folder = comparison_of(run.root)
+    if folder is None or not (folder / REPORT).is_file():
+        return []
+    return [way_back(folder, target)]

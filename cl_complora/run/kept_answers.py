@@ -4,7 +4,7 @@ A file holds the answers to one task, zero-shot set or retrieval set, or the fea
 heads on untouched towers are fitted to and answer from. Its name is a hash of everything that they follow
 from (pixels, tokens, weights, the model's config, what it says to noise, precision, device, versions, this
 package's code), so that it never has to be invalidated. It lies beside the decoded images
-(:mod:`cl_complora.data.cache`), and goes where these go: ``CL_COMPLORA_CACHE``.
+(:mod:`cl_complora.data.images.cache`), and goes where these go: ``CL_COMPLORA_CACHE``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .. import clip
 from ..clip.classifier import ClipClassifier
 from ..clip.evaluate import image_features
 from ..clip.text import evaluating
-from ..data.cache import cache_folder
+from ..data.images.cache import cache_folder
 from ..data.labels import LabelSpace
 from ..data.tasks import CaptionData
 from ..errors import UserError

@@ -23,9 +23,9 @@ from ..engine.checkpoint import CheckpointPlugin, Checkpoints, StepState
 from ..engine.clip_strategy import ClipStrategy
 from ..engine.experience import experience_at, steps_at
 from ..engine.fitting.fitting import Fitted, HeadFitting
-from ..engine.optimisers import optimizer_factory
-from ..engine.schedule import CurvePlugin, SchedulePlugin
 from ..engine.task_state import meet_plugins
+from ..engine.training.optimisers import optimizer_factory
+from ..engine.training.schedule import CurvePlugin, SchedulePlugin
 from ..errors import UserError
 from .by_shots import shots_of
 from .captions_fit import check_captions

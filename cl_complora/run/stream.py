@@ -15,7 +15,7 @@ from ..config.loading import Located
 from ..config.model_names import is_here
 from ..config.plugin_file import made_with_plugin
 from ..data import planning
-from ..data.notes import notes
+from ..data.checks.notes import notes
 from ..errors import UserError
 from ..files import finite, write_json, write_text, yaml_text
 from ..progress import Progress, Quiet

@@ -15,9 +15,9 @@ from ..config.loading import Located
 from ..config.model_names import EMBEDDED
 from ..config.normalisation import USUAL, Triple, written
 from ..config.scenario import Scenario
+from ..data.checks.plausibility import is_code
+from ..data.images.survey import spread
 from ..data.planning import Plan, Plans
-from ..data.plausibility import is_code
-from ..data.survey import spread
 from ..metrics import interval
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..config.sources import CAPTIONS
-from ..data.captioned import TEST, TRAIN
+from ..data.captions.captioned import TEST, TRAIN
+from ..data.images.pictures import Pictures
 from ..data.items import Item
-from ..data.pictures import Pictures
 from .concepts import CONCEPTS, Concept
 from .drawing_code import drawing_code
 from .generator import Picture, Stock, held_out_sprite, pair, photograph, several, single, whole
@@ -30,7 +30,7 @@ from .scenes import scene
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..data.pixels import Pixels
+    from ..data.images.pixels import Pixels
 
 IMAGES = 5 * len(CONCEPTS)
 TEXTS = 5

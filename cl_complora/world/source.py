@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config.sources import CAPTIONED, CAPTIONS, TOGETHER
+from ..data.images.pictures import Pictures
 from ..data.items import Item
-from ..data.pictures import Pictures
 from ..errors import UserError
 from .drawing_code import drawing_code
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..config.sources import WorldCaptionsSource, WorldSource, WorldTaskSource, WorldTogetherSource
-    from ..data.pixels import Pixels
+    from ..data.images.pixels import Pixels
 
 GENERAL = "general"
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..data.captioned import TEST
+from ..data.captions.captioned import TEST
+from ..data.images.pictures import Pictures
 from ..data.items import Item
-from ..data.pictures import Pictures
 from .captioned_set import fresh_stock
 from .concepts import CONCEPTS
 from .drawing_code import drawing_code
@@ -23,7 +23,7 @@ from .generator import background, photograph, put
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..data.pixels import Pixels
+    from ..data.images.pixels import Pixels
 
 # Every second object: with more classes, compound prompts would be more than images.
 CLASSES = tuple(concept for concept in CONCEPTS if concept.kind == "object")[::2]

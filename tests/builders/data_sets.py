@@ -18,7 +18,7 @@ from PIL import Image
 from scipy.io import savemat
 from timm.data import ImageNetInfo
 
-from cl_complora.data.pixels import Pixels
+from cl_complora.data.images.pixels import Pixels
 from cl_complora.data.registry.word_lists import COUNTRY211, FLOWERS102, GTSRB
 
 PIXELS = Pixels(size=(8, 8))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from builders.places import LONG
-from cl_complora.data.pixels import Pixels
+from cl_complora.data.images.pixels import Pixels
 from cl_complora.errors import UserError
 
 PIXELS = Pixels((32, 32))

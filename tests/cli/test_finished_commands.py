@@ -9,7 +9,7 @@ import pytest
 from builders.commands import cli
 from builders.images import paint
 from cl_complora.config import load_scenario
-from cl_complora.data.discover import describe
+from cl_complora.data.discovery.discover import describe
 
 
 @pytest.mark.parametrize(

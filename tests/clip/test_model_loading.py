@@ -21,7 +21,7 @@ from builders.places import SHARED
 from cl_complora.clip.model import _resolve_tag, fingerprint, load_clip
 from cl_complora.clip.slots import open_slots
 from cl_complora.config.scenario import Model
-from cl_complora.data.pixels import Pixels
+from cl_complora.data.images.pixels import Pixels
 from cl_complora.errors import UserError
 
 REAL = SHARED / "realdata/model/mobilevit_xxs_clip.json"

@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score
 
 from builders.golden import FORMS, agrees, golden, tensor
 from cl_complora.clip.sparc import compound_normalised, direction, normalised, sparc_scores
-from cl_complora.data.compound_prompts import classes_in, matched, pairs
+from cl_complora.data.names.compound_prompts import classes_in, matched, pairs
 from cl_complora.metrics import average_precision, mean_average_precision
 
 

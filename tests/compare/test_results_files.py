@@ -233,7 +233,7 @@ def test_an_entry_says_whether_any_of_the_package_was_changed(monkeypatch):
 
     def answered(folder: Path, *words: str) -> str:
         asked.append((folder, words[-1]))
-        return "abc\n" if words[-1] == "HEAD" else " M cl_complora/engine/complora.py\n"
+        return "abc\n" if words[-1] == "HEAD" else " M cl_complora/engine/updates/complora.py\n"
 
     monkeypatch.setattr(publishing, "_git", answered)
     assert publishing._software() | {"cl_complora": ""} == {

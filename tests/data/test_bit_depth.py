@@ -15,12 +15,12 @@ from PIL import Image
 
 from cl_complora.config import load_scenario
 from cl_complora.config.sources import FolderSource
-from cl_complora.data import cache
+from cl_complora.data.checks.picture_notes import picture_notes
+from cl_complora.data.images import cache
+from cl_complora.data.images.pixels import Conversion, Pixels
+from cl_complora.data.images.value_range import ValueRange
 from cl_complora.data.kinds import open_source
-from cl_complora.data.picture_notes import picture_notes
-from cl_complora.data.pixels import Conversion, Pixels
 from cl_complora.data.planning import plan
-from cl_complora.data.value_range import ValueRange
 from cl_complora.errors import UserError
 
 SIDE = 16

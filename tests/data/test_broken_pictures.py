@@ -14,13 +14,13 @@ from PIL import Image
 from builders.images import paint
 from builders.processes import ended
 from cl_complora.config import load_scenario
-from cl_complora.data import pixels
-from cl_complora.data.cache import load_cached, usage
-from cl_complora.data.discover import describe
+from cl_complora.data.checks.verify import verify
+from cl_complora.data.discovery.discover import describe
 from cl_complora.data.folders import Folder
-from cl_complora.data.pixels import Pixels
+from cl_complora.data.images import pixels
+from cl_complora.data.images.cache import load_cached, usage
+from cl_complora.data.images.pixels import Pixels
 from cl_complora.data.planning import plan
-from cl_complora.data.verify import verify
 from cl_complora.errors import UserError
 
 COLOURS = {"Große Katze": (200, 50, 50), "<b>x": (50, 200, 50), "日本 語": (50, 50, 200)}

@@ -18,9 +18,9 @@ from builders.images import COLOURS, paint
 from cl_complora.cli import app
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.sources import FolderSource
-from cl_complora.data import cache
+from cl_complora.data.images import cache
+from cl_complora.data.images.pixels import Pixels
 from cl_complora.data.kinds import open_source
-from cl_complora.data.pixels import Pixels
 from cl_complora.data.planning import plan
 from cl_complora.data.tasks import load
 from cl_complora.errors import UserError

@@ -10,10 +10,10 @@ from builders import captions
 from builders.captions import TEXTS, painted, write
 from cl_complora.config import load_scenario
 from cl_complora.config.sources import CaptionsSource
-from cl_complora.data.captioned import open_captions
-from cl_complora.data.json_files import json_or_lines
+from cl_complora.data.captions.captioned import open_captions
+from cl_complora.data.checks.verify import verify
 from cl_complora.data.planning import plan
-from cl_complora.data.verify import verify
+from cl_complora.data.tables.json_files import json_or_lines
 from cl_complora.errors import UserError
 
 

@@ -10,7 +10,7 @@ from builders.caption_tasks import pairs
 from builders.captions import TEXTS, coco, json_lines, karpathy, painted
 from builders.images import paint
 from cl_complora.config import load_scenario
-from cl_complora.data.pixels import Pixels
+from cl_complora.data.images.pixels import Pixels
 from cl_complora.data.planning import plan
 from cl_complora.data.plans import Plans
 from cl_complora.data.tasks import load

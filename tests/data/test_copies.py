@@ -9,11 +9,11 @@ import pytest
 from builders.commands import cli
 from builders.images import paint
 from cl_complora.config import load_scenario
-from cl_complora.data import duplicates
-from cl_complora.data.duplicates import trained_on
-from cl_complora.data.notes import notes
+from cl_complora.data.checks import duplicates
+from cl_complora.data.checks.duplicates import trained_on
+from cl_complora.data.checks.notes import notes
+from cl_complora.data.checks.plausibility import on_paper
 from cl_complora.data.planning import plan
-from cl_complora.data.plausibility import on_paper
 
 SPLITS = {"train": 3, "test": 5}
 
@@ -78,7 +78,7 @@ def test_check_opens_no_test_picture_that_settings_are_not_chosen_by_and_not_ver
     shutil.copytree(scenario / "a" / "test", scenario / "b" / "test")
     located = load_scenario("s.yaml")
     assert len(on_paper(located, plan(located, 0))) == 1
-    monkeypatch.setattr("cl_complora.data.plausibility.HELD", 10)
+    monkeypatch.setattr("cl_complora.data.checks.plausibility.HELD", 10)
     assert on_paper(located, plan(located, 0)) == []
     monkeypatch.undo()
     settings = ["shots=2", "validation_shots=1", "measure=validation"]

@@ -11,7 +11,7 @@ import pytest
 from builders.images import paint
 from cl_complora.config import load_scenario
 from cl_complora.config.model_names import image_size
-from cl_complora.data.verify import verify
+from cl_complora.data.checks.verify import verify
 
 
 @pytest.fixture

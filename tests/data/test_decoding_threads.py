@@ -14,10 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from cl_complora.data import survey
+from cl_complora.data.images import survey
+from cl_complora.data.images.pictures import MOST_THREADS, Files
+from cl_complora.data.images.pixels import Pixels, hushed
 from cl_complora.data.items import Item
-from cl_complora.data.pictures import MOST_THREADS, Files
-from cl_complora.data.pixels import Pixels, hushed
 from cl_complora.errors import UserError
 from cl_complora.run.threads import computing_with
 

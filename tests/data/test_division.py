@@ -9,9 +9,9 @@ import pytest
 from builders.images import COLOURS, paint
 from cl_complora.config import load_scenario
 from cl_complora.config.sources import FolderSource, ManifestSource
-from cl_complora.data.discover import describe
+from cl_complora.data.checks.notes import notes
+from cl_complora.data.discovery.discover import describe
 from cl_complora.data.kinds import open_source
-from cl_complora.data.notes import notes
 from cl_complora.data.planning import plan
 from cl_complora.errors import UserError
 

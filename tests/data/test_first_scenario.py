@@ -14,8 +14,8 @@ from builders.images import COLOURS, paint
 from builders.models import TINY
 from cl_complora.compare.tuning import TuningRequest, prepare
 from cl_complora.config import load_scenario
+from cl_complora.data.discovery.retention import _tested
 from cl_complora.data.planning import plan
-from cl_complora.data.retention import _tested
 
 
 @pytest.fixture(autouse=True)

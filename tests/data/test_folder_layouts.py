@@ -10,10 +10,10 @@ import pytest
 from builders.images import COLOURS, paint
 from cl_complora.config import load_scenario
 from cl_complora.config.sources import FolderSource
-from cl_complora.data.discover import describe
+from cl_complora.data.checks.notes import notes
+from cl_complora.data.discovery.discover import describe
 from cl_complora.data.folders import open_folder
-from cl_complora.data.notes import notes
-from cl_complora.data.picture_files import is_rubbish
+from cl_complora.data.images.picture_files import is_rubbish
 from cl_complora.data.planning import plan
 from cl_complora.errors import UserError
 

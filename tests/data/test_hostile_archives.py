@@ -18,9 +18,9 @@ from builders.hostile import PIXELS, mutated, told, tree
 from builders.places import LONG
 from builders.sources import add, seeds, shard
 from cl_complora.config.sources import ShardsSource
-from cl_complora.data import pixels
+from cl_complora.data.archives.tar import Damaged, members
+from cl_complora.data.images import pixels
 from cl_complora.data.kinds import open_source
-from cl_complora.data.tar import Damaged, members
 from cl_complora.data.telling import Passing
 from cl_complora.errors import UserError
 from cl_complora.files import open_file

@@ -7,7 +7,7 @@ import pytest
 from builders.hostile import told
 from builders.sources import seeds
 from cl_complora.config import load_scenario
-from cl_complora.data.discover import describe
+from cl_complora.data.discovery.discover import describe
 from cl_complora.data.labels import LabelSpace
 from cl_complora.data.planning import plan
 

@@ -18,7 +18,7 @@ from builders.costs import costs_of, measured, report
 from builders.hostile import PIXELS, mutated
 from builders.places import LONG
 from builders.sources import seeds
-from cl_complora.data.pixels import MAX_PIXELS, MAX_SCANS
+from cl_complora.data.images.pixels import MAX_PIXELS, MAX_SCANS
 
 pytestmark = pytest.mark.usefixtures("never_hangs")
 

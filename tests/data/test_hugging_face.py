@@ -12,9 +12,9 @@ from builders.hostile import PIXELS, told
 from builders.hub import COLOURS, NAMES, NO_DATASETS, coloured, parquet, rows
 from cl_complora.config import load_scenario
 from cl_complora.config.hub_sources import HuggingFaceSource
-from cl_complora.data import hub_pictures
 from cl_complora.data.division import UNDIVIDED
-from cl_complora.data.hugging_face import refuse_elsewhere
+from cl_complora.data.hub import hub_pictures
+from cl_complora.data.hub.hugging_face import refuse_elsewhere
 from cl_complora.data.kinds import open_source
 from cl_complora.data.planning import plan
 

@@ -16,10 +16,10 @@ from builders.images import paint
 from builders.sources import shard
 from cl_complora.config import load_scenario
 from cl_complora.config.sources import FolderSource, ManifestSource, ShardsSource
-from cl_complora.data import cache
+from cl_complora.data.checks.notes import notes
+from cl_complora.data.images import cache
+from cl_complora.data.images.pixels import Pixels
 from cl_complora.data.kinds import open_source
-from cl_complora.data.notes import notes
-from cl_complora.data.pixels import Pixels
 from cl_complora.data.planning import plan
 from cl_complora.data.registry import open_dataset
 

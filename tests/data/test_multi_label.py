@@ -11,8 +11,8 @@ from builders.captions import painted
 from builders.images import paint
 from cl_complora.config import load_scenario
 from cl_complora.config.sources import MultiLabelSource
-from cl_complora.data import multi_label_sets
-from cl_complora.data.duplicates import copies
+from cl_complora.data.captions import multi_label_sets
+from cl_complora.data.checks.duplicates import copies
 from cl_complora.data.kinds import open_source
 from cl_complora.data.planning import plan
 from cl_complora.errors import UserError

@@ -18,7 +18,7 @@ from builders.hostile import PIXELS, told
 from builders.sources import line_of, make_every_source, seeds
 from cl_complora.config import load_scenario
 from cl_complora.config.sources import CoopSource, FolderSource, ManifestSource
-from cl_complora.data.discover import describe
+from cl_complora.data.discovery.discover import describe
 from cl_complora.data.kinds import open_source
 from cl_complora.data.planning import plan
 from cl_complora.files import read_text

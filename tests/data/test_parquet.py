@@ -13,18 +13,19 @@ from builders.hostile import PIXELS, told
 from builders.hub import COLOURS, NAMES, NO_PYARROW, coloured, parquet, rows
 from cl_complora.config import load_scenario
 from cl_complora.config.hub_sources import ParquetSource
-from cl_complora.data import cache, hub_pictures, pixels
-from cl_complora.data import parquet as reading
-from cl_complora.data.discover import describe
+from cl_complora.data.checks.duplicates import _by_content
+from cl_complora.data.checks.notes import notes
+from cl_complora.data.checks.picture_notes import picture_notes
+from cl_complora.data.checks.verify import _faults, verify
+from cl_complora.data.discovery.discover import describe
 from cl_complora.data.division import UNDIVIDED
-from cl_complora.data.duplicates import _by_content
+from cl_complora.data.hub import hub_pictures
+from cl_complora.data.hub import parquet as reading
+from cl_complora.data.images import cache, pixels
 from cl_complora.data.kinds import open_source
-from cl_complora.data.notes import notes
-from cl_complora.data.picture_notes import picture_notes
 from cl_complora.data.planning import plan
 from cl_complora.data.plans import Plans
 from cl_complora.data.tasks import load
-from cl_complora.data.verify import _faults, verify
 
 pytest.importorskip("pyarrow", reason=NO_PYARROW)
 

@@ -11,12 +11,12 @@ import pytest
 from builders.images import COLOURS, paint
 from cl_complora.config import load_scenario
 from cl_complora.config.sources import FolderSource
-from cl_complora.data.discover import describe
+from cl_complora.data.checks.notes import notes
+from cl_complora.data.discovery.discover import describe
 from cl_complora.data.folders import open_folder
-from cl_complora.data.notes import notes
+from cl_complora.data.names.split_names import role_of
+from cl_complora.data.names.tied_names import heard, tied
 from cl_complora.data.planning import plan
-from cl_complora.data.split_names import role_of
-from cl_complora.data.tied_names import heard, tied
 from cl_complora.errors import UserError
 
 RED, BLUE = COLOURS["red"], COLOURS["blue"]

@@ -14,7 +14,7 @@ from PIL import EpsImagePlugin, Image
 
 from builders.hostile import PIXELS, told
 from builders.sources import seeds
-from cl_complora.data.pixels import FORMATS, Pixels
+from cl_complora.data.images.pixels import FORMATS, Pixels
 
 pytestmark = pytest.mark.usefixtures("never_hangs")
 

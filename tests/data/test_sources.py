@@ -16,13 +16,13 @@ from cl_complora.cli import app
 from cl_complora.config import load_scenario
 from cl_complora.config.catalog import shipped
 from cl_complora.config.sources import CoopSource, DatasetSource, ManifestSource, ShardsSource
+from cl_complora.data.checks.verify import verify
+from cl_complora.data.images.pixels import Pixels
 from cl_complora.data.kinds import open_source
-from cl_complora.data.pixels import Pixels
 from cl_complora.data.planning import plan, write_manifest
 from cl_complora.data.registry import DATASETS
 from cl_complora.data.registry.published import beside
 from cl_complora.data.tasks import load
-from cl_complora.data.verify import verify
 from cl_complora.errors import UserError
 
 PIXELS = Pixels((16, 16))

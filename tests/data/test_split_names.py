@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from cl_complora.data.split_names import role_of, roles_of
+from cl_complora.data.names.split_names import role_of, roles_of
 
 NAMES = {
     "train": "Train TRAINING train_images seg_train 01_train train_v2 Trainingsdaten entraînement"

@@ -8,9 +8,9 @@ import pytest
 
 from builders.images import paint
 from cl_complora.config import load_scenario
-from cl_complora.data.discover import describe
+from cl_complora.data.discovery.discover import describe
+from cl_complora.data.discovery.stream_kind import stream_kind
 from cl_complora.data.planning import plan
-from cl_complora.data.stream_kind import stream_kind
 from cl_complora.errors import UserError
 
 

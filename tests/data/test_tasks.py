@@ -12,11 +12,11 @@ from builders.images import COLOURS, paint
 from builders.streams import planned, scenario, touch_all
 from cl_complora.config import load_scenario
 from cl_complora.config.sources import FolderSource
+from cl_complora.data.checks.plausibility import doubts
+from cl_complora.data.images.pixels import Pixels
 from cl_complora.data.kinds import open_source
 from cl_complora.data.labels import LabelSpace
-from cl_complora.data.pixels import Pixels
 from cl_complora.data.planning import plan
-from cl_complora.data.plausibility import doubts
 from cl_complora.data.tasks import load
 from cl_complora.errors import UserError
 

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from cl_complora.cli import app
 from cl_complora.config import load_scenario
 from cl_complora.config.sources import FolderSource
-from cl_complora.data import cache
+from cl_complora.data.images import cache
+from cl_complora.data.images.pixels import Pixels
 from cl_complora.data.kinds import open_source
-from cl_complora.data.pixels import Pixels
 from cl_complora.errors import UserError
 
 SIDE = 16

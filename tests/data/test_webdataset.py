@@ -15,10 +15,10 @@ from builders.hostile import PIXELS, told
 from builders.sources import seeds, shard
 from cl_complora.config import load_scenario
 from cl_complora.config.sources import ShardsSource
+from cl_complora.data.archives.shard_names import MOST, braces, common_folder
+from cl_complora.data.checks.notes import notes
 from cl_complora.data.kinds import open_source
-from cl_complora.data.notes import notes
 from cl_complora.data.planning import plan
-from cl_complora.data.shard_names import MOST, braces, common_folder
 from cl_complora.errors import UserError
 
 PNG = "png"

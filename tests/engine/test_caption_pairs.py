@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cl_complora.engine.caption_pairs import drawn_captions, loss_with_captions
-from cl_complora.engine.training_loss import Answered
+from cl_complora.engine.training.caption_pairs import drawn_captions, loss_with_captions
+from cl_complora.engine.training.training_loss import Answered
 
 TEXTS = [("a", "b"), ("c",), ("a", "a"), ("d", "e", "f")]
 

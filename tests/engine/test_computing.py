@@ -19,7 +19,8 @@ from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.slots import open_slots
 from cl_complora.config import load_strategy
 from cl_complora.data.labels import LabelSpace
-from cl_complora.engine import complora, gradient_components, stacked_blocks
+from cl_complora.engine.updates import complora, stacked_blocks
+from cl_complora.engine.updates.starts import gradient_components
 from cl_complora.errors import UserError
 
 

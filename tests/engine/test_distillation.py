@@ -13,16 +13,16 @@ from builders.steps import OTHER, SPACE, Step, experience
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.penalties import Lwf, Reference, Similarities
 from cl_complora.config.training import Training
+from cl_complora.data.images.pixels import Pixels
 from cl_complora.data.labels import LabelSpace
-from cl_complora.data.pixels import Pixels
 from cl_complora.data.planning import plan
 from cl_complora.data.tasks import StreamData, load
 from cl_complora.engine.adapter import FullPlugin
 from cl_complora.engine.build import build_adapter, build_plugins, check_regularisers
 from cl_complora.engine.clip_strategy import ClipStrategy
-from cl_complora.engine.complora import CompLoRAPlugin
-from cl_complora.engine.distillation import LwfPlugin, ReferencePlugin, SimilaritiesPlugin
 from cl_complora.engine.experience import ClipExperience
+from cl_complora.engine.penalties.distillation import LwfPlugin, ReferencePlugin, SimilaritiesPlugin
+from cl_complora.engine.updates.complora import CompLoRAPlugin
 from cl_complora.errors import UserError
 from cl_complora.run.stream import run
 

@@ -19,10 +19,10 @@ from cl_complora.config.training import Training
 from cl_complora.data.labels import LabelSpace
 from cl_complora.data.tasks import Images, TaskData
 from cl_complora.engine.clip_strategy import ClipStrategy
-from cl_complora.engine.complora import CompLoRAPlugin
 from cl_complora.engine.constraints import Constraint
 from cl_complora.engine.experience import ClipExperience
 from cl_complora.engine.frozen_features import FrozenBeginning
+from cl_complora.engine.updates.complora import CompLoRAPlugin
 from cl_complora.store.folder import RunDir
 
 

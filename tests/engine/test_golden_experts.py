@@ -15,9 +15,10 @@ from builders.golden import FORMS, agrees, golden, tensor
 from cl_complora.config.factors import Experts
 from cl_complora.config.losses import Batch
 from cl_complora.config.penalties import Apart
-from cl_complora.engine import contrastive, experts
-from cl_complora.engine.experts import ApartPlugin, ExpertsPlugin, Pool, first_tokens, marked, most
-from cl_complora.engine.training_loss import Answered, training_loss
+from cl_complora.engine.training import contrastive
+from cl_complora.engine.training.training_loss import Answered, training_loss
+from cl_complora.engine.updates import experts
+from cl_complora.engine.updates.experts import ApartPlugin, ExpertsPlugin, Pool, first_tokens, marked, most
 from cl_complora.lowrank import AdaptedLinear, LowRankBlock, Start
 
 

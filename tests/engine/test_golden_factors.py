@@ -18,11 +18,11 @@ from cl_complora.config.factors import Directions, Gates
 from cl_complora.config.penalties import TextToImage
 from cl_complora.config.training import Schedule
 from cl_complora.data.labels import LabelSpace
-from cl_complora.engine import between, directions
-from cl_complora.engine.between import Gate, GatesPlugin, shrunk, threshold
-from cl_complora.engine.directions import DirectionsPlugin, ScaledDirections
-from cl_complora.engine.schedule import rate
-from cl_complora.engine.text_to_image import TextToImagePlugin
+from cl_complora.engine.penalties.text_to_image import TextToImagePlugin
+from cl_complora.engine.training.schedule import rate
+from cl_complora.engine.updates import between, directions
+from cl_complora.engine.updates.between import Gate, GatesPlugin, shrunk, threshold
+from cl_complora.engine.updates.directions import DirectionsPlugin, ScaledDirections
 from cl_complora.lowrank import AdaptedLinear, LowRankBlock, Start
 
 TOWERS = ("image", "text")

@@ -11,11 +11,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from builders.golden import FORMS, agrees, golden, tensor
-from cl_complora.engine import full_gradient, variance_start, weight_noise
-from cl_complora.engine.full_gradient import FullGradientPlugin, adjusted, sylvester
-from cl_complora.engine.initialisation import ComponentsStarting
-from cl_complora.engine.variance_start import components, ranks_by_variance
-from cl_complora.engine.weight_noise import WeightNoisePlugin, row_deviation
+from cl_complora.engine.updates import full_gradient, weight_noise
+from cl_complora.engine.updates.full_gradient import FullGradientPlugin, adjusted, sylvester
+from cl_complora.engine.updates.starts import variance_start
+from cl_complora.engine.updates.starts.initialisation import ComponentsStarting
+from cl_complora.engine.updates.starts.variance_start import components, ranks_by_variance
+from cl_complora.engine.updates.weight_noise import WeightNoisePlugin, row_deviation
 from cl_complora.lowrank import LowRankBlock, Start
 
 

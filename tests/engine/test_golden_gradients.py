@@ -11,10 +11,13 @@ from torch import nn
 
 from builders.golden import FORMS, agrees, golden, tensor
 from cl_complora.config.factors import GradientComponentsStart
-from cl_complora.engine import gradient_components as lora_ga
-from cl_complora.engine import head_choice
-from cl_complora.engine.gradient_components import GradientComponentsStarting, gradient_components
-from cl_complora.engine.head_choice import chosen_heads, gate_gradients
+from cl_complora.engine.updates import head_choice
+from cl_complora.engine.updates.head_choice import chosen_heads, gate_gradients
+from cl_complora.engine.updates.starts import gradient_components as lora_ga
+from cl_complora.engine.updates.starts.gradient_components import (
+    GradientComponentsStarting,
+    gradient_components,
+)
 from cl_complora.lowrank import LowRankBlock, Side, Start
 
 
@@ -169,7 +172,7 @@ def _not_by_heads(self, b, a):
     ],
 )
 def test_another_image_lora_is_noticed(monkeypatch, name, wrong):
-    monkeypatch.setattr(f"cl_complora.engine.head_choice.{name}", wrong)
+    monkeypatch.setattr(f"cl_complora.engine.updates.head_choice.{name}", wrong)
     with pytest.raises((AssertionError, RuntimeError)):
         check_image_lora(golden("image_lora"))
 

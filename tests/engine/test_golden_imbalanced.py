@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from builders.golden import agrees, golden, tensor
 from cl_complora.config.losses import BalancedSoftmax, ClassWeighted, Focal, Lade, Ldam
-from cl_complora.engine import imbalanced
-from cl_complora.engine.training_loss import Answered, training_loss
+from cl_complora.engine.training import imbalanced
+from cl_complora.engine.training.training_loss import Answered, training_loss
 
 # By name in the file: the settings that give it, and the scale of the logits.
 CASES = {

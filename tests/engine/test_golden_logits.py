@@ -9,9 +9,8 @@ from torch.nn import functional as F
 from builders.golden import FORMS, agrees, golden, tensor
 from builders.steps import SPACE, experience
 from cl_complora.config.penalties import Consistency, Diversity, Spectrum
-from cl_complora.engine import logit_terms
-from cl_complora.engine.complora import CompLoRAPlugin
-from cl_complora.engine.logit_terms import (
+from cl_complora.engine.penalties import logit_terms
+from cl_complora.engine.penalties.logit_terms import (
     ConsistencyPlugin,
     DiversityPlugin,
     SpectrumPlugin,
@@ -19,6 +18,7 @@ from cl_complora.engine.logit_terms import (
     diversity,
     spectrum,
 )
+from cl_complora.engine.updates.complora import CompLoRAPlugin
 
 
 def check_ba_lora(file: dict) -> None:

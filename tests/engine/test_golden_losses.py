@@ -15,11 +15,11 @@ from builders.golden import FORMS, agrees, golden, tensor
 from cl_complora.config.penalties import L2Init, Orthogonal, Reference, Similarities, TextToImage
 from cl_complora.data.labels import LabelSpace
 from cl_complora.data.tasks import Images
-from cl_complora.engine import distillation
-from cl_complora.engine.distillation import ReferencePlugin, SimilaritiesPlugin
+from cl_complora.engine.penalties import distillation
+from cl_complora.engine.penalties.distillation import ReferencePlugin, SimilaritiesPlugin
+from cl_complora.engine.penalties.text_to_image import TextToImagePlugin
 from cl_complora.engine.regularisers import L2InitPlugin, OrthogonalPlugin
-from cl_complora.engine.schedule import AveragePlugin
-from cl_complora.engine.text_to_image import TextToImagePlugin
+from cl_complora.engine.training.schedule import AveragePlugin
 
 SPACE = LabelSpace.from_templates([f"c{i}" for i in range(7)], ["{}"])
 

@@ -12,9 +12,9 @@ from torch import nn
 from builders.golden import FORMS, agrees, golden, tensor
 from builders.steps import step_of
 from cl_complora.config.factors import Pruning
-from cl_complora.engine import complora
-from cl_complora.engine.complora import CompLoRAPlugin, rank_at
-from cl_complora.engine.pruning import PruningPlugin, least
+from cl_complora.engine.updates import complora
+from cl_complora.engine.updates.complora import CompLoRAPlugin, rank_at
+from cl_complora.engine.updates.pruning import PruningPlugin, least
 from cl_complora.lowrank import AdaptedLinear, LowRankBlock, Side, Start
 
 

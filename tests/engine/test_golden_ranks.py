@@ -13,9 +13,9 @@ from builders.golden import FORMS, agrees, golden, tensor
 from builders.steps import step_of
 from cl_complora.config.factors import Boosters, Budget
 from cl_complora.config.penalties import Orthonormal
-from cl_complora.engine import budget
-from cl_complora.engine.boosters import Boosted, BoostersPlugin
-from cl_complora.engine.budget import BudgetPlugin, budget_at, from_orthonormal, smoothed
+from cl_complora.engine.updates import budget
+from cl_complora.engine.updates.boosters import Boosted, BoostersPlugin
+from cl_complora.engine.updates.budget import BudgetPlugin, budget_at, from_orthonormal, smoothed
 from cl_complora.lowrank import LowRankBlock
 
 importance = BudgetPlugin.importance
@@ -218,6 +218,6 @@ def _looks_to_the_end(settings, ranks, step, steps):
     ],
 )
 def test_another_adalora_is_noticed(monkeypatch, name, wrong):
-    monkeypatch.setattr(f"cl_complora.engine.budget.{name}", wrong)
+    monkeypatch.setattr(f"cl_complora.engine.updates.budget.{name}", wrong)
     with pytest.raises(AssertionError):
         check_adalora(golden("adalora"))

@@ -21,8 +21,8 @@ from cl_complora.clip.dense import box_weights, crops, dense_fault, dense_map, g
 from cl_complora.clip.slots import open_slots
 from cl_complora.config.penalties import Crops, Regions
 from cl_complora.data.labels import LabelSpace
-from cl_complora.engine.complora import CompLoRAPlugin
-from cl_complora.engine.dense_regions import CropsPlugin, DenseRegionsPlugin, decoupled
+from cl_complora.engine.penalties.dense_regions import CropsPlugin, DenseRegionsPlugin, decoupled
+from cl_complora.engine.updates.complora import CompLoRAPlugin
 
 FILE = golden("densevlm")
 

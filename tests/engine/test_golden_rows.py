@@ -13,8 +13,8 @@ from builders.golden import FORMS, agrees, golden, tensor
 from builders.models import tiny_clip
 from cl_complora.clip.slots import open_slots
 from cl_complora.config import load_scenario, load_strategy
-from cl_complora.engine.complora import CompLoRAPlugin
 from cl_complora.engine.constraints import Constraint
+from cl_complora.engine.updates.complora import CompLoRAPlugin
 from cl_complora.lowrank import AdaptedLinear, LowRankBlock, Start
 from cl_complora.run.stream import run
 from cl_complora.store.folder import RunDir

@@ -13,13 +13,18 @@ from builders.golden import FORMS, agrees, golden, tensor
 from cl_complora.clip.model import load_clip
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.factors import GradientStart, InputsStart
-from cl_complora.engine import gradient_start, inputs_start
 from cl_complora.engine.build import build_adapter
 from cl_complora.engine.constraints import Constraint, Subspaces
-from cl_complora.engine.gradient_start import GradientStarting, from_gradient, principal_directions, root
-from cl_complora.engine.initialisation import CoreStarting
-from cl_complora.engine.input_directions import grown
-from cl_complora.engine.inputs_start import InputsStarting, leading, with_inputs
+from cl_complora.engine.updates.input_directions import grown
+from cl_complora.engine.updates.starts import gradient_start, inputs_start
+from cl_complora.engine.updates.starts.gradient_start import (
+    GradientStarting,
+    from_gradient,
+    principal_directions,
+    root,
+)
+from cl_complora.engine.updates.starts.initialisation import CoreStarting
+from cl_complora.engine.updates.starts.inputs_start import InputsStarting, leading, with_inputs
 from cl_complora.errors import UserError
 from cl_complora.lowrank import LowRankBlock
 from cl_complora.subspace import Keep

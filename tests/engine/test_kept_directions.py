@@ -10,12 +10,12 @@ from torch.nn import functional as F
 from builders.steps import OTHER, SPACE, Step, experience
 from cl_complora.config.factors import GradientStart, InputsStart
 from cl_complora.data.labels import LabelSpace
-from cl_complora.engine.complora import CompLoRAPlugin
 from cl_complora.engine.constraints import Constraint
-from cl_complora.engine.gradient_start import GradientStarting
-from cl_complora.engine.gradients import mean_gradients
-from cl_complora.engine.input_directions import input_covariances, input_moments, summed_inputs
-from cl_complora.engine.inputs_start import InputsStarting
+from cl_complora.engine.updates.complora import CompLoRAPlugin
+from cl_complora.engine.updates.gradients import mean_gradients
+from cl_complora.engine.updates.input_directions import input_covariances, input_moments, summed_inputs
+from cl_complora.engine.updates.starts.gradient_start import GradientStarting
+from cl_complora.engine.updates.starts.inputs_start import InputsStarting
 
 FREE = Constraint(select="none")
 

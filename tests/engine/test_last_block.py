@@ -15,7 +15,7 @@ from builders.runs import deltas_of
 from cl_complora.clip.blocks import gives_one_token
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.slots import open_slots
-from cl_complora.engine.step_inputs import StepInputs
+from cl_complora.engine.updates.step_inputs import StepInputs
 from cl_complora.lowrank import LowRankBlock
 
 

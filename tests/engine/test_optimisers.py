@@ -13,7 +13,7 @@ from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.config import load_strategy
 from cl_complora.engine.build import build_adapter, check_fits
 from cl_complora.engine.checkpoint import load_optimiser_state, optimiser_state
-from cl_complora.engine.optimisers import hidden_matrices, optimizer_factory
+from cl_complora.engine.training.optimisers import hidden_matrices, optimizer_factory
 from cl_complora.errors import UserError
 
 LOW_RANK = "{kind: lowrank, rank: 2, matrices: [q, fc], whole: [tokens, norms]}"

@@ -22,8 +22,8 @@ from builders.processes import Process, completed
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.slots import open_slots
 from cl_complora.data.labels import LabelSpace
-from cl_complora.engine.complora import CompLoRAPlugin
 from cl_complora.engine.constraints import Constraint
+from cl_complora.engine.updates.complora import CompLoRAPlugin
 from cl_complora.subspace import Keep, principal
 
 SPACE = LabelSpace.from_templates(["red", "green", "blue"], ["a photo of a {}", "a {} thing"])

@@ -12,7 +12,7 @@ from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.compare.sweeps import sweeps_of
 from cl_complora.config import load_strategy
 from cl_complora.engine.build import build_adapter
-from cl_complora.engine.optimisers import optimizer_factory
+from cl_complora.engine.training.optimisers import optimizer_factory
 from cl_complora.errors import UserError
 from cl_complora.report.tensorboard.hparams import table_row
 

@@ -14,12 +14,12 @@ from builders.steps import SPACE, Step, experience
 from cl_complora.config.factors import Directions
 from cl_complora.config.penalties import Ewc, L2Init, Orthogonal
 from cl_complora.engine.adapter import FullPlugin
-from cl_complora.engine.complora import CompLoRAPlugin
 from cl_complora.engine.constraints import Constraint
-from cl_complora.engine.directions import DirectionsPlugin
-from cl_complora.engine.ewc import EwcPlugin
-from cl_complora.engine.fisher import diagonal_fisher
+from cl_complora.engine.penalties.ewc import EwcPlugin
+from cl_complora.engine.penalties.fisher import diagonal_fisher
 from cl_complora.engine.regularisers import L2InitPlugin, OrthogonalPlugin
+from cl_complora.engine.updates.complora import CompLoRAPlugin
+from cl_complora.engine.updates.directions import DirectionsPlugin
 
 
 @pytest.mark.parametrize(("chunk", "samples"), [(1, 5), (3, 5), (16, 5), (16, 2)])

@@ -9,7 +9,7 @@ from builders.clip_models import tiny_clip
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.config import load_strategy
 from cl_complora.engine.build import build_adapter
-from cl_complora.engine.optimisers import optimizer_factory
+from cl_complora.engine.training.optimisers import optimizer_factory
 
 ADAPTERS = {
     "lora": "{kind: lowrank, rank: 3, alpha: 6, matrices: [q, fc]}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cl_complora.engine.stacked_blocks import StackedBlocks
+from cl_complora.engine.updates.stacked_blocks import StackedBlocks
 from cl_complora.lowrank import LowRankBlock, Side, Start, low_rank_sum
 from cl_complora.subspace import Keep, principal
 

@@ -11,13 +11,13 @@ from cl_complora.config.adaptation import Interpolation, NormMatch
 from cl_complora.config.factors import InputsStart
 from cl_complora.delta import TaskDelta
 from cl_complora.engine.adapter import FullPlugin
-from cl_complora.engine.complora import CompLoRAPlugin
 from cl_complora.engine.constraints import Constraint
 from cl_complora.engine.full_parameters import KINDS, parameter_kinds
-from cl_complora.engine.initialisation import ComponentsStarting, CoreStarting
-from cl_complora.engine.input_directions import input_covariances
-from cl_complora.engine.inputs_start import InputsStarting
-from cl_complora.engine.merging import Interpolate, MatchNorm
+from cl_complora.engine.updates.complora import CompLoRAPlugin
+from cl_complora.engine.updates.input_directions import input_covariances
+from cl_complora.engine.updates.merging import Interpolate, MatchNorm
+from cl_complora.engine.updates.starts.initialisation import ComponentsStarting, CoreStarting
+from cl_complora.engine.updates.starts.inputs_start import InputsStarting
 from cl_complora.subspace import Keep
 
 FREE = Constraint(select="none")

@@ -22,9 +22,9 @@ from builders.models import tiny_clip
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.config.strategy import Strategy
 from cl_complora.data.labels import LabelSpace
-from cl_complora.engine.complora import CompLoRAPlugin
 from cl_complora.engine.external_plugin import build_external
 from cl_complora.engine.stock_plugins import PENALTIES, REFUSED, WORKING
+from cl_complora.engine.updates.complora import CompLoRAPlugin
 from cl_complora.errors import UserError
 
 SPACE = LabelSpace.from_templates(["red", "green", "blue", "grey"], ["a photo of a {}"])

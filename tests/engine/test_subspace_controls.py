@@ -10,8 +10,8 @@ import torch
 from builders.models import tiny_clip
 from cl_complora.config import load_strategy
 from cl_complora.engine.build import build_adapter, check_fits
-from cl_complora.engine.complora import CompLoRAPlugin
 from cl_complora.engine.constraints import Constraint
+from cl_complora.engine.updates.complora import CompLoRAPlugin
 from cl_complora.errors import UserError
 from cl_complora.lowrank import LowRankBlock
 from cl_complora.subspace import Keep, overlap, principal

@@ -17,12 +17,12 @@ from cl_complora.compare.choosing import SCORES
 from cl_complora.config.scenario import Augmentation
 from cl_complora.config.strategy import Memory
 from cl_complora.config.training import Optimiser, Schedule, Training
-from cl_complora.data.pixels import augment
+from cl_complora.data.images.pixels import augment
 from cl_complora.engine.adapter import FullPlugin
 from cl_complora.engine.clip_strategy import ClipStrategy
 from cl_complora.engine.replay import ReplayPlugin
-from cl_complora.engine.schedule import AveragePlugin, SchedulePlugin
-from cl_complora.engine.training_loss import smoothed_cross_entropy
+from cl_complora.engine.training.schedule import AveragePlugin, SchedulePlugin
+from cl_complora.engine.training.training_loss import smoothed_cross_entropy
 
 
 def test_every_step_has_its_rate():

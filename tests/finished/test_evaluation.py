@@ -14,7 +14,7 @@ from builders.caption_tasks import pairs
 from builders.captions import painted
 from builders.commands import cli
 from builders.images import paint
-from cl_complora.data.value_range import ValueRange
+from cl_complora.data.images.value_range import ValueRange
 from cl_complora.errors import UserError
 from cl_complora.finished import states
 from cl_complora.finished.evaluation import find_data

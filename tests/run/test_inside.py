@@ -20,8 +20,8 @@ from builders.processes import ended, start
 from builders.runs import without_timings
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.engine.checkpoint import CheckpointPlugin
-from cl_complora.engine.complora import CompLoRAPlugin
 from cl_complora.engine.constraints import Subspaces
+from cl_complora.engine.updates.complora import CompLoRAPlugin
 from cl_complora.lowrank import Side
 from cl_complora.run.signals import Stopped
 from cl_complora.run.stream import run

@@ -16,9 +16,9 @@ from builders.steps import Batches
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.factors import Budget, Gates
-from cl_complora.engine.between import Gate, GatesPlugin
-from cl_complora.engine.budget import BudgetPlugin
 from cl_complora.engine.checkpoint import CheckpointPlugin
+from cl_complora.engine.updates.between import Gate, GatesPlugin
+from cl_complora.engine.updates.budget import BudgetPlugin
 from cl_complora.run.signals import Stopped
 from cl_complora.run.stream import run
 

@@ -11,7 +11,7 @@ import pytest
 from builders.images import paint
 from builders.runs import without_timings
 from cl_complora.config import load_scenario, load_strategy
-from cl_complora.data import pixels
+from cl_complora.data.images import pixels
 from cl_complora.report import trackers
 from cl_complora.run import ray_cluster
 from cl_complora.run.signals import Stopped, exit_code_of

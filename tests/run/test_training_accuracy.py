@@ -11,7 +11,7 @@ from builders.interruptions import ask_after
 from builders.pages import read
 from builders.places import LONG
 from cl_complora.config import load_scenario, load_strategy
-from cl_complora.engine.schedule import CurvePlugin, share_right
+from cl_complora.engine.training.schedule import CurvePlugin, share_right
 from cl_complora.report.html import write_report
 from cl_complora.report.run.figures import smoothed
 from cl_complora.run.signals import Stopped

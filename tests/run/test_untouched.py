@@ -20,9 +20,9 @@ from cl_complora.clip.evaluate import share_right_by_chance
 from cl_complora.config import load_scenario
 from cl_complora.config.normalisation import CLIP, USUAL, assumed
 from cl_complora.config.scenario import Model
+from cl_complora.data.checks.plausibility import is_code
+from cl_complora.data.images.pixels import Pixels
 from cl_complora.data.labels import LabelSpace
-from cl_complora.data.pixels import Pixels
-from cl_complora.data.plausibility import is_code
 from cl_complora.data.tasks import Images, StreamData
 from cl_complora.run.untouched import Better, Standing, cautions
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError
 from ..division import divided
+from ..images.pictures import Files, Pictures
 from ..items import SPLITS, Item
-from ..pictures import Files, Pictures
 from .names import Words, spaced
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..pixels import Pixels
+    from ..images.pixels import Pixels
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ..picture_files import pictures_below
+from ..images.picture_files import pictures_below
 from .dataset import Part, place
 
 Reader = Callable[[Path, str], Part]

@@ -14,8 +14,8 @@ from ...clip.classifier import ClipClassifier
 from ...clip.evaluate import image_features, known_features
 from ...clip.heads.head import Head
 from ...config.heads import IN_WEIGHTS
+from ...data.images.pixels import augment
 from ...data.labels import LabelSpace
-from ...data.pixels import augment
 from ...data.tasks import TaskData
 from ...delta import TaskDelta
 from ..constraints import stable_seed

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -16,7 +15,6 @@ from ...store.elsewhere import told
 from ...store.loaded_run import LoadedRun
 from ...store.moved import config_now
 from ...version import __version__
-from ..comparison.members import REPORT, comparison_of, way_back
 from ..elements import (
     NOTHING,
     Cell,
@@ -51,13 +49,12 @@ from .summary import interval_of, summary
 from .weights import moved_weights
 
 
-def run_page(run: LoadedRun, target: Path | None = None) -> Page:
+def run_page(run: LoadedRun, links: Sequence[Cell] = ()) -> Page:
     """All that is known of a run, on one page.
 
     Args:
         run: the run.
-        target: the file that the page becomes, which addresses start from; report.html in the run's folder by
-            default.
+        links: to other reports.
     """
     results = run.results
     paired = paired_changes(run.folder, results)
@@ -80,22 +77,7 @@ def run_page(run: LoadedRun, target: Path | None = None) -> Page:
     ]
     kicker = f"{results['scenario']} · seed {results['seed']}"
     made_by = f"cl_complora {__version__} · {run.folder.root}"
-    return Page(
-        str(results["strategy"]),
-        kicker,
-        facts(run),
-        sections,
-        made_by,
-        _comparison(run, target or run.folder.root / REPORT),
-    )
-
-
-def _comparison(run: LoadedRun, target: Path) -> list[Cell]:
-    """The way to the comparison that the run belongs to, where that has a report."""
-    folder = comparison_of(run.folder.root)
-    if folder is None or not (folder / REPORT).is_file():
-        return []
-    return [way_back(folder, target)]
+    return Page(str(results["strategy"]), kicker, facts(run), sections, made_by, links)
 
 
 def _accuracy(run: LoadedRun) -> list:

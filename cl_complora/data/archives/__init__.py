@@ -1,0 +1,1 @@
+"""Pictures in tar shards and packed arrays."""

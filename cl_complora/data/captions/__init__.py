@@ -1,0 +1,1 @@
+"""Pictures with captions or several labels: layouts, tasks, sets for retrieval."""

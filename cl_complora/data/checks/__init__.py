@@ -1,0 +1,1 @@
+"""What a look at the data finds: broken pictures, copies, implausible sets."""

@@ -1,0 +1,1 @@
+"""Sets in the formats of the Hugging Face hub: saved folders, parquet files and their columns."""

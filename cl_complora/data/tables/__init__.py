@@ -1,0 +1,1 @@
+"""Lists of pictures: CSV, JSON and text tables, manifests, CoOp's splits."""

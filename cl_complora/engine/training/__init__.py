@@ -1,0 +1,1 @@
+"""One step: loss, optimiser, schedule."""

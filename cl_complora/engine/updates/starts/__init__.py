@@ -1,0 +1,1 @@
+"""What factors start from: noise, singular triples, variance of inputs, the first gradient."""
