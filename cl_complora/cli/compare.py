@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,8 +21,12 @@ from .output import say_line
 from .report import say_report
 
 if TYPE_CHECKING:
-    from ..compare.study import Request
+    from rich.console import Console
+
+    from ..compare.study import Comparison, Request
     from ..compare.workers import Placing
+    from ..config.loading import Located
+    from ..config.scenario import Scenario
 
 # What is said to a scheduler of our own, and not to another one.
 NOT_LISTED = ("--cluster", "--gpus-per-run", "--threads")
@@ -129,17 +134,12 @@ def compare(
     from ..compare import study
     from ..compare.choosing import check_floor, known_metric
     from ..compare.compare_progress import CompareProgress
-    from ..compare.publishing import publish as publish_results
     from ..compare.publishing import refuse_other_streams
     from ..compare.sweeps import refuse_what_only_a_sweep_reads
-    from ..compare.trials import parse_sweep
     from ..compare.workers import Placing
     from ..config import load_scenario, load_strategy
     from ..config.loading import split_overrides
     from ..config.model_names import check_model
-    from ..files import slug
-    from ..report.comparison.saving import save
-    from ..report.comparison.terminal import show
 
     if sweep and sweep_from:
         raise UserError("--sweep and --sweep-from: give one of the two")
@@ -162,13 +162,6 @@ def compare(
         running |= {k: more[k[2:].replace("-", "_")] for k in NOT_LISTED}
         _refuse(running, "is for running, and --list runs nothing; leave one of the two out")
     for_scenario, for_strategy = split_overrides(set_ or [])
-    chosen = None
-    if sweep:
-        chosen = parse_sweep(sweep)
-    elif sweep_from is not None:
-        chosen = {} if sweep_from == "strategy" else dict(load_strategy(sweep_from).value.sweep)
-        if sweep_from != "strategy" and not chosen:
-            raise UserError(f"--sweep-from {sweep_from}: this strategy declares no sweep")
     located = load_scenario(scenario, for_scenario)
     raise_all(check_model(located))
     request = study.Request(
@@ -176,7 +169,7 @@ def compare(
         strategies=_names(strategies),
         seeds=seeds_of("--seeds", seeds) or tuple(located.value.seeds),
         sweep_seeds=seeds_of_sweep,
-        sweep=chosen,
+        sweep=_sweep_of(sweep, sweep_from),
         metric=metric or study.Request.metric,
         floor=floor,
         reference=reference.strip(),
@@ -212,17 +205,55 @@ def compare(
     except KeyboardInterrupt as stopped:
         print("interrupted; the same command goes on", file=sys.stderr)
         raise typer.Exit(exit_code_of(stopped)) from None
+    _hand_over(found, out, console, partial(_publish, found, request, names, located, publish))
+
+
+def _sweep_of(sweep: list[str] | None, sweep_from: str | None) -> dict[str, Any] | None:
+    """Values by key; empty where each method has its own, None where nothing is swept."""
+    from ..compare.trials import parse_sweep
+    from ..config import load_strategy
+
+    if sweep:
+        return parse_sweep(sweep)
+    if sweep_from is None or sweep_from == "strategy":
+        return None if sweep_from is None else {}
+    found = dict(load_strategy(sweep_from).value.sweep)
+    if not found:
+        raise UserError(f"--sweep-from {sweep_from}: this strategy declares no sweep")
+    return found
+
+
+def _publish(
+    found: Comparison,
+    request: Request,
+    names: list[str],
+    located: Located[Scenario],
+    into: Path | None,
+) -> list[Path]:
+    from ..compare.publishing import publish, refuse_other_streams
+
+    if into is None:
+        return []
+    # Another comparison may have been published since this one began.
+    refuse_other_streams(request, names, located.value.name, into)
+    return publish(found, located, into)
+
+
+def _hand_over(found: Comparison, out: Path, console: Console, publish: Callable[[], list[Path]]) -> None:
+    """What was found: on the disk, published, on the screen, and in a report."""
+    from ..files import slug
+    from ..report.comparison.saving import save
+    from ..report.comparison.terminal import show
+
     content = found.content()
     folder = out / slug(found.scenario)
     # What took hours is on the disk before anything can go wrong with a terminal.
     written = save(content, folder)
     entries, refused = [], None
-    if publish:
-        try:  # another comparison may have been published since this one began
-            refuse_other_streams(request, names, located.value.name, publish)
-            entries = publish_results(found, located, publish)
-        except UserError as error:
-            refused = error
+    try:
+        entries = publish()
+    except UserError as error:
+        refused = error
     show(console, content)
     console.print()
     say(console, f"{folder}: {', '.join(path.name for path in written)}")

@@ -126,15 +126,18 @@ def _own_alone(logits, labels):
 @pytest.mark.parametrize(
     "name, wrong",
     [
-        ("experts.first_tokens", _last_tokens),
-        ("experts.marked", lambda scores, active: marked(scores, active - 1)),
-        ("experts.marked", lambda scores, active: marked(-scores, active)),
-        ("experts.most", lambda counts, number: most(-counts, number)),
-        ("experts.Pool.forward", _keeps_all),
-        ("experts.Pool.pick", lambda self, first: None),
-        ("experts.ApartPlugin.penalty", lambda self, strategy: ApartPlugin_penalty(self, strategy) ** 2),
-        ("contrastive.contrastive", _one_direction),
-        ("contrastive.contrastive", _own_alone),
+        ("updates.experts.first_tokens", _last_tokens),
+        ("updates.experts.marked", lambda scores, active: marked(scores, active - 1)),
+        ("updates.experts.marked", lambda scores, active: marked(-scores, active)),
+        ("updates.experts.most", lambda counts, number: most(-counts, number)),
+        ("updates.experts.Pool.forward", _keeps_all),
+        ("updates.experts.Pool.pick", lambda self, first: None),
+        (
+            "updates.experts.ApartPlugin.penalty",
+            lambda self, strategy: ApartPlugin_penalty(self, strategy) ** 2,
+        ),
+        ("training.contrastive.contrastive", _one_direction),
+        ("training.contrastive.contrastive", _own_alone),
     ],
 )
 def test_another_dac_is_noticed(monkeypatch, name, wrong):

@@ -73,7 +73,7 @@ def _sees_everything(self, strategy, **kwargs):
     ],
 )
 def test_another_prilora_is_noticed(monkeypatch, name, wrong):
-    monkeypatch.setattr(f"cl_complora.engine.{name}", wrong)
+    monkeypatch.setattr(f"cl_complora.engine.updates.{name}", wrong)
     with pytest.raises(AssertionError):
         check_prilora(golden("prilora"))
 

@@ -131,15 +131,7 @@ def describe(
     least = min(f.smallest for f in found)
     # What is asked for is given, if it takes the last picture.
     spared = shots is None
-    # Half of the classes decide: one poor class must not leave all others with as few shots as it has.
-    typical = min(int(median(f.usable(spared))) for f in found)
-    chosen = min(MOST_SHOTS, typical) if shots is None else shots
-    why = "as asked for"
-    if shots is None:
-        most = f"more than {MOST_SHOTS} are not needed to begin with"
-        left = all(f.leaves_one(chosen) for f in found)
-        beside = ", beside one for validation (cl-complora tune)" if left else ""
-        why = most if chosen == MOST_SHOTS else f"what half of the classes of every task have{beside}"
+    chosen, why = _shots_for_all(found, shots)
     suits = [f.suiting for f in found]
     common = max(suits, key=lambda one: [other.augment for other in suits].count(one.augment))
     kind = stream_kind({f.name: f.source.class_names for f in found})
@@ -166,27 +158,9 @@ def describe(
         lines.append(f"broken: skip    # {unreadable} cannot be read; refuse stops a run that would use one")
     lines.append("tasks:")
     for f in found:
-        classes = counted(len(f.source.class_names), "class", "classes")
-        size = f"{classes}, {f.train} training and {counted(f.test, 'test image')}"
-        lines.append(f"  - name: {json.dumps(f.name)}    # {size}")
-        lines.append(f"    source: {_source_line(f, base)}")
-        if fewer := f.shots(chosen, spared):
-            same = len(set(fewer)) == 1
-            told = f"as many as each class has{f.kept(spared)}, at most {chosen}"
-            lines.append(f"    shots: {fewer[0] if same else fewer}    # {told}")
-            notes.append(_poorest(f, fewer))
-        if list(f.suiting.prompts) != DEFAULT_PROMPTS:
-            lines.append(f"    prompts: {_listed(f.suiting.prompts)}    # {f.suiting.prompts_why}")
-        if f.suiting.augment != common.augment:
-            lines.append(f"    augment: {f.suiting.augment}    # {f.suiting.augment_why}")
-        if all(map(is_code, f.source.class_names)):
-            notes.append(f"{f.name}: {f.suiting.prompts_why} ({f.source.class_names[0]!r} …)")
-        notes += [f"{f.name}: {line}" for line in source_notes(f.source, f.source.items("train"))]
-        notes += [f"{f.name}: {one}: is called like no part, and is left out" for one in f.left_out]
-        notes.append(f"{f.name}: {size}")
-        notes += getattr(f.source, "notes", ())
-        names = f.source.class_names
-        notes += one_class(f.name, names) + table_notes(f.name, f.root, f.config, names, base)
+        of_task, told = _task_lines(f, chosen, spared, common.augment, base)
+        lines += of_task
+        notes += told
     if any(len(set(f.shots(chosen, spared))) > 1 for f in found):
         uneven = (
             "some classes have fewer shots than others; a loss that counts all alike:"
@@ -197,6 +171,57 @@ def describe(
     lines += ["", *held_out.lines, "seeds: [0, 1, 2]"]
     notes += _untuned(found, chosen, spared) + [one for one in (kind.note, held_out.note) if one]
     return "\n".join(lines) + "\n", notes
+
+
+def _shots_for_all(found: Sequence[_Found], asked: int | None) -> tuple[int, str]:
+    """Training images a class, and why so many."""
+    if asked is not None:
+        return asked, "as asked for"
+    # Half of the classes decide: one poor class must not leave all others with as few shots as it has.
+    typical = min(int(median(f.usable(True))) for f in found)
+    if typical >= MOST_SHOTS:
+        return MOST_SHOTS, f"more than {MOST_SHOTS} are not needed to begin with"
+    left = all(f.leaves_one(typical) for f in found)
+    beside = ", beside one for validation (cl-complora tune)" if left else ""
+    return typical, f"what half of the classes of every task have{beside}"
+
+
+def _task_lines(
+    f: _Found, chosen: int, spared: bool, augment: str, base: Path
+) -> tuple[list[str], list[str]]:
+    """A task in the file, and what is said of it.
+
+    Args:
+        f: the task.
+        chosen, spared: as for :meth:`_Found.shots`.
+        augment: what the file says for all tasks.
+        base: folder that paths start from.
+    """
+    classes = counted(len(f.source.class_names), "class", "classes")
+    size = f"{classes}, {f.train} training and {counted(f.test, 'test image')}"
+    lines = [
+        f"  - name: {json.dumps(f.name)}    # {size}",
+        f"    source: {_source_line(f, base)}",
+    ]
+    notes = []
+    if fewer := f.shots(chosen, spared):
+        same = len(set(fewer)) == 1
+        told = f"as many as each class has{f.kept(spared)}, at most {chosen}"
+        lines.append(f"    shots: {fewer[0] if same else fewer}    # {told}")
+        notes.append(_poorest(f, fewer))
+    if list(f.suiting.prompts) != DEFAULT_PROMPTS:
+        lines.append(f"    prompts: {_listed(f.suiting.prompts)}    # {f.suiting.prompts_why}")
+    if f.suiting.augment != augment:
+        lines.append(f"    augment: {f.suiting.augment}    # {f.suiting.augment_why}")
+    if all(map(is_code, f.source.class_names)):
+        notes.append(f"{f.name}: {f.suiting.prompts_why} ({f.source.class_names[0]!r} …)")
+    notes += [f"{f.name}: {line}" for line in source_notes(f.source, f.source.items("train"))]
+    notes += [f"{f.name}: {one}: is called like no part, and is left out" for one in f.left_out]
+    notes.append(f"{f.name}: {size}")
+    notes += getattr(f.source, "notes", ())
+    names = f.source.class_names
+    notes += one_class(f.name, names) + table_notes(f.name, f.root, f.config, names, base)
+    return lines, notes
 
 
 def _poorest(found: _Found, shots: Sequence[int]) -> str:
