@@ -31,6 +31,7 @@ from ..config.repositories import (
     weights_in,
 )
 from ..config.scenario import Model
+from ..config.tokenizer_files import tokenizer_files
 from ..data.images.pixels import Pixels
 from ..errors import UserError, raise_all, reason
 from ..files import parse_json, read_bytes
@@ -80,17 +81,18 @@ class LoadedClip:
 
     @property
     def beside_weights(self) -> dict[str, Any]:
-        """What tells it from others of the same weights: hashes of its modules and of its config, and how
-        pixels reach it.
+        """What tells it from others of the same weights: hashes of its modules, of its config and of a
+        tokeniser of its own, and how pixels reach it.
 
-        Activation and preprocessing leave no trace in the weights, and numbers of heads, pooling and masks
-        none in the modules either.
+        Activation, words and preprocessing leave no trace in the weights, and numbers of heads, pooling and
+        masks none in the modules either.
         """
         config = json.dumps(open_clip.get_model_config(self.name), sort_keys=True, default=str)
         return {
             "architecture": hashlib.sha256(str(self.model).encode()).hexdigest(),
             "config_sha256": hashlib.sha256(config.encode()).hexdigest(),
             "preprocessing": [str(self.pixels), *map(float, (*self.mean, *self.std))],
+            "tokenizer_sha256": None if self.own_tokenizer is None else _words(self.own_tokenizer),
         }
 
     @property
@@ -98,6 +100,14 @@ class LoadedClip:
         """Which of the two kinds of GELU the model computes: ``QuickGELU``, ``GELU``, both or none."""
         kinds = {type(module).__name__ for module in self.model.modules()}
         return " and ".join(sorted(kind for kind in kinds if kind in ("QuickGELU", "GELU"))) or "no GELU"
+
+
+def _words(own: Path) -> str:
+    """SHA-256 of a tokeniser's files; byte pairs are the same under whatever name."""
+    if own.is_file():
+        return hashlib.sha256(own.read_bytes()).hexdigest()
+    files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in tokenizer_files(own)}
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def load_clip(spec: Model, folder: Path = Path(".")) -> LoadedClip:

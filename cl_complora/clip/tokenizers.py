@@ -14,43 +14,13 @@ from typing import Any
 import open_clip
 from torch import Tensor
 
-from ..config.repositories import TOKENIZER_FILES
+from ..config.tokenizer_files import folder_beside, merges_beside
 from ..errors import UserError
 from ..files import read_bytes
 
-# Byte pairs of one's own, as open_clip packs CLIP's: beside the config of a model that was trained with them.
-MERGES = "bpe.txt.gz"
-# The ending of a config in the form that open_clip publishes with weights on the hub, beside exported ones.
-HUB_CONFIG = ".open_clip_config.json"
 # CLIP's own are 1.4 MB packed and 3 MB unpacked.
 MAX_MERGES = 2**25
 EXTRA = "pip install 'cl_complora[transformers]'"
-
-
-# What transformers may read beside one of those that it is found by.
-_PARTS = (
-    "config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "vocab.txt",
-    "sentencepiece.bpe.model",
-)
-
-
-def merges_of(file: Path) -> Path:
-    """The byte pairs of exported weights, or of their config, beside them."""
-    return file.with_name(f"{_name_of(file)}.{MERGES}")
-
-
-def folder_of(file: Path) -> Path:
-    """The files for transformers of exported weights, or of their config, beside them."""
-    return file.with_name(f"{_name_of(file)}-tokenizer")
-
-
-def _name_of(file: Path) -> str:
-    return file.name.removesuffix(HUB_CONFIG) if file.name.endswith(HUB_CONFIG) else file.stem
 
 
 def own_tokenizer(name: str, config: Path | None) -> Path | None:
@@ -67,15 +37,8 @@ def own_tokenizer(name: str, config: Path | None) -> Path | None:
     """
     if config is None:
         return None
-    if _text_config(name).get("hf_tokenizer_name"):
-        places = folder_of(config), config.parent
-        return next((p for p in places if any((p / file).is_file() for file in TOKENIZER_FILES)), None)
-    return next((p for p in (merges_of(config), config.parent / MERGES) if p.is_file()), None)
-
-
-def tokenizer_files(folder: Path) -> list[Path]:
-    """The files of a folder that are a tokeniser of transformers."""
-    return [folder / name for name in (*TOKENIZER_FILES, *_PARTS) if (folder / name).is_file()]
+    published = _text_config(name).get("hf_tokenizer_name")
+    return folder_beside(config) if published else merges_beside(config)
 
 
 def load_tokenizer(name: str, own: Path | None = None) -> Callable[..., Tensor]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,24 +62,27 @@ class FoundFinished:
         if t.strategy.value.plugin is not None or not (folder.checked.is_file() and folder.results.is_file()):
             return None
         try:
-            with folder.locked():
-                if not self._is_current(t, folder):
-                    return None
-                results = folder.read_results()
-                updates = None if t.validation else folder.read_json(folder.updates)
+            # Without its lock: who looks must not be in the way of who works, nor of others who look. So
+            # what was read counts where nobody had begun to change it.
+            found = self._read(t, folder) if self._is_current(t, folder) else None
+            if found is None or not self._is_current(t, folder):
+                return None
         except (UserError, OSError):  # told by a worker
             return None
+        return replace(found, seconds=time.perf_counter() - began)
+
+    def _read(self, t: Trial, folder: RunDir) -> Outcome | None:
+        results = folder.read_results()
         if results is None or results["status"] != "done":
             return None
+        updates = None if t.validation else folder.read_json(folder.updates)
         # What they are of was looked at; an earlier version noted them in whatever form they had.
         if not (t.validation or are_rows(updates, len(results["tasks"]))):
             return None
-        kept = {} if t.validation else kept_by(folder, results)
-        return Outcome(results, updates, kept, None, time.perf_counter() - began, reused=True)
+        return Outcome(results, updates, {} if t.validation else kept_by(folder, results), None, reused=True)
 
     def _is_current(self, t: Trial, folder: RunDir) -> bool:
-        looked_at = folder.read_json(folder.checked)
-        if not folder.config.is_file() or looked_at != _looked_at_with(t, folder):
+        if not folder.config.is_file() or folder.read_json(folder.checked) != _looked_at_with(t, folder):
             return False
         # The files of the model are what they were, and so is what it was found to be.
         self.folders.check(t)

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ..config.plugin_file import made_with_plugin
 from ..errors import UserError, raise_all
-from ..store.provenance import check_same, describe_with
+from ..store.folder import RunDir
+from ..store.provenance import START_OVER, check_same, describe_with
 from .outcomes import folder_of
 from .plan_store import PlanStore
 from .trials import Trial
+from .weight_files import weight_file
 
 
 class TrialFolders:
     """Holds what runs were made with against what trials ask for.
 
-    The weights are taken to be those that a run began with: they are for who loads the model.
+    The weights of a file are taken to be those that a run began with: they are for who loads the model.
 
     Args:
         out: folder of all runs.
@@ -49,6 +52,17 @@ class TrialFolders:
         now |= made_with_plugin(t.strategy)
         # Whether it may be gone on with on this machine, and with these versions, is told when it is.
         check_same(folder, now, t.strategy.value, complete=True)
+        self._check_weights(t, folder, config)
+
+    def _check_weights(self, t: Trial, folder: RunDir, config: dict[str, Any]) -> None:
+        """Refuse other published weights, or none: no file tells them apart, and none is loaded here."""
+        before = (config["scenario"].get("model") or {}).get("pretrained")
+        now = t.scenario.value.model.pretrained
+        if weight_file(t.scenario.value, t.scenario.folder) is None and before != now:
+            raise UserError(
+                f"{folder.root}: this run was made with scenario.model.pretrained = {before}, now it is"
+                f" {now}; {START_OVER}"
+            )
 
     def check_all(self, trials: Iterable[Trial]) -> None:
         """As :meth:`check`, of several: every one that was made with something else is named.

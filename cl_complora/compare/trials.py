@@ -123,7 +123,7 @@ def _takes(method: str, overrides: Sequence[str], key: str, values: Sequence[flo
             load_strategy(method, [*overrides, f"{key}={value}"])
         except UserError as error:
             faults[value] = error.messages[0]
-    if 0 < len(faults) < len(values):
+    if 0 < len(faults) < len(set(values)):
         value, fault = next(iter(faults.items()))
         raise UserError(f"--sweep {key}={digits(value)}: {method} does not take it: {fault}")
     return not faults

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..config import Scenario
 from ..config.repositories import CONFIG, LOCAL, local_folder, weights_in
+from ..config.tokenizer_files import files_beside
 from ..world import ASSETS
 
 EMBEDDED = "embedded"
@@ -30,34 +31,41 @@ def weight_file(scenario: Scenario, folder: Path) -> Path | None:
 
 
 def weights_known_by(scenario: Scenario, folder: Path) -> str:
-    """The file's SHA-256, with that of the model's own config where the scenario names one; those of the
-    files of a ``local-dir:`` model; or the name and tag where the weights are no file at hand."""
+    """The file's SHA-256, or the name and tag where the weights are no file at hand, with those of the
+    model's own config and tokeniser where the scenario names one; of a ``local-dir:`` model those of its
+    files."""
     file, model = weight_file(scenario, folder), scenario.model
     if file is None and model.name.startswith(LOCAL):
         return ", ".join([model.name, *model_known_by(scenario, folder)])
-    if file is None:
-        return f"{model.name}, {model.pretrained}"
-    config = None if model.config is None else folder / Path(model.config).expanduser()
-    said_by = [config] if config is not None and config.is_file() else []
-    return ", ".join(content_of(one) for one in (file, *said_by))
+    weights = f"{model.name}, {model.pretrained}" if file is None else content_of(file)
+    return ", ".join([weights, *map(content_of, _said_beside(scenario, folder))])
+
+
+def _said_beside(scenario: Scenario, folder: Path) -> list[Path]:
+    """The config of a model of one's own, and its tokeniser."""
+    if scenario.model.config is None:
+        return []
+    config = folder / Path(scenario.model.config).expanduser()
+    return [config, *files_beside(config)] if config.is_file() else []
 
 
 def model_known_by(scenario: Scenario, folder: Path) -> list[str]:
-    """SHA-256 of every file at hand that says what the model is: weights, architecture, preprocessing.
+    """SHA-256 of every file at hand that says what the model is: weights, architecture, preprocessing, words;
+    name and tag where the weights are no such file.
 
     Args:
         folder: of the scenario.
     """
-    model = scenario.model
-    files = [weight_file(scenario, folder)]
-    if model.name == EMBEDDED:
-        files += sorted(ASSETS.glob("*.json"))
-    if model.config is not None:
-        files.append(folder / Path(model.config).expanduser())
+    model, weights = scenario.model, weight_file(scenario, folder)
     if model.name.startswith(LOCAL):
         place = local_folder(model.name, folder)
-        files += [place / CONFIG, weights_in(place)]
-    return [content_of(file) for file in files if file is not None and file.is_file()]
+        files = [weights, place / CONFIG, weights_in(place), *files_beside(place / CONFIG)]
+        return [content_of(file) for file in files if file is not None and file.is_file()]
+    files = [*([] if weights is None else [weights]), *_said_beside(scenario, folder)]
+    if model.name == EMBEDDED:
+        files += sorted(ASSETS.glob("*.json"))
+    by_name = [f"{model.name}, {model.pretrained}"] if weights is None else []
+    return [*by_name, *map(content_of, files)]
 
 
 def content_of(path: Path) -> str:

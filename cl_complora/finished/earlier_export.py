@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..clip.tokenizers import folder_of, merges_of, tokenizer_files
+from ..config.tokenizer_files import folder_of, merges_of, tokenizer_files
 from ..errors import UserError
 from .peft import FILES
 from .tokenizer_export import mark

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from ..clip.heads.head import Head
 from ..clip.model import BUILT_IN, EMBEDDED, LoadedClip
-from ..clip.tokenizers import HUB_CONFIG, load_tokenizer
+from ..clip.tokenizers import load_tokenizer
+from ..config.tokenizer_files import HUB_CONFIG
 from ..errors import UserError
 from ..files import write_bytes, write_text
 from ..report.markdown_text import code, escaped

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from ..clip.classifier import MEASURED_AT_ONCE, ClipClassifier
 from ..clip.model import EMBEDDED, LoadedClip, load_clip
-from ..clip.tokenizers import HUB_CONFIG
 from ..config.repositories import is_address
 from ..config.scenario import Model
+from ..config.tokenizer_files import HUB_CONFIG
 from ..errors import UserError
 
 

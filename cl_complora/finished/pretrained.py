@@ -101,6 +101,12 @@ def _check(
         then[key] != now[key] and made_with.get(package) == software()[package]
         for key, package in spelt_by.items()
     )
+    if then["tokenizer_sha256"] != now["tokenizer_sha256"]:
+        lies = "none lies" if loaded.own_tokenizer is None else f"{loaded.own_tokenizer} is another"
+        raise UserError(
+            f"{root}: began with a tokenizer of its own, and beside {architecture} {lies}; give the file that"
+            " it lies beside with --model-config"
+        )
     channels = len((*loaded.mean, *loaded.std))
     if others or then["preprocessing"][-channels:] != now["preprocessing"][-channels:]:
         raise UserError(

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..clip.model import LoadedClip
-from ..clip.tokenizers import MERGES, folder_of, merges_of, tokenizer_files, tokenizer_options
+from ..clip.tokenizers import tokenizer_options
+from ..config.tokenizer_files import MERGES, folder_of, merges_of, tokenizer_files
 
 
 def place_of(loaded: LoadedClip, out: Path) -> Path | None:

@@ -229,14 +229,15 @@ def check_same(
     changes = take_places(before, now)
     if changes.keys() & {"torch", "open_clip_torch"}:  # which spell the same modules in other ways
         before["model"] |= {key: now["model"].get(key) for key in ("architecture", "config_sha256")}
-    if "config_sha256" not in before["model"]:  # of an earlier version
-        now["model"].pop("config_sha256", None)
+    for key in ("config_sha256", "tokenizer_sha256"):
+        if key not in before["model"]:  # of an earlier version
+            now["model"].pop(key, None)
     if "plugin_sha256" not in before:  # likewise
         now.pop("plugin_sha256", None)
     if complete:
         for side in (before, now):
             side.pop("threads", None)
-    if complete or (changes and elsewhere):
+    if complete or changes:
         chosen = strategy.model_dump(mode="json", exclude_defaults=True)
         before["strategy"] = _with_newer(before.get("strategy"), now["strategy"], chosen)
     difference = _first_difference(before, now)

@@ -16,10 +16,12 @@ from cl_complora.compare import found_finished, worker_kinds
 from cl_complora.compare.found_finished import FoundFinished
 from cl_complora.compare.outcomes import folder_of
 from cl_complora.compare.study import Request, compare, prepare
+from cl_complora.compare.trial_folders import TrialFolders
 from cl_complora.compare.trials import trial
+from cl_complora.compare.weight_files import weights_known_by
 from cl_complora.compare.worker_kinds import open_workers
 from cl_complora.compare.workers import Placing, run_trial
-from cl_complora.config import load_scenario
+from cl_complora.config import Scenario, load_scenario
 from cl_complora.errors import UserError
 from cl_complora.store.arrays import read_arrays
 from cl_complora.store.tensors import read_tensors, with_checksum
@@ -150,13 +152,66 @@ def test_what_a_run_depends_on_is_looked_at_again(one, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(found_finished, "software", lambda: {"torch": "0.1"})
         assert not found(t, placing)
-    with folder.locked():  # another process works at it
-        assert not found(t, placing)
+    with folder.locked():  # who looks at a finished run is in nobody's way, nor is anybody in theirs
+        assert found(t, placing)
     content = weights.read_bytes()
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert not found(t, placing)
     weights.write_bytes(content)
     assert found(t, placing)
+
+
+def test_a_run_that_is_changed_while_it_is_read_is_left_to_a_worker(one, monkeypatch):
+    t, placing, _, _, folder = one
+    read = found_finished.kept_by
+
+    def meanwhile(of, results):
+        folder.results.write_text(folder.results.read_text() + " ")
+        return read(of, results)
+
+    monkeypatch.setattr(found_finished, "kept_by", meanwhile)
+    assert FoundFinished(placing.out).outcome(t) is None
+
+
+def test_words_beside_a_models_config_are_looked_at(one):
+    t, placing, _, weights, _ = one
+    merges = weights.with_name("bpe.txt.gz")
+    merges.write_bytes(b"others")
+    assert not found(t, placing)
+    merges.unlink()
+    assert found(t, placing)
+
+
+def test_published_weights_of_another_tag_are_other_weights(tmp_path, tiny_scenario):
+    """They are no file here, and nothing may load them to see."""
+    lines = tiny_scenario.read_text().splitlines()
+    scenario = tmp_path / "tags.yaml"
+    scenario.write_text("\n".join("model: {name: ViT-S-32-alt}" if "model:" in x else x for x in lines))
+    placing, t = Placing(tmp_path / "runs"), of_zeroshot(scenario)
+    assert not run_trial(t, placing, "cpu").error
+    assert found(t, placing)
+    TrialFolders(placing.out).check(t)
+    tagged = of_zeroshot(scenario, "model.pretrained=openai")
+    assert not found(tagged, placing)
+    with pytest.raises(UserError, match="made with scenario.model.pretrained = None, now it is openai"):
+        TrialFolders(placing.out).check(tagged)
+
+
+def test_what_is_published_of_a_model_of_ones_own_knows_its_config_and_words(tmp_path):
+    config = tmp_path / "c.json"
+    config.write_text("{}")
+    source = {"kind": "folder", "root": "pictures"}
+    scenario = Scenario(
+        name="s",
+        model={"name": "mine", "config": "c.json"},
+        tasks=[{"name": "a", "source": source}],
+    )
+    known = [weights_known_by(scenario, tmp_path)]
+    config.write_text("{ }")
+    known.append(weights_known_by(scenario, tmp_path))
+    (tmp_path / "c.bpe.txt.gz").write_bytes(b"words")
+    known.append(weights_known_by(scenario, tmp_path))
+    assert len(set(known)) == 3 and all(one.startswith("mine, None") for one in known)
 
 
 def test_a_damaged_run_is_left_to_a_worker(one):

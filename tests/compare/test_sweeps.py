@@ -67,6 +67,9 @@ def test_methods_that_are_not_swept_as_asked_are_named():
         "finetune is not swept over adapter.rank, which it does not have",
         "zeroshot is not swept: it has no adapter.rank, optimiser.lr",
     ]
+    # A value that is given twice is one.
+    twice = sweeps_of(["lora", "finetune"], [], parse_sweep(["rank=4,4", "lr=1e-3"]))
+    assert twice["finetune"] == {"optimiser.lr": [1e-3]}
 
 
 def test_values_that_differ_have_folders_that_differ(tiny_scenario, tiny_strategy):

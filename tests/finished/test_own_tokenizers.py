@@ -75,6 +75,37 @@ def test_merges_of_ones_own_go_along(with_merges, tiny_run, tmp_path, monkeypatc
     assert open_model(str(out)).tokenizer.vocab_size == 49408
 
 
+@pytest.mark.parametrize("there", ["others", "none"])
+def test_a_run_goes_on_with_the_words_that_it_began_with(with_merges, tiny_strategy, tmp_path, there):
+    merges = tmp_path / "model" / "bpe.txt.gz"
+    if there == "others":  # as many
+        merges.write_bytes(gzip.compress(b"#version\nb l\nbl u\nblu e</w>"))
+    else:
+        merges.unlink()
+    for record in (with_merges / "tasks").glob("*.json"):  # finished, then not
+        with pytest.raises(UserError, match="made with model.tokenizer_sha256"):
+            run(
+                load_scenario(str(tmp_path / "s.yaml")),
+                load_strategy(str(tiny_strategy), ["training.steps=1"]),
+                out=tmp_path / "runs",
+                analysis=False,
+            )
+        record.unlink()
+    with pytest.raises(UserError, match="began with a tokenizer of its own"):
+        open_run(with_merges)
+
+
+def test_a_run_of_a_version_that_noted_no_words_goes_on(with_merges, tiny_strategy, tmp_path):
+    config = with_merges / "config.yaml"
+    lines = config.read_text().splitlines(keepends=True)
+    assert sum("tokenizer_sha256" in line for line in lines) == 1
+    config.write_text("".join(line for line in lines if "tokenizer_sha256" not in line))
+    quick = load_strategy(str(tiny_strategy), ["training.steps=1"])
+    again = run(load_scenario(str(tmp_path / "s.yaml")), quick, out=tmp_path / "runs", analysis=False)
+    assert again.results["status"] == "done"
+    open_run(with_merges)
+
+
 def test_other_tokens_than_the_runs_own_are_refused(with_merges, tmp_path):
     state = open_run(with_merges)
     state.loaded.own_tokenizer = None

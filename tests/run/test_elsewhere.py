@@ -60,6 +60,15 @@ def test_what_will_differ_is_told_and_nothing_is_written(begun, go):
     assert {path: path.read_bytes() for path in begun.parent.rglob("*") if path.is_file()} == before
 
 
+def test_settings_that_an_earlier_version_did_not_know_are_no_other_settings(begun, go):
+    content = yaml.safe_load(begun.read_text())
+    content["strategy"]["training"].pop("on_nan")
+    begun.write_text(yaml.safe_dump(content | {"software": versions(cl_complora="0.0.9")}))
+    code, _, said = go()
+    assert code == 2 and "began elsewhere (cl_complora 0.0.9" in said and "on_nan" not in said
+    assert go("--elsewhere")[0] == 0
+
+
 def test_it_goes_on_elsewhere_and_says_from_which_task_on(begun, go, tiny_run):
     change(begun, software=versions(torch="2.0.0"))
     code, out, said = go("--elsewhere")
