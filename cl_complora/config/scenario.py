@@ -340,7 +340,9 @@ class Scenario(Section):
 
     @model_validator(mode="after")
     def _something_to_measure(self) -> Scenario:
-        if self.measure == "validation" and self.validation_shots == 0:
+        # Pictures with captions have no classes: validation_images of their task says how many.
+        with_classes = any(not task.captioned for task in self.tasks)
+        if self.measure == "validation" and self.validation_shots == 0 and with_classes:
             raise refused(
                 "validation needs validation_shots of at least 1", "measure", because=[("validation_shots",)]
             )

@@ -7,6 +7,15 @@ from collections.abc import Iterable, Sequence
 
 # What a source answers with all of its pictures where it is divided here and a user may want them undivided.
 UNDIVIDED = "undivided"
+# Where a source of a kind has its test images from.
+NO_TESTS = {
+    "manifest": "; rows for it say test in the column split, and without that column test_fraction sets them "
+    "apart",
+    "folder": "; they lie in test/<class>/…, and without such a folder test_fraction sets them apart",
+    "coop": "; the list 'test' of its file is empty",
+    "parquet": "; test: names its files, and without it test_fraction sets them apart",
+    "huggingface": "; splits: names its split, and split: one alone, of which test_fraction is set apart",
+}
 
 
 def divided(keys: Sequence[str], name: str, fraction: float) -> tuple[list[str], list[str]]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..config.loading import Located
 from ..config.scenario import (
-    DEFAULT_PROMPTS,
     MultiLabelSet,
     ReferenceSet,
     RetrievalSet,
@@ -21,21 +19,20 @@ from ..config.scenario import (
 )
 from ..errors import UserError, raise_all
 from ..files import write_text
+from .beside_tasks import measured, own_prompts, plan_reference, plan_zero_shot
 from .captions.caption_tasks import plan_captions
 from .captions.multi_label_sets import plan_multi_label
 from .captions.retrieval_sets import plan_retrieval
-from .division import UNDIVIDED
+from .class_pools import by_class, spread
+from .division import NO_TESTS
 from .images.broken import Readable
 from .images.pictures import Pictures
-from .items import Item, Source, at_source, items_at
+from .items import Source, at_source, items_at
 from .kinds import open_source
 from .names.tied_names import refuse_ties
 from .plans import Plan, Plans
-from .sampling import SAMPLERS, Draw, TooFew, listed
+from .sampling import Draw, TooFew, draw, few_apart, listed
 from .telling import counted
-
-# No task can have this name: names begin with a letter or digit.
-REFERENCE = "_reference"
 
 
 def plan(located: Located[Scenario], seed: int, opened: dict[str, Source] | None = None) -> Plans:
@@ -63,7 +60,8 @@ def plan(located: Located[Scenario], seed: int, opened: dict[str, Source] | None
                 opened[named] = _open(located, entry, path)
             source = opened[named]
             if isinstance(entry, ReferenceSet):
-                made = _plan_reference(located, entry, source, path, _measured(plans.values()))
+                beside = _tested_beside(located, entries, opened, seed)
+                made = plan_reference(located, entry, source, path, measured([*plans.values(), beside]))
             else:
                 made = _MAKERS[type(entry)](located, entry, source, seed, path)
             plans[path[0]] += [made] if made is not None else []
@@ -82,6 +80,11 @@ def plan(located: Located[Scenario], seed: int, opened: dict[str, Source] | None
     # Two sources may read the same pictures: a task's and a zero-shot set's, or with other settings.
     skipped = dict.fromkeys(line for source in opened.values() for line in getattr(source, "skipped", ()))
     notes = [line for source in opened.values() for line in getattr(source, "notes", ())]
+    notes += [
+        f"{made.name}: {few}"
+        for task, made in zip(scenario.tasks, plans["tasks"], strict=True)
+        if not task.captioned and (few := _few_for_validation(scenario, task, made))
+    ]
     return Plans(
         tuple(plans["tasks"]),
         tuple(plans["zero_shot"]),
@@ -129,17 +132,6 @@ def _classes(located: Located[Scenario], task: Task, source: Source, path: tuple
     return list(range(len(source.class_names)))
 
 
-# Where a source of a kind has its test images from.
-_TEST_OF = {
-    "manifest": "; rows for it say test in the column split, and without that column test_fraction sets them "
-    "apart",
-    "folder": "; they lie in test/<class>/…, and without such a folder test_fraction sets them apart",
-    "coop": "; the list 'test' of its file is empty",
-    "parquet": "; test: names its files, and without it test_fraction sets them apart",
-    "huggingface": "; splits: names its split, and split: one alone, of which test_fraction is set apart",
-}
-
-
 def _plan_task(located: Located[Scenario], task: Task, source: Source, seed: int, path: tuple) -> Plan:
     scenario = located.value
     if task.captioned:
@@ -151,10 +143,10 @@ def _plan_task(located: Located[Scenario], task: Task, source: Source, seed: int
         message = f"names {counted(len(shots), 'number')} for {counted(len(chosen), 'class', 'classes')}"
         raise UserError(located.fault((*path, "shots"), message))
     drawn = _draw(located, task, source, seed, path, chosen, shots)
-    tested = _by_class(items_at(located, path, source, "test"), chosen)
-    test = _spread(tested, task.test_limit or scenario.test_limit)
+    tested = by_class(items_at(located, path, source, "test"), chosen)
+    test = spread(tested, task.test_limit or scenario.test_limit)
     if not test:
-        hint = _TEST_OF.get(task.source.kind, "")
+        hint = NO_TESTS.get(task.source.kind, "")
         raise UserError(located.fault((*path, "source"), f"task '{task.name}' has no test images{hint}"))
     if scenario.measure == "validation" and not drawn.validation:
         raise UserError(located.fault((*path, "source"), f"task '{task.name}' has no validation images"))
@@ -162,7 +154,7 @@ def _plan_task(located: Located[Scenario], task: Task, source: Source, seed: int
     return Plan(
         name=task.name,
         class_names=names,
-        prompts=tuple(task.prompts or (_own_prompts(scenario, source))),
+        prompts=tuple(task.prompts or (own_prompts(scenario, source))),
         train=drawn.train,
         validation=drawn.validation,
         test=tuple(test),
@@ -182,14 +174,16 @@ def _draw(
     shots: Sequence[int | None],
 ) -> Draw:
     scenario = located.value
-    pools = _by_class(items_at(located, path, source, "train"), chosen)
+    training, kept = (items_at(located, path, source, part) for part in ("train", "validation"))
     if task.split_file is not None:
-        return listed(located.folder / Path(task.split_file).expanduser(), pools)
-    sampler = SAMPLERS[task.sampler or scenario.sampler]
+        listing = located.folder / Path(task.split_file).expanduser()
+        return listed(listing, by_class(training, chosen))
+    sampler = task.sampler or scenario.sampler
     names = [source.class_names[c] for c in chosen]
-    validation = _by_class(items_at(located, path, source, "validation"), chosen)
     try:
-        return sampler(pools, validation, shots, scenario.validation_shots, names, f"{seed}/{task.name}")
+        return draw(
+            sampler, training, kept, chosen, shots, scenario.validation_shots, names, f"{seed}/{task.name}"
+        )
     except TooFew as few:
         apart = scenario.validation_shots
         wanted = counted(few.shots or 1, "shot") + (f" and {apart} for validation" if apart else "")
@@ -202,6 +196,12 @@ def _draw(
             steps = [*key, few.label] if isinstance(asked, list) else key if isinstance(asked, int) else ()
             hint = _fewer(few, apart, ".".join(map(str, steps)))
         raise UserError(located.fault(key, f"{wanted} a class, but {has}{hint}")) from None
+
+
+def _few_for_validation(scenario: Scenario, task: Task, made: Plan) -> str | None:
+    """What to say where the draw leaves fewer validation images than were asked for."""
+    by = "split_file" if task.split_file is not None else task.sampler or scenario.sampler
+    return few_apart(made.validation, made.class_names, scenario.validation_shots, by)
 
 
 def _fewer(few: TooFew, apart: int, key: str) -> str:
@@ -228,126 +228,28 @@ def _of(source: Source, name: str) -> Any:
     return getattr(getattr(source, "source", source), name, None)
 
 
-def _plan_zero_shot(
-    located: Located[Scenario], entry: ZeroShotSet, source: Source, seed: int, path: tuple
-) -> Plan | None:
-    every = range(len(source.class_names))
-    test = _spread(_by_class(items_at(located, path, source, "test"), every), entry.images)
-    if not test:
-        hint = _TEST_OF.get(entry.source.kind, "")
-        problem = f"zero-shot set '{entry.name}' has no test images{hint}"
-        raise UserError(located.fault((*path, "source"), problem))
-    if located.value.measure == "validation":
-        # What a hyper-parameter is chosen by must not be what the chosen one is reported on.
-        test = _not_for_testing(located, path, source, test)
-        if not test:
-            return None
-    return _only_test(located, entry, source, entry.name, test)
-
-
-def _not_for_testing(
-    located: Located[Scenario], path: tuple, source: Source, test: Sequence[Item]
-) -> list[Item]:
-    """As many images as the test has, from the training split or else from what the test leaves over."""
-    pool = items_at(located, path, source, "train")
-    if not pool:
-        taken = {item.key for item in test}
-        pool = [item for item in items_at(located, path, source, "test") if item.key not in taken]
-    return _spread(_by_class(pool, range(len(source.class_names))), len(test)) if pool else []
-
-
-_NO_REFERENCE = (
-    "the reference set has no training images that nothing else is measured on; images: N of a zero-shot set"
-    " of the same source leaves some"
-)
-
-
-def _measured(plans: Iterable[Sequence[Plan]]) -> set[str]:
-    """Images that something is measured on, or chosen by, as any source knows them."""
-    return {
-        image
-        for made in plans
-        for one in made
-        for image in one.source.identities([*one.test, *getattr(one, "validation", ())])
-    }
-
-
-def _plan_reference(
-    located: Located[Scenario], entry: ReferenceSet, source: Source, path: tuple, measured: set[str]
-) -> Plan:
-    # A source without splits of its own gives all that it has, but what else is measured on it.
-    pool = items_at(located, path, source, UNDIVIDED) or items_at(located, path, source, "train")
-    known = source.identities(pool)
-    pool = [item for item, image in zip(pool, known, strict=True) if image not in measured]
-    images = _spread(_by_class(pool, range(len(source.class_names))), entry.images)
-    if not images:
-        raise UserError(located.fault((*path, "source"), _NO_REFERENCE))
-    return _only_test(located, entry, source, REFERENCE, images)
-
-
-def _only_test(
-    located: Located[Scenario],
-    entry: ZeroShotSet | ReferenceSet,
-    source: Source,
-    name: str,
-    test: Sequence[Item],
-) -> Plan:
-    return Plan(
-        name=name,
-        class_names=tuple(source.class_names),
-        prompts=tuple(_ensemble(entry.prompts) or _own_prompts(located.value, source)),
-        train=(),
-        validation=(),
-        test=tuple(test),
-        shots=0,
-        augment=located.value.augment,
-        source=source,
-    )
-
-
 _MAKERS = {
     Task: _plan_task,
-    ZeroShotSet: _plan_zero_shot,
+    ZeroShotSet: plan_zero_shot,
     RetrievalSet: plan_retrieval,
     MultiLabelSet: plan_multi_label,
 }
 
 
-def _ensemble(prompts: Sequence[str] | str | None) -> Sequence[str] | None:
-    if not isinstance(prompts, str):
-        return prompts
-    from open_clip import zero_shot_metadata
-
-    named = {"imagenet-80": "OPENAI_IMAGENET_TEMPLATES", "imagenet-7": "SIMPLE_IMAGENET_TEMPLATES"}
-    return [template("{}") for template in getattr(zero_shot_metadata, named[prompts])]
-
-
-def _own_prompts(scenario: Scenario, source: Source) -> Sequence[str]:
-    # A source that comes with prompts knows its images better than a default that nobody wrote; one that
-    # somebody wrote stands at the source's own entry as well (config.scenario).
-    return scenario.prompts if scenario.prompts != DEFAULT_PROMPTS or not source.prompts else source.prompts
-
-
-def _by_class(items: Sequence[Item], chosen: Sequence[int]) -> list[list[Item]]:
-    local = {label: index for index, label in enumerate(chosen)}
-    pools: list[list[Item]] = [[] for _ in chosen]
-    for item in items:
-        place = local.get(item.label)
-        if place is not None:  # most sources are taken whole, and a copy of a million items takes seconds
-            pools[place].append(item if place == item.label else replace(item, label=place))
-    return pools
-
-
-def _spread(pools: list[list[Item]], limit: int | None) -> list[Item]:
-    """At most ``limit`` items, taken in rounds over the classes from a fixed shuffle (the same for every
-    seed)."""
-    if limit is None or limit >= sum(map(len, pools)):
-        return [item for pool in pools for item in pool]
-    shuffled = [random.Random(f"test/{label}").sample(pool, len(pool)) for label, pool in enumerate(pools)]
-    rounds = [
-        pool[depth] for depth in range(max(map(len, shuffled))) for pool in shuffled if depth < len(pool)
+def _tested_beside(
+    located: Located[Scenario], entries: Sequence[tuple[tuple, Any]], opened: dict[str, Source], seed: int
+) -> list[Plan]:
+    """What is tested beside the tasks, where settings are chosen on other images than those: a reference set
+    that is trained on must hold none of them then either."""
+    if located.value.measure != "validation":
+        return []
+    tests = replace(located, value=located.value.model_copy(update={"measure": "test"}))
+    return [
+        _MAKERS[type(entry)](tests, entry, opened[entry.source.model_dump_json()], seed, path)
+        for path, entry in entries
+        if isinstance(entry, ZeroShotSet | RetrievalSet | MultiLabelSet)
+        and entry.source.model_dump_json() in opened
     ]
-    return sorted(rounds[:limit], key=lambda item: (item.label, item.key))
 
 
 def _check_same_classes(located: Located[Scenario], plans: Sequence[Plan]) -> None:

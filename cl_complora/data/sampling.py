@@ -10,6 +10,7 @@ Python's ``random`` seeded just before, so that a generator of our own reproduce
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,9 @@ from pathlib import Path
 from ..config.yaml_lines import shown
 from ..errors import UserError
 from ..files import parse_json, read_lines
+from .class_pools import by_class
 from .items import Item
-from .telling import Faults
+from .telling import Faults, some
 
 # Of a published list.
 MAX_BYTES = 2**28
@@ -125,6 +127,83 @@ SAMPLERS: dict[str, Callable[[Pools, Pools, Sequence[int | None], int, Sequence[
     "coop": coop,
     "clip_lora": clip_lora,
 }
+
+
+# Draws of one generator for all classes: which images a class gets depends on the classes before it.
+_OF_ALL_CLASSES = ("coop", "clip_lora")
+_WHY_FEW = {
+    "coop": "sampler: coop sets apart as many as shots, 4 at most, of what the source keeps for it",
+    "clip_lora": "sampler: clip_lora sets apart as many as shots, 4 at most, of what the source keeps for it",
+    "split_file": "as its split_file lists them",
+}
+
+
+def draw(
+    sampler: str,
+    training: Sequence[Item],
+    validation: Sequence[Item],
+    chosen: Sequence[int],
+    shots: Sequence[int | None],
+    validation_shots: int,
+    names: Sequence[str],
+    seed: str,
+) -> Draw:
+    """The images of some classes of a source.
+
+    CoOp draws from the whole data set and takes some of its classes after that
+    (``generate_fewshot_dataset``, then ``subsample_classes``); so does this, for its draw and CLIP-LoRA's.
+
+    Args:
+        sampler: one of :data:`SAMPLERS`.
+        training, validation: images of the source that may be drawn, of all of its classes.
+        chosen: labels of the classes, which get new ones from 0 on.
+        shots: training images of each of them.
+        validation_shots, names, seed: as for :func:`uniform`; ``names`` are of the chosen ones.
+
+    Raises:
+        TooFew: if one of the classes has not enough images.
+    """
+    pools = by_class(training, chosen)
+    for label, pool in enumerate(pools):
+        if not pool:
+            raise TooFew(label, shots[label], 0)
+    if sampler not in _OF_ALL_CLASSES:
+        kept = by_class(validation, chosen)
+        return SAMPLERS[sampler](pools, kept, shots, validation_shots, names, seed)
+    every = range(1 + max(item.label for item in training))
+    wanted = dict(zip(chosen, shots, strict=True))
+    found = SAMPLERS[sampler](
+        by_class(training, every),
+        by_class(validation, every),
+        [wanted.get(label, shots[0]) for label in every],
+        validation_shots,
+        names,
+        seed,
+    )
+    return Draw(
+        *(
+            tuple(item for pool in by_class(part, chosen) for item in pool)
+            for part in (found.train, found.validation)
+        )
+    )
+
+
+def few_apart(validation: Sequence[Item], names: Sequence[str], asked: int, by: str) -> str | None:
+    """What to say where classes have fewer validation images than were asked for.
+
+    Args:
+        validation: images that are set apart.
+        names: of the classes.
+        asked: how many a class.
+        by: what set them apart: a sampler, or ``split_file``.
+    """
+    held = Counter(item.label for item in validation)
+    short = [name for label, name in enumerate(names) if held[label] < asked]
+    if not short:
+        return None
+    most = max(held[label] for label in range(len(names)) if held[label] < asked)
+    has = "has" if len(short) == 1 else "have"
+    return f"validation_shots: {asked} a class, but {some(short)} {has} {most} at most: {_WHY_FEW[by]}"
 
 
 def _each(

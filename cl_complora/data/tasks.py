@@ -125,7 +125,8 @@ def load(
         loss_classes: ``seen`` or ``task``, the classes that a training loss contrasts (class-incremental
             only).
         tests: False leaves the test images of tasks unopened; there are none then.
-        read: gives the images of whatever is kept decoded on the disk; :func:`unread` opens none.
+        read: gives the images of whatever is kept decoded on the disk; :func:`unread` opens none, but those
+            of retrieval and multi-label sets.
     """
     joint = protocol == "class-incremental"
     uncached = _decoded if read is load_cached else read

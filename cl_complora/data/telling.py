@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ..errors import MOST_FAULTS, UserError, raise_all
 
@@ -60,3 +60,8 @@ class Faults:
         """
         more = f"{self._where}: {counted(self._more, 'more fault')}, these are {MOST_FAULTS} of them"
         raise_all([*self._told, *([more] if self._more else [])])
+
+
+def some(names: Sequence[str]) -> str:
+    """The first three of some names, and how many there are."""
+    return ", ".join(map(repr, names[:3])) + (f" … ({len(names)} in all)" if len(names) > 3 else "")

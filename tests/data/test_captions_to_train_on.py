@@ -93,6 +93,15 @@ def test_faults_of_the_source(tmp_path, source, told):
     assert told in str(caught.value)
 
 
+def test_captions_alone_are_measured_on_validation_without_shots_for_it(tmp_path):
+    pairs(tmp_path)
+    source = "{kind: captions, file: pairs.jsonl}"
+    one = planned(tmp_path, source, "    validation_images: 2\n", "measure: validation\n")
+    assert len(one.validation) == 2
+    with pytest.raises(UserError, match="'told' has no validation pictures; validation_images sets some"):
+        planned(tmp_path, source, "", "measure: validation\n")
+
+
 @pytest.mark.parametrize(
     "key, told",
     [

@@ -118,6 +118,23 @@ def test_a_reference_holds_nothing_that_a_value_is_chosen_by(tmp_path):
     chosen_by |= {item.key for item in plans.tasks[0].validation}
     assert chosen_by and plans.reference.test
     assert not chosen_by & {item.key for item in plans.reference.test}
+    # Nor what is reported afterwards.
+    reported = {
+        item.key for one in plan(load_scenario(str(tmp_path / "s.yaml")), 0).zero_shot for item in one.test
+    }
+    assert len(reported) == 4 and not reported & {item.key for item in plans.reference.test}
+
+
+def test_a_set_that_is_all_for_tests_gives_values_to_choose_by_what_no_test_uses(tmp_path):
+    pictures(tmp_path, "a", "b", each=8)
+    table(tmp_path, [f"{name}/{number}.png,{name}" for name in "ab" for number in range(8)])
+    general = "{source: {kind: manifest, file: t.csv, test_fraction: 1}, name: z, images: 4}"
+    text = SCENARIO.partition("reference:")[0]
+    (tmp_path / "s.yaml").write_text(f"{text}zero_shot: [{general}]\n")
+    settings = ["validation_shots=1", "measure=validation"]
+    one, other = (plan(load_scenario(str(tmp_path / "s.yaml"), more), 0) for more in ([], settings))
+    tested, chosen_by = ({item.key for item in made.zero_shot[0].test} for made in (one, other))
+    assert len(tested) == len(chosen_by) == 4 and not tested & chosen_by
 
 
 def test_a_table_whose_split_names_no_test_is_refused_with_what_to_write(tmp_path):

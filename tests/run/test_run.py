@@ -43,7 +43,7 @@ def same(a: dict, b: dict) -> bool:
 
 def test_results_follow_the_interface(tiny_run):
     results = json.loads((tiny_run.folder / "results.json").read_text())
-    assert results == tiny_run.results or without_timings(results) == without_timings(tiny_run.results)
+    assert without_timings(results) == without_timings(tiny_run.results)
     assert results["schema"] == 1 and results["status"] == "done" and results["seed"] == 0
     assert results["scenario"] == "tiny" and results["strategy"] == "quick"
     assert results["tasks"] == ["warm", "cold"] and results["zero_shot_sets"] == ["colours"]

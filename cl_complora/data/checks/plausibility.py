@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ...config.loading import Located
 from ...config.scenario import Scenario
 from ..planning import Plan, Plans
+from ..telling import some
 from .duplicates import copies
 
 # More pictures than so many are held against each other by whoever has time for it (data check, run).
@@ -118,8 +119,3 @@ def untested(tasks: Sequence[Plan]) -> list[str]:
         if absent:
             lines.append(f"'{plan.name}': no test picture is of {some(absent)}")
     return lines
-
-
-def some(names: Sequence[str]) -> str:
-    """The first three of some names, and how many there are."""
-    return ", ".join(map(repr, names[:3])) + (f" … ({len(names)} in all)" if len(names) > 3 else "")

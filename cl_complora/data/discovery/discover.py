@@ -21,12 +21,12 @@ from ...config.scenario import DEFAULT_PROMPTS, Model
 from ...config.sources import FolderSource, ManifestSource
 from ...errors import UserError
 from ..checks.picture_notes import source_notes
-from ..checks.plausibility import is_code, one_class, some
+from ..checks.plausibility import is_code, one_class
 from ..hub.hub_folders import beside, hub_folder
 from ..images.broken import Readable
 from ..items import Source
 from ..kinds import open_source
-from ..telling import counted, worded
+from ..telling import counted, some, worded
 from . import retention
 from .found_tables import folders_or_table, table_notes
 from .retention import Retention

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..checks.plausibility import some
+from ..telling import some
 
 
 @dataclass(frozen=True)
