@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -40,7 +41,8 @@ def audit(
             " false alarm at all",
             markup=False,
         )
-    console.print(f"{run / FILE} written; cl-complora report {run} shows it all", markup=False)
+    shown = f"cl-complora report {quote(str(run))} shows it all"
+    console.print(f"{run / FILE} written; {shown}", markup=False)
 
 
 def _table(found: dict[str, Any]) -> Table:

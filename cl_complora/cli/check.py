@@ -78,7 +78,7 @@ def check_file(file: str, settings: list[str], measure: bool | None = None) -> I
                 " --allow-plugins"
             )
         return
-    from ..config.model_names import check_model, is_here
+    from ..config.model_names import brings_weights, check_model, is_here
     from ..config.normalisation import unstated
     from ..data.checks.plausibility import on_paper
     from ..data.planning import plan
@@ -92,6 +92,8 @@ def check_file(file: str, settings: list[str], measure: bool | None = None) -> I
     yield f"{file}: scenario '{located.value.name}' is fine ({size})"
     yield from (f"  skipped: {line}" for line in plans.skipped)
     yield from (f"  note: {line}" for line in on_paper(located, plans))
+    if (model := located.value.model).pretrained is None and not brings_weights(model):
+        yield "  note: no weights are named (model.pretrained, --pretrained), so that they are random"
     here = is_here(located)
     if measure or (measure is None and settings and here):
         yield from _measured(located, plans)

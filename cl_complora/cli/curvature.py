@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -48,7 +49,8 @@ def curvature(
     for name, rate in rates:
         if rate is not None:
             console.print(f"{name} {rate:g}", markup=False)
-    console.print(f"{run / FILE} written; cl-complora report {run} shows it all", markup=False)
+    shown = f"cl-complora report {quote(str(run))} shows it all"
+    console.print(f"{run / FILE} written; {shown}", markup=False)
 
 
 def _table(one: dict[str, Any], coordinates: str) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -48,7 +49,8 @@ def explain(
         )
     for pair in found:
         console.print(_table(pair))
-    console.print(f"{run / 'explain.json'} written; cl-complora report {run} shows it all", markup=False)
+    shown = f"cl-complora report {quote(str(run))} shows it all"
+    console.print(f"{run / 'explain.json'} written; {shown}", markup=False)
 
 
 def _table(pair: Pair) -> Table:

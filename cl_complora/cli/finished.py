@@ -123,7 +123,7 @@ def predict(
         raise UserError("--classes and --task: give one of the two")
     values = None if stored is None else value_range_of(stored)
     end_when_unread()
-    files = pictures(images)
+    files = pictures(images, _note)
     state = open_run(run, after, _factors(without, scale), pretrained, model_config, task)
     if after is None and (whose := whose_model(state, task)):
         _note(whose)

@@ -284,6 +284,11 @@ def file_fault(error: Exception, name: str) -> str:
         return f"its weights are those of another architecture: {_differences(str(error), name)}"
     if any(words in str(error) for words in ("PytorchStreamReader", "central directory", "unexpected EOF")):
         return f"it is damaged or cut off ({reason(error)}); download or save it again"
+    if isinstance(error, AssertionError | KeyError | IndexError | AttributeError | TypeError):
+        return (
+            f"it holds no weights of {name} or is no checkpoint at all ({reason(error)}); give those of this"
+            " architecture, or the config of theirs"
+        )
     return reason(error)
 
 

@@ -342,6 +342,8 @@ def _resolve_tag(name: str, tag: str, notes: list[str]) -> tuple[str, str]:
 
 
 def _load_failure(name: str, pretrained: str | None, file: Path | None, error: Exception) -> str:
+    if "Unknown model" in str(error):  # timm's words for an image tower that it does not have
+        return f"model.config: {name} cannot be built: timm has no image tower of the name ({reason(error)})"
     if file is not None:
         return f"model.pretrained: {file} does not load into {name}: {file_fault(error, name)}"
     if pretrained:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import tempfile
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -51,7 +52,22 @@ def place_of(tuning: Tuning, out: Path, output: Path | None = None) -> Path:
         raise UserError(
             f"--output {file}: must lie in {own.parent}, beside {own.name}, which the strategy uses"
         )
+    _writable(file)
     return file
+
+
+def _writable(file: Path) -> None:
+    """Refuse a place where nothing can be written, before hours are spent on what would be.
+
+    Raises:
+        UserError: naming it.
+    """
+    try:
+        there = next(folder for folder in file.absolute().parents if folder.is_dir())
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UserError(f"--output {file}: cannot be written: {error.strerror or error}") from None
 
 
 def save(tuning: Tuning, file: Path) -> list[Path]:

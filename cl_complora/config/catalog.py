@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 from pathlib import Path
+from shlex import quote
 
 from ..errors import UserError
 
@@ -56,7 +57,8 @@ def find(kind: str, name_or_path: str) -> Path:
 def _folder(path: Path) -> str:
     """What is said of a folder where a file is wanted."""
     return (
-        f"is a folder, not a YAML file; cl-complora init {path} writes a scenario for the class folders in it"
+        f"is a folder, not a YAML file; cl-complora init {quote(str(path))} writes a scenario for the class"
+        " folders in it"
     )
 
 

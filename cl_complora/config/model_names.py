@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .loading import Located
 from .repositories import CONFIG, HUB, address_fault, is_address, local_folder
-from .scenario import Scenario
+from .scenario import Model, Scenario
 
 EMBEDDED = "embedded"
 _QUICK = "-quickgelu"
@@ -47,6 +47,11 @@ def check_model(located: Located[Scenario]) -> list[str]:
         if tags is not None and _clean(model.pretrained) not in tags and not file.is_file():
             faults.append(located.fault(("model", "pretrained"), unknown_tag(model.name, model.pretrained)))
     return faults
+
+
+def brings_weights(model: Model) -> bool:
+    """Whether a model has weights that nobody needs to name: those of the package, or beside its address."""
+    return (model.name == EMBEDDED and model.config is None) or is_address(model.name)
 
 
 def is_here(located: Located[Scenario]) -> bool:

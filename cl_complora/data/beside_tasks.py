@@ -9,6 +9,7 @@ from ..config.scenario import DEFAULT_PROMPTS, ReferenceSet, Scenario, ZeroShotS
 from ..errors import UserError
 from .class_pools import by_class, spread
 from .division import NO_TESTS, UNDIVIDED
+from .images.pictures import Pictures
 from .items import Item, Source, items_at
 from .plans import Plan
 
@@ -26,7 +27,11 @@ def plan_zero_shot(
         problem = f"zero-shot set '{entry.name}' has no test images{hint}"
         raise UserError(located.fault((*path, "source"), problem))
     if located.value.measure == "validation":
-        # What a hyper-parameter is chosen by must not be what the chosen one is reported on.
+        # What a hyper-parameter is chosen by must not be what the chosen one is reported on, nor be read
+        # with the range of its values.
+        read_by = getattr(source, "source", source)
+        if isinstance(read_by, Pictures):
+            read_by.unasked |= {item.key for item in test}
         test = _not_for_testing(located, path, source, test)
         if not test:
             return None

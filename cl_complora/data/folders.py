@@ -138,6 +138,9 @@ class Folder(Files):
             return f"; {where} holds no pictures{why}, and exclude: [{where.name}] leaves it out"
         if not self.divided or self.inner or self.parts["train"] in parents:
             return ""
+        if self.parts["train"] is None:
+            there = " and ".join(repr(part.name) for part in self.parts.values() if part is not None)
+            return f"; there is {there} and no 'train', which splits: may call otherwise"
         train = self.parts["train"].name
         same = but_for_case(self.folders[place], self.folders)
         told = f"; its folder lies in {next(iter(parents)).name!r} and not in {train!r}"

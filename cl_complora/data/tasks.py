@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..config.scenario import Augmentation
 from .captions.multi_label_sets import MultiLabelPlan
 from .captions.retrieval_sets import CaptionPlan
+from .images.broken import saying_how_to_go_on
 from .images.cache import load_cached, size
 from .items import Item, Source
 from .labels import LabelSpace
@@ -108,6 +109,7 @@ class StreamData:
     shares_labels: bool = False
 
 
+@saying_how_to_go_on()
 def load(
     plans: Plans,
     protocol: str,

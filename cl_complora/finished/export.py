@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import open_clip
@@ -247,10 +248,10 @@ def _class_lines(state: State) -> list[str]:
 
 
 def _adapter_lines(state: State, name: str, adapter: Adapter) -> list[str]:
-    whole = "modules_to_save" in adapter.config
+    whole, run = "modules_to_save" in adapter.config, quote(str(state.folder.root))
     return [
         f"{adapter_mark(Path(f'{name}.safetensors'))} as an adapter for PEFT (32-bit floats), on top of the"
-        f" untouched model, which `cl-complora export {state.folder.root} --after 0 -o base.safetensors`"
+        f" untouched model, which `cl-complora export {run} --after 0 -o base.safetensors`"
         " writes."
         + (" Norms, and attentions whose output projection was trained, stand in it whole." if whole else ""),
         "",

@@ -12,7 +12,7 @@ from ..clip.heads.head import Answering, ClosedHead, answered
 from ..clip.heads.linear import RowHead
 from ..clip.heads.several import SeveralHeads
 from ..clip.text import evaluating
-from ..data.images.picture_files import image_suffixes, pictures_below
+from ..data.images.picture_files import find_pictures, image_suffixes
 from ..data.images.value_range import ValueRange
 from ..data.labels import LabelSpace, name_fault
 from ..errors import MOST_FAULTS, UserError, raise_all
@@ -101,8 +101,12 @@ def whose_model(state: State, task: str | None = None) -> str | None:
     )
 
 
-def pictures(paths: Sequence[Path]) -> list[Path]:
+def pictures(paths: Sequence[Path], tell: Callable[[str], None] = lambda line: None) -> list[Path]:
     """Files as given, and all pictures below folders.
+
+    Args:
+        paths: files and folders.
+        tell: given a sentence where files of a folder are passed over.
 
     Raises:
         UserError: for a path that is not there or no file, a folder without pictures, a name that is not
@@ -111,9 +115,12 @@ def pictures(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = pictures_below(path)
+            looked = find_pictures(path)
+            inside = looked.pictures
             if not inside:
                 raise UserError(f"{path}: holds no pictures ({', '.join(sorted(image_suffixes()))})")
+            for line in looked.notes(str(path)):
+                tell(line)
             found += inside
         elif not path.exists():
             raise UserError(f"{path}: there is no such file or folder")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 from ..config.heads import IN_WEIGHTS
 from ..data.checks.duplicates import trained_on
@@ -120,9 +121,10 @@ def _as_a_task(state: State, names: Sequence[str], learned: Sequence[Plan]) -> l
     task = next((one.name for one in learned if set(one.class_names) == set(names)), None)
     if task is None:
         return []
+    run = quote(str(state.folder.root))
     return [
         f"these are the classes of task '{task}', whose head answers in cl-complora eval"
-        f" {state.folder.root} without --data, and in cl-complora predict --task {task}"
+        f" {run} without --data, and in cl-complora predict {run} … --task {quote(task)}"
     ]
 
 

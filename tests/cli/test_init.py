@@ -157,3 +157,6 @@ def test_commands_can_be_pasted_whatever_the_file_is_called(init, folder):
         out.split()
     )
     assert "Run: cl-complora run 'my stream.yaml'" in (folder / "my stream.yaml").read_text()
+    (folder / "my lists").mkdir()
+    init("my pics", output="my lists/s.yaml")
+    assert "Run: cl-complora run 'my lists/s.yaml'" in (folder / "my lists" / "s.yaml").read_text()

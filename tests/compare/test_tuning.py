@@ -241,6 +241,7 @@ def test_without_zero_shot_images_no_floor_holds(monkeypatch, tmp_path, asked, c
         (["--seeds", "0,0"], "different whole numbers"),
         (["--device", "gpu"], "must be auto, cpu"),
         (["--output", "x.txt"], "must be called .yaml"),
+        (["--output", "/proc/x.yaml"], "--output /proc/x.yaml: cannot be written: "),
         (["--set", "shots=6"], "6 shots and 1 for validation a class"),
         (["--set", "shots=6"], "--set shots=5 would do"),
         (["--set", "shots=6", "-s", "zeroshot"], "so there is nothing to tune"),

@@ -125,7 +125,7 @@ def test_a_reference_holds_nothing_that_a_value_is_chosen_by(tmp_path):
     assert len(reported) == 4 and not reported & {item.key for item in plans.reference.test}
 
 
-def test_a_set_that_is_all_for_tests_gives_values_to_choose_by_what_no_test_uses(tmp_path):
+def test_a_set_that_is_all_for_tests_gives_values_to_choose_by_what_no_test_uses(tmp_path, monkeypatch):
     pictures(tmp_path, "a", "b", each=8)
     table(tmp_path, [f"{name}/{number}.png,{name}" for name in "ab" for number in range(8)])
     general = "{source: {kind: manifest, file: t.csv, test_fraction: 1}, name: z, images: 4}"
@@ -135,6 +135,12 @@ def test_a_set_that_is_all_for_tests_gives_values_to_choose_by_what_no_test_uses
     one, other = (plan(load_scenario(str(tmp_path / "s.yaml"), more), 0) for more in ([], settings))
     tested, chosen_by = ({item.key for item in made.zero_shot[0].test} for made in (one, other))
     assert len(tested) == len(chosen_by) == 4 and not tested & chosen_by
+    # Nor are those opened to find out what more than eight bits hold.
+    source, read = other.zero_shot[0].source, []
+    stored = source.stored
+    monkeypatch.setattr(source, "stored", lambda item: read.append(item.key) or stored(item))
+    source.taken(thorough=True)
+    assert set(read) >= chosen_by and not tested & set(read)
 
 
 def test_a_table_whose_split_names_no_test_is_refused_with_what_to_write(tmp_path):

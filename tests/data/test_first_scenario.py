@@ -234,6 +234,14 @@ def test_imagenet_is_proposed_where_the_registry_finds_it(init, folder):
         ("glyphs", ("a", "b"), 80, 'a photo of the letter "{}".', False, "'a' may be another"),
         ("arrows", ("turn left", "turn right"), 80, None, False, "'turn left' may be another"),
         ("codes", ("c0", "c1"), 80, None, True, "direction"),
+        (
+            "handwritten",
+            ("one", "Two"),
+            32,
+            'a photo of the number: "{}".',
+            False,
+            "classes are called by numbers",
+        ),
     ],
 )
 def test_prompts_and_augmentation_suit_what_is_there(init, folder, name, names, size, prompt, flip, why):

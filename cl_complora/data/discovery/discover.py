@@ -29,10 +29,10 @@ from ..kinds import open_source
 from ..telling import counted, some, worded
 from . import retention
 from .found_tables import folders_or_table, table_notes
-from .retention import Retention
+from .retention import LEFT_OUT, OPENED, Retention
 from .stream_kind import stream_kind
 from .suiting import Suiting, suiting
-from .task_folders import task_folders
+from .task_folders import passed_over, task_folders
 
 MOST_SHOTS = 16
 TEST_LIMIT = 500
@@ -41,8 +41,6 @@ TEST_LIMIT = 500
 SPARING = 3
 # Numbers that are told one by one.
 LISTED = 8
-# More pictures than so many in a folder are not opened to look for broken ones: that is work of minutes.
-OPENED = 5000
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,8 @@ def describe(
     """
     model = model or Model()
     found: list[_Found] = []
-    for root in task_folders(folders):
+    roots = task_folders(folders)
+    for root in roots:
         found.append(_look(root, _free(root.resolve().name, [f.name for f in found])))
     base = output.resolve().parent
     held_out = _held_out(found, model, zero_shot, base)
@@ -136,7 +135,7 @@ def describe(
     common = max(suits, key=lambda one: [other.augment for other in suits].count(one.augment))
     kind = stream_kind({f.name: f.source.class_names for f in found})
     # Said for all, they would take the place of those that the embedded model's general set brings.
-    typed = quote(output.name)
+    typed = quote(str(output))
     unsaid = "# " if _is_embedded(model) else ""
     lines = [
         f"# {counted(len(found), 'task')} from folders of pictures. Run: cl-complora run {typed}",
@@ -152,9 +151,10 @@ def describe(
         f"augment: {common.augment}    # {common.augment_why}",
         f"test_limit: {TEST_LIMIT}    # test images a task at most",
     ]
-    notes = [f"cannot be read, and is left out: {line}" for f in found for line in f.broken]
-    if notes:  # so far of these alone
-        unreadable = counted(len(notes), "picture")
+    notes = [f"{LEFT_OUT}{line}" for f in found for line in f.broken] + list(held_out.more)
+    notes += passed_over(folders, roots)
+    if broken := sum(line.startswith(LEFT_OUT) for line in notes):
+        unreadable = counted(broken, "picture")
         lines.append(f"broken: skip    # {unreadable} cannot be read; refuse stops a run that would use one")
     lines.append("tasks:")
     for f in found:

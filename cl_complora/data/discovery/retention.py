@@ -10,7 +10,10 @@ from pathlib import Path
 
 from ...config.sources import DatasetSource, FolderSource
 from ...errors import UserError
+from ..checks.plausibility import one_class
 from ..folders import Folder, open_folder
+from ..images.broken import Readable
+from ..items import Item
 from ..registry import DATASETS, open_dataset, root_of
 from ..telling import counted
 
@@ -18,6 +21,9 @@ from ..telling import counted
 GENERAL = ("imagenet", "imagenet-v2")
 # Enough for an interval of about three points.
 IMAGES = 1000
+# More pictures than so many in a folder are not opened to look for broken ones: that is work of minutes.
+OPENED = 5000
+LEFT_OUT = "cannot be read, and is left out: "
 
 
 @dataclass(frozen=True)
@@ -27,10 +33,12 @@ class Retention:
     Attributes:
         lines: of YAML.
         note: what to say about it.
+        more: what else there is to say of its pictures: first of those that cannot be read.
     """
 
     lines: tuple[str, ...]
     note: str
+    more: tuple[str, ...] = ()
 
 
 def embedded() -> Retention:
@@ -44,10 +52,14 @@ def embedded() -> Retention:
 def found_or_none() -> Retention:
     """ImageNet where the registry finds it, or nothing, with what to do about it."""
     tried = dict.fromkeys(str(root_of(_dataset(name), Path("."))) for name in GENERAL)
+    damaged = ""
     for name in GENERAL:
+        root = root_of(_dataset(name), Path("."))
         try:
-            open_dataset(name, root_of(_dataset(name), Path(".")))
-        except UserError:
+            open_dataset(name, root)
+        except UserError as error:
+            if root.is_dir():
+                damaged = damaged or f" ({error.messages[0]})"
             continue
         source = f"{{kind: dataset, name: {name}}}"
         lines = _set(name, source, f"found below {next(iter(tried))}", IMAGES, ["a photo of a {}."])
@@ -62,8 +74,8 @@ def found_or_none() -> Retention:
             "#       source: {kind: folder, root: …}",
             "zero_shot: []",
         ),
-        f"retention is not measured: there is no ImageNet below {where} (CL_COMPLORA_DATA names another"
-        " place); --zero-shot FOLDER takes class folders of no task",
+        f"retention is not measured: there is no {'whole ' * bool(damaged)}ImageNet below {where}{damaged}"
+        " (CL_COMPLORA_DATA names another place); --zero-shot FOLDER takes class folders of no task",
     )
 
 
@@ -86,20 +98,23 @@ def held_out(
         if root == task.resolve() or root in task.resolve().parents or task.resolve() in root.parents:
             raise UserError(f"--zero-shot {folder}: holds the pictures of a task, or is within it ({task})")
     source, settings = _opened(root), [f"root: {written(root)}"]
+    few = len(source.items("train")) + len(source.items("test")) <= OPENED
+    pictures = Readable(source) if few else source
     synsets = len(source.folders) == 1000 and all(re.fullmatch(r"n\d{8}", one) for one in source.folders)
     if synsets:
         settings.append("names: imagenet")
     if source.divided:
-        tested = source.items("test")
+        tested = pictures.items("test")
     else:
         settings.append("test_fraction: 1")
-        tested = [*source.items("train"), *source.items("test")]
+        tested = [*pictures.items("train"), *pictures.items("test")]
     if not tested:
         raise UserError(f"--zero-shot {folder}: has no test pictures")
+    _refuse_deeper(folder, source, tested)
     size = f"{counted(len(source.class_names), 'class', 'classes')}, {counted(len(tested), 'picture')}"
     called = name("imagenet" if synsets else root.name)
     # Tuning measures on training pictures where there are any, and else on what the tests leave.
-    whole = not (source.divided and source.items("train"))
+    whole = not (source.divided and pictures.items("train"))
     images = _tested(len(tested), len({item.label for item in tested})) if whole else IMAGES
     told = f"retention is measured on {called}: {size}"
     if whole and images == len(tested):
@@ -108,7 +123,23 @@ def held_out(
         told += f", of which tests use {images}"
         told += f" and cl-complora tune {min(images, len(tested) - images)} others" if whole else ""
     lines = _set(called, f"{{kind: folder, {', '.join(settings)}}}", size, images, ["a photo of a {}."])
-    return Retention(lines, told)
+    notes = [f"{LEFT_OUT}{line}" for line in getattr(pictures, "skipped", ())]
+    return Retention(lines, told, (*notes, *one_class(called, source.class_names)))
+
+
+def _refuse_deeper(folder: Path, source: Folder, tested: Sequence[Item]) -> None:
+    """Refuse a folder of sets, whose names would be classes.
+
+    Raises:
+        UserError: naming one of them.
+    """
+    parts = [Path(item.key).parts for item in tested]
+    depth = source.depth("test" if source.parts["test"] is not None else "train")
+    if min(map(len, parts)) > depth:
+        raise UserError(
+            f"--zero-shot {folder}: its pictures lie in folders of its folders, as in a folder of sets; give"
+            f" one of them, such as {folder / Path(*parts[0][: depth - 1])}"
+        )
 
 
 def _tested(pictures: int, classes: int) -> int:

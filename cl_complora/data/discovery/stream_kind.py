@@ -42,7 +42,8 @@ def stream_kind(classes: Mapping[str, Sequence[str]]) -> StreamKind:
     held: dict[str, list[str]] = {}
     for task, names in classes.items():
         for name in names:
-            held.setdefault(name, []).append(task)
+            if task not in held.setdefault(name, []):
+                held[name].append(task)
     shared = [name for name, where in held.items() if len(where) > 1]
     if not shared:
         return StreamKind(

@@ -50,8 +50,11 @@ _KINDS: tuple[tuple[frozenset[str], str, tuple[str, ...]], ...] = tuple(
         ("action actions ucf", "actions", ("a photo of a person doing {}.",)),
     )
 )
+# What pictures are, their prompts, and what says so.
+Kind = tuple[str, tuple[str, ...], str]
 # Of these, a mirrored one is another, or none.
 _ONE_WAY = frozenset(("traffic signs", "digits", "X-rays"))
+_NUMBERS = frozenset("zero one two three four five six seven eight nine ten".split())
 _DIRECTIONS = re.compile(
     r"\b(left|right|east|west|clockwise|anticlockwise|counterclockwise|arrow|letter|digit|number|text|word)s?\b",
     re.IGNORECASE,
@@ -99,7 +102,7 @@ def suiting(folder: str, class_names: Sequence[str], pictures: Pictures, items: 
         pictures: the source.
         items: its training pictures, of which some are opened.
     """
-    kind = _kind(folder)
+    kind = _kind(folder, class_names)
     side, grey = _look(pictures, items)
     prompts, why = _prompts(class_names, kind)
     if grey:
@@ -120,17 +123,27 @@ def suiting(folder: str, class_names: Sequence[str], pictures: Pictures, items: 
     )
 
 
-def _kind(folder: str) -> tuple[str, tuple[str, ...]] | None:
+def _kind(folder: str, names: Sequence[str]) -> Kind | None:
+    if all(name.strip().lower() in _NUMBERS for name in names):
+        digits = next((what, prompts) for _, what, prompts in _KINDS if what == "digits")
+        return *digits, "classes are called by numbers"
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", folder)
     words = {word.lower() for word in re.findall(r"[^\W\d_]+", spaced)} | {
         re.sub(r"[\W\d_]+", "", folder).lower()
     }
-    return next(((what, prompts) for known, what, prompts in _KINDS if known & words), None)
+    return next(
+        (
+            (what, prompts, f"the folder's name speaks of {what}")
+            for known, what, prompts in _KINDS
+            if known & words
+        ),
+        None,
+    )
 
 
-def _prompts(names: Sequence[str], kind: tuple[str, tuple[str, ...]] | None) -> tuple[tuple[str, ...], str]:
+def _prompts(names: Sequence[str], kind: Kind | None) -> tuple[tuple[str, ...], str]:
     if kind is not None:
-        return kind[1], f"the folder's name speaks of {kind[0]}"
+        return kind[1], kind[2]
     if all(len(name.strip()) == 1 and not name.isdigit() for name in names):
         return ('a photo of the letter "{}".',), "classes are called by single letters"
     if all(map(is_code, names)):
@@ -141,7 +154,7 @@ def _prompts(names: Sequence[str], kind: tuple[str, tuple[str, ...]] | None) -> 
     return tuple(DEFAULT_PROMPTS), "names of things"
 
 
-def _flip(names: Sequence[str], kind: tuple[str, tuple[str, ...]] | None) -> tuple[bool, str]:
+def _flip(names: Sequence[str], kind: Kind | None) -> tuple[bool, str]:
     if kind is not None and kind[0] in _ONE_WAY:
         return False, f"mirrored, {kind[0]} are others or none"
     for name in names:

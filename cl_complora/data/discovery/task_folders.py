@@ -9,8 +9,9 @@ from ...config.sources import FolderSource
 from ...errors import UserError
 from ..folders import open_folder
 from ..hub.hub_folders import hub_folder
-from ..images.picture_files import is_rubbish, refuse_not_utf8
+from ..images.picture_files import find_pictures, is_rubbish, refuse_not_utf8
 from ..names.split_names import roles_of
+from ..telling import counted
 from .found_tables import how_to_use, is_table, tables_in, usable_table
 
 
@@ -84,6 +85,28 @@ def _roots(folder: Path) -> list[Path]:
             f"test/<class>/…, or <class>/train/… and <class>/test/…), nor Parquet files{_hint(folder)}"
         )
     return sets
+
+
+def passed_over(folders: Sequence[Path], roots: Sequence[Path]) -> list[str]:
+    """What to say of pictures beside the tasks of a folder of tasks: deeper than those of class folders.
+
+    Args:
+        folders: that were named.
+        roots: of the tasks that were found in them.
+    """
+    lines = []
+    for folder in folders:
+        taken = {root.name for root in roots if root.parent == folder}
+        for inside in sorted(folder.iterdir()) if taken else ():
+            if inside.name in taken or not inside.is_dir() or is_rubbish(inside.name):
+                continue
+            number = len(find_pictures(inside).pictures)
+            if number:
+                lines.append(
+                    f"{inside}: holds {counted(number, 'picture')}, but not as class folders do, and is left"
+                    " out; name the folder in it that does"
+                )
+    return lines
 
 
 def _hint(folder: Path) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -16,6 +17,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .pixels import Pixels
+
+
+@contextmanager
+def saying_how_to_go_on() -> Iterator[None]:
+    """Within, what cannot be read is told with the setting that leaves it out."""
+    try:
+        yield
+    except UserError as error:
+        first, *more = error.messages
+        if "cannot be read as an image" in first:
+            hint = "; broken: skip of a scenario (--set broken=skip) leaves out what cannot be read"
+            error.messages = (f"{first}{hint}", *more)
+        raise
 
 
 class Readable:

@@ -36,14 +36,16 @@ class Pictures(ABC):
     Attributes:
         range: ``[low, high]`` or bits of pictures of more than eight; None to take it from the pictures.
         background: what transparent pictures are put on.
-        asks_tests: whether test pictures are asked, too, for what more than eight bits hold, where there are
-            training pictures.
+        asks_tests: whether test pictures are asked, too, for what more than eight bits hold. Where not, and
+            there are no training pictures, those that no test uses are.
+        unasked: keys of the pictures that tests use, where those are not asked.
         at_once: whether threads may read different pictures at the same time.
     """
 
     range: int | Sequence[float] | None = None
     background: str | Sequence[int] = "white"
     asks_tests: bool = True
+    unasked: frozenset[str] = frozenset()
     at_once: ClassVar[bool] = False
     _taken: tuple[Taken | None, bool] | None = None
 
@@ -106,8 +108,8 @@ class Pictures(ABC):
                     [partial(self.stored, item) for item in files(self.present(split)[0])]
                     for split in ("train", "test", "validation")
                 )
-                if train and not self.asks_tests:
-                    test = []
+                if not self.asks_tests:
+                    test = [] if train else [each for each in test if each.args[0].key not in self.unasked]
                 self._taken = take(train, [*test, *validation], thorough), thorough
             return self._taken[0]
 
