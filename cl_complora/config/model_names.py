@@ -13,7 +13,9 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from ..files import parse_json, read_bytes
 from .loading import Located
+from .normalisation import MAX_CONFIG
 from .repositories import CONFIG, HUB, address_fault, is_address, local_folder
 from .scenario import Model, Scenario
 
@@ -25,7 +27,7 @@ _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".npz", ".npy", ".ckpt", ".t
 def check_model(located: Located[Scenario]) -> list[str]:
     """What is wrong with the model that a scenario names, as far as its names and files tell.
 
-    Files are looked for, not opened.
+    Files of weights are looked for, not opened; a config is read as far as it takes no torch.
     """
     model, faults = located.value.model, []
     if is_address(model.name) and model.config is None:
@@ -41,12 +43,31 @@ def check_model(located: Located[Scenario]) -> list[str]:
     for key, text in files.items():
         if text is not None and not (place := located.folder / Path(text).expanduser()).is_file():
             faults.append(located.fault(("model", key), f"there is no file {place}"))
-    if model.pretrained is not None and model.config is None and "pretrained" not in files:
-        tags = tags_of(model.name)
+    if model.config is not None and not faults:
+        config = located.folder / Path(model.config).expanduser()
+        if fault := _config_fault(config):
+            faults.append(located.fault(("model", "config"), f"{config}: {fault}"))
+    if model.pretrained is not None and "pretrained" not in files:
+        own = model.config is not None and known and model.name not in known
+        tags = () if own else tags_of(model.name)
         file = located.folder / Path(model.pretrained).expanduser()
         if tags is not None and _clean(model.pretrained) not in tags and not file.is_file():
             faults.append(located.fault(("model", "pretrained"), unknown_tag(model.name, model.pretrained)))
     return faults
+
+
+def _config_fault(path: Path) -> str:
+    """What is wrong with a model config at first sight; empty where nothing is."""
+    try:
+        content = parse_json(read_bytes(path, MAX_CONFIG))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        return f"cannot be read as an open_clip model config (JSON): {reason}"
+    config = content.get("model_cfg", content) if isinstance(content, dict) else None
+    if not isinstance(config, dict):
+        return "not an open_clip model config: not a JSON object"
+    missing = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in config]
+    return f"not an open_clip model config: {', '.join(missing)} missing" if missing else ""
 
 
 def brings_weights(model: Model) -> bool:

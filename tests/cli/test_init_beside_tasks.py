@@ -87,3 +87,29 @@ def test_weights_that_nobody_named_are_told(say, folder):
     assert "random" not in say("check", "s.yaml")[1]
     code, out, _ = say("check", "s.yaml", "--model", "ViT-B-32", "--no-measure")
     assert code == 0 and "no weights are named (model.pretrained, --pretrained)" in out
+
+
+@pytest.mark.parametrize(
+    "content, pretrained, told",
+    [
+        ("{", None, "own.json: cannot be read as an open_clip model config (JSON)"),
+        ("[1, 2]", None, "own.json: not an open_clip model config: not a JSON object"),
+        (
+            '{"a": 1}',
+            None,
+            "own.json: not an open_clip model config: embed_dim, vision_cfg, text_cfg missing",
+        ),
+        (
+            '{"embed_dim": 8, "vision_cfg": {}, "text_cfg": {}}',
+            "openai",
+            "own has no weights 'openai' (neither a file nor a tag); tags: none",
+        ),
+    ],
+)
+def test_a_config_that_never_loads_is_told_by_init_and_check(say, folder, content, pretrained, told):
+    (folder / "own.json").write_text(content)
+    assert say("init", "pets", "-o", "s.yaml")[0] == 0
+    words = ["--model-config", "own.json"] + (["--pretrained", pretrained] if pretrained else [])
+    for command in (("check", "s.yaml", "--no-measure"), ("init", "pets", "-o", "t.yaml")):
+        code, _, err = say(*command, *words)
+        assert code == 2 and told in err and err.count("\n") == 1, command
