@@ -102,10 +102,10 @@ def _check(
         for key, package in spelt_by.items()
     )
     if then["tokenizer_sha256"] != now["tokenizer_sha256"]:
-        lies = "none lies" if loaded.own_tokenizer is None else f"{loaded.own_tokenizer} is another"
+        began = "no tokenizer" if then["tokenizer_sha256"] is None else "a tokenizer"
         raise UserError(
-            f"{root}: began with a tokenizer of its own, and beside {architecture} {lies}; give the file that"
-            " it lies beside with --model-config"
+            f"{root}: began with {began} of its own, and what lies beside {architecture} is"
+            f" {loaded.own_tokenizer or 'none'}; give the config that the run began with: --model-config"
         )
     channels = len((*loaded.mean, *loaded.std))
     if others or then["preprocessing"][-channels:] != now["preprocessing"][-channels:]:
