@@ -49,7 +49,7 @@ def test_a_sweep_of_their_own_that_none_declares_is_refused():
 def test_a_head_on_untouched_towers_is_swept_over_what_its_file_says():
     found = sweeps_of(["rail", "text-head", "nearest-mean"], [], None)
     assert found["rail"] == {"head.regularisation": [1e-4, 1e-3, 0.01, 0.1, 1, 10]}
-    assert found["text-head"] == {"head.lr": [2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2]}
+    assert found["text-head"] == {"head.lr": [2.5e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2]}
     assert not_swept(found, None) == ["nearest-mean is not swept: it declares no sweep"]
     common = {"head.lr": [1e-3, 2e-3]}
     assert sweeps_of(["random-head", "lora"], [], common) == {"random-head": common, "lora": {}}
