@@ -20,6 +20,12 @@ REFERENCE = "_reference"
 def plan_zero_shot(
     located: Located[Scenario], entry: ZeroShotSet, source: Source, seed: int, path: tuple
 ) -> Plan | None:
+    """The images of a set for zero-shot classification; where settings are chosen, others than its tests,
+    and None where it has none.
+
+    Raises:
+        UserError: where it has no test images.
+    """
     every = range(len(source.class_names))
     test = spread(by_class(items_at(located, path, source, "test"), every), entry.images)
     if not test:
@@ -68,6 +74,11 @@ def measured(plans: Iterable[Sequence[Plan]]) -> set[str]:
 def plan_reference(
     located: Located[Scenario], entry: ReferenceSet, source: Source, path: tuple, measured: set[str]
 ) -> Plan:
+    """The images of a reference set, none of which is among ``measured``.
+
+    Raises:
+        UserError: where none is left.
+    """
     # A source without splits of its own gives all that it has, but what else is measured on it.
     pool = items_at(located, path, source, UNDIVIDED) or items_at(located, path, source, "train")
     known = source.identities(pool)
@@ -108,6 +119,7 @@ def _ensemble(prompts: Sequence[str] | str | None) -> Sequence[str] | None:
 
 
 def own_prompts(scenario: Scenario, source: Source) -> Sequence[str]:
+    """Prompts of a task or set that names none."""
     # A source that comes with prompts knows its images better than a default that nobody wrote; one that
     # somebody wrote stands at the source's own entry as well (config.scenario).
     return scenario.prompts if scenario.prompts != DEFAULT_PROMPTS or not source.prompts else source.prompts
