@@ -13,6 +13,7 @@ import platform
 import re
 import secrets
 import stat
+import tempfile
 import time
 import unicodedata
 from collections.abc import Iterator
@@ -241,6 +242,25 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def check_writable(path: Path, told: str) -> None:
+    """Refuse a place where nothing can be written, before hours are spent on what would be.
+
+    Args:
+        path: of a file or folder that may not be there yet.
+        told: what a message calls it, such as the option and the path.
+
+    Raises:
+        UserError: naming it, and what the system says.
+    """
+    try:
+        whole = path.absolute()
+        there = whole if whole.is_dir() else next(one for one in whole.parents if one.exists())
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UserError(f"{told}: cannot be written: {error.strerror or error}") from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +11,7 @@ from rich.text import Text
 from .consoles import log_console
 from .options import AsJson, Run, RunModelConfig, RunWeights, telling
 from .output import say_json
+from .report import say_written
 
 
 def audit(
@@ -41,8 +41,7 @@ def audit(
             " false alarm at all",
             markup=False,
         )
-    shown = f"cl-complora report {quote(str(run))} shows it all"
-    console.print(f"{run / FILE} written; {shown}", markup=False)
+    say_written(console, run, run / FILE)
 
 
 def _table(found: dict[str, Any]) -> Table:

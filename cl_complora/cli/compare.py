@@ -140,6 +140,7 @@ def compare(
     from ..config import load_scenario, load_strategy
     from ..config.loading import split_overrides
     from ..config.model_names import check_model
+    from ..files import check_writable
 
     if sweep and sweep_from:
         raise UserError("--sweep and --sweep-from: give one of the two")
@@ -184,6 +185,7 @@ def compare(
     # One that there is not is told before the plan is.
     names = [load_strategy(one, for_strategy).value.name for one in request.strategies]
     if publish:
+        check_writable(publish, f"--publish {publish}")
         refuse_other_streams(request, names, located.value.name, publish)
     console = log_console()
     progress = CompareProgress(request, jobs if cluster is None else None, partial(say, console))
@@ -252,7 +254,7 @@ def _hand_over(found: Comparison, out: Path, console: Console, publish: Callable
     entries, refused = [], None
     try:
         entries = publish()
-    except UserError as error:
+    except (UserError, OSError) as error:  # such as a full disk
         refused = error
     show(console, content)
     console.print()

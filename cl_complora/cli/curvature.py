@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +11,7 @@ from rich.text import Text
 from .consoles import log_console
 from .options import AsJson, Run, RunModelConfig, RunWeights, telling
 from .output import say_json
+from .report import say_written
 
 # Modules that are worth a line in a terminal; all of them are in curvature.json and in the report.
 SHOWN = 8
@@ -49,8 +49,7 @@ def curvature(
     for name, rate in rates:
         if rate is not None:
             console.print(f"{name} {rate:g}", markup=False)
-    shown = f"cl-complora report {quote(str(run))} shows it all"
-    console.print(f"{run / FILE} written; {shown}", markup=False)
+    say_written(console, run, run / FILE)
 
 
 def _table(one: dict[str, Any], coordinates: str) -> Table:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +12,7 @@ from rich.text import Text
 from .consoles import log_console
 from .options import Run, RunModelConfig, RunWeights, telling
 from .output import say_json
+from .report import say_written
 
 if TYPE_CHECKING:
     from ..finished.explain import Pair
@@ -49,8 +49,7 @@ def explain(
         )
     for pair in found:
         console.print(_table(pair))
-    shown = f"cl-complora report {quote(str(run))} shows it all"
-    console.print(f"{run / 'explain.json'} written; {shown}", markup=False)
+    say_written(console, run, run / "explain.json")
 
 
 def _table(pair: Pair) -> Table:

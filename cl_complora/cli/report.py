@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -20,6 +21,11 @@ def say_report(console: Console, folder: Path) -> None:
     written = try_report(folder, partial(say, console))
     if written is not None:
         say(console, f"report: {written}")
+
+
+def say_written(console: Console, run: Path, file: Path) -> None:
+    """Say which file of a run was written, and how it is read."""
+    console.print(f"{file} written; cl-complora report {quote(str(run))} shows it all", markup=False)
 
 
 def report(

@@ -8,6 +8,7 @@ from typing import Any
 
 from open_clip.transform import PreprocessCfg
 
+from ..config.model_names import missing_keys
 from ..errors import UserError, printable
 
 # Far beyond any tower there is; a model of more is not built but waited for.
@@ -20,9 +21,8 @@ TOKENIZER_KEYS = ("clean", "strip_sep_token", "language")
 
 def config_faults(config: dict[str, Any], preprocess: Any) -> list[str]:
     """What is wrong with a model config that open_clip would not tell, or not before it is too late."""
-    missing = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in config]
-    if missing:
-        return [f"{', '.join(missing)} missing"]
+    if missing := missing_keys(config):
+        return [f"{missing} missing"]
     sections = {
         "vision_cfg": config["vision_cfg"],
         "text_cfg": config["text_cfg"],

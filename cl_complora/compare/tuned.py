@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import tempfile
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -17,7 +16,7 @@ from ..config.strategy import Strategy
 from ..config.yaml_lines import Malformed, parse
 from ..data.telling import counted
 from ..errors import UserError, printable
-from ..files import slug, write_json, write_text
+from ..files import check_writable, slug, write_json, write_text
 from ..report.comparison.saving import csv_text, tried
 from ..version import __version__
 from .choosing import Point
@@ -52,22 +51,8 @@ def place_of(tuning: Tuning, out: Path, output: Path | None = None) -> Path:
         raise UserError(
             f"--output {file}: must lie in {own.parent}, beside {own.name}, which the strategy uses"
         )
-    _writable(file)
+    check_writable(file, f"--output {file}")
     return file
-
-
-def _writable(file: Path) -> None:
-    """Refuse a place where nothing can be written, before hours are spent on what would be.
-
-    Raises:
-        UserError: naming it.
-    """
-    try:
-        there = next(folder for folder in file.absolute().parents if folder.is_dir())
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        raise UserError(f"--output {file}: cannot be written: {error.strerror or error}") from None
 
 
 def save(tuning: Tuning, file: Path) -> list[Path]:

@@ -12,6 +12,7 @@ import json
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from ..files import parse_json, read_bytes
 from .loading import Located
@@ -66,8 +67,13 @@ def _config_fault(path: Path) -> str:
     config = content.get("model_cfg", content) if isinstance(content, dict) else None
     if not isinstance(config, dict):
         return "not an open_clip model config: not a JSON object"
-    missing = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in config]
-    return f"not an open_clip model config: {', '.join(missing)} missing" if missing else ""
+    missing = missing_keys(config)
+    return f"not an open_clip model config: {missing} missing" if missing else ""
+
+
+def missing_keys(config: dict[str, Any]) -> str:
+    """Which keys an open_clip model config lacks, separated by commas; empty where it lacks none."""
+    return ", ".join(key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in config)
 
 
 def brings_weights(model: Model) -> bool:

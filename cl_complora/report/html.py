@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import UserError
-from ..files import read_text, write_text
+from ..files import check_writable, read_text, write_text
 from ..store.folder import RunDir
 from ..store.forms import MAX_JSON
 from .comparison.members import (
@@ -44,7 +44,8 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
 
 
 def check_page(file: Path | None, ends: Sequence[str] = (".html", ".htm"), option: str = "") -> None:
-    """Refuse a folder, and a file that is called like something else, which a page would be written over.
+    """Refuse a folder, a file that is called like something else, which a page would be written over, and a
+    place where nothing can be written.
 
     Args:
         file: to be written; None is nobody's.
@@ -61,6 +62,7 @@ def check_page(file: Path | None, ends: Sequence[str] = (".html", ".htm"), optio
         raise UserError(f"{told}: is a folder; name the file, such as {file / f'report{ends[0]}'}")
     if file.suffix not in ends:
         raise UserError(f"{told}: must end in {' or '.join(ends)}")
+    check_writable(file, told)
 
 
 def _link_back(folder: Path, target: Path) -> None:

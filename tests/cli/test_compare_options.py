@@ -3,12 +3,14 @@ anything."""
 
 from __future__ import annotations
 
+import errno
 import json
 
 import pytest
 
 from builders.commands import cli
 from builders.runs import STRATEGY
+from cl_complora.compare import publishing
 from cl_complora.files import slug
 
 
@@ -82,3 +84,22 @@ def test_strategies_that_would_share_a_folder_are_refused(go, tmp_path):
 def test_names_of_ascii_have_no_digest_so_that_runs_of_earlier_versions_are_found():
     assert slug("my lora") == slug("my-lora") == "my-lora"
     assert slug("größe") != slug("gr-e") and len({slug("é" * 300), slug("é" * 301), slug("a" * 201)}) == 3
+
+
+def test_a_place_for_results_where_nothing_can_be_written_is_told_before_anything_is_run(go, tmp_path):
+    (tmp_path / "results").write_text("somebody's")
+    code, out, said = go("-s", "zeroshot", "--seeds", "0", "--publish", "results/of-mine")
+    assert (code, out) == (2, "") and said == (
+        "error: --publish results/of-mine: cannot be written: Not a directory\n"
+    )
+    assert [one.name for one in tmp_path.iterdir()] == ["results"]
+
+
+def test_what_could_not_be_published_is_on_the_screen_all_the_same(go, tmp_path, monkeypatch):
+    def full(*words):
+        raise OSError(errno.ENOSPC, "No space left on device", "results/tiny/zeroshot.json")
+
+    monkeypatch.setattr(publishing, "write_text", full)
+    code, out, said = go("-s", "zeroshot", "--seeds", "0", "--publish", "results")
+    assert code == 1 and "error: results/tiny/zeroshot.json: No space left on device" in said
+    assert "zeroshot" in out and (tmp_path / "runs" / "tiny" / "comparison.json").is_file()

@@ -63,6 +63,8 @@ def test_a_report_is_called_like_a_page(tmp_path, tiny_run, tiny_scenario, monke
     assert own.read_bytes() == tiny_scenario.read_bytes()
     with pytest.raises(UserError, match="--markdown x.yaml: must end in .md"):
         check_page(Path("x.yaml"), (".md",), "--markdown")
+    with pytest.raises(UserError, match="--html /proc/x.html: cannot be written: "):
+        check_page(Path("/proc/x.html"), option="--html")
     with pytest.raises(UserError, match=f"^{re.escape(str(own))}: must end in .html or .htm"):
         write_report(tiny_run.folder, own)  # as Python's `.report(own)` does
     assert own.read_bytes() == tiny_scenario.read_bytes()
