@@ -204,10 +204,10 @@ def compare(
                 progress.begins,
                 **more,
             )
+        _hand_over(found, out, console, partial(_publish, found, request, names, located, publish))
     except KeyboardInterrupt as stopped:
         print("interrupted; the same command goes on", file=sys.stderr)
         raise typer.Exit(exit_code_of(stopped)) from None
-    _hand_over(found, out, console, partial(_publish, found, request, names, located, publish))
 
 
 def _sweep_of(sweep: list[str] | None, sweep_from: str | None) -> dict[str, Any] | None:
@@ -232,13 +232,14 @@ def _publish(
     located: Located[Scenario],
     into: Path | None,
 ) -> list[Path]:
-    from ..compare.publishing import publish, refuse_other_streams
+    from ..compare.publishing import alone, publish, refuse_other_streams
 
     if into is None:
         return []
-    # Another comparison may have been published since this one began.
-    refuse_other_streams(request, names, located.value.name, into)
-    return publish(found, located, into)
+    with alone(into, found.scenario):
+        # Another comparison may have been published since this one began.
+        refuse_other_streams(request, names, located.value.name, into)
+        return publish(found, located, into)
 
 
 def _hand_over(found: Comparison, out: Path, console: Console, publish: Callable[[], list[Path]]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ from ..config import Scenario, load_scenario, load_strategy
 from ..config.loading import Located
 from ..data.telling import counted
 from ..errors import UserError
-from ..files import write_text
+from ..files import slug, write_text
 from ..store import forms
+from ..store.lock import LOOK, Held, lock
 from ..version import __version__
 from .method import Method
 from .outcomes import Outcome
@@ -36,11 +39,43 @@ from .study import Comparison, Request, on_validation
 from .sweeps import Sweep, sweeps_of
 from .trials import Settings, Trial, grid, trial
 
+# Seconds that another process is waited for, which publishes what it found.
+LONGEST = 600.0
+
+
+@contextmanager
+def alone(folder: Path, scenario: str) -> Iterator[None]:
+    """Hold the results of a scenario for this process, as soon as no other does.
+
+    Comparisons that end together publish one after the other, so that none loses what another adds.
+
+    Args:
+        folder: of results.
+        scenario: its name.
+
+    Raises:
+        UserError: where another process does not end.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + LONGEST
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(lock(folder / f".{slug(scenario)}.lock"))
+                break
+            except Held as other:
+                if time.monotonic() > until:
+                    told = f"--publish {folder}: in use by {other}; the same command publishes, without runs"
+                    raise UserError(told) from None
+            time.sleep(LOOK)
+        yield
+
 
 def publish(found: Comparison, scenario: Located[Scenario], folder: Path) -> list[Path]:
     """Write what a comparison found, a file for every method whose tests all finished.
 
     Trials that a file holds already stay, as long as the method, its images and its code are what they were.
+    Where others may publish at the same time, within :func:`alone`.
 
     Args:
         found: finished; made in this process, so that its trials are at hand.

@@ -3,13 +3,14 @@ back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..analysis.representation import spread
+from ..clip.heads.head import Head
 from ..data.labels import LabelSpace
 from ..errors import UserError
 from ..files import write_json
@@ -85,7 +86,8 @@ def explain(
     The run's states are rebuilt one after the other and measured on a sample of each set. For the pairs (new
     task, old task) that lost most, W_t − ΔW_t[part] is measured for every tower, kind of matrix and layer of
     ΔW_t, then for the matrices of the layers that gave back most, and the leading singular directions of
-    those matrices.
+    those matrices. Where one head answers for all tasks, which changes with each of them, the head of before
+    is put back on the weights as they are, too.
 
     Args:
         untouched: the run's state before its first task (``open_run(path, after="0")``).
@@ -121,6 +123,7 @@ def explain(
             samples.heads = heads[index + 1]
             changed = _Changed(samples, parameters, [*old, done[index], *zero_shot])
             ranked = _ranked(changed, old, pieces(delta))
+            earlier = heads[index] if untouched.shares_head else {}
             for name in old:
                 before, after = curve[index], curve[index + 1]
                 found.append(
@@ -131,7 +134,7 @@ def explain(
                         accuracy_before=before[name].accuracy / 100,
                         accuracy_after=after[name].accuracy / 100,
                         zero_shot={z: (before[z].accuracy / 100, after[z].accuracy / 100) for z in zero_shot},
-                        parts=tuple(changed.blames(ranked[name], name, done[index], zero_shot)),
+                        parts=tuple(changed.blames(ranked[name], name, done[index], zero_shot, earlier)),
                     )
                 )
         delta.add_to(parameters, -1.0)
@@ -184,22 +187,43 @@ class _Changed:
 
     def returned(self, part: Part, old: str) -> tuple[float, float]:
         """Points of accuracy and of the probability of the right class that come back."""
-        now, whole = self.without(part)[old], self.whole[old]
-        return now.accuracy - whole.accuracy, now.probability - whole.probability
+        return _gained(self.without(part)[old], self.whole[old])
 
     def most_first(self, parts: Sequence[Part], old: str) -> list[Part]:
         """The parts by what comes back of a task without them."""
         return sorted(parts, key=lambda part: self.returned(part, old), reverse=True)
 
-    def blames(self, parts: Sequence[Part], old: str, new: str, zero_shot: Sequence[str]) -> list[Blame]:
-        """What taking out each of the parts does."""
+    def under(self, heads: Mapping[str, Head]) -> dict[str, Score]:
+        """Every set by other heads, on the weights as they are."""
+        now, self.samples.heads = self.samples.heads, heads
+        scores = self.samples.measure_changed(self.names, towers=set(), blocks=())
+        self.samples.heads = now
+        return scores
+
+    def blames(
+        self,
+        parts: Sequence[Part],
+        old: str,
+        new: str,
+        zero_shot: Sequence[str],
+        earlier_heads: Mapping[str, Head],
+    ) -> list[Blame]:
+        """What taking out each of the parts does, and first the head, where an earlier one answered for the
+        old task as well."""
+        changed = [("head", "shared by all tasks", self.under(earlier_heads))] if old in earlier_heads else []
+        changed += [(part.kind, part.name, self.without(part)) for part in parts]
         found = []
-        for part in parts:
-            scores = self.without(part)
+        for kind, called, scores in changed:
+            returned = _gained(scores[old], self.whole[old])
             cost = self.whole[new].accuracy - scores[new].accuracy
             kept = {name: scores[name].accuracy - self.whole[name].accuracy for name in zero_shot}
-            found.append(Blame(part.kind, part.name, *self.returned(part, old), cost, kept))
+            found.append(Blame(kind, called, *returned, cost, kept))
         return found
+
+
+def _gained(now: Score, before: Score) -> tuple[float, float]:
+    """Points of accuracy and of the probability of the right class."""
+    return now.accuracy - before.accuracy, now.probability - before.probability
 
 
 def _ranked(changed: _Changed, old: Sequence[str], changes: Sequence[Piece]) -> dict[str, list[Part]]:

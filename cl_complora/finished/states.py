@@ -229,8 +229,9 @@ def find_state(
     tasks = finished_tasks(folder, results)
     scenario = folder.recorded_scenario(config)
     if scenario.value.independent and task in results["tasks"]:
-        after = _model_of(task, after, tasks, path)
-    count = len(tasks) if after is None else _position(after, tasks, path)
+        count = _model_of(task, after, tasks, path)
+    else:
+        count = len(tasks) if after is None else _position(after, tasks, path)
     held = tasks[:count][-1:] if scenario.value.independent else tasks[:count]
     factors = dict(scale or {})
     for name in factors:
@@ -362,6 +363,8 @@ def finished_tasks(folder: RunDir, results: Mapping[str, Any]) -> list[str]:
 
 
 def _position(after: str, tasks: list[str], path: Path) -> int:
+    if after == "0":  # the untouched model, whatever tasks are called
+        return 0
     if after in tasks:
         return tasks.index(after) + 1
     if after.isascii() and after.isdigit() and int(after) <= len(tasks):
@@ -371,8 +374,9 @@ def _position(after: str, tasks: list[str], path: Path) -> int:
     )
 
 
-def _model_of(task: str, after: str | None, tasks: list[str], path: Path) -> str:
-    """The state that has the model of an independent task; the untouched one has none of another task."""
+def _model_of(task: str, after: str | None, tasks: list[str], path: Path) -> int:
+    """The place of the state that has the model of an independent task; the untouched one has none of another
+    task."""
     position = None if after is None else _position(after, tasks, path)
     if position is None and task not in tasks:
         raise UserError(f"--task {task}: {path} has finished {', '.join(tasks) or 'no task'}")
@@ -381,4 +385,4 @@ def _model_of(task: str, after: str | None, tasks: list[str], path: Path) -> str
             f"--task {task} and --after {after}: the tasks of this run are independent, and the model after"
             f" '{tasks[position - 1]}' has learned nothing of '{task}'; leave --after out"
         )
-    return task if position is None else str(position)
+    return tasks.index(task) + 1 if position is None else position

@@ -4,6 +4,9 @@ images and code, and how the settings were chosen."""
 from __future__ import annotations
 
 import json
+import os
+import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -11,9 +14,9 @@ import pytest
 from builders.commands import cli
 from builders.places import ROOT
 from builders.published import asked, published
-from cl_complora.compare import study
+from cl_complora.compare import publishing, study
 from cl_complora.compare.leaderboard import leaderboard
-from cl_complora.compare.publishing import publish, refuse_other_streams
+from cl_complora.compare.publishing import alone, publish, refuse_other_streams
 from cl_complora.compare.results_files import Identities, is_current, place, read_entry
 from cl_complora.compare.study import Request, compare
 from cl_complora.compare.weight_files import weights_known_by
@@ -122,3 +125,30 @@ def test_what_another_comparison_published_meanwhile_is_not_written_over(
     assert code == 2 and "quick.json holds 2 values of its sweep, the seeds 1 of its tests" in said
     assert "quick" in out and (tmp_path / "runs" / "tiny" / "comparison.json").is_file()
     assert read_entry(place(tmp_path / "shared", "tiny", "quick")).asked.seeds == [0, 1]
+
+
+def test_comparisons_that_end_together_publish_one_after_the_other(tmp_path):
+    """What one adds while another reads, looks up images and writes would be lost."""
+    order, inside = [], threading.Event()
+
+    def first():
+        with alone(tmp_path, "tiny"):
+            inside.set()
+            time.sleep(1)
+            order.append("first")
+
+    other = threading.Thread(target=first)
+    other.start()
+    inside.wait()
+    with alone(tmp_path, "of other images"):
+        order.append("other scenario")
+    with alone(tmp_path, "tiny"):
+        order.append("second")
+    other.join()
+    assert order == ["other scenario", "first", "second"]
+
+
+def test_another_that_does_not_end_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(publishing, "LONGEST", 0.0)
+    with alone(tmp_path, "tiny"), pytest.raises(UserError, match=f"in use by .*process {os.getpid()}"):
+        alone(tmp_path, "tiny").__enter__()

@@ -15,17 +15,20 @@ from builders.models import tiny_clip
 from builders.places import LONG
 from cl_complora.cli import app
 from cl_complora.clip.classifier import ClipClassifier
+from cl_complora.clip.heads.head_forms import to_tensors
 from cl_complora.clip.slots import open_slots
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.data.labels import LabelSpace
 from cl_complora.errors import UserError
 from cl_complora.finished.explain import _Changed, explain
 from cl_complora.finished.samples import Samples
-from cl_complora.finished.states import open_run
+from cl_complora.finished.states import find_state, open_run
 from cl_complora.finished.update_parts import coarse_parts, directions, finer_parts, pieces
 from cl_complora.run.stream import run
 from cl_complora.store.deltas import load_delta
 from cl_complora.store.folder import RunDir
+from cl_complora.store.head_files import load_head
+from cl_complora.store.tensors import with_checksum
 
 
 def go(tiny_scenario, out, strategy, settings=()):
@@ -186,3 +189,35 @@ def test_independent_tasks_forget_nothing(tmp_path, tiny_scenario):
     folder = go(tiny_scenario, tmp_path, "lora", ["independent=true"])
     with pytest.raises(UserError, match="none can make another forgotten"):
         explain(open_run(folder, after="0"))
+
+
+@pytest.mark.parametrize("strategy", ["linear-probe", "complora"])
+def test_a_head_that_all_tasks_share_is_named_first(tmp_path, tiny_scenario, strategy):
+    """With weights that stay as they are, all that an old task loses is the head's."""
+    folder = RunDir(go(tiny_scenario, tmp_path, strategy, ["protocol=class-incremental"]))
+    latest = folder.head(1, "cold")
+    wrong = {name: -part if part.dim() == 2 else part for name, part in to_tensors(load_head(latest)).items()}
+    latest.write_bytes(with_checksum(wrong, "head"))
+    (pair,) = explain(open_run(folder.root, after="0"))
+    assert pair.parts[0].kind == "head" and pair.parts[0].returned > 0
+    assert all(part.kind != "head" for part in pair.parts[1:])
+    if strategy == "linear-probe":
+        assert pair.parts[0].returned == pytest.approx(pair.lost) and len(pair.parts) == 1
+
+
+def test_a_head_of_ones_own_is_no_part_of_what_was_changed(runs):
+    for pair in explain(open_run(runs["complora"], after="0")):
+        assert all(part.kind != "head" for part in pair.parts)
+
+
+def test_the_untouched_model_is_0_whatever_tasks_are_called(tmp_path, tiny_scenario):
+    scenario = tmp_path / "named.yaml"
+    scenario.write_text(tiny_scenario.read_text().replace("name: warm", 'name: "0"'))
+    folder = go(scenario, tmp_path / "runs", "lora")
+    assert find_state(folder, after="0").after == []
+    assert find_state(folder, after="1").after == ["0"] and find_state(folder, after="cold").after == [
+        "0",
+        "cold",
+    ]
+    alone = go(scenario, tmp_path / "alone", "lora", ["independent=true"])
+    assert find_state(alone, task="0").after == ["0"] and find_state(alone, after="0").after == []
