@@ -91,7 +91,7 @@ class Run:
         row: dict[str, Any] = {key: told[key] for key in ("scenario", "strategy", "seed")}
         for key in ("transfer", "average", "last", "forgetting", "bwt"):
             row[key] = _percent(told.get(key))
-        moved = self.paired.bwt(len(self.tasks) - 1)
+        moved = self.paired.bwt(len(told["accuracy"]) - 2)
         if moved is not None:
             row |= {"bwt_low": 100 * moved[1], "bwt_high": 100 * moved[2]}
         known = [value for value in told["retention"].values() if value is not None]

@@ -128,6 +128,8 @@ def predict(
     if after is None and (whose := whose_model(state, task)):
         _note(whose)
     names = class_names(classes)
+    if names and state.has_head:
+        _note("--classes are answered by their texts, not by the run's head")
     space, head = label_space(state, names, prompt or (), task), answering(state, names, task)
     found = predict(state, files, space, top, head=head, values=values, tell=_note)
     rows, failed = [], False

@@ -45,6 +45,7 @@ EXAMPLES = {
         "cl-complora init pictures/ --zero-shot others/",
     ),
     "check": ("cl-complora check mine.yaml", "cl-complora check mine.yaml --measure"),
+    "data check": ("cl-complora data check mine.yaml",),
     "eval": (
         "cl-complora eval runs/embedded/complora/seed0",
         "cl-complora eval ViT-B-32 --pretrained openai --data pictures/",
@@ -83,9 +84,10 @@ class HelpfulCommand(TyperCommand):
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows, col_max=26)
-        if self.name in EXAMPLES:
+        of_group = ctx.parent is not None and ctx.parent.parent is not None
+        if examples := EXAMPLES.get(f"{ctx.parent.info_name} {self.name}" if of_group else self.name):
             with formatter.section("Examples"):
-                for line in EXAMPLES[self.name]:
+                for line in examples:
                     formatter.write(f"{'':{formatter.current_indent}}{line}\n")
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -81,13 +81,19 @@ class State:
         """Whether one head, the latest, answers for all tasks, which share a label space."""
         return self.scenario.value.shares_labels
 
+    @property
+    def has_head(self) -> bool:
+        """Whether the run answers its own tasks by something else than texts."""
+        head = (self.config["strategy"].get("head") or {}).get("kind")
+        return bool(self.after) and head not in (None, *IN_WEIGHTS)
+
     def heads(self) -> dict[str, Head]:
         """Task → what answers for it in place of its texts; empty where texts answer.
 
         Raises:
             UserError: for a head that is missing or damaged.
         """
-        if not self.after or (self.config["strategy"].get("head") or {}).get("kind") in (None, *IN_WEIGHTS):
+        if not self.has_head:
             return {}
         tasks = self.results["tasks"]
         device = next(self.loaded.model.parameters()).device

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 
-from ..config.heads import IN_WEIGHTS
 from ..data.checks.duplicates import trained_on
 from ..data.checks.plausibility import one_class, untested
 from ..data.folders import Folder
@@ -67,7 +66,7 @@ def describe(data: Sequence[Data], asked: Sequence[Asked], state: State | None) 
     for one, (chosen, whole) in zip(sets, plans, strict=True):
         names = one.space.class_names
         classes = f"{counted(len(names), 'class', 'classes')} ({_named(names)})"
-        head = ", not by the run's head" if state is not None and _has_head(state) else ""
+        head = ", not by the run's head" if state is not None and state.has_head else ""
         told = f"{one.name}: {classes}, answered by texts with {_prompted(chosen.prompts)}{head}"
         if state is not None:
             told += _trained(replace(chosen, test=one.items), learned)
@@ -108,12 +107,6 @@ def _learned(state: State) -> list[Plan] | None:
         return None
     splits = state.config["splits"]
     return list(plans) if all(one.sha256() == splits.get(one.name) for one in plans) else None
-
-
-def _has_head(state: State) -> bool:
-    """Whether the run answers its own tasks by something else than texts."""
-    head = (state.config["strategy"].get("head") or {}).get("kind")
-    return bool(state.after) and head not in (None, *IN_WEIGHTS)
 
 
 def _as_a_task(state: State, names: Sequence[str], learned: Sequence[Plan]) -> list[str]:

@@ -37,8 +37,8 @@ HOW_TO_READ = (
     " are those of the machine that each was run on."
 )
 _COSTS = (
-    "‖ΔW‖: length of what a task added to the weights, mean over tasks; trained: parameters trained at once;"
-    " training s and peak MB of a run; settings: those that were chosen on validation shots."
+    "▲ and ▼ as above. ‖ΔW‖: length of what a task added to the weights, mean over tasks; trained: parameters"
+    " trained at once; training s and peak MB of a run; settings: those that were chosen on validation shots."
 )
 _STALE = "stale: its settings, the scenario or the weights have changed since, or are not those of the others"
 
@@ -85,8 +85,11 @@ def _tables(board: Mapping[str, Any]) -> list[Table]:
             mark_best(fair, head.index(name), key in LOWER_IS_BETTER)
     against = f"Last minus {board['reference']}"
     last = head.index(against) if against in head else head.index("‖ΔW‖") - 1
-    shown = [range(last + 1), [0, *range(last + 1, len(head))]]
-    titles = (f"Methods on {board['scenario']}", f"What they cost on {board['scenario']}")
+    kind = head.index("kind")
+    shown = [range(last + 1), [0, kind, *range(last + 1, len(head))]]
+    titles = [
+        f"{what} on {board['scenario']}" for what in ("Methods", "Against the best, and what they cost")
+    ]
     notes = (HOW_TO_READ, _COSTS)
     return [
         Table(
@@ -94,9 +97,9 @@ def _tables(board: Mapping[str, Any]) -> list[Table]:
             [head[column] for column in columns],
             [[row[column] for column in columns] for row in rows],
             note,
-            filtered=None if place else head.index("kind"),
+            filtered=columns.index(kind),
         )
-        for place, (title, columns, note) in enumerate(zip(titles, shown, notes, strict=True))
+        for title, columns, note in zip(titles, shown, notes, strict=True)
     ]
 
 

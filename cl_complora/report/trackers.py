@@ -6,6 +6,7 @@ as the event files are. What a tracker cannot take ends the export, not the run.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -61,9 +62,14 @@ class _OfMlflow:
     def __init__(self, module: Any, name: str, config: Mapping[str, Any], folder: Path) -> None:
         self.module = module
         module.set_experiment(PROJECT)
-        self.run = module.start_run(run_name=name)
         # Longer values are refused.
-        module.log_params({key: str(value)[:500] for key, value in flat(config).items()})
+        told = {_mlflow_key(key): str(value)[:500] for key, value in flat(config).items()}
+        self.run = module.start_run(run_name=name)
+        try:
+            module.log_params(told)
+        except Exception:
+            module.end_run()  # or the next run of this process could not begin
+            raise
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         self.module.log_metric(tag, value, step=step)
@@ -73,6 +79,11 @@ class _OfMlflow:
 
     def end(self) -> None:
         self.module.end_run()
+
+
+def _mlflow_key(key: str) -> str:
+    """Without the signs that MLflow refuses, which the name of a set may hold."""
+    return re.sub(r"[^\w\-. :/]", "_", key)
 
 
 _KINDS: dict[str, Callable[..., Tracker]] = {"wandb": _OfWandb, "mlflow": _OfMlflow, "trackio": _OfWandb}

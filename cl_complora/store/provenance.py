@@ -33,7 +33,7 @@ PACKAGES = ("cl_complora", "torch", "open_clip_torch", "avalanche-lib", "numpy")
 
 # What a user of ``run`` can do about a run that was made with something else. Commands that lack these
 # options say it in their own (compare/trial_words.py).
-START_OVER = "use --fresh to start over (the old run is kept) or another --out"
+START_OVER = "use --fresh to start over (the old run is kept), or --variant NAME or another --out beside it"
 WEIGHTS = "--model, --model-config, --pretrained"
 
 

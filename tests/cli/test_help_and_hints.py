@@ -50,6 +50,9 @@ def test_help_shows_all_commands_and_whole_defaults(monkeypatch, capsys):
     _, out, _ = cli(monkeypatch, capsys, "compare", "--help")
     assert "nearest-mean" in "".join(out.split()) and "…" not in out.partition("--seeds")[0]
     assert "Examples:" in out
+    for words in (("check",), ("data", "check")):
+        _, out, _ = cli(monkeypatch, capsys, *words, "--help")
+        assert f"cl-complora {' '.join(words)} mine.yaml" in out and ("--measure" in out) == (len(words) == 1)
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,15 @@ def test_a_prompt_is_refused_where_a_head_answers_alone(probed, class_folders, m
         assert shares(protocol, *words, *odd) != pytest.approx(shares(protocol, *words), abs=1e-6), words
 
 
+def test_classes_of_ones_own_are_said_to_be_answered_by_texts(probed, class_folders, monkeypatch, capsys):
+    picture = class_folders / "test" / "red" / "0.png"
+    words = (monkeypatch, capsys, "predict", probed["task-incremental"], picture)
+    told = "note: --classes are answered by their texts, not by the run's head\n"
+    assert told in cli(*words, "--classes", "red,blue")[2]
+    assert told not in cli(*words, "--task", "warm")[2]
+    assert told not in cli(*words, "--classes", "red,blue", "--after", "0")[2]
+
+
 @pytest.mark.parametrize("protocol", ["class-incremental", "domain-incremental"])
 def test_a_class_that_recurs_has_the_prompts_that_the_run_measures_it_with(protocol, tiny_scenario, tmp_path):
     """Among all tasks those of the first that has it; of domains each has its own where it alone is asked."""

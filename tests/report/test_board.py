@@ -83,8 +83,8 @@ def test_scalars_say_what_the_results_say(done):
     ]
     assert [e.step for e in board.Scalars("feature_similarity/1_warm")] == [2]
     assert [e.step for e in board.Scalars("overlap_with/1_warm")] == [2]
-    layers = [tag for tag in board.Tags()["scalars"] if tag.startswith("kept_rank/")]
-    assert "kept_rank/vision.0" in layers and "kept_rank/text.1" in layers
+    layers = [tag for tag in board.Tags()["scalars"] if tag.startswith("half_energy_rank/")]
+    assert "half_energy_rank/vision.0" in layers and "half_energy_rank/text.1" in layers
 
 
 def test_pictures_come_after_every_task(done):

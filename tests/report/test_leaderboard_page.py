@@ -11,20 +11,25 @@ from builders.pages import Reader
 from cl_complora.report.comparison import figures
 from cl_complora.report.leaderboard import leaderboard_page, markdown
 
+COSTS = "Against the best, and what they cost on tiny"
+
 
 def test_two_tables_instead_of_one_that_no_screen_holds():
     page = Reader(leaderboard_page([board(4)]).html())
-    results, costs = page.tables["Methods on tiny"], page.tables["What they cost on tiny"]
+    results, costs = page.tables["Methods on tiny"], page.tables[COSTS]
     assert [text for text, _ in results[0]][-2:] == ["retention", "Last minus method-2"]
-    assert [text for text, _ in costs[0]][:3] == ["method", "Last minus method-1", "‖ΔW‖"]
+    assert [text for text, _ in costs[0]][:4] == ["method", "kind", "Last minus method-1", "‖ΔW‖"]
     assert [row[0] for row in results[1:]] == [row[0] for row in costs[1:]]
+    # Both can be filtered by kind.
+    html = leaderboard_page([board(4)]).html()
+    assert re.findall(r'data-table="[^"]+" data-column="(\d+)"', html) == ["1", "1"]
 
 
 def test_nothing_is_compared_with_one_method_twice():
     same = board(4) | {"best": "method-2"}
     page = Reader(leaderboard_page([same]).html())
     assert [text for text, _ in page.tables["Methods on tiny"][0]].count("Last minus method-2") == 1
-    assert [text for text, _ in page.tables["What they cost on tiny"][0]][:2] == ["method", "‖ΔW‖"]
+    assert [text for text, _ in page.tables[COSTS][0]][:3] == ["method", "kind", "‖ΔW‖"]
     heads = [line for line in markdown([same]).splitlines() if line.startswith("| method")]
     assert sum(head.count("Last minus") for head in heads) == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import types
 from importlib.machinery import ModuleSpec
@@ -56,6 +57,8 @@ class Recording(types.ModuleType):
 
     def log_params(self, params):
         assert all(isinstance(value, str) and len(value) <= 500 for value in params.values())
+        if refused := [key for key in params if not re.fullmatch(r"[\w\-. :/]*", key)]:
+            raise ValueError(f"Invalid value {refused[0]}")
         self.params = params
 
     def log_metric(self, key, value, step):
@@ -106,6 +109,21 @@ def test_a_tracker_gets_the_scalars_and_figures_of_tensorboard(
     assert all(shown[tag] == values for tag, values in told.items())
     assert any("accuracy_matrix" in tag for entry in module.logged for tag in entry)
     assert any("steps" in key for key in trackers.flat(module.params))
+
+
+def test_signs_that_mlflow_refuses_are_left_out_of_keys(package, tmp_path):
+    """Such as those in the name of a task, which may have splits of its own."""
+    module = package("mlflow")
+    trackers._OfMlflow(module, "tiny", {"splits": {"warm + more": "split.json"}}, tmp_path)
+    assert module.params == {"splits.warm _ more": "split.json"}
+
+
+def test_a_run_of_mlflow_that_is_refused_is_ended(package, tmp_path, monkeypatch):
+    module = package("mlflow")
+    monkeypatch.setattr(trackers, "_mlflow_key", lambda key: f"{key}+")
+    with pytest.raises(ValueError, match="Invalid value"):
+        trackers._OfMlflow(module, "tiny", {"seed": 0}, tmp_path)
+    assert module.ended == 1
 
 
 def test_a_tracker_that_fails_is_told_once_and_the_run_ends_well(

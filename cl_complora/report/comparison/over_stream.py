@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ... import metrics
+from ...config.recorded import learned_at_once
 from ...errors import UserError
 from ...store.folder import RunDir
 from ..elements import Figure, Gallery
@@ -49,10 +50,10 @@ def _band(curves: Mapping[str, np.ndarray]) -> str:
 def _so_far(run: Path) -> list[float]:
     """Last of the tasks trained so far, after every task; nothing where a run does not tell it."""
     try:
-        results = RunDir(run).read_results()
+        results, config = RunDir(run).read_results(), RunDir(run).read_config()
     except UserError:
         return []
-    if results is None or results.get("independent"):
+    if results is None or config is None or results.get("independent") or learned_at_once(config):
         return []
     rows = np.array(results["accuracy"], dtype=float)
     values = [metrics.so_far(rows[: count + 1])["last"] for count in range(1, len(rows))]

@@ -86,7 +86,7 @@ def _accuracy(run: LoadedRun) -> list:
     blocks: list = [_matrix(run), *by_shots_table(run), *head_drift_table(run)]
     if run.measured and run.trained and not run.independent:
         blocks.append(_task_curves(run))
-        if run.trained > 1:
+        if run.trained > 1 and not run.at_once:  # trained together, none comes before another
             blocks.append(_means_so_far(run))
     return blocks
 

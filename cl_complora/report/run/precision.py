@@ -62,7 +62,7 @@ def headlines(results: dict[str, Any]) -> Iterator[tuple[str, float | None, str]
         if results.get("independent"):
             told += "the mean change after a task"
         else:
-            told += f"{values[-1]} % after the stream"
+            told += f"{values[-1]} % {'after the stream' if results['status'] == 'done' else 'now'}"
         yield f"Retention {name}, mAP", results["multi_label_retention"][name], told
 
 

@@ -10,7 +10,7 @@ from ...clip.matrix_names import place_of
 
 # Per layer: the mean of its matrices.
 _PER_LAYER = {
-    "principal_rank": "kept_rank",
+    "principal_rank": "half_energy_rank",
     "principal_overlap": "principal_overlap",
     "drift": "subspace_drift",
     "effective_rank": "effective_rank",

@@ -121,7 +121,7 @@ def _charts(
             "change of the protected part": of("update", ("protected_overlap",)),
             "overlap with earlier updates": of("overlap_with", tasks[:-1]),
             "similarity of old tasks' features": of("feature_similarity", tasks[:-1]),
-            "kept rank by layer": "^kept_rank/",
+            "rank of half the energy by layer": "^half_energy_rank/",
             "drift of the principal subspace by layer": "^subspace_drift/",
             "effective rank by layer": "^effective_rank/",
         },
