@@ -10,12 +10,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import ConfigDict, Field, model_validator
 
+from .. import metrics
 from ..config import Scenario, Strategy, load_scenario, load_strategy
 from ..config.base import Name
 from ..config.plugin_file import plugin_code
@@ -172,6 +176,8 @@ def read_entry(path: Path) -> Entry | None:
             if not set(SCORED[:4]) <= run.results.keys():
                 raise forms.damaged(path, "trials: one on validation shots lacks what it is chosen by")
             forms.checked(path, _Scored, run.results)
+    if len({(run.validation, run.seed, *run.settings.items()) for run in entry.trials}) < len(entry.trials):
+        raise forms.damaged(path, "trials: one stands twice")
     tests = [outcome.results for outcome in entry.tests().values()]
     if not tests:
         raise forms.damaged(path, "trials: none is a test with the settings that were chosen")
@@ -195,14 +201,33 @@ def _check_test(path: Path, run: PublishedRun) -> None:
         asked = row[learned - 1 : learned] if own and learned else row
         if not all(map(is_number, asked)):
             raise forms.damaged(path, "trials: accuracy: must be numbers")
+    _check_figures(path, results)
     details = results["tasks_detail"]
     if len(details) != tasks or not all(set(DETAIL) <= detail.keys() for detail in details):
         raise forms.damaged(path, f"trials: tasks_detail must have {', '.join(DETAIL)} of every task")
     for key in COSTS:
-        if not all(is_number(detail[key]) for detail in details):
-            raise forms.damaged(path, f"trials: tasks_detail.{key}: must be a number")
+        if not all(is_number(detail[key]) and detail[key] >= 0 for detail in details):
+            raise forms.damaged(path, f"trials: tasks_detail.{key}: must be a number of at least 0")
     if not are_rows(run.updates, tasks):
         raise forms.damaged(path, "trials: updates: must have all figures of every task's update")
+
+
+def _check_figures(path: Path, results: Mapping[str, Any]) -> None:
+    """Refuse shares that are none, and figures that do not follow from the matrices beside them."""
+    rows, own = results["accuracy"], results.get("independent", False)
+    for key, values in {"accuracy": chain(*rows), "zero_shot": chain(*results["zero_shot"].values())}.items():
+        if any(is_number(value) and not 0.0 <= value <= 1.0 for value in values):
+            raise forms.damaged(path, f"trials: {key}: must lie between 0 and 1")
+    figures = metrics.of_independent(rows) if own else metrics.summarize(rows)
+    kept = metrics.mean_retention if own else metrics.retention
+    told = {key: (results[key], figures[key]) for key in ("last", "average", "forgetting", "bwt")}
+    told |= {
+        f"retention.{name}": (value, kept([math.nan if v is None else v for v in results["zero_shot"][name]]))
+        for name, value in results["retention"].items()
+    }
+    for key, (value, follows) in told.items():
+        if is_number(value) != math.isfinite(follows) or (is_number(value) and abs(value - follows) > 1e-6):
+            raise forms.damaged(path, f"trials: {key}: is not what its matrix gives")
 
 
 def read_entries(folder: Path, scenario: str) -> list[Entry]:

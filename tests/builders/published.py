@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from builders.runs import STRATEGY
+from cl_complora import metrics
 from cl_complora.compare import study
 from cl_complora.compare.by_image import kept_by
 from cl_complora.compare.outcomes import Outcome
@@ -37,8 +38,10 @@ def ran(monkeypatch, tiny_run, tiny_scenario):
     def outcome(t) -> Outcome:
         labels.append(t.label())
         rate = t.strategy.value.optimiser.lr
-        last = tiny_run.results["last"] + 0.1 * rate + 0.01 * t.seed
-        results = tiny_run.results | {"last": last, "seed": t.seed, "strategy": t.strategy.value.name}
+        *rows, last = tiny_run.results["accuracy"]
+        rows.append([0.5 * value + 0.2 + 0.1 * rate + 0.01 * t.seed for value in last])
+        changed = {"accuracy": rows, "seed": t.seed, "strategy": t.strategy.value.name}
+        results = tiny_run.results | changed | metrics.summarize(rows)
         return Outcome(results, *((None, {}) if t.validation else (updates, kept)))
 
     class Fake:

@@ -14,6 +14,7 @@ from builders.captions import painted
 from builders.commands import cli
 from builders.places import PACKAGE, ROOT
 from builders.published import asked, published
+from cl_complora import metrics
 from cl_complora.compare import leaderboard as rows_of
 from cl_complora.compare import publishing, results_files
 from cl_complora.compare.leaderboard import leaderboard, scenarios
@@ -24,6 +25,7 @@ from cl_complora.compare.trials import trial
 from cl_complora.compare.weight_files import weights_known_by
 from cl_complora.config import load_scenario
 from cl_complora.errors import UserError
+from cl_complora.files import finite
 from cl_complora.report.comparison.saving import markdown as table_of
 from cl_complora.report.leaderboard import leaderboard_page, markdown
 
@@ -98,6 +100,21 @@ def changed(content: dict, path: tuple, value) -> dict:
         (("trials", -1, "results", "accuracy"), [[0.5]], "accuracy"),
         (("trials", -1, "results", "accuracy", 1, 0), None, "accuracy: must be numbers"),
         (("trials", -1, "results", "accuracy", 0, 1), float("inf"), "damaged"),
+        (("trials", -1, "results", "accuracy", 2, 1), 2.5, "accuracy: must lie between 0 and 1"),
+        (("trials", -1, "results", "accuracy", 2, 1), -0.5, "accuracy: must lie between 0 and 1"),
+        (("trials", -1, "results", "zero_shot", "colours", 0), 1.5, "zero_shot: must lie between 0 and 1"),
+        (("trials", -1, "results", "last"), 0.123, "last: is not what its matrix gives"),
+        (("trials", -1, "results", "forgetting"), None, "forgetting: is not what its matrix gives"),
+        (
+            ("trials", -1, "results", "retention", "colours"),
+            90.0,
+            "retention.colours: is not what its",
+        ),
+        (
+            ("trials", -1, "results", "tasks_detail", 0, "train_seconds"),
+            -1.0,
+            "train_seconds: must be a",
+        ),
         (("trials", -1, "results", "tasks_detail"), [{}, {}], "tasks_detail"),
         (("trials", -1, "results", "tasks_detail"), [], "tasks_detail"),
         (("trials", -1, "results", "tasks_detail", 0, "carried_bytes"), None, "carried_bytes: must be a"),
@@ -130,6 +147,16 @@ def test_a_damaged_file_is_named(tmp_path, tiny_scenario, methods, ran, path, va
     with pytest.raises(UserError) as error:
         read_entries(tmp_path, "tiny")
     assert str(file) in str(error.value) and told in str(error.value)
+
+
+def test_a_trial_must_not_stand_twice(tmp_path, tiny_scenario, methods, ran):
+    published(tiny_scenario, (methods[1],), tmp_path)
+    file = place(tmp_path, "tiny", "slow")
+    content = json.loads(file.read_text())
+    content["trials"].append(content["trials"][-1])
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="trials: one stands twice"):
+        read_entry(file)
 
 
 def test_a_row_of_accuracy_must_not_be_missing(tmp_path, tiny_scenario, methods, ran):
@@ -170,6 +197,7 @@ def test_the_leaderboard_is_by_last_and_marks_what_is_stale(
     for run in content["trials"]:
         if not run["validation"]:
             run["results"]["accuracy"][-1] = [1.0, 1.0]
+            run["results"] |= metrics.summarize(run["results"]["accuracy"])
     path.write_text(json.dumps(content))
     board = leaderboard(tmp_path, "tiny", "slow")
     assert [row["name"] for row in board["rows"]] == ["quick", "slow"] and board["best"] == "quick"
@@ -275,6 +303,10 @@ def test_entries_of_other_tasks_are_not_compared(tmp_path, tiny_scenario, method
             results["accuracy"] = [row[:1] for row in results["accuracy"][:2]]
             results["zero_shot"] = {name: values[:2] for name, values in results["zero_shot"].items()}
             results["tasks"], results["tasks_detail"] = results["tasks"][:1], results["tasks_detail"][:1]
+            results |= finite(metrics.summarize(results["accuracy"]))
+            results["retention"] = {
+                n: metrics.retention(values) for n, values in results["zero_shot"].items()
+            }
             run["updates"] = run["updates"][:1]
     file.write_text(json.dumps(content))
     rows = {row["name"]: row for row in leaderboard(tmp_path, "tiny", "slow")["rows"]}
