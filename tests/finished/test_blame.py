@@ -45,7 +45,7 @@ def blames() -> dict[str, list[Blame]]:
     changed = _Changed(Sums(weights), weights, list(BEFORE))
     found = pieces(TaskDelta(dense={name: torch.ones(1, 1) for name in WEIGHTS}))
     parts = _ranked(changed, ["old"], found)["old"]
-    told = changed.blames(parts, "old", "new", ["birds", "cars"])
+    told = changed.blames(parts, "old", "new", ["birds", "cars"], earlier_heads={})
     assert all(float(weight) == 1.0 for weight in weights.values())
     return {kind: [one for one in told if one.kind == kind] for kind in ("tower", "layer", "matrix")}
 
