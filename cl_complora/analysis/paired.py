@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import metrics
+from ..config.recorded import learned_at_once
 from ..errors import UserError
 from ..metrics import PairedChange
 from ..store.folder import RunDir
@@ -21,7 +22,8 @@ class PairedChanges:
     """What changed on the same images, as far as a run's answers tell.
 
     Attributes:
-        tasks: task → since it was just trained (all but the task trained last).
+        tasks: task → since it was just trained (all but the task trained last; none where all were trained
+            together).
         sets: zero-shot set → since the untouched model.
         retrieval: retrieval set → direction → R@1 since the untouched model, by query.
     """
@@ -51,9 +53,10 @@ def paired_changes(folder: RunDir, results: dict[str, Any]) -> PairedChanges:
         config = None
     rows = np.array(results["accuracy"], dtype=float).reshape(-1, len(results["tasks"]))
     trained = len(rows) - 1
+    followed = [] if learned_at_once(config) else results["tasks"][: max(0, trained - 1)]
     tasks = {
         name: _changes(folder, config, results, name, rows[:, place], place + 1, [trained])
-        for place, name in enumerate(results["tasks"][: max(0, trained - 1)])
+        for place, name in enumerate(followed)
     }
     sets = {
         name: _changes(folder, config, results, name, results["zero_shot"][name], 0, [trained])

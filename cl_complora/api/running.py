@@ -144,13 +144,16 @@ class Run:
             raise UserError(f"plot({what!r}): must be one of {', '.join(map(repr, DRAWINGS))}")
         if what == "zero_shot" and not self.zero_shot_sets:
             raise UserError(f"plot({what!r}): scenario '{self.results['scenario']}' has no zero-shot sets")
+        from ..config.recorded import learning_states
         from ..report import plots
+        from ..store.folder import RunDir
 
         if what == "zero_shot":
             return plots.zero_shot_plot(self.results["zero_shot"], self._name())
         draw = plots.curves_plot if what == "curves" else plots.matrix_plot
         rows = [[math.nan if v is None else v for v in row] for row in self.results["accuracy"]]
-        return draw(rows, self.tasks, self._name())
+        learned = learning_states(RunDir(self.folder).read_config(), len(self.tasks))
+        return draw(rows, self.tasks, learned, self._name())
 
     def report(self, output: str | Path | None = None) -> Path:
         """Write the run as one HTML file and return its path.

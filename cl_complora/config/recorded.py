@@ -47,6 +47,17 @@ def learned_at_once(config: Mapping[str, Any] | None) -> bool:
     return training.get("stream") == "joint"
 
 
+def learning_states(config: Mapping[str, Any] | None, tasks: int) -> list[int]:
+    """The state that each task of a run was learned in, 0 the untouched model: the row of the accuracy
+    matrix where it was just trained.
+
+    Args:
+        config: as for :func:`learned_at_once`.
+        tasks: of the stream.
+    """
+    return [1] * tasks if learned_at_once(config) else list(range(1, tasks + 1))
+
+
 def _said(schema: type[BaseModel], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings without those at their defaults; what tells the kind of a part stays."""
     kept = {}

@@ -23,26 +23,27 @@ class ShownFigure(Figure):
         return buffer.getvalue()
 
 
-def curves_plot(rows: ArrayLike, tasks: Sequence[str], title: str) -> Figure:
+def curves_plot(rows: ArrayLike, tasks: Sequence[str], learned: Sequence[int], title: str) -> Figure:
     """Accuracy on every task over the stream; a dot where it was learned.
 
     Args:
         rows: ``(t+1, T)`` fractions, the untouched model first.
         tasks: T names.
+        learned: the row that each task was learned in.
         title: of the figure.
     """
     with drawing(*_with_title(CURVES_SIZE), kind=ShownFigure) as figure:
         axes = figure.add_subplot()
-        draw_curves(axes, rows, tasks)
+        draw_curves(axes, rows, tasks, learned)
         axes.set_title(title)
         return _drawn(figure)
 
 
-def matrix_plot(rows: ArrayLike, tasks: Sequence[str], title: str) -> Figure:
+def matrix_plot(rows: ArrayLike, tasks: Sequence[str], learned: Sequence[int], title: str) -> Figure:
     """The accuracy matrix as a heat map (arguments as :func:`curves_plot`)."""
     values = 100 * np.asarray(rows, dtype=float)
     with drawing(*_with_title(matrix_size(len(tasks))), kind=ShownFigure) as figure:
-        draw_matrix(figure, values, ["untouched", *tasks][: len(values)], tasks)
+        draw_matrix(figure, values, ["untouched", *tasks][: len(values)], tasks, learned)
         figure.suptitle(title)
         return _drawn(figure)
 

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from .. import metrics
-from ..config.recorded import learned_at_once
+from ..config.recorded import learned_at_once, learning_states
 from ..errors import UserError
 from . import forms
 from .folder import RunDir
@@ -76,6 +76,11 @@ class LoadedRun:
     def at_once(self) -> bool:
         """Whether all tasks were trained together, in place of the first."""
         return learned_at_once(self.config)
+
+    @property
+    def learned_in(self) -> list[int]:
+        """The row of the matrix where each task was just trained."""
+        return learning_states(self.config, len(self.tasks))
 
     @property
     def measured(self) -> bool:

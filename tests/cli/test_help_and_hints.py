@@ -165,10 +165,10 @@ def drawn(renderable, width: int) -> list[str]:
 
 
 def test_tasks_are_numbered_where_their_names_do_not_fit():
-    narrow = drawn(matrix(results(7), 80), 80)
+    narrow = drawn(matrix(results(7), range(1, 8), 80), 80)
     assert narrow[1].split() == ["after", *"1234567", "imagenet"]
     assert narrow[3].split()[:3] == ["1", "a-long-name-of-task-0", "50.0"] and len(narrow) == 10
-    wide = drawn(matrix(results(2), 120), 120)
+    wide = drawn(matrix(results(2), range(1, 3), 120), 120)
     assert "a-long-name-of-task-1" in wide[2] + wide[3] and "│" in wide[-2]
 
 
@@ -176,12 +176,12 @@ def test_tasks_are_numbered_where_their_names_do_not_fit():
 def test_titles_are_in_one_line_above_narrow_tables(tasks, width):
     few = results(tasks) | {"zero_shot_sets": []}
     title = "many · x · seed 0: accuracy in %"
-    narrower = drawn(matrix(few, width), max(width, len(title)))
+    narrower = drawn(matrix(few, range(1, tasks + 1), width), max(width, len(title)))
     assert [line.strip() for line in narrower if "accuracy" in line or "%" in line] == [title]
     measured = measured_table([Measured("a", 0.5, 8)], "a stream of one small set, all of it: accuracy in %")
     assert "a stream of one small set, all of it: accuracy in %" in drawn(measured, 80)
     out = io.StringIO()
-    LogConsole(file=out, width=1000).print(matrix(few, 0))
+    LogConsole(file=out, width=1000).print(matrix(few, range(1, tasks + 1), 0))
     assert out.getvalue().startswith(f"{title}\nafter")
 
 

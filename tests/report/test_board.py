@@ -254,7 +254,8 @@ def test_pictures_of_the_stream_stay_of_bearable_size(tasks, independent):
     if independent:  # every model answers to its own task alone
         rows[1:][~np.eye(tasks, dtype=bool)] = np.nan
     names = [f"task number {index}" for index in range(tasks)]
-    for picture in (matrix_image(rows, names), curves_image(rows, names)):
+    states = range(1, tasks + 1)
+    for picture in (matrix_image(rows, names, states), curves_image(rows, names, states)):
         assert picture.dtype == np.uint8 and picture.shape[2] == 3
         assert 100_000 < picture.nbytes < 6_000_000
         assert (picture[:, -1] == 255).all() and (picture[0] == 255).all(), "something reaches over the edge"

@@ -37,6 +37,7 @@ def test_the_text_has_the_exact_numbers_and_hostile_names_stay_text():
         rows,
         [{"held": 0.92}, {"held": 0.90}],
         ["a|b", "<i>*x*"],
+        [1, 2],
         headlines,
         {"held": -2.0, "new": float("nan")},
     )

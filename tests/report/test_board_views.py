@@ -41,11 +41,18 @@ def tags(folder) -> dict:
     return EventAccumulator(str(folder / "tensorboard"), {"tensors": 0}).Reload().Tags()
 
 
-def test_joint_training_has_no_transfer(tmp_path, tiny_scenario):
+def test_of_joint_training_every_state_tells_what_the_stream_ends_with(tmp_path, tiny_scenario):
     done = go(tiny_scenario, tmp_path, "joint")
-    scalars = tags(done.folder)["scalars"]
-    assert done.results["transfer"] is None and done.results["last"] is not None
-    assert "stream/last" in scalars and "stream/transfer" not in scalars
+    board = EventAccumulator(str(done.folder / "tensorboard"), {"tensors": 0}).Reload()
+    scalars = board.Tags()["scalars"]
+    for name in ("last", "average", "forgetting", "bwt"):
+        values = [event.value for event in board.Scalars(f"stream/{name}")]
+        assert values == pytest.approx([done.results[name]] * 2, abs=1e-6), name
+    assert done.results["transfer"] is None and "stream/transfer" not in scalars
+    assert not [tag for tag in scalars if tag.startswith(("forgetting/", "bwt/"))]
+    texts = [event.tensor_proto.string_val[0].decode() for event in board.Tensors("accuracy/text_summary")]
+    rows = [line for line in texts[-1].splitlines() if line.startswith(("| warm", "| cold"))]
+    assert [row.count("**") for row in rows] == [4, 0]
 
 
 @pytest.fixture(scope="module")

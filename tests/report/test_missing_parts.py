@@ -198,7 +198,7 @@ def test_what_is_not_defined_says_why(copied, drawn):
         "independent": True}))  # fmt: skip
     page = read(write_report(copied))
     assert page.text.count("every task has a model of its own") == 4
-    assert page.values("What every model learned") == [[0.5, 0.75, None, 0.25], [0.5, 0.875, None, 0.375]]
+    assert page.values("What was learned") == [[0.5, 0.75, None, 0.25], [0.5, 0.875, None, 0.375]]
     without = results | {"zero_shot_sets": [], "zero_shot": {}, "retention": {}}
     (copied / "results.json").write_text(json.dumps(without))
     assert "the scenario has no zero-shot set" in read(write_report(copied)).text

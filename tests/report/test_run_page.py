@@ -225,18 +225,3 @@ def test_the_command_aims_at_the_folder_that_the_run_is_in(finished, tmp_path, m
     beside.mkdir(parents=True)
     monkeypatch.chdir(beside)
     assert aimed(Path("seed0")) == ["--variant", "short", "--out", str(tmp_path / "runs")]
-
-
-def test_tasks_that_were_trained_together_are_framed_together(joint_run, tmp_path):
-    page = read(write_report(joint_run, tmp_path / "page.html"))
-    assert "trained together in place of the first" in page.text and "not been trained yet" not in page.text
-    cells = [cell for cell in page.all("td") if "trained" in cell.get("class", "").split()]
-    assert len(cells) == 2  # both tasks, in one row
-    rows = re.findall(r"<tr.*?</tr>", (tmp_path / "page.html").read_text(), re.DOTALL)
-    framed = [len(re.findall(r'<td class="[^"]*\btrained\b', row)) for row in rows]
-    assert [count for count in framed if count] == [2]
-    # None of them comes before another, so that no mean grows with the stream and nothing is forgotten.
-    assert "Accuracy on the tasks trained so far" not in page.text
-    assert "95 % interval" not in page.text.partition("BWT (")[2][:120]
-    first, *_ = json.loads((joint_run / "results.json").read_text())["accuracy"][1:]
-    assert f"{100 * first[1]:.1f} % after its own training" in page.text

@@ -19,7 +19,7 @@ def every_class(run: LoadedRun) -> list[Fold]:
     rows, more = [], False
     for place, task in enumerate(run.tasks[: run.trained]):
         try:
-            found = answers_by_class(run.folder, run.config, task, (0, place + 1, run.trained))
+            found = answers_by_class(run.folder, run.config, task, (0, run.learned_in[place], run.trained))
         except UserError:  # a run that kept no answers, or damaged ones: told where single answers are shown
             continue
         found.sort(key=_change)

@@ -24,9 +24,9 @@ def forgetting(run: LoadedRun, paired: PairedChanges) -> list:
     if not run.measured or not run.trained:
         return []
     rows = run.rows[:, : run.trained]
-    learned = [float(rows[j + 1, j]) for j in range(run.trained)]
-    if run.independent:
-        return [_gains(run, learned)]
+    learned = [float(rows[run.learned_in[j], j]) for j in range(run.trained)]
+    if run.independent or run.at_once:
+        return [_gains(run, learned), *every_class(run)]
     best = [float(rows[j + 1 :, j].max()) for j in range(run.trained)]
     forgotten, moved = metrics.forgetting(rows), metrics.backward_transfer(rows)
     counted = any(run.images_of(place) for place in range(run.trained))
@@ -95,5 +95,7 @@ def _gains(run: LoadedRun, learned: Sequence[float]) -> Table:
             [Cell(name), percent(run.rows[0, place]), percent(learned[place]), shown, percent(gain, True)]
         )
     head = ["task", "untouched %", "trained %", "95 % interval", "gain"]
-    note = "Every task has a model of its own, so nothing can be forgotten. Gain in points."
-    return Table("What every model learned", head, rows, note)
+    why = "All tasks were trained together, so none came after another"
+    if run.independent:
+        why = "Every task has a model of its own, so nothing can be forgotten"
+    return Table("What was learned", head, rows, f"{why}. Gain in points.")

@@ -96,7 +96,7 @@ def _matrix(run: LoadedRun) -> Table:
     for index, accuracies in enumerate(run.rows):
         cells = [Cell(run.tasks[index - 1] if index else "untouched model")]
         for column, value in enumerate(accuracies):
-            trained = index == (1 if run.at_once else column + 1)
+            trained = index == run.learned_in[column]
             cells.append(
                 shaded(percent(value), value, "trained" if trained else "", "just trained" if trained else "")
             )
@@ -112,12 +112,15 @@ def _matrix(run: LoadedRun) -> Table:
         "Percent of the images of a column's task that are right after a row's task was trained; the first"
         " row is the untouched model. "
     )
-    note += (
-        "Framed: all tasks, trained together in place of the first; nothing is trained after it."
-        if run.at_once
-        else "Framed: the task trained last. Left of the frame tasks may be forgotten, right of it they have"
-        " not been trained yet."
-    )
+    if run.at_once:
+        note += "Framed: all tasks, trained together in place of the first; nothing is trained after it."
+    elif run.independent:
+        note += "Framed: the one task that a row's model was trained on; every row is a model of its own."
+    else:
+        note += (
+            "Framed: the task trained last. Left of the frame tasks may be forgotten, right of it they have"
+            " not been trained yet."
+        )
     if not run.independent:
         note += " Mean: of all tasks, trained or not; after the whole stream it is Last."
     for name, measure in measures.items():
@@ -131,10 +134,7 @@ def _at(values: Sequence[float | None], index: int) -> float:
 
 def _task_curves(run: LoadedRun) -> Gallery:
     drawn = [
-        Figure(
-            name,
-            figures.task_curve(run.rows, place, run.tasks, f"task-{place}", 1 if run.at_once else place + 1),
-        )
+        Figure(name, figures.task_curve(run.rows, place, run.tasks, f"task-{place}", run.learned_in[place]))
         for place, name in enumerate(run.tasks)
     ]
     behind = ", with the other tasks behind it" if len(run.tasks) <= LEGIBLE else ""

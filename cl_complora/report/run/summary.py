@@ -83,7 +83,7 @@ def _headlines(run: LoadedRun, paired: PairedChanges) -> list[Card]:
             meaning = "mean accuracy of every task's own model"
         elif key == "last" and not run.done:
             meaning = "mean accuracy now, on the tasks trained so far"
-        moved = paired.bwt(run.trained - 1) if key == "bwt" and not run.at_once else None
+        moved = paired.bwt(run.trained - 1) if key == "bwt" else None
         if moved is not None:
             meaning += f" (95 % interval {range_of(*moved[1:])} points)"
         if cell.value is None:

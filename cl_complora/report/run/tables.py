@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.cells import cell_len
@@ -25,12 +26,13 @@ MEANING = {
 }
 
 
-def matrix(results: dict[str, Any], width: int = 0) -> Table:
+def matrix(results: dict[str, Any], learned: Sequence[int], width: int = 0) -> Table:
     """The accuracy matrix in percent; the cell of the task just trained is bold, zero-shot sets stand at the
     right.
 
     Args:
         results: content of results.json.
+        learned: the state that each task was learned in.
         width: columns of the terminal; where the names are too long for it, tasks are numbered instead of
             broken. 0 for any width.
     """
@@ -58,7 +60,7 @@ def matrix(results: dict[str, Any], width: int = 0) -> Table:
             measure = " (mean R@1)" if label in results.get("task_measures", {}) else ""
             label = f"{index:2} {label}{measure}"
         cells = [
-            Text(_percent(value), style="bold" if column == index - 1 else "")
+            Text(_percent(value), style="bold" if index == learned[column] else "")
             for column, value in enumerate(row)
         ]
         held_out = [_percent(results["zero_shot"][name][index]) for name in results["zero_shot_sets"]]
@@ -111,10 +113,10 @@ def headlines(results: dict[str, Any], paired: PairedChanges) -> Table:
     return table
 
 
-def show(console: Console, results: dict[str, Any], paired: PairedChanges) -> None:
-    """Print matrix and headlines."""
+def show(console: Console, results: dict[str, Any], learned: Sequence[int], paired: PairedChanges) -> None:
+    """Print matrix and headlines (arguments as :func:`matrix` and :func:`headlines`)."""
     width = console.width if console.is_terminal else 0
-    console.print(Group(matrix(results, width), "", headlines(results, paired)))
+    console.print(Group(matrix(results, learned, width), "", headlines(results, paired)))
 
 
 def _percent(value: float | None, signed: bool = False) -> str:

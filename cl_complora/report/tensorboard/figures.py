@@ -55,19 +55,20 @@ def image_of(figure: Figure) -> np.ndarray:
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 
 
-def matrix_image(rows: ArrayLike, tasks: Sequence[str]) -> np.ndarray:
+def matrix_image(rows: ArrayLike, tasks: Sequence[str], learned: Sequence[int]) -> np.ndarray:
     """The accuracy matrix as a heat map in percent; empty where nothing was measured or the task is still to
     come.
 
     Args:
         rows: ``(t+1, T)`` fractions, the untouched model first.
         tasks: T names.
+        learned: the row that each task was learned in.
     """
     values = 100 * np.full((len(tasks) + 1, len(tasks)), np.nan)
     measured = 100 * np.asarray(rows, dtype=float)
     values[: len(measured)] = measured
     with drawing(*matrix_size(len(tasks))) as figure:
-        draw_matrix(figure, values, ["untouched", *tasks], tasks)
+        draw_matrix(figure, values, ["untouched", *tasks], tasks, learned)
         return image_of(figure)
 
 
@@ -77,7 +78,9 @@ def matrix_size(tasks: int) -> tuple[float, float, float, float, float, float]:
     return side + 2.65, side + 1.4, 1.6, 1.05, 1.2, 0.2
 
 
-def draw_matrix(figure: Figure, values: np.ndarray, states: Sequence[str], columns: Sequence[str]) -> None:
+def draw_matrix(
+    figure: Figure, values: np.ndarray, states: Sequence[str], columns: Sequence[str], learned: Sequence[int]
+) -> None:
     """A heat map in percent; the cell of the task just trained is bold.
 
     Args:
@@ -85,6 +88,7 @@ def draw_matrix(figure: Figure, values: np.ndarray, states: Sequence[str], colum
         values: ``(states, columns)`` percent; NaN stays empty.
         states: names of the rows, the untouched model first.
         columns: names of the columns, in the order that the tasks were trained in.
+        learned: the row that each column's task was learned in.
     """
     every = -(-len(columns) // LEGIBLE)
     axes = figure.add_subplot()
@@ -97,7 +101,7 @@ def draw_matrix(figure: Figure, values: np.ndarray, states: Sequence[str], colum
     for (i, j), value in np.ndenumerate(values if every == 1 else values[:0]):
         if np.isfinite(value):
             style = {
-                "weight": "bold" if i == j + 1 else "normal",
+                "weight": "bold" if i == learned[j] else "normal",
                 "color": "white" if value < 60 else "black",
             }
             axes.text(j, i, f"{value:.1f}", ha="center", va="center", **style)
@@ -107,10 +111,11 @@ def draw_matrix(figure: Figure, values: np.ndarray, states: Sequence[str], colum
     figure.colorbar(picture, cax=bar, label="accuracy %")
 
 
-def curves_image(rows: ArrayLike, tasks: Sequence[str]) -> np.ndarray:
-    """Accuracy on every task over the stream; a dot where it was learned."""
+def curves_image(rows: ArrayLike, tasks: Sequence[str], learned: Sequence[int]) -> np.ndarray:
+    """Accuracy on every task over the stream; a dot where it was learned (arguments as
+    :func:`draw_curves`)."""
     with drawing(*CURVES_SIZE) as figure:
-        draw_curves(figure.add_subplot(), rows, tasks)
+        draw_curves(figure.add_subplot(), rows, tasks, learned)
         return image_of(figure)
 
 
@@ -118,20 +123,21 @@ def curves_image(rows: ArrayLike, tasks: Sequence[str]) -> np.ndarray:
 CURVES_SIZE = (6.8, 3.8, 0.6, 1.75, 0.5, 0.15)
 
 
-def draw_curves(axes: Axes, rows: ArrayLike, tasks: Sequence[str]) -> None:
+def draw_curves(axes: Axes, rows: ArrayLike, tasks: Sequence[str], learned: Sequence[int]) -> None:
     """Accuracy on every task over the stream, in percent.
 
     Args:
         axes: empty.
         rows: ``(t+1, T)`` fractions, the untouched model first.
         tasks: T names.
+        learned: the row that each task was learned in.
     """
     values = 100 * np.asarray(rows, dtype=float)
     for j, task in enumerate(tasks):
         colour, style = COLOURS[j % len(COLOURS)], _STYLES[j // len(COLOURS) % len(_STYLES)]
         axes.plot(values[:, j], color=colour, linestyle=style, label=plain(task, 18))
-        if j + 1 < len(values):
-            axes.plot([j + 1], [values[j + 1, j]], "o", color=colour, markersize=5)
+        if (own := learned[j]) < len(values):
+            axes.plot([own], [values[own, j]], "o", color=colour, markersize=5)
     axes.set(xlabel="tasks learned", ylabel="accuracy %", xlim=(-0.1, len(tasks) + 0.1))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)

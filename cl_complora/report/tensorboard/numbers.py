@@ -20,6 +20,7 @@ def numbers_text(
     rows: Sequence[Sequence[float]],
     zero_shot: Sequence[Mapping[str, float]],
     tasks: Sequence[str],
+    learned: Sequence[int],
     headlines: Mapping[str, float],
     retention: Mapping[str, float],
 ) -> str:
@@ -29,6 +30,7 @@ def numbers_text(
         rows: ``(t+1, T)`` fractions, the untouched model first.
         zero_shot: for every row, set → fraction.
         tasks: T names.
+        learned: the row that each task was learned in.
         headlines: metric → fraction, of the tasks learned so far.
         retention: zero-shot set → points.
     """
@@ -36,9 +38,10 @@ def numbers_text(
     head = ["after", *map(escaped, tasks), *(f"{escaped(name)} (zero-shot)" for name in sets)]
     lines = [f"| {' | '.join(head)} |", "|---" + "|--:" * (len(head) - 1) + "|"]
     for index, (row, held_out) in enumerate(zip(rows, zero_shot, strict=True)):
-        cells = [_percent(value) for value in row]
-        if index:
-            cells[index - 1] = f"**{cells[index - 1]}**"
+        cells = [
+            f"**{_percent(value)}**" if own == index else _percent(value)
+            for value, own in zip(row, learned, strict=True)
+        ]
         cells += [_percent(held_out[name]) for name in sets]
         lines.append(f"| {escaped(tasks[index - 1]) if index else 'untouched'} | {' | '.join(cells)} |")
     told = [

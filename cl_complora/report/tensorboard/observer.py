@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ... import metrics
 from ...analysis.mistakes import Mistake, changes
 from ...clip.matrix_names import place_of
-from ...config.recorded import learned_at_once
+from ...config.recorded import learned_at_once, learning_states
 from ...engine.observer import Observer
 from ...errors import UserError
 from ...files import yaml_text
@@ -151,6 +151,7 @@ class BoardWriter:
         self._hook = threading.excepthook
         self.folder, self.tasks, self.independent, self.pictures = folder, list(tasks), independent, pictures
         self.config = folder.read_config()
+        self.learned = learning_states(self.config, len(self.tasks))
         self.tags = tags_of(tasks, [*zero_shot, *captioned, *labelled])
         self.rows: list[Sequence[float]] = []
         self.zero_shot: list[dict[str, float]] = []
@@ -256,8 +257,8 @@ class BoardWriter:
 
         rows = self.rows[: index + 1]
         if any(map(math.isfinite, rows[-1])):
-            self._image("accuracy_matrix", matrix_image(rows, self.tasks), index)
-            self._image("accuracy_by_task", curves_image(rows, self.tasks), index)
+            self._image("accuracy_matrix", matrix_image(rows, self.tasks, self.learned), index)
+            self._image("accuracy_by_task", curves_image(rows, self.tasks, self.learned), index)
 
     def _steps(self, curve: Sequence[float], answered: Sequence[float]) -> None:
         """Loss and accuracy of the steps of a task; earlier versions measured only the loss."""
@@ -285,7 +286,7 @@ class BoardWriter:
         """The matrix and the headlines in figures; the tag is the first of the alphabet."""
         told = {name: self.last.get(f"stream/{name}", math.nan) for name in _HEADLINES}
         kept = {name: self.last.get(f"retention/{self.tags[name]}", math.nan) for name in self.zero_shot[0]}
-        text = numbers_text(self.rows, self.zero_shot, self.tasks, told, kept)
+        text = numbers_text(self.rows, self.zero_shot, self.tasks, self.learned, told, kept)
         self.writer.add_text("accuracy", text, index)
 
     def _norms(self, geometry: Mapping[str, dict[str, Any]], index: int) -> None:
@@ -339,10 +340,13 @@ class BoardWriter:
         if self.independent:
             yield "stream/last", metrics.of_independent(self.rows)["last"]
             return
+        if learned_at_once(self.config):
+            # Every state has learned all tasks, so it is told what the stream ends with; none is unseen.
+            summary = metrics.so_far([self.rows[0], *[self.rows[-1]] * len(self.tasks)])
+            yield from ((f"stream/{name}", summary[name]) for name in _HEADLINES if name != "transfer")
+            return
         summary = metrics.so_far(self.rows)
-        # Where all tasks are trained at once none is unseen, and results.json names no Transfer.
-        headlines = [name for name in _HEADLINES if name != "transfer" or not learned_at_once(self.config)]
-        yield from ((f"stream/{name}", summary[name]) for name in headlines)
+        yield from ((f"stream/{name}", summary[name]) for name in _HEADLINES)
         if math.isfinite(summary["last"]):
             trained = [row[:index] for row in self.rows]
             told = zip(
