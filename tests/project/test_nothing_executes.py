@@ -184,7 +184,8 @@ def test_tensorboards_text_shows_names_and_runs_none(tmp_path):
     from tensorboard.plugin_util import markdown_to_safe_html
     from tensorboard.util.tensor_util import make_ndarray
 
-    from cl_complora.report.tensorboard.observer import BoardWriter
+    from cl_complora.report.tensorboard.layout import MeasuredNames
+    from cl_complora.report.tensorboard.writer import BoardWriter
     from cl_complora.store.folder import RunDir
 
     evil = "</code></pre><script>alert(1)</script><img src=x onerror=alert(1)>[a](javascript:alert(1))"
@@ -205,9 +206,8 @@ def test_tensorboards_text_shows_names_and_runs_none(tmp_path):
         "splits": {},
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config, allow_unicode=True))
-    BoardWriter(
-        RunDir(tmp_path), ["<script>", "$(x)"], ["</script>"], False, lambda name, places: None
-    ).writer.close()
+    names = MeasuredNames(["<script>", "$(x)"], ["</script>"])
+    BoardWriter(RunDir(tmp_path), names, False, lambda name, places: None).writer.close()
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     texts = [make_ndarray(event.tensor_proto).item() for event in events.Tensors("config/text_summary")]
     shown = markdown_to_safe_html(texts[0])

@@ -12,20 +12,49 @@ from typer.testing import CliRunner
 from cl_complora.cli import app
 from cl_complora.report.heat_map import only_rounding, share_scale, similarity_scale
 from cl_complora.report.tensorboard.figures import layers_image
-from cl_complora.report.tensorboard.layout import custom_scalars, tags_of
+from cl_complora.report.tensorboard.layout import MeasuredNames, custom_scalars
 from cl_complora.report.tensorboard.numbers import numbers_text
+from cl_complora.store.forms import DIRECTIONS
+
+
+def layout_of(*words) -> dict:
+    """Category → title → chart."""
+    (value,) = custom_scalars(*words).value
+    read = Layout.FromString(value.tensor.string_val[0])
+    return {part.title: {chart.title: chart for chart in part.chart} for part in read.category}
+
+
+def test_the_layout_has_the_curves_that_there_are():
+    names = MeasuredNames(["one", "told"], [], ["pairs"], captioned=["told"])
+    found = layout_of(names)
+    so_far = found["Forgetting"]["forgetting and backward transfer so far"].margin.series
+    assert [one.value for one in so_far] == ["stream/forgetting", "stream/bwt"]
+    # A task of captions is asked both ways, but has nothing that could be retained.
+    ways = [f"{name}/{way}" for name in ("2_told", "pairs") for way in DIRECTIONS]
+    assert [one.value for one in found["Retrieval"]["R@5"].margin.series] == [
+        f"retrieval/{w}/R5" for w in ways
+    ]
+    kept = found["Retrieval"]["retention of R@1 in points"].margin.series
+    assert [one.value for one in kept] == [f"retrieval_retention/{w}" for w in ways[2:]]
+    apart = layout_of(names, False)
+    assert "Forgetting" not in apart and list(apart["Accuracy"]) == [
+        "accuracy on every task",
+        "Transfer, Average, Last so far",
+    ]
 
 
 def test_curves_over_tasks_are_of_the_kind_that_is_never_smoothed():
-    (value,) = custom_scalars(["one", "two"], ["held"]).value
-    layout = Layout.FromString(value.tensor.string_val[0])
-    charts = {chart.title: chart for category in layout.category for chart in category.chart}
+    charts = {
+        title: chart
+        for group in layout_of(MeasuredNames(["one", "two"], ["held"])).values()
+        for title, chart in group.items()
+    }
     for title in ("accuracy on every task", "forgetting by task", "retention in points", "accuracy"):
         series = charts[title].margin.series
         assert series and all(one.value == one.lower == one.upper for one in series), title
     assert [s.value for s in charts["accuracy on every task"].margin.series] == [
-        "accuracy/one",
-        "accuracy/two",
+        "accuracy/1_one",
+        "accuracy/2_two",
     ]
     assert charts["loss"].multiline.tag == ["^train/loss$"]
 
@@ -84,6 +113,6 @@ def test_a_port_in_use_is_one_line(tmp_path):
 
 def test_tasks_sort_as_the_stream_goes():
     names = [f"task {letter}" for letter in "zyxwvutsrq"]
-    tags = tags_of(names, ["a/b", "a b"])
+    tags = MeasuredNames(names, ["a/b", "a b"]).tags()
     assert [tags[name] for name in names] == sorted(tags[name] for name in names)
     assert tags["task z"] == "01_task_z" and (tags["a/b"], tags["a b"]) == ("a_b", "a_b_2")

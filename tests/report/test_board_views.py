@@ -14,7 +14,8 @@ from builders.interruptions import Stop, StopAfter
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.errors import UserError
 from cl_complora.report.run.causes import changed_answers
-from cl_complora.report.tensorboard import observer
+from cl_complora.report.tensorboard import writer as board
+from cl_complora.report.tensorboard.layout import MeasuredNames
 from cl_complora.run.stream import run
 from cl_complora.store.folder import RunDir
 from cl_complora.store.loaded_run import load_run
@@ -65,16 +66,16 @@ def captioned(tmp_path_factory, tiny_scenario):
 
 def test_new_mistakes_are_looked_for_beside_tasks_of_captions(captioned, tmp_path, monkeypatch):
     looked = []
-    real = observer.changes
+    real = board.changes
 
     def noted(folder, config, name, *states):
         looked.append((name, states))
         return real(folder, config, name, *states)
 
-    monkeypatch.setattr(observer, "changes", noted)
+    monkeypatch.setattr(board, "changes", noted)
     folder = RunDir(captioned)
-    order = ["told", "warm", "cold"]  # as if the task of captions came first
-    writer = observer.BoardWriter(folder, order, ["colours"], False, lambda name, places: torch.zeros(0))
+    names = MeasuredNames(["told", "warm", "cold"], ["colours"])  # as if the task of captions came first
+    writer = board.BoardWriter(folder, names, False, lambda name, places: torch.zeros(0))
     writer.retrieval = load_run(folder).records[0]["retrieval"]
     writer._mistakes(3)
     writer.writer.close()
@@ -88,8 +89,9 @@ def test_answers_that_are_gone_hide_no_other_task(captioned, monkeypatch):
         looked.append(name)
         raise UserError("gone")
 
-    monkeypatch.setattr(observer, "changes", gone)
-    writer = observer.BoardWriter(RunDir(captioned), ["a", "b", "c"], [], False, lambda name, places: None)
+    monkeypatch.setattr(board, "changes", gone)
+    names = MeasuredNames(["a", "b", "c"])
+    writer = board.BoardWriter(RunDir(captioned), names, False, lambda name, places: None)
     writer._mistakes(3)
     writer.writer.close()
     assert looked == ["a", "b"]

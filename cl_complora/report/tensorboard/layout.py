@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...store.forms import DIRECTIONS
@@ -19,27 +20,41 @@ LEGIBLE = 24
 Prefix = str
 
 
-def tags_of(tasks: Sequence[str], others: Sequence[str]) -> dict[str, str]:
-    """Name → what TensorBoard takes as a part of a tag, no two alike; tasks by their place, as it sorts."""
-    tags: dict[str, str] = {}
-    digits = len(str(len(tasks)))
-    places = {name: f"{place:0{digits}}_" for place, name in enumerate(tasks, start=1)}
-    for name in (*tasks, *others):
-        tag = clean = places.get(name, "") + re.sub(r"[^-\w.]", "_", name)
-        counter = 1
-        while tag in tags.values():
-            counter += 1
-            tag = f"{clean}_{counter}"
-        tags[name] = tag
-    return tags
+@dataclass(frozen=True)
+class MeasuredNames:
+    """What a run is measured on.
+
+    Attributes:
+        tasks: in order.
+        zero_shot: zero-shot sets.
+        retrieval: retrieval sets.
+        multi_label: multi-label sets.
+        captioned: those of the tasks that have captions and no classes.
+    """
+
+    tasks: Sequence[str]
+    zero_shot: Sequence[str] = ()
+    retrieval: Sequence[str] = ()
+    multi_label: Sequence[str] = ()
+    captioned: Sequence[str] = ()
+
+    def tags(self) -> dict[str, str]:
+        """Name → what TensorBoard takes as a part of a tag, no two alike; tasks by their place, as it
+        sorts."""
+        tags: dict[str, str] = {}
+        digits = len(str(len(self.tasks)))
+        places = {name: f"{place:0{digits}}_" for place, name in enumerate(self.tasks, start=1)}
+        for name in (*self.tasks, *self.zero_shot, *self.retrieval, *self.multi_label):
+            tag = clean = places.get(name, "") + re.sub(r"[^-\w.]", "_", name)
+            counter = 1
+            while tag in tags.values():
+                counter += 1
+                tag = f"{clean}_{counter}"
+            tags[name] = tag
+        return tags
 
 
-def custom_scalars(
-    tasks: Sequence[str],
-    zero_shot: Sequence[str],
-    captioned: Sequence[str] = (),
-    labelled: Sequence[str] = (),
-) -> Summary:
+def custom_scalars(names: MeasuredNames, followed: bool = True) -> Summary:
     """The layout as the summary that TensorBoard reads it from.
 
     TensorBoard smooths with a weight of 0.6 unless told otherwise, which turns a curve of seven tasks that
@@ -47,10 +62,8 @@ def custom_scalars(
     curve over tasks is drawn as one whose margins are its values.
 
     Args:
-        tasks: tags of the tasks, in order.
-        zero_shot: tags of the zero-shot sets.
-        captioned: tags of the retrieval sets.
-        labelled: tags of the multi-label sets.
+        names: of what is measured.
+        followed: whether one task is learned after another, so that the earlier one may be forgotten.
     """
     from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
     from tensorboard.compat.proto.tensor_pb2 import TensorProto
@@ -59,7 +72,7 @@ def custom_scalars(
 
     categories = [
         Category(title=title, chart=[_chart(name, tags) for name, tags in charts.items()])
-        for title, charts in _charts(tasks, zero_shot, captioned, labelled).items()
+        for title, charts in _charts(names, followed).items()
     ]
     content = Layout(category=categories).SerializeToString()
     plugin = SummaryMetadata.PluginData(plugin_name="custom_scalars")
@@ -77,18 +90,28 @@ def _chart(title: str, tags: list[str] | Prefix) -> Chart:
     return Chart(title=title, margin=MarginChartContent(series=series))
 
 
-def _charts(
-    tasks: Sequence[str], zero_shot: Sequence[str], captioned: Sequence[str], labelled: Sequence[str]
-) -> dict[str, dict[str, list[str] | Prefix]]:
-    def of(group: str, names: Sequence[str]) -> list[str]:
-        return [f"{group}/{name}" for name in names]
+def _charts(names: MeasuredNames, followed: bool) -> dict[str, dict[str, list[str] | Prefix]]:
+    def of(group: str, parts: Sequence[str]) -> list[str]:
+        return [f"{group}/{part}" for part in parts]
 
-    ways = [f"{name}/{direction}" for name in captioned for direction in DIRECTIONS]
+    def ways(sets: Sequence[str]) -> list[str]:
+        return [f"{tags[name]}/{direction}" for name in sets for direction in DIRECTIONS]
+
+    tags = names.tags()
+    tasks, zero_shot, labelled = (
+        [tags[name] for name in part] for part in (names.tasks, names.zero_shot, names.multi_label)
+    )
+    asked = ways([*names.captioned, *names.retrieval])
+    # Nothing is forgotten by models of their own, nor by tasks that were trained together.
+    changes = {
+        "forgetting by task": of("forgetting", tasks),
+        "backward transfer by task": of("bwt", tasks),
+        "forgetting and backward transfer so far": of("stream", ("forgetting", "bwt")),
+    }
     found: dict[str, dict[str, list[str] | Prefix]] = {
-        "Forgetting": {
+        "Forgetting" if followed else "Accuracy": {
             "accuracy on every task": of("accuracy", tasks),
-            "forgetting by task": of("forgetting", tasks),
-            "backward transfer by task": of("bwt", tasks),
+            **(changes if followed else {}),
             "Transfer, Average, Last so far": of("stream", ("transfer", "average", "last")),
         },
         "Zero-shot": {
@@ -96,10 +119,10 @@ def _charts(
             "retention in points": of("retention", zero_shot),
         },
         "Retrieval": {
-            "R@1": of("retrieval", [f"{way}/R1" for way in ways]),
-            "R@5": of("retrieval", [f"{way}/R5" for way in ways]),
-            "R@10": of("retrieval", [f"{way}/R10" for way in ways]),
-            "retention of R@1 in points": of("retrieval_retention", ways),
+            "R@1": of("retrieval", [f"{way}/R1" for way in asked]),
+            "R@5": of("retrieval", [f"{way}/R5" for way in asked]),
+            "R@10": of("retrieval", [f"{way}/R10" for way in asked]),
+            "retention of R@1 in points": of("retrieval_retention", ways(names.retrieval)),
         },
         "Several classes": {
             "mAP": of("multi_label", [f"{name}/mAP" for name in labelled]),
@@ -126,5 +149,5 @@ def _charts(
             "effective rank by layer": "^effective_rank/",
         },
     }
-    absent = {"Zero-shot": not zero_shot, "Retrieval": not captioned, "Several classes": not labelled}
+    absent = {"Zero-shot": not zero_shot, "Retrieval": not asked, "Several classes": not labelled}
     return {name: charts for name, charts in found.items() if not absent.get(name)}
