@@ -19,7 +19,7 @@ def facts(run: LoadedRun) -> dict[str, str]:
     results = run.results
     told: dict[str, str | None] = {
         "Model": model_of(run),
-        "Stream": f"{len(run.tasks)} tasks, {_protocol(run)}",
+        "Stream": f"{len(run.tasks)} task{'s' * (len(run.tasks) != 1)}, {_protocol(run)}",
         "Shots per class": shots(results["tasks_detail"]),
         "Rank": _rank((run.config or {}).get("strategy") or {}),
         "Learning rate": _rate((run.config or {}).get("strategy") or {}, results["tasks_detail"]),
@@ -47,12 +47,13 @@ def _protocol(run: LoadedRun) -> str:
 
 
 def shots(details: Sequence[dict[str, Any]]) -> str | None:
-    """``8``, ``2–16`` or ``all images``: training images per class of the tasks."""
-    given = [d["shots"] for d in details if "shots" in d]
-    if given and all(count is None for count in given):
-        return "all images"
+    """``8``, ``2–16``, ``all images``, ``8 or all images``: training images per class of those
+    tasks that have classes."""
+    given = [d["shots"] for d in details if "shots" in d and d.get("classes", 1)]
     counts = [n for count in given for n in (count if isinstance(count, list) else [count])]
-    return _between(counts)
+    drawn = _between([n for n in counts if n is not None])
+    every = "all images" if None in counts else None
+    return " or ".join(part for part in (drawn, every) if part) or None
 
 
 def _between(counts: list[Any]) -> str | None:

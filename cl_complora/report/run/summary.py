@@ -66,7 +66,8 @@ def _told(run: LoadedRun) -> str:
     for name, points in run.results["retention"].items():
         if points is not None and not run.independent:
             direction = "lost" if points < 0 else "gained"
-            told += f" Zero-shot accuracy on {name} {direction} {abs(points):.1f} points."
+            moved = f"{direction} {abs(points):.1f} points" if round(points, 1) else "is what it was"
+            told += f" Zero-shot accuracy on {name} {moved}."
     return told
 
 
