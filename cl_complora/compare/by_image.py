@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -122,10 +123,13 @@ def _redrawn(block: _Block, weights: np.ndarray, rng: np.random.Generator) -> np
     """Means of the differences over redrawn images and seeds, one a row of ``weights`` (draws, seeds)."""
     by_seed = []
     for part in block:
-        # Images with equal answers are interchangeable: how many of each kind are drawn is enough.
-        kinds, counts = np.unique(part, axis=1, return_counts=True)
+        # Images with equal answers are interchangeable: how many of each kind are drawn is enough. Kinds
+        # stand as they first appear, so that the same are drawn whichever method is the reference.
+        counted = Counter(map(bytes, part.T.astype(np.int8)))
+        kinds = np.array([np.frombuffer(kind, np.int8) for kind in counted], dtype=int)
         images = part.shape[1]
-        by_seed.append(rng.multinomial(images, counts / images, size=len(weights)) @ kinds.T / images)
+        shares = np.array(list(counted.values())) / images
+        by_seed.append(rng.multinomial(images, shares, size=len(weights)) @ kinds / images)
     return (np.hstack(by_seed) * weights).sum(1)
 
 

@@ -22,6 +22,8 @@ from .statistics import Difference
 
 # What methods are compared with where nobody says another: one that a folder may well lack.
 REFERENCE = "lora"
+# What they are compared in.
+COMPARED = ("last",)
 
 
 def scenarios(folder: Path) -> list[str]:
@@ -39,7 +41,7 @@ def scenarios(folder: Path) -> list[str]:
 def leaderboard(folder: Path, scenario: str, reference: str = REFERENCE) -> dict[str, Any]:
     """What a leaderboard shows of one scenario.
 
-    Differences are paired by seed, and by image where answers are published, over the seeds that both have.
+    Differences of Last are paired by seed and task, over the seeds that both have.
 
     Args:
         folder: of results.
@@ -135,7 +137,7 @@ def _row(entry: Entry, tests: dict[int, Outcome], stale: bool) -> dict[str, Any]
 def _paired(ours: dict[int, Outcome], other: dict[int, Outcome]) -> dict[str, Difference]:
     # Somebody's own pictures may have become others between two methods' runs.
     seeds = sorted(s for s in ours.keys() & other.keys() if _images_of(ours[s]) == _images_of(other[s]))
-    return against([ours[s] for s in seeds], [other[s] for s in seeds]) if seeds else {}
+    return against([ours[s] for s in seeds], [other[s] for s in seeds], COMPARED) if seeds else {}
 
 
 def _images_of(test: Outcome) -> list[str]:

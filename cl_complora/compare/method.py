@@ -98,14 +98,17 @@ class Method:
             self.updates[key] = float(np.mean(known)) if known else nothing
 
 
-def against(ours: Sequence[Outcome], reference: Sequence[Outcome]) -> dict[str, Difference]:
+def against(
+    ours: Sequence[Outcome], reference: Sequence[Outcome], metrics: Sequence[str] = (*METRICS, *BESIDE)
+) -> dict[str, Difference]:
     """Metric → a method minus the reference.
 
     Args:
         ours, reference: outcomes by seed, in the same order.
+        metrics: those that are compared.
     """
     found = {}
-    for metric in (*METRICS, *BESIDE):
+    for metric in metrics:
         one, other = (per_unit([o.results for o in part], metric) for part in (ours, reference))
         # Rows that a hand made may be of other tasks than they say.
         if one.size and one.shape == other.shape and np.isfinite(one).all() and np.isfinite(other).all():

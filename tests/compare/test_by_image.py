@@ -82,3 +82,11 @@ def test_answers_of_another_number_are_not_paired():
     assert difference_by_image([whole], [whole]) is not None
     assert difference_by_image([whole], [cut]) is None and difference_by_image([cut], [whole]) is None
     assert difference_by_image([whole, cut], [whole, cut]).pairs == 21
+
+
+def test_it_does_not_matter_which_method_is_the_reference():
+    rng = np.random.default_rng(0)
+    ours, reference = ([kept(rng.random(80) < share) for _ in range(3)] for share in (0.7, 0.5))
+    one, other = difference_by_image(ours, reference), difference_by_image(reference, ours)
+    assert one.mean == -other.mean and one.p == other.p
+    assert (one.low, one.high) == pytest.approx((-other.high, -other.low), abs=1e-12)
