@@ -45,7 +45,7 @@ def leaderboard(folder: Path, scenario: str, reference: str = REFERENCE) -> dict
 
     Args:
         folder: of results.
-        scenario: its name.
+        scenario: its name, or that of its folder.
         reference: method that all are compared with; there are no differences to one that has no results
             here, as it may on other scenarios.
 
@@ -62,6 +62,7 @@ def leaderboard(folder: Path, scenario: str, reference: str = REFERENCE) -> dict
     entries = read_entries(folder, scenario)
     if not entries:
         raise UserError(f"{folder / slug(scenario)}: holds no results; compare --publish writes them")
+    scenario = entries[0].scenario  # the folder may be named after a part of it
     tests = {entry.method: entry.tests() for entry in entries}
     if reference != REFERENCE and reference not in tests:
         _refuse_unknown(folder, reference)

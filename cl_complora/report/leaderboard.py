@@ -83,10 +83,14 @@ def _tables(board: Mapping[str, Any]) -> list[Table]:
     for key, (name, _) in FIGURES.items():
         if name in head:
             mark_best(fair, head.index(name), key in LOWER_IS_BETTER)
-    against = f"Last minus {board['reference']}"
-    last = head.index(against) if against in head else head.index("‖ΔW‖") - 1
-    kind = head.index("kind")
-    shown = [range(last + 1), [0, kind, *range(last + 1, len(head))]]
+    kind, last, against = head.index("kind"), head.index("Last"), f"Last minus {board['reference']}"
+    end = head.index(against) + 1 if against in head else head.index("‖ΔW‖")
+    # What is asked for first stands where a narrow window still shows it.
+    first = [0, last, *([end - 1] if against in head else [])]
+    shown = [
+        [*first, *(column for column in range(end) if column not in (*first, kind)), kind],
+        [0, kind, *range(end, len(head))],
+    ]
     titles = [
         f"{what} on {board['scenario']}" for what in ("Methods", "Against the best, and what they cost")
     ]

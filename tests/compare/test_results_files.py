@@ -325,3 +325,15 @@ def test_weights_in_a_folder_are_part_of_a_trial(tmp_path, tiny_scenario, tiny_f
         located = load_scenario(str(tmp_path / "s.yaml"), [f"model={{name: 'local-dir:{tmp_path / 'm'}'}}"])
         found.add(weights_known_by(located.value, tmp_path))
     assert len(found) == 2
+
+
+def test_a_board_has_the_name_of_the_scenario_and_not_of_its_folder(tmp_path, tiny_scenario, methods, ran):
+    published(tiny_scenario, methods, tmp_path)
+    there = place(tmp_path, "Größe", "quick")
+    there.parent.mkdir()
+    content = json.loads(place(tmp_path, "tiny", "quick").read_text())
+    for run in content["trials"]:
+        run["results"] |= {} if run["validation"] else {"scenario": "Größe"}
+    there.write_text(json.dumps(content | {"scenario": "Größe"}))
+    (folder,) = [name for name in rows_of.scenarios(tmp_path) if name != "tiny"]
+    assert folder != "Größe" and leaderboard(tmp_path, folder, "quick")["scenario"] == "Größe"
