@@ -62,7 +62,7 @@ def leaderboard(folder: Path, scenario: str, reference: str = REFERENCE) -> dict
     entries = read_entries(folder, scenario)
     if not entries:
         raise UserError(f"{folder / slug(scenario)}: holds no results; compare --publish writes them")
-    scenario = entries[0].scenario  # the folder may be named after a part of it
+    scenario = entries[0].scenario  # not that of its folder, which has no spaces
     tests = {entry.method: entry.tests() for entry in entries}
     if reference != REFERENCE and reference not in tests:
         _refuse_unknown(folder, reference)

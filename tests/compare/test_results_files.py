@@ -329,11 +329,11 @@ def test_weights_in_a_folder_are_part_of_a_trial(tmp_path, tiny_scenario, tiny_f
 
 def test_a_board_has_the_name_of_the_scenario_and_not_of_its_folder(tmp_path, tiny_scenario, methods, ran):
     published(tiny_scenario, methods, tmp_path)
-    there = place(tmp_path, "Größe", "quick")
+    there = place(tmp_path, "my tiny", "quick")
     there.parent.mkdir()
     content = json.loads(place(tmp_path, "tiny", "quick").read_text())
     for run in content["trials"]:
-        run["results"] |= {} if run["validation"] else {"scenario": "Größe"}
-    there.write_text(json.dumps(content | {"scenario": "Größe"}))
+        run["results"] |= {} if run["validation"] else {"scenario": "my tiny"}
+    there.write_text(json.dumps(content | {"scenario": "my tiny"}))
     (folder,) = [name for name in rows_of.scenarios(tmp_path) if name != "tiny"]
-    assert folder != "Größe" and leaderboard(tmp_path, folder, "quick")["scenario"] == "Größe"
+    assert folder == "my-tiny" and leaderboard(tmp_path, folder, "quick")["scenario"] == "my tiny"
