@@ -9,6 +9,8 @@ learned.plot().savefig("curves.png")
 
 cl_complora.compare("embedded", ["zeroshot", "lora", "complora"], seeds=[0, 1, 2]).plot()
 cl_complora.load_run("runs/embedded/complora/seed0").to_frame()
+learned.predict("new pictures/", top=3)
+learned.export("mine.safetensors")
 """
 
 from __future__ import annotations

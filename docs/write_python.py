@@ -11,9 +11,10 @@ from written_pages import output, prose, table
 
 import cl_complora
 from cl_complora.api.table import LabelledTable
+from cl_complora.finished.predict import Prediction
 
 FUNCTIONS = (cl_complora.run, cl_complora.load_run, cl_complora.compare, cl_complora.load_comparison)
-CLASSES = (cl_complora.Run, cl_complora.ComparedMethods, LabelledTable)
+CLASSES = (cl_complora.Run, Prediction, cl_complora.ComparedMethods, LabelledTable)
 # Beyond so many arguments a table of calls shows an ellipsis.
 SOME = 4
 
@@ -43,6 +44,9 @@ Both results show themselves in a notebook and have
 * `.plot()`: a matplotlib figure to change and save. `run.plot("matrix")` and `run.plot("zero_shot")` are
   the other two.
 * `.report()`: the HTML file.
+
+A run's model is used from here, too: `run.predict("new pictures/")` classifies pictures,
+`run.export("mine.safetensors")` writes a checkpoint that plain open_clip loads.
 
 `run.results` is `results.json` itself: fractions for accuracies and forgetting, points for retention.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..analysis.paired import PairedChanges
+    from ..finished.predict import Prediction
     from ..progress import Progress
     from .table import LabelledTable
 
@@ -166,6 +168,80 @@ class Run:
         with callers_words():
             return write_report(self.folder, None if output is None else arguments.path("output", output))
 
+    def predict(
+        self,
+        pictures: str | Path | Sequence[str | Path],
+        classes: Sequence[str] = (),
+        *,
+        task: str | None = None,
+        prompts: Sequence[str] = (),
+        top: int = 5,
+        after: str | int | None = None,
+    ) -> list[Prediction]:
+        """Classify pictures with the run's model, as ``cl-complora predict`` does; what it would note is
+        warned of.
+
+        Args:
+            pictures: a file, a folder of them, or several of these.
+            classes: names of your own, which their texts answer; the classes of all tasks by default.
+            task: classes of this task or zero-shot set instead.
+            prompts: templates such as ``a photo of a {}``; the scenario's by default.
+            top: classes to name for every picture, likeliest first.
+            after: state after this task (name or number; 0: untouched); the last by default.
+
+        Returns:
+            For every picture its ``path`` and ``classes``, pairs of name and probability; or ``error``, why
+            it cannot be read.
+
+        Raises:
+            UserError: for a path that is not there, an unknown task, classes beside a task, and weights that
+                are gone or have changed.
+        """
+        from ..finished import predict
+        from ..finished.states import open_run
+
+        with callers_words():
+            names, templates = arguments.texts("classes", classes), arguments.texts("prompts", prompts)
+            if names and task is not None:
+                raise UserError("classes and task: give one of the two")
+            top, after = arguments.whole("top", top, 1), _state(after)
+            given = [pictures] if isinstance(pictures, str | Path) else arguments.listed(pictures)
+            if not given:
+                raise arguments.refused("pictures", "a path, or a list of paths", pictures)
+            files = predict.pictures([arguments.path("pictures", one) for one in given], _warn)
+            state = open_run(self.folder, after, task=task)
+            if after is None and (whose := predict.whose_model(state, task)):
+                _warn(whose)
+            space = predict.label_space(state, names, templates, task)
+            head = predict.answering(state, names, task)
+            return list(predict.predict(state, files, space, top, head=head, tell=_warn))
+
+    def export(
+        self, output: str | Path = "model.safetensors", *, after: str | int | None = None, half: bool = False
+    ) -> list[Path]:
+        """Write the run's merged weights as a plain open_clip checkpoint, with its model config and a snippet
+        beside it, as ``cl-complora export`` does.
+
+        Args:
+            output: the file, ``….safetensors``.
+            after: as for :meth:`predict`.
+            half: 16-bit floats instead of 32.
+
+        Returns:
+            The files; ``classifier.safetensors`` among them where heads answer for the tasks, which an
+            open_clip checkpoint cannot hold.
+
+        Raises:
+            UserError: where something else is there under the name, and for weights that are gone or have
+                changed.
+        """
+        from ..finished.export import export
+        from ..finished.states import open_run
+
+        with callers_words():
+            place, half = arguments.path("output", output), arguments.flag("half", half)
+            return export(open_run(self.folder, _state(after)), place, half)
+
     def _name(self) -> str:
         told = self.results
         return f"{told['scenario']} · {told['strategy']} · seed {told['seed']}"
@@ -303,6 +379,15 @@ def load_run(folder: str | Path) -> Run:
                 f"{place}: there is no such folder; give a run's, such as runs/embedded/complora/seed0"
             )
         return Run(load(RunDir(place)).results, place)
+
+
+def _state(after: object) -> str | None:
+    """A task's name or number as the command line has it."""
+    return after if after is None or isinstance(after, str) else str(arguments.whole("after", after, 0))
+
+
+def _warn(line: str) -> None:
+    warnings.warn(line, stacklevel=3)
 
 
 def _percent(value: float | None) -> float:
