@@ -22,17 +22,33 @@ def list_(
         str | None,
         typer.Argument(help="scenarios, strategies, models or datasets; all four by default."),
     ] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A scenario or strategy whose file is shown, to begin your own with.")
+    ] = None,
 ) -> None:
-    """List what there is to choose from."""
+    """List what there is to choose from, or show the file of a scenario or strategy."""
     if what is not None and what not in LISTS:
         raise UserError(f"list {what}: must be one of {', '.join(LISTS)}, or left out to list all of them")
     end_when_unread()
+    if name is not None:
+        typer.echo(_file(what, name), nl=False)
+        return
     if what is not None:
         LISTS[what]()
         return
     for index, (name, show) in enumerate(LISTS.items()):
         typer.echo(f"{chr(10) * bool(index)}{name.upper()}\n")
         show()
+
+
+def _file(what: str | None, name: str) -> str:
+    """The file of a scenario or strategy that ships, as it stands."""
+    from ..config.catalog import find
+
+    kinds = {"scenarios": "scenario", "strategies": "strategy"}
+    if what not in kinds:
+        raise UserError(f"list {what} {name}: only {' and '.join(kinds)} have files that can be shown")
+    return find(kinds[what], name).read_text(encoding="utf-8")
 
 
 def _scenarios() -> None:
@@ -107,6 +123,14 @@ def _data_sets() -> None:
         (
             "huggingface",
             "data sets that are in Hugging Face's cache: source: {kind: huggingface, name: owner/name}",
+        ),
+        (
+            "captions",
+            "pictures with captions, for a task or for retrieval: source: {kind: captions, file: …json}",
+        ),
+        (
+            "multi-label",
+            "pictures of several classes each, for multi_label: source: {kind: multi-label, file: …jsonl}",
         ),
     ]
     _lines(rows)

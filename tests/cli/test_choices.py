@@ -12,6 +12,7 @@ from cl_complora.cli import choices
 from cl_complora.config.about import KINDS
 from cl_complora.config.catalog import shipped
 from cl_complora.config.overview import Entry, entries
+from cl_complora.data import kinds
 
 
 def test_without_a_name_all_lists_are_shown(monkeypatch, capsys):
@@ -58,3 +59,29 @@ def test_what_looks_like_markup_is_text():
     out = io.StringIO()
     Console(file=out, width=80).print(choices.strategy_table([entry]))
     assert "a [bold] method" in out.getvalue() and "Others" in out.getvalue()
+
+
+@pytest.mark.parametrize(("what", "kind"), [("strategies", "strategy"), ("scenarios", "scenario")])
+def test_a_file_is_shown_as_it_stands(monkeypatch, capsys, what, kind):
+    for name, path in list(shipped(kind).items())[:3]:
+        code, out, _ = cli(monkeypatch, capsys, "list", what, name)
+        assert code == 0 and out == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("strategies", "comp-lora"), "no strategy named 'comp-lora'; did you mean 'complora'?"),
+        (("scenarios", "nowhere.yaml"), "nowhere.yaml: there is no such file"),
+        (("models", "ViT-B-16"), "list models ViT-B-16: only scenarios and strategies have files"),
+    ],
+)
+def test_what_has_no_file_is_told(monkeypatch, capsys, words, told):
+    code, out, errors = cli(monkeypatch, capsys, "list", *words)
+    assert (code, out) == (2, "") and errors.startswith(f"error: {told}")
+
+
+def test_every_kind_of_source_is_listed(monkeypatch, capsys):
+    _, out, _ = cli(monkeypatch, capsys, "list", "datasets")
+    named = {line.split()[0] for line in out.splitlines()}
+    assert set(kinds._OPENERS) - {"dataset", "world"} <= named
