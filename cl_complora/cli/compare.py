@@ -51,9 +51,10 @@ def compare(
     sweep_from: Annotated[
         str | None,
         typer.Option(
+            metavar="strategy|FILE",
             help=(
                 "'strategy': each method's own sweep, from its YAML; or a strategy file whose sweep all take."
-            )
+            ),
         ),
     ] = None,
     sweep_seeds: Annotated[
@@ -79,6 +80,7 @@ def compare(
         typer.Option(
             exists=True,
             file_okay=False,
+            metavar="FOLDER",
             help="Folder of published results: what is there is not run again.",
         ),
     ] = None,
@@ -86,6 +88,7 @@ def compare(
         Path | None,
         typer.Option(
             file_okay=False,
+            metavar="FOLDER",
             help="Write a file of results for every method into this folder; what is there is not run again.",
         ),
     ] = None,

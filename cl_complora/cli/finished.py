@@ -48,7 +48,7 @@ Scale = Annotated[
 
 def export(
     run: Run,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")] = Path(
         "model.safetensors"
     ),
     after: After = None,

@@ -25,9 +25,9 @@ def init(
             " Parquet files; each is a task of the stream."
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The scenario file to write.")] = Path(
-        "scenario.yaml"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The scenario file to write.")
+    ] = Path("scenario.yaml"),
     shots: Annotated[
         int | None,
         typer.Option(
@@ -42,8 +42,9 @@ def init(
     zero_shot: Annotated[
         Path | None,
         typer.Option(
+            metavar="FOLDER",
             help="Class folders of no task, to measure what is retained; by default ImageNet, if it is"
-            " found ($CL_COMPLORA_DATA or ~/data)."
+            " found ($CL_COMPLORA_DATA or ~/data).",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,

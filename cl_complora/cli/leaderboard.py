@@ -19,10 +19,12 @@ def leaderboard(
     ] = None,
     reference: Annotated[str, typer.Option(help="Method that all are compared with.")] = "lora",
     markdown: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Write the tables as Markdown into this file.")
+        Path | None,
+        typer.Option(dir_okay=False, metavar="FILE", help="Write the tables as Markdown into this file."),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Write one page that can be sorted and filtered.")
+        Path | None,
+        typer.Option(dir_okay=False, metavar="FILE", help="Write one page that can be sorted and filtered."),
     ] = None,
 ) -> None:
     """Put all published results in one table per scenario; nothing is run.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..data.images.value_range import ValueRange
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<n>.")]
-Out = Annotated[Path, typer.Option(help="Folder of all runs.")]
+Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of all runs.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a setting; may be repeated."),

@@ -37,7 +37,9 @@ def report(
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The file to write; report.html in the folder by default."),
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="The file to write; report.html in the folder by default."
+        ),
     ] = None,
     runs: Annotated[
         bool, typer.Option("--runs", help="Of a comparison: write the reports of its runs too.")

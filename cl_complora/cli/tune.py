@@ -54,7 +54,9 @@ def tune(
     jobs: Annotated[int, typer.Option(min=1, help="Trials at a time; each has its share of the cores.")] = 1,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The strategy file to write; beside the runs by default."),
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="The strategy file to write; beside the runs by default."
+        ),
     ] = None,
     device: Device = "auto",
     out: Out = Path("runs"),
