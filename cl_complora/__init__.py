@@ -29,7 +29,8 @@ for _room in ("run", "compare"):
 
 from .api.comparing import ComparedMethods, compare, load_comparison  # noqa: E402
 from .api.opening import open_model  # noqa: E402
-from .api.running import Run, load_run, run  # noqa: E402
+from .api.run_results import Run  # noqa: E402
+from .api.running import load_run, run  # noqa: E402
 
 if TYPE_CHECKING:
     from .clip.classifier import ClipClassifier

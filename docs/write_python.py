@@ -45,7 +45,7 @@ Both results show themselves in a notebook and have
   the other two.
 * `.report()`: the HTML file.
 
-A run's model is used from here, too: `run.predict("new pictures/")` classifies pictures,
+A run's model can be used from Python as well: `run.predict("new pictures/")` classifies pictures,
 `run.export("mine.safetensors")` writes a checkpoint that plain open_clip loads.
 
 `run.results` is `results.json` itself: fractions for accuracies and forgetting, points for retention.

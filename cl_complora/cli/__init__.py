@@ -162,12 +162,10 @@ def run(
         raise typer.Exit(130) from None
     # Not before: what draws takes a second to load.
     from ..analysis.paired import paired_changes
-    from ..config.recorded import learning_states
     from ..report.run.tables import show
 
     folder, results = RunDir(finished.folder), finished.results
-    learned = learning_states(folder.read_config(), len(results["tasks"]))
-    show(console, results, learned, paired_changes(folder, results))
+    show(console, results, folder.learned_in(len(results["tasks"])), paired_changes(folder, results))
     took = (
         f"{finished.seconds:.0f} s" if finished.reused < len(finished.results["tasks"]) else "found finished"
     )

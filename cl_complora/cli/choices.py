@@ -42,13 +42,15 @@ def list_(
 
 
 def _file(what: str | None, name: str) -> str:
-    """The file of a scenario or strategy that ships, as it stands."""
+    """The file of a scenario or strategy, as it stands."""
     from ..config.catalog import find
+    from ..config.yaml_lines import MAX_BYTES
+    from ..files import read_text
 
     kinds = {"scenarios": "scenario", "strategies": "strategy"}
     if what not in kinds:
         raise UserError(f"list {what} {name}: only {' and '.join(kinds)} have files that can be shown")
-    return find(kinds[what], name).read_text(encoding="utf-8")
+    return read_text(find(kinds[what], name), MAX_BYTES)
 
 
 def _scenarios() -> None:

@@ -14,7 +14,7 @@ from rich.text import Text
 from ..errors import UserError
 from .class_names import class_names
 from .consoles import log_console
-from .options import AsJson, Device, Run, RunModelConfig, RunWeights, telling, value_range_of
+from .options import AsJson, Device, Run, RunModelConfig, RunWeights, telling
 from .output import end_when_unread, say_json, say_line
 from .shard_options import (
     BatchSize,
@@ -28,6 +28,7 @@ from .shard_options import (
 )
 
 if TYPE_CHECKING:
+    from ..finished.states import State
     from ..finished.update_curve import Curve
 
 After = Annotated[
@@ -116,24 +117,19 @@ def predict(
     model_config: RunModelConfig = None,
 ) -> None:
     """Classify pictures with a run's model."""
-    from ..finished.predict import answering, label_space, pictures, predict, whose_model
+    from ..data.images.value_range import given_range
+    from ..finished.predict import Question, classify
     from ..finished.states import open_run
 
-    if classes and task is not None:
-        raise UserError("--classes and --task: give one of the two")
-    values = None if stored is None else value_range_of(stored)
+    values = None if stored is None else given_range(stored)
+    question = Question(class_names(classes), task, prompt or (), top, values)
     end_when_unread()
-    files = pictures(images, _note)
-    state = open_run(run, after, _factors(without, scale), pretrained, model_config, task)
-    if after is None and (whose := whose_model(state, task)):
-        _note(whose)
-    names = class_names(classes)
-    if names and state.has_head:
-        _note("--classes are answered by their texts, not by the run's head")
-    space, head = label_space(state, names, prompt or (), task), answering(state, names, task)
-    found = predict(state, files, space, top, head=head, values=values, tell=_note)
+
+    def state() -> State:
+        return open_run(run, after, _factors(without, scale), pretrained, model_config, task)
+
     rows, failed = [], False
-    for one in found:
+    for one in classify(state, images, question, after is None, _note):
         failed |= one.error is not None
         if as_json:
             shares = [{"class": name, "probability": share} for name, share in one.classes]

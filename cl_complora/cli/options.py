@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from ..errors import UserError, printable
-
-if TYPE_CHECKING:
-    from ..data.images.value_range import ValueRange
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<n>.")]
 Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of all runs.")]
@@ -102,24 +98,3 @@ def seeds_of(option: str, text: str) -> tuple[int, ...]:
             f"{option} {text}: must be different whole numbers separated by commas, such as 0,1,2"
         )
     return seeds
-
-
-def value_range_of(text: str) -> ValueRange:
-    """Bits (``12``), or the values that become black and white (``0,4095``), as ``--range`` gives them.
-
-    Raises:
-        UserError: for anything else.
-    """
-    from ..data.images.value_range import ValueRange
-
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) == 1 and numbers[0].is_integer() and 1 <= numbers[0] <= 32:
-        return ValueRange.of_bits(int(numbers[0]))
-    if len(numbers) == 2 and all(math.isfinite(number) for number in numbers) and numbers[0] < numbers[1]:
-        return ValueRange.of_setting(numbers)
-    raise UserError(
-        f"--range {text}: must be LOW,HIGH with LOW < HIGH, or a number of bits from 1 to 32 (12 for 0,4095)"
-    )

@@ -37,6 +37,62 @@ class Prediction:
     error: str | None = None
 
 
+@dataclass(frozen=True)
+class Question:
+    """What is asked about pictures.
+
+    Attributes:
+        classes: names of the user's own, which their texts answer; the classes of all tasks by default.
+        task: a task or zero-shot set of the run, whose classes are asked for instead.
+        prompts: templates for the names; the scenario's by default.
+        top: classes to name for every picture.
+        values: stored values that become black and white, of pictures of more than eight bits a channel.
+
+    Raises:
+        UserError: for classes beside a task.
+    """
+
+    classes: Sequence[str] = ()
+    task: str | None = None
+    prompts: Sequence[str] = ()
+    top: int = 5
+    values: ValueRange | None = None
+
+    def __post_init__(self) -> None:
+        if self.classes and self.task is not None:
+            raise UserError("--classes and --task: give one of the two")
+
+
+def classify(
+    open_state: Callable[[], State],
+    given: Sequence[Path],
+    question: Question,
+    latest: bool,
+    tell: Callable[[str], None],
+) -> Iterator[Prediction]:
+    """Answer a question about files and folders of pictures.
+
+    Args:
+        open_state: the run's state; it takes seconds, so it is opened when the paths were found to be good.
+        given: files and folders.
+        question: what is asked.
+        latest: whether the state is the latest because nobody named another.
+        tell: given a sentence where something is not what one may take it for.
+
+    Raises:
+        UserError: as :func:`pictures` and :func:`label_space`.
+    """
+    files = pictures(given, tell)
+    state = open_state()
+    if latest and (whose := whose_model(state, question.task)):
+        tell(whose)
+    if question.classes and state.has_head:
+        tell("--classes are answered by their texts, not by the run's head")
+    space = label_space(state, question.classes, question.prompts, question.task)
+    head = answering(state, question.classes, question.task)
+    return predict(state, files, space, question.top, head=head, values=question.values, tell=tell)
+
+
 def label_space(
     state: State, classes: Sequence[str] = (), prompts: Sequence[str] = (), task: str | None = None
 ) -> LabelSpace:

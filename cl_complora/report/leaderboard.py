@@ -83,17 +83,13 @@ def _tables(board: Mapping[str, Any]) -> list[Table]:
     for key, (name, _) in FIGURES.items():
         if name in head:
             mark_best(fair, head.index(name), key in LOWER_IS_BETTER)
-    kind, last, against = head.index("kind"), head.index("Last"), f"Last minus {board['reference']}"
-    end = head.index(against) + 1 if against in head else head.index("‖ΔW‖")
+    kind, costs, against = head.index("kind"), head.index("‖ΔW‖"), len(_compared_with(board))
     # What is asked for first stands where a narrow window still shows it.
-    first = [0, last, *([end - 1] if against in head else [])]
-    shown = [
-        [*first, *(column for column in range(end) if column not in (*first, kind)), kind],
-        [0, kind, *range(end, len(head))],
-    ]
-    titles = [
-        f"{what} on {board['scenario']}" for what in ("Methods", "Against the best, and what they cost")
-    ]
+    first = [0, head.index("Last"), *range(costs - against, costs)[:1]]
+    figures = [column for column in range(costs - against) if column not in (*first, kind)]
+    shown = [[*first, *figures, kind], [0, kind, *range(costs - max(0, against - 1), len(head))]]
+    more = "Against the best, and what they cost" if against > 1 else "What they cost"
+    titles = [f"{what} on {board['scenario']}" for what in ("Methods", more)]
     notes = (HOW_TO_READ, _COSTS)
     return [
         Table(

@@ -32,7 +32,7 @@ from pydantic import ValidationError
 
 from ..config import Scenario
 from ..config.loading import Located
-from ..config.recorded import recorded
+from ..config.recorded import learning_states, recorded
 from ..errors import UserError, printable
 from ..files import parse_json, read_text, slug
 from . import forms
@@ -154,6 +154,14 @@ class RunDir:
         if not self.config.exists():
             return None
         return forms.checked(self.config, forms.Config, forms.read_yaml(self.config))
+
+    def learned_in(self, tasks: int) -> list[int]:
+        """The row of the accuracy matrix where each of so many tasks was just trained.
+
+        Raises:
+            UserError: as :meth:`read_config`.
+        """
+        return learning_states(self.read_config(), tasks)
 
     def read_results(self) -> dict[str, Any] | None:
         """results.json, or None if it is not there.

@@ -63,6 +63,11 @@ class LoadedRun:
         return max(0, len(self.results["accuracy"]) - 1)
 
     @property
+    def learned(self) -> int:
+        """Number of tasks that are learned; those that are trained together all at once."""
+        return len(self.tasks) if self.at_once and self.trained else self.trained
+
+    @property
     def done(self) -> bool:
         """Whether the stream is finished."""
         return self.results["status"] == "done"
@@ -90,11 +95,11 @@ class LoadedRun:
 
     @property
     def final(self) -> np.ndarray:
-        """Accuracy on every finished task by the model that the run ends with, or by its own where there are
+        """Accuracy on every learned task by the model that the run ends with, or by its own where there are
         many."""
         if self.independent:
             return np.diagonal(self.rows[1:])
-        return self.rows[-1, : self.trained] if len(self.rows) else np.empty(0)
+        return self.rows[-1, : self.learned] if len(self.rows) else np.empty(0)
 
     def most_forgotten(self, of_classes: bool = False) -> int | None:
         """The task that lost most since its best, from 0; None where none has lost anything.
@@ -102,7 +107,7 @@ class LoadedRun:
         Args:
             of_classes: whether tasks of captions, where no image has one right answer, are left out.
         """
-        if self.independent or not self.measured or self.trained < 2:
+        if self.independent or self.at_once or not self.measured or self.trained < 2:
             return None
         lost = np.array(metrics.forgetting(self.rows[:, : self.trained]))
         if of_classes:

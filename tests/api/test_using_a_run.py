@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.torch import load_file
 
 import cl_complora
@@ -18,6 +19,12 @@ from cl_complora import UserError
 @pytest.fixture(scope="module")
 def loaded(tiny_run):
     return cl_complora.load_run(tiny_run.folder)
+
+
+@pytest.fixture(scope="module")
+def probed(tiny_scenario, tmp_path_factory):
+    """A run whose tasks heads answer."""
+    return cl_complora.run(tiny_scenario, "linear-probe", out=tmp_path_factory.mktemp("probed"))
 
 
 def test_pictures_are_classified_as_the_command_does(loaded, class_folders, tmp_path, monkeypatch, capsys):
@@ -61,6 +68,23 @@ def test_weights_are_written_as_the_command_writes_them(loaded, tmp_path, monkey
     assert half[0].stat().st_size < 0.6 * files[0].stat().st_size
 
 
+def test_what_the_command_notes_is_a_warning_in_the_words_of_the_call(loaded, tmp_path, probed):
+    deep = tmp_path / "deep.png"
+    Image.fromarray(np.linspace(0, 4000, 64 * 64).reshape(64, 64).astype(np.uint16)).save(deep)
+    with pytest.warns(
+        UserWarning, match=r"stored values from 0 to 4095 .*\(value_range for another\)"
+    ) as heard:
+        (found,) = loaded.predict(deep)
+    assert len(heard) == 1 and heard[0].filename == __file__ and found.error is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (clipped,) = loaded.predict(deep, value_range=(0, 100))
+        assert clipped.classes != found.classes
+        assert loaded.predict(deep, value_range=12) == [found]
+    with pytest.warns(UserWarning, match="^classes are answered by their texts, not by the run's head"):
+        probed.predict(deep, ["red", "blue"], value_range=12)
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
@@ -70,10 +94,14 @@ def test_weights_are_written_as_the_command_writes_them(loaded, tmp_path, monkey
         ({"classes": ["red", "red"]}, "classes: 'red' stands twice"),
         ({"classes": "red", "task": "warm"}, "classes and task: give one of the two"),
         ({"task": "hot"}, "task hot: this run has"),
+        ({"task": ["warm"]}, "task: must be a text, got ['warm']"),
+        ({"value_range": "much"}, "value_range: must be a number of bits, or two values such as (0, 4095)"),
+        ({"value_range": 40}, "value_range 40: must be LOW,HIGH with LOW < HIGH, or a number of bits"),
+        ({"pretrained": "nowhere.pt"}, "model.pretrained: there is no weight file"),
         ({"top": 0}, "top: must be a whole number, at least 1, got 0"),
         ({"after": -1}, "after: must be a whole number, at least 0, got -1"),
         ({"after": "hot"}, "after hot"),
-        ({"prompts": ["no place"]}, "prompt"),
+        ({"prompts": ["no place"]}, "prompts 'no place': must hold {} once"),
     ],
 )
 def test_what_cannot_work_is_told_in_the_words_of_the_call(loaded, class_folders, given, told):
@@ -88,7 +116,7 @@ def test_no_other_file_is_written_over(loaded, tmp_path):
     with pytest.raises(UserError, match="mine.safetensors"):
         loaded.export(mine)
     assert mine.read_bytes() == b"somebody's"
-    with pytest.raises(UserError, match=r"must end in \.safetensors"):
+    with pytest.raises(UserError, match=r"^output .*mine\.pt: must end in \.safetensors"):
         loaded.export(tmp_path / "mine.pt")
     with pytest.raises(UserError, match="half: must be True or False"):
         loaded.export(tmp_path / "other.safetensors", half="no")

@@ -81,6 +81,12 @@ def test_what_has_no_file_is_told(monkeypatch, capsys, words, told):
     assert (code, out) == (2, "") and errors.startswith(f"error: {told}")
 
 
+def test_a_file_that_is_no_text_is_told(monkeypatch, capsys, tmp_path):
+    (tmp_path / "mine.yaml").write_bytes("# Größe".encode("latin-1"))
+    code, out, errors = cli(monkeypatch, capsys, "list", "strategies", tmp_path / "mine.yaml")
+    assert (code, out) == (2, "") and "mine.yaml:1: cannot be read: must be text in UTF-8" in errors
+
+
 def test_every_kind_of_source_is_listed(monkeypatch, capsys):
     _, out, _ = cli(monkeypatch, capsys, "list", "datasets")
     named = {line.split()[0] for line in out.splitlines()}

@@ -49,7 +49,18 @@ def test_every_part_that_the_page_names_is_one():
         assert first in type(part).model_fields, name
         assert all(key in type(getattr(part, first)).model_fields for key in rest), name
     # What stands in the column of defaults.
-    assert type(scenario).model_fields["shots"].default == 8
-    assert type(scenario).model_fields["seeds"].default == [0, 1, 2]
+    defaults = {
+        key: field.get_default(call_default_factory=True)
+        for key, field in type(scenario).model_fields.items()
+    }
+    assert (defaults["shots"], defaults["seeds"]) == (8, [0, 1, 2])
+    assert (defaults["protocol"], defaults["model"].name) == ("task-incremental", "embedded")
+    assert defaults["prompts"] == ["a photo of a {}."] and defaults["zero_shot"] == []
+    assert (defaults["augment"].crop, defaults["augment"].flip) == ([0.7, 1.0], False)
+    assert {key for key, field in type(scenario).model_fields.items() if field.is_required()} == {
+        "name",
+        "tasks",
+    }
+    assert strategy.schedule.name == "cosine"
     training = type(strategy.training).model_fields
     assert (training["steps"].default, training["batch_size"].default) == (100, 32)

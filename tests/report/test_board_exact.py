@@ -26,7 +26,8 @@ def layout_of(*words) -> dict:
 
 def test_the_layout_has_the_curves_that_there_are():
     names = MeasuredNames(["one", "told"], [], ["pairs"], captioned=["told"])
-    found = layout_of(names)
+    every = ("last", "average", "transfer", "forgetting", "bwt")
+    found = layout_of(names, every)
     so_far = found["Forgetting"]["forgetting and backward transfer so far"].margin.series
     assert [one.value for one in so_far] == ["stream/forgetting", "stream/bwt"]
     # A task of captions is asked both ways, but has nothing that could be retained.
@@ -36,17 +37,20 @@ def test_the_layout_has_the_curves_that_there_are():
     ]
     kept = found["Retrieval"]["retention of R@1 in points"].margin.series
     assert [one.value for one in kept] == [f"retrieval_retention/{w}" for w in ways[2:]]
-    apart = layout_of(names, False)
-    assert "Forgetting" not in apart and list(apart["Accuracy"]) == [
-        "accuracy on every task",
-        "Transfer, Average, Last so far",
-    ]
+    # Nothing is retained where no set is of another task, and no chart is empty.
+    alone = layout_of(MeasuredNames(["one", "told"], captioned=["told"]), every)
+    assert list(alone["Retrieval"]) == ["R@1", "R@5", "R@10"] and "Zero-shot" not in alone
+    assert all(c.multiline.tag or c.margin.series for part in alone.values() for c in part.values())
+    apart = layout_of(names, ("average", "last"))
+    assert "Forgetting" not in apart
+    assert list(apart["Accuracy"]) == ["accuracy on every task", "Average, Last so far"]
+    assert list(layout_of(names, ("last",))["Accuracy"]) == ["accuracy on every task", "Last so far"]
 
 
 def test_curves_over_tasks_are_of_the_kind_that_is_never_smoothed():
     charts = {
         title: chart
-        for group in layout_of(MeasuredNames(["one", "two"], ["held"])).values()
+        for group in layout_of(MeasuredNames(["one", "two"], ["held"]), ("last", "forgetting")).values()
         for title, chart in group.items()
     }
     for title in ("accuracy on every task", "forgetting by task", "retention in points", "accuracy"):

@@ -31,9 +31,16 @@ def test_nothing_is_compared_with_one_method_twice():
     same = board(4) | {"best": "method-2"}
     page = Reader(leaderboard_page([same]).html())
     assert [text for text, _ in page.tables["Methods on tiny"][0]].count("Last minus method-2") == 1
-    assert [text for text, _ in page.tables[COSTS][0]][:3] == ["method", "kind", "‖ΔW‖"]
+    assert [text for text, _ in page.tables["What they cost on tiny"][0]][:3] == ["method", "kind", "‖ΔW‖"]
     heads = [line for line in markdown([same]).splitlines() if line.startswith("| method")]
     assert sum(head.count("Last minus") for head in heads) == 1
+
+
+def test_without_a_reference_the_best_is_what_they_are_compared_with():
+    page = Reader(leaderboard_page([board(4) | {"reference": None}]).html())
+    heads = [text for text, _ in page.tables["Methods on tiny"][0]]
+    assert heads[:3] == ["method", "Last", "Last minus method-1"] and heads.count("kind") == 1
+    assert [text for text, _ in page.tables["What they cost on tiny"][0]][:3] == ["method", "kind", "‖ΔW‖"]
 
 
 def test_the_best_is_bold_and_no_bound_is():

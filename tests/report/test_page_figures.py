@@ -11,13 +11,14 @@ from cl_complora.analysis.paired import PairedChanges
 from cl_complora.metrics import paired_change
 from cl_complora.report.comparison.tables import floor_table
 from cl_complora.report.run import causes, classes, facts
+from cl_complora.report.run.forgetting import forgetting
 from cl_complora.report.run.head_drift_table import head_drift_table
 from cl_complora.report.run.precision import headlines as precision_headlines
 from cl_complora.report.run.precision import multi_label
 from cl_complora.report.run.recall import cards
 from cl_complora.report.run.summary import summary
 from cl_complora.store.folder import RunDir
-from cl_complora.store.loaded_run import LoadedRun, load_run
+from cl_complora.store.loaded_run import LoadedRun
 
 
 @pytest.fixture
@@ -147,6 +148,20 @@ def test_shots_are_told_of_the_tasks_that_have_classes():
     assert told((None, 0)) is None and facts.shots([]) is None
 
 
-def test_the_folder_of_a_run_is_read_as_it_was_written(tiny_run):
-    loaded = load_run(RunDir(tiny_run.folder))
-    assert loaded.learned_in == [1, 2] and not loaded.at_once
+def test_tasks_that_are_trained_together_are_all_learned_in_the_first_state(made, monkeypatch):
+    """Also while the run goes on, whose matrix has one row of them."""
+    monkeypatch.setattr(
+        classes, "answers_by_class", lambda folder, config, task, states: [ClassAnswers(task, 4, (1, 3))]
+    )
+    run = made(accuracy=[[0.25] * 3, [0.75, 0.5, 1.0]], bwt=None)
+    run.config["strategy"] = {"training": {"stream": "joint"}}
+    assert run.trained == 1 and run.learned == 3 and run.final.tolist() == [0.75, 0.5, 1.0]
+    assert run.learned_in == [1, 1, 1] and run.most_forgotten() is None
+    assert "the 3 tasks learned went from 25.0 % (untouched model) to 75.0 %" in repr(
+        summary(run, PairedChanges())
+    )
+    gains, fold = forgetting(run, PairedChanges())
+    assert [row[-1] for row in told(gains)] == ["+50.0", "+25.0", "+75.0"]
+    (table,) = fold.blocks
+    assert table.head[-3:] == ["untouched %", "trained %", "gain"] and "lost" not in table.note
+    assert told(table) == [[name, name, "4", "25.0", "75.0", "+50.0"] for name in "abc"]

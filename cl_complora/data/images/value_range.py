@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ...errors import UserError
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -97,3 +99,22 @@ class ValueRange:
 
 BYTES = ValueRange.of_bits(8)
 SIXTEEN = ValueRange.of_bits(16)
+
+
+def given_range(text: str) -> ValueRange:
+    """Bits (``12``), or the values that become black and white (``0,4095``), as ``--range`` gives them.
+
+    Raises:
+        UserError: for anything else.
+    """
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) == 1 and numbers[0].is_integer() and 1 <= numbers[0] <= 32:
+        return ValueRange.of_bits(int(numbers[0]))
+    if len(numbers) == 2 and all(math.isfinite(number) for number in numbers) and numbers[0] < numbers[1]:
+        return ValueRange.of_setting(numbers)
+    raise UserError(
+        f"--range {text}: must be LOW,HIGH with LOW < HIGH, or a number of bits from 1 to 32 (12 for 0,4095)"
+    )

@@ -12,14 +12,15 @@ MOST_CLASSES = 40
 
 
 def every_class(run: LoadedRun) -> list[Fold]:
-    """A folded table of the classes, those of a task that lost most first; nothing where the answers are not
-    recorded."""
+    """A folded table of the classes, those of a task that lost most first (of tasks that were trained
+    together: that gained least); nothing where the answers are not recorded."""
     if run.config is None or run.independent:
         return []
     rows, more = [], False
-    for place, task in enumerate(run.tasks[: run.trained]):
+    for place, task in enumerate(run.tasks[: run.learned]):
+        states = (0, 1) if run.at_once else (0, place + 1, run.trained)
         try:
-            found = answers_by_class(run.folder, run.config, task, (0, run.learned_in[place], run.trained))
+            found = answers_by_class(run.folder, run.config, task, states)
         except UserError:  # a run that kept no answers, or damaged ones: told where single answers are shown
             continue
         found.sort(key=_change)
@@ -30,11 +31,16 @@ def every_class(run: LoadedRun) -> list[Fold]:
             rows.append([Cell(one.name), Cell(task), number(one.images, 0), *shares, change])
     if not rows:
         return []
-    note = "Accuracy in percent of the class's images, change since its task was just trained in points."
-    note += f" The {MOST_CLASSES} classes of a task that lost most." if more else ""
-    head = ["class", "task", "images", "untouched %", "just trained %", "now %", "change"]
+    figures = ["untouched %", "trained %", "gain"]
+    told, shown = "gain in points", "gained least"
+    if not run.at_once:
+        figures = ["untouched %", "just trained %", "now %", "change"]
+        told, shown = "change since its task was just trained in points", "lost most"
+    note = f"Accuracy in percent of the class's images, {told}."
+    note += f" The {MOST_CLASSES} classes of a task that {shown}." if more else ""
+    head = ["class", "task", "images", *figures]
     return [Fold("Accuracy by class", [Table("Every class", head, rows, note, filtered=1)])]
 
 
 def _change(one: ClassAnswers) -> float:
-    return (one.right[2] - one.right[1]) / one.images
+    return (one.right[-1] - one.right[-2]) / one.images

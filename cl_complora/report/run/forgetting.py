@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ... import metrics
 from ...analysis.paired import PairedChanges, task_curve
 from ...store.loaded_run import LoadedRun
@@ -23,10 +21,10 @@ def forgetting(run: LoadedRun, paired: PairedChanges) -> list:
     """
     if not run.measured or not run.trained:
         return []
-    rows = run.rows[:, : run.trained]
-    learned = [float(rows[run.learned_in[j], j]) for j in range(run.trained)]
     if run.independent or run.at_once:
-        return [_gains(run, learned), *every_class(run)]
+        return [_gains(run), *every_class(run)]
+    rows = run.rows[:, : run.trained]
+    learned = [float(rows[j + 1, j]) for j in range(run.trained)]
     best = [float(rows[j + 1 :, j].max()) for j in range(run.trained)]
     forgotten, moved = metrics.forgetting(rows), metrics.backward_transfer(rows)
     counted = any(run.images_of(place) for place in range(run.trained))
@@ -85,15 +83,13 @@ def _since_trained(run: LoadedRun) -> list[Gallery]:
     return [Gallery([Figure(name, svg) for name, svg in drawn.items()], "small", note)]
 
 
-def _gains(run: LoadedRun, learned: Sequence[float]) -> Table:
+def _gains(run: LoadedRun) -> Table:
     rows = []
-    for place, name in enumerate(run.tasks[: run.trained]):
+    for place, name in enumerate(run.tasks[: run.learned]):
         measured = run.images_of(place)
-        shown = Cell(interval_of(learned[place], measured) if measured else NOTHING)
-        gain = learned[place] - run.rows[0, place]
-        rows.append(
-            [Cell(name), percent(run.rows[0, place]), percent(learned[place]), shown, percent(gain, True)]
-        )
+        before, after = run.rows[0, place], float(run.rows[run.learned_in[place], place])
+        shown = Cell(interval_of(after, measured) if measured else NOTHING)
+        rows.append([Cell(name), percent(before), percent(after), shown, percent(after - before, True)])
     head = ["task", "untouched %", "trained %", "95 % interval", "gain"]
     why = "All tasks were trained together, so none came after another"
     if run.independent:

@@ -116,7 +116,7 @@ def _matrix(run: LoadedRun) -> Table:
         note += "Framed: all tasks, trained together in place of the first; nothing is trained after it."
     elif run.independent:
         note += "Framed: the one task that a row's model was trained on; every row is a model of its own."
-    else:
+    elif len(run.tasks) > 1:
         note += (
             "Framed: the task trained last. Left of the frame tasks may be forgotten, right of it they have"
             " not been trained yet."

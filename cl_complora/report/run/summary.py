@@ -52,8 +52,8 @@ def summary(run: LoadedRun, paired: PairedChanges) -> list:
 
 def _told(run: LoadedRun) -> str:
     """The result as a few plain sentences."""
-    first, last = run.rows[0, : run.trained], run.final
-    tasks = "the task" if run.trained == 1 else f"the {run.trained} tasks learned"
+    first, last = run.rows[0, : run.learned], run.final
+    tasks = "the task" if run.learned == 1 else f"the {run.learned} tasks learned"
     told = (
         f"Accuracy on {tasks} went from {shown(first.mean())} % (untouched model) to {shown(last.mean())} %."
     )
@@ -61,7 +61,7 @@ def _told(run: LoadedRun) -> str:
     if worst is not None:
         lost = metrics.forgetting(run.rows[:, : run.trained])[worst]
         told += f" The most forgotten task is {run.tasks[worst]}, {shown(lost)} points below its best."
-    elif run.trained > 1 and not run.independent:
+    elif run.trained > 1 and not (run.independent or run.at_once):
         told += " No task is below its best."
     for name, points in run.results["retention"].items():
         if points is not None and not run.independent:

@@ -54,7 +54,7 @@ class MeasuredNames:
         return tags
 
 
-def custom_scalars(names: MeasuredNames, followed: bool = True) -> Summary:
+def custom_scalars(names: MeasuredNames, headlines: Sequence[str]) -> Summary:
     """The layout as the summary that TensorBoard reads it from.
 
     TensorBoard smooths with a weight of 0.6 unless told otherwise, which turns a curve of seven tasks that
@@ -63,7 +63,8 @@ def custom_scalars(names: MeasuredNames, followed: bool = True) -> Summary:
 
     Args:
         names: of what is measured.
-        followed: whether one task is learned after another, so that the earlier one may be forgotten.
+        headlines: numbers of the stream that are defined: of forgetting, where one task is learned after
+            another.
     """
     from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
     from tensorboard.compat.proto.tensor_pb2 import TensorProto
@@ -72,7 +73,7 @@ def custom_scalars(names: MeasuredNames, followed: bool = True) -> Summary:
 
     categories = [
         Category(title=title, chart=[_chart(name, tags) for name, tags in charts.items()])
-        for title, charts in _charts(names, followed).items()
+        for title, charts in _charts(names, headlines).items()
     ]
     content = Layout(category=categories).SerializeToString()
     plugin = SummaryMetadata.PluginData(plugin_name="custom_scalars")
@@ -90,7 +91,7 @@ def _chart(title: str, tags: list[str] | Prefix) -> Chart:
     return Chart(title=title, margin=MarginChartContent(series=series))
 
 
-def _charts(names: MeasuredNames, followed: bool) -> dict[str, dict[str, list[str] | Prefix]]:
+def _charts(names: MeasuredNames, headlines: Sequence[str]) -> dict[str, dict[str, list[str] | Prefix]]:
     def of(group: str, parts: Sequence[str]) -> list[str]:
         return [f"{group}/{part}" for part in parts]
 
@@ -103,16 +104,18 @@ def _charts(names: MeasuredNames, followed: bool) -> dict[str, dict[str, list[st
     )
     asked = ways([*names.captioned, *names.retrieval])
     # Nothing is forgotten by models of their own, nor by tasks that were trained together.
+    forgetting = "forgetting" in headlines
     changes = {
         "forgetting by task": of("forgetting", tasks),
         "backward transfer by task": of("bwt", tasks),
         "forgetting and backward transfer so far": of("stream", ("forgetting", "bwt")),
     }
+    levels = [name for name in ("transfer", "average", "last") if name in headlines]
     found: dict[str, dict[str, list[str] | Prefix]] = {
-        "Forgetting" if followed else "Accuracy": {
+        "Forgetting" if forgetting else "Accuracy": {
             "accuracy on every task": of("accuracy", tasks),
-            **(changes if followed else {}),
-            "Transfer, Average, Last so far": of("stream", ("transfer", "average", "last")),
+            **(changes if forgetting else {}),
+            f"{', '.join(map(str.capitalize, levels))} so far": of("stream", levels),
         },
         "Zero-shot": {
             "accuracy": of("zero_shot", zero_shot),
@@ -149,5 +152,5 @@ def _charts(names: MeasuredNames, followed: bool) -> dict[str, dict[str, list[st
             "effective rank by layer": "^effective_rank/",
         },
     }
-    absent = {"Zero-shot": not zero_shot, "Retrieval": not asked, "Several classes": not labelled}
-    return {name: charts for name, charts in found.items() if not absent.get(name)}
+    there = {part: {title: tags for title, tags in charts.items() if tags} for part, charts in found.items()}
+    return {part: charts for part, charts in there.items() if charts}

@@ -80,8 +80,14 @@ class BoardWriter:
         self.measured: defaultdict[str, list[float]] = defaultdict(list)  # by tag, the untouched model first
         self.steps = 0
         self.last: dict[str, float] = {}
-        followed = not independent and not learned_at_once(self.config)
-        self.writer.file_writer.add_summary(custom_scalars(names, followed))
+        self.at_once = learned_at_once(self.config)
+        if independent:
+            headlines: Sequence[str] = ("last",)
+        elif self.at_once or len(self.tasks) == 1:
+            headlines = ("average", "last")
+        else:
+            headlines = _HEADLINES
+        self.writer.file_writer.add_summary(custom_scalars(names, headlines))
         text = yaml_text(self.config)
         self.writer.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()))
 
@@ -259,7 +265,7 @@ class BoardWriter:
         if self.independent:
             yield "stream/last", metrics.of_independent(self.rows)["last"]
             return
-        if learned_at_once(self.config):
+        if self.at_once:
             # Every state has learned all tasks, so it is told what the stream ends with; none is unseen.
             summary = metrics.so_far([self.rows[0], *[self.rows[-1]] * len(self.tasks)])
             yield from ((f"stream/{name}", summary[name]) for name in _HEADLINES if name != "transfer")
