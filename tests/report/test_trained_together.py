@@ -41,7 +41,11 @@ def test_the_report_frames_them_together(joint_run, tmp_path):
     first, *_ = json.loads((joint_run / "results.json").read_text())["accuracy"][1:]
     assert f"{100 * first[1]:.1f} % after its own training" in page.text
     # What became of them is what they gained.
-    assert "so none came after another" in page.text and "The most forgotten" not in page.text
+    assert (
+        "so none came after another" in page.text
+        and "Gains" in page.text
+        and "The most forgotten" not in page.text
+    )
     assert "Change since a task was just trained" not in page.text
 
 

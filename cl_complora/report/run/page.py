@@ -58,13 +58,14 @@ def run_page(run: LoadedRun, links: Sequence[Cell] = ()) -> Page:
     """
     results = run.results
     paired = paired_changes(run.folder, results)
+    change = "Gains" if run.independent or run.at_once else "Forgetting"
     sections = [
         Section("summary", "In short", summary(run, paired)),
         Section("accuracy", "Accuracy after every task", _accuracy(run)),
         Section("zero-shot", "Zero-shot accuracy", _zero_shot(run, paired)),
         Section("retrieval", "Retrieval", retrieval(run, paired)),
         Section("multi-label", "Several classes at once", multi_label(run)),
-        Section("forgetting", "Forgetting", forgetting(run, paired)),
+        Section("forgetting", change, forgetting(run, paired)),
         Section("answers", "New mistakes", changed_answers(run)),
         Section("why", "Why it was forgotten", explanation(run)),
         Section("geometry", "Where the weights moved", moved_weights(run)),
