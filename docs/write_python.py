@@ -14,6 +14,7 @@ from cl_complora.api.table import LabelledTable
 from cl_complora.finished.predict import Prediction
 
 FUNCTIONS = (cl_complora.run, cl_complora.load_run, cl_complora.compare, cl_complora.load_comparison)
+METHODS = (cl_complora.Run.predict, cl_complora.Run.export)
 CLASSES = (cl_complora.Run, Prediction, cl_complora.ComparedMethods, LabelledTable)
 # Beyond so many arguments a table of calls shows an ellipsis.
 SOME = 4
@@ -108,12 +109,12 @@ def function_part(function: Callable) -> str:
     said = {
         name: text for names, text in entries(parts(function)["Args"]).items() for name in names.split(", ")
     }
-    parameters = inspect.signature(function).parameters
+    parameters = {name: one for name, one in inspect.signature(function).parameters.items() if name != "self"}
     if missing := [name for name in parameters if name not in said]:
         raise SystemExit(f"{function.__name__}: Args does not say what {', '.join(missing)} is")
     listed = [(f"`{name}`", default(one), said[name]) for name, one in parameters.items()]
     text = "\n\n".join(map(plain, parts(function)[""].strip().split("\n\n")))
-    heading = f"### {function.__name__}()\n\n{prose(text)}"
+    heading = f"### {function.__qualname__}()\n\n{prose(text)}"
     return f"{heading}\n\n{table(('argument', 'default', 'meaning'), listed)}"
 
 
@@ -141,8 +142,9 @@ def page() -> str:
     """The whole page."""
     calls = table(("call", "what it does"), [(call(one), summary(one)) for one in FUNCTIONS])
     functions = "\n\n".join(["## Functions", *map(function_part, FUNCTIONS)])
+    methods = "\n\n".join(map(function_part, METHODS))
     classes = "\n\n".join(["## What they return", *map(class_part, CLASSES)])
-    return PAGE.format(calls=calls, functions=functions, classes=classes)
+    return PAGE.format(calls=calls, functions=functions, classes=f"{classes}\n\n{methods}")
 
 
 output("python.md").write_text(page(), encoding="utf-8")

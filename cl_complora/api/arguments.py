@@ -99,6 +99,17 @@ def texts(name: str, given: object) -> list[str]:
     return found
 
 
+def names(name: str, given: object) -> list[str]:
+    """Names in a list: one text might be several with commas, as on the command line.
+
+    Raises:
+        UserError: for anything else.
+    """
+    if isinstance(given, str):
+        raise refused(name, "a list of names", given)
+    return texts(name, given)
+
+
 def path(name: str, given: object) -> Path:
     """A path.
 

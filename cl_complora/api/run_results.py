@@ -211,7 +211,7 @@ class Run:
         notes: list[str] = []
         with callers_words():
             question = Question(
-                arguments.texts("classes", classes),
+                arguments.names("classes", classes),
                 None if task is None else arguments.text("task", task),
                 arguments.texts("prompts", prompts),
                 arguments.whole("top", top, 1),
@@ -251,13 +251,20 @@ class Run:
 
         Raises:
             UserError: where something else is there under the name, and for weights that are gone or have
-                changed.
+                changed. What the command would note is a warning.
         """
         from ..finished.export import export
+        from ..finished.head_export import about_heads
+        from ..finished.predict import unfinished
 
         with callers_words():
             place, half = arguments.path("output", output), arguments.flag("half", half)
-            return export(self._state(after, pretrained, config), place, half)
+            state = self._state(after, pretrained, config)
+            files = export(state, place, half)
+        for note in (unfinished(state) if after is None else None, about_heads(files)):
+            if note:
+                warnings.warn(reworded(note), stacklevel=2)
+        return files
 
     def _state(self, after: object, pretrained: object, config: object, task: str | None = None) -> State:
         """A state of the run with its merged weights; its task as the command line names it."""

@@ -101,7 +101,7 @@ def check_file(file: str, settings: list[str], measure: bool | None = None) -> I
     if note := unstated(located.value.model, located.folder):
         yield f"  note: {note}"
     if measure is None and settings and not here:
-        yield "  the model was not measured: --measure fetches its weights and does"
+        yield "  the model was not measured: --measure fetches its weights and measures it"
 
 
 def _measured(located: Located[Scenario], plans: Plans) -> Iterator[str]:

@@ -12,6 +12,7 @@ import typer
 
 from ..api.arguments import number
 from ..compare.trial_words import words_of
+from ..data.telling import counted
 from ..errors import UserError, raise_all
 from ..run.devices import known_device
 from ..run.signals import exit_code_of, terminated_like_interrupted
@@ -294,9 +295,11 @@ def _list(request: Request, placing: Placing, results: Path | None) -> None:
     for trial, why in found.failed:
         note(f"not listed, since it failed: {trial.label()}: {why}")
     if found.sweep:
-        note(f"{len(found.trials)} runs of the sweep; when they are done, the same command lists the tests")
+        runs = counted(len(found.trials), "run")
+        note(f"{runs} of the sweep; when all are done, the same command lists the tests")
     elif found.trials:
-        note(f"{len(found.trials)} runs; when they are done, compare without --list makes the table")
+        runs = counted(len(found.trials), "run")
+        note(f"{runs}; when all are done, compare without --list makes the table")
     else:
         note("nothing is missing: compare without --list makes the table")
 

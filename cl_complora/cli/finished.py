@@ -66,19 +66,18 @@ def export(
     """Write a run's merged weights as a plain open_clip checkpoint, with its model config and a snippet
     beside it."""
     from ..finished.export import export as write
-    from ..finished.head_export import HEAD_FILE
+    from ..finished.head_export import about_heads
+    from ..finished.predict import unfinished
     from ..finished.states import open_run
 
     state = open_run(run, after, _factors(without, scale), pretrained, model_config)
+    if after is None and (note := unfinished(state)):
+        _note(note)
     files = write(state, output, half, peft)
     for path in files:
         say_line(f"{path}  {path.stat().st_size:,} bytes")
-    if files[-1].name == HEAD_FILE:
-        typer.echo(
-            "note: an open_clip checkpoint cannot hold the heads that this run answers its tasks with; they"
-            f" stand in {HEAD_FILE}, and {output.with_suffix('.md').name} says how to use them; the"
-            " checkpoint alone answers with texts"
-        )
+    if note := about_heads(files):
+        typer.echo(f"note: {note}")
 
 
 def predict(

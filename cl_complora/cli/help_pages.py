@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -93,6 +94,7 @@ class HelpfulCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As any command; a value that is refused is named, a list given as several words gets a hint."""
         given = list(args)
+        _refuse_twice(self.get_params(ctx), given)
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
@@ -103,6 +105,26 @@ class HelpfulCommand(TyperCommand):
             if value is None or not told:
                 raise
             raise UserError(f"{value}: {_as_a_demand(told)}") from None
+
+
+def _refuse_twice(params: Iterable[Any], given: list[str]) -> None:
+    """Refuse an option that takes one value and has two, of which only the last would count."""
+    options = {name: param for param in params if not _is_argument(param) for name in param.opts}
+    seen: set[str] = set()
+    words = iter(given)
+    for word in words:
+        if word == "--":
+            return
+        name, equals, _ = word.partition("=")
+        param = options.get(name)
+        if param is None or param.is_flag or param.name == "help":
+            continue
+        if not equals:
+            next(words, None)
+        if param.name in seen and not param.multiple:
+            commas = "; put commas between its values" if name in _WITH_COMMAS else ""
+            raise UserError(f"{name}: is given twice{commas or ', and takes one value'}")
+        seen.add(param.name)
 
 
 def _refuse_several_words(given: list[str]) -> None:

@@ -215,10 +215,18 @@ def select_slots(
             blocks.
 
     Raises:
-        ValueError: if nothing is left.
+        ValueError: if nothing is left, and for a block that no tower has.
     """
     slots = list(slots)
     depth = {tower: 1 + max(s.layer for s in slots if s.tower == tower) for tower in {s.tower for s in slots}}
+
+    asked = {tower: blocks for tower, blocks in depth.items() if not tower or tower in towers}
+    beyond = [layer for layer in layers or () if not any(-n <= layer < n for n in asked.values())]
+    if beyond and asked:
+        has = ", ".join(f"{tower or 'the model'} {blocks}" for tower, blocks in sorted(asked.items()))
+        raise ValueError(
+            f"layers={list(layers or ())}: no tower has {', '.join(map(str, beyond))}; blocks: {has}"
+        )
 
     def in_layers(slot: Slot) -> bool:
         from_last = slot.layer - depth[slot.tower]

@@ -268,7 +268,7 @@ def compare(
         if all(outcome.refused for _, outcome in tried):
             raise_all([str(outcome.error) for _, outcome in tried])
         why = tuple(f"{entry.name}: {failure}" for entry in methods.values() for failure in entry.failed)
-        raise UserError("no method could be tested, so that nothing is written", why)
+        raise UserError("no method could be tested, so nothing is written", why)
     for entry in methods.values():
         if {entry.name, reference} <= tested.keys() and entry.name != reference:
             entry.differences = against(tested[entry.name], tested[reference])

@@ -45,9 +45,11 @@ def words_of(command: str) -> Iterator[None]:
 @functools.cache
 def _of_runs() -> dict[str, str]:
     """Phrases of runs → of trials; of two that begin alike the longer one first."""
+    from ..run.failures import WITH_FRESH
     from ..store.provenance import START_OVER, WEIGHTS
 
     return {
+        WITH_FRESH: "",
         START_OVER: _START_OVER,
         "use --fresh to start over": _START_OVER,
         f"({WEIGHTS})": "(--set model.name, model.config, model.pretrained)",

@@ -74,6 +74,21 @@ def write_heads(
     return path
 
 
+def about_heads(files: Sequence[Path]) -> str | None:
+    """What to know of an export with heads, in a sentence; None where it has none.
+
+    Args:
+        files: that were written, the checkpoint first.
+    """
+    if files[-1].name != HEAD_FILE:
+        return None
+    return (
+        "an open_clip checkpoint cannot hold the heads that this run answers its tasks with; they stand in"
+        f" {HEAD_FILE}, and {files[0].with_suffix('.md').name} says how to use them; the checkpoint alone"
+        " answers with texts"
+    )
+
+
 def check_place(out: Path, model: str) -> None:
     """Refuse before anything is written what :func:`write_heads` would refuse.
 

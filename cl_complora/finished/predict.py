@@ -12,6 +12,7 @@ from ..clip.heads.head import Answering, ClosedHead, answered
 from ..clip.heads.linear import RowHead
 from ..clip.heads.several import SeveralHeads
 from ..clip.text import evaluating
+from ..config.faults import suggest
 from ..data.images.picture_files import find_pictures, image_suffixes
 from ..data.images.value_range import ValueRange
 from ..data.labels import LabelSpace, name_fault
@@ -84,8 +85,10 @@ def classify(
     """
     files = pictures(given, tell)
     state = open_state()
-    if latest and (whose := whose_model(state, question.task)):
-        tell(whose)
+    if latest:
+        for note in (unfinished(state), whose_model(state, question.task)):
+            if note:
+                tell(note)
     if question.classes and state.has_head:
         tell("--classes are answered by their texts, not by the run's head")
     space = label_space(state, question.classes, question.prompts, question.task)
@@ -121,7 +124,7 @@ def label_space(
             f"--task {task}: has pictures with captions and no classes to tell apart; give --classes"
         )
     if task is not None and task not in spaces:
-        raise UserError(f"--task {task}: this run has {', '.join(spaces)}")
+        raise UserError(f"--task {task}: this run has {', '.join(spaces)}{suggest(task, list(spaces))}")
     learned = [name for name in state.after or state.results["tasks"] if name in spaces]
     if task is None and not learned:
         raise UserError(
@@ -139,6 +142,15 @@ def label_space(
             " leave it out, or name the classes with --classes, which texts answer"
         )
     return LabelSpace.from_templates(space.class_names, prompts)
+
+
+def unfinished(state: State) -> str | None:
+    """That a run is not finished, in a sentence; None where it is."""
+    if state.results["status"] == "done":
+        return None
+    done, tasks = len(state.after), len(state.results["tasks"])
+    what = "this is the untouched model" if not done else "this is the model after them"
+    return f"{state.folder.root} is not finished: {done} of {tasks} tasks are done, and {what}"
 
 
 def whose_model(state: State, task: str | None = None) -> str | None:

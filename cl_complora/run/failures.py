@@ -18,6 +18,10 @@ _NO_MEMORY = (
 )
 
 
+# What a run does with other settings than it was begun with; other commands do otherwise.
+WITH_FRESH = " (with --fresh, since a run keeps its settings)"
+
+
 class DoesNotFit(UserError):
     """A strategy cannot work with the scenario or the model, or needs a package that is not here."""
 
@@ -116,4 +120,5 @@ def _diverged(task: str, good: str, how: str) -> UserError:
     return UserError(
         f"task '{task}': training diverged: {how}; the last good state is that of {good}; lower "
         "optimiser.lr, set optimiser.clip_norm, or leave such steps out with training.on_nan: skip"
+        f"{WITH_FRESH}"
     )

@@ -243,6 +243,12 @@ def check_same(
     difference = _first_difference(before, now)
     if difference is not None:
         key, old, new = difference
+        if key.startswith("splits."):
+            name = key.removeprefix("splits.")
+            raise UserError(
+                f"{folder.root}: the pictures of '{name}', or their division, are others than when this run"
+                f" was made; {START_OVER}"
+            )
         raise UserError(f"{folder.root}: this run was made with {key} = {old}, now it is {new}; {START_OVER}")
     if changes and not (complete or elsewhere):
         raise UserError(

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import cl_complora
 from builders.commands import cli
+from builders.interruptions import Stop, StopAfter
 from cl_complora import UserError
 
 
@@ -83,6 +84,28 @@ def test_what_the_command_notes_is_a_warning_in_the_words_of_the_call(loaded, tm
         assert loaded.predict(deep, value_range=12) == [found]
     with pytest.warns(UserWarning, match="^classes are answered by their texts, not by the run's head"):
         probed.predict(deep, ["red", "blue"], value_range=12)
+    with pytest.warns(UserWarning, match="cannot hold the heads .* classifier.safetensors, and mine.md says"):
+        probed.export(tmp_path / "mine.safetensors")
+
+
+def test_a_run_that_is_not_finished_is_told(tiny_scenario, tiny_strategy, tmp_path, monkeypatch, capsys):
+    with pytest.raises(Stop):
+        cl_complora.run(tiny_scenario, tiny_strategy, out=tmp_path / "runs", progress=StopAfter(1))
+    (results,) = (tmp_path / "runs").rglob("results.json")
+    begun = cl_complora.load_run(results.parent)
+    (tmp_path / "one.png").write_bytes(b"no picture")
+    with pytest.warns(
+        UserWarning, match="is not finished: 1 of 2 tasks are done, and this is the model after"
+    ):
+        begun.predict(tmp_path / "one.png")
+    with pytest.warns(UserWarning, match="is not finished"):
+        begun.export(tmp_path / "begun.safetensors")
+    out = tmp_path / "command.safetensors"
+    code, _, err = cli(monkeypatch, capsys, "export", begun.folder, "-o", out)
+    assert code == 0 and "note: " in err and "is not finished: 1 of 2 tasks are done" in err
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        begun.predict(tmp_path / "one.png", after=1)
 
 
 @pytest.mark.parametrize(
@@ -91,9 +114,11 @@ def test_what_the_command_notes_is_a_warning_in_the_words_of_the_call(loaded, tm
         ({"pictures": []}, "pictures: must be a path, or a list of paths, got []"),
         ({"pictures": 3}, "pictures: must be a path, or a list of paths, got 3"),
         ({"pictures": "nowhere.png"}, "nowhere.png: there is no such file or folder"),
+        ({"classes": "red, blue"}, "classes: must be a list of names, got 'red, blue'"),
         ({"classes": ["red", "red"]}, "classes: 'red' stands twice"),
-        ({"classes": "red", "task": "warm"}, "classes and task: give one of the two"),
+        ({"classes": ["red"], "task": "warm"}, "classes and task: give one of the two"),
         ({"task": "hot"}, "task hot: this run has"),
+        ({"task": "warn"}, "task warn: this run has warm, cold, colours, _reference; did you mean 'warm'?"),
         ({"task": ["warm"]}, "task: must be a text, got ['warm']"),
         ({"value_range": "much"}, "value_range: must be a number of bits, or two values such as (0, 4095)"),
         ({"value_range": 40}, "value_range 40: must be LOW,HIGH with LOW < HIGH, or a number of bits"),

@@ -102,7 +102,7 @@ def test_mistakes_get_one_line_and_exit_code_two(tmp_path, arguments, fragments)
 
 def test_a_strategy_that_does_not_fit_the_model_writes_nothing(tmp_path, tiny_scenario, tiny_strategy):
     done = ended("run", tiny_scenario, "-s", tiny_strategy, "--set", "adapter.layers=[17]", cwd=tmp_path)
-    assert done.returncode == 2 and "no matrix of this model" in done.stderr
+    assert done.returncode == 2 and "layers=[17]: no tower has 17; blocks: text 2, vision 2" in done.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -68,7 +68,7 @@ def test_help_shows_all_commands_and_whole_defaults(monkeypatch, capsys):
         (["run", "pictures"], "cl-complora init pictures writes a scenario"),
         (["run", "./pictures"], "cl-complora init pictures writes a scenario"),
         (["run", "mine"], "did you mean the file mine.yaml?"),
-        (["run", "embedded", "--seed", "1", "--seed", "abc"], "error: --seed abc: must be a whole number"),
+        (["run", "embedded", "--seed", "abc"], "error: --seed abc: must be a whole number"),
         (["run", "embedded", "--seed=-3"], "error: --seed -3: must be at least 0"),
         (["tensorboard", "--port", "99999999"], "error: --port 99999999: must be at most 65535"),
         (["curvature", "x", "--tolerance", "much"], "error: --tolerance much: must be a number"),
@@ -248,3 +248,34 @@ def test_a_comparison_says_its_plan_what_runs_and_time_left():
     progress.begins([every[0], every[3]])  # and of b one is published
     progress.report(every[0], every[0], 1, 2)
     assert said[-1].endswith("now b · seed 1")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ("compare", "embedded", "-s", "lora", "--strategies", "zeroshot"),
+            "--strategies: is given twice; put commas",
+        ),
+        (("compare", "embedded", "--seeds", "0", "--seeds=1"), "--seeds: is given twice; put commas"),
+        (("run", "--seed", "0", "-s", "lora", "--seed", "1"), "--seed: is given twice, and takes one value"),
+        (("data", "check", "embedded", "--seed", "0", "--seed", "1"), "--seed: is given twice"),
+    ],
+)
+def test_an_option_of_one_value_is_not_given_two(monkeypatch, capsys, words, told):
+    code, out, err = cli(monkeypatch, capsys, *words)
+    assert (code, out) == (2, "") and err.startswith(f"error: {told}")
+
+
+def test_options_that_may_be_repeated_and_values_that_look_like_options_are_taken(
+    monkeypatch, capsys, tmp_path
+):
+    words = ("check", "embedded", "--model", "--model")
+    assert "twice" not in cli(monkeypatch, capsys, *words)[2]
+    sets = ("--set", "shots=2", "--set", "seeds=[0]")
+    assert (
+        cli(monkeypatch, capsys, "compare", "embedded", "-s", "zeroshot", *sets, "--list", "--out", tmp_path)[
+            0
+        ]
+        == 0
+    )

@@ -83,6 +83,8 @@ def test_slots_of_a_timm_tower_and_its_projection():
     last = select_slots(slots, layers=[-1])
     assert len(last) == 12, "what is outside blocks is in no layer"
     assert all(s.name.startswith(("visual.trunk.blocks.11.", "transformer.resblocks.1.")) for s in last)
+    with pytest.raises(ValueError, match=r"layers=\[-1, 99\]: no tower has 99; blocks: text \d+, vision \d+"):
+        select_slots(slots, layers=[-1, 99])
 
 
 def test_mobilevit_blocks_are_numbered_through():

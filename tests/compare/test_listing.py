@@ -26,7 +26,7 @@ def test_the_lines_run_and_compare_only_reads(go, tmp_path, tiny_scenario):
     words += ["--sweep-from", "strategy", "--validation-shots", "2", "--out", "my runs", "--device", "cpu"]
     words += ["--set", "training.steps=2"]
     told = []
-    for stage, count in (("of the sweep", 4), ("when they are done, compare", 3)):
+    for stage, count in (("of the sweep", 4), ("when all are done, compare", 3)):
         code, out, said = go(*words, "--list")
         lines = out.splitlines()
         assert code == 0 and len(lines) == count and stage in said, said

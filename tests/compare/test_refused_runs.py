@@ -29,8 +29,8 @@ def go(monkeypatch, capsys, tmp_path, tiny_scenario):
     monkeypatch.setattr(worker_processes, "ProcessPoolExecutor", Here)
     (tmp_path / "quick.yaml").write_text(STRATEGY.format(name="quick"))
     (tmp_path / "wild.yaml").write_text(STRATEGY.format(name="wild").replace("lr: 5e-3", "lr: 1e30"))
-    common = ("--seeds", "0", "--device", "cpu")
-    return lambda *words: cli(monkeypatch, capsys, "compare", tiny_scenario, *common, *words)
+    common = ("compare", tiny_scenario, "--device", "cpu")
+    return lambda *words, seeds="0": cli(monkeypatch, capsys, *common, "--seeds", seeds, *words)
 
 
 def written(folder) -> dict[str, bytes]:
@@ -53,7 +53,7 @@ def test_runs_of_other_settings_are_refused_before_any_other_is_made(go, tmp_pat
         " another --out, or move that folder away to have the run made anew\n"
     )
     assert written(tmp_path / "runs" / "tiny") == before
-    code, _, said = go("-s", "zeroshot,quick.yaml", "--seeds", "0,1", "--set", "shots=2")
+    code, _, said = go("-s", "zeroshot,quick.yaml", "--set", "shots=2", seeds="0,1")
     assert code == 2 and said.count("error: ") == 1 and "zeroshot/seed0: this run was made with" in said
 
 
@@ -100,7 +100,7 @@ def test_a_run_whose_training_failed_is_left_out_of_the_table_and_told(go, tmp_p
     table = before["comparison-runs.csv"]
     assert b"zeroshot,0,last" in table and b"wild" not in table
     code, _, said = go("-s", "wild.yaml")
-    assert code == 2 and said.startswith("error: no method could be tested, so that nothing is written\n")
+    assert code == 2 and said.startswith("error: no method could be tested, so nothing is written\n")
     assert "error: wild: seed 0: task 'warm'" in said and "diverged" in said
     assert written(tmp_path / "runs" / "tiny") == before
 

@@ -172,7 +172,7 @@ def test_a_run_that_goes_on_is_reported_as_far_as_it_is(copied, drawn):
     results |= {"zero_shot": {"colours": results["zero_shot"]["colours"][:2]}, **metrics.so_far(rows)}
     (copied / "results.json").write_text(json.dumps({k: None if v != v else v for k, v in results.items()}))
     page = read(write_report(copied))
-    assert "This run is still going on: 1 of 2 tasks are done." in page.text
+    assert "This run is not finished: 1 of 2 tasks are done, and it may be going on." in page.text
     assert "not defined: it needs two tasks" in page.text and len(page.tables["Accuracy matrix"]) == 3
     results |= {
         "accuracy": rows[:1],

@@ -165,3 +165,10 @@ def test_tasks_that_are_trained_together_are_all_learned_in_the_first_state(made
     (table,) = fold.blocks
     assert table.head[-3:] == ["untouched %", "trained %", "gain"] and "lost" not in table.note
     assert told(table) == [[name, name, "4", "25.0", "75.0", "+50.0"] for name in "abc"]
+
+
+def test_a_run_that_failed_says_why(made):
+    run = made()
+    run.folder.failure.parent.mkdir(parents=True, exist_ok=True)
+    run.folder.failure.write_text('{"error": "training diverged"}')
+    assert "2 of 3 tasks are done. It failed: training diverged." in repr(summary(run, PairedChanges()))

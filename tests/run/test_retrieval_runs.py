@@ -180,7 +180,9 @@ def test_other_captions_are_another_run(finished, captioned, tiny_strategy, tmp_
     shutil.copytree(captioned.parent, folder)
     json_lines(folder / "captions.jsonl", TEXTS | {"red.png": ("another text",)})
     scenario = load_scenario(str(folder / "scenario.yaml"))
-    with pytest.raises(UserError, match="this run was made with splits.told"):
+    with pytest.raises(
+        UserError, match="the pictures of 'told', or their division, are others than when this run was made"
+    ):
         run(scenario, load_strategy(str(tiny_strategy)), out=finished.folder.parents[2])
 
 

@@ -115,9 +115,12 @@ def _summary(found: Content) -> list:
     ends = {m["name"]: whole(m["figures"].get("last")) for m in found["methods"].values()}
     ends = {name: values for name, values in ends.items() if values}
     if len(ends) > 1:
-        best = max(ends, key=lambda name: np.mean(ends[name]))
-        told = f"{np.mean(ends[best]):.1f}{plus_minus(ends[best])} %"
-        said.append(f"{best} ends with the highest accuracy, {told} on average over the tasks.")
+        means = {name: float(np.mean(values)) for name, values in ends.items()}
+        best = [name for name, mean in means.items() if f"{mean:.1f}" == f"{max(means.values()):.1f}"]
+        told = f"{means[best[0]]:.1f}{plus_minus(ends[best[0]]) if len(best) == 1 else ''} %"
+        who = _listed(best) if len(best) <= MOST_LISTED else f"{len(best)} of {len(ends)} methods"
+        verb = "ends" if len(best) == 1 else "end"
+        said.append(f"{who} {verb} with the highest accuracy, {told} on average over the tasks.")
     for verdict in ("better", "worse"):
         names = [m["name"] for m in found["methods"].values() if _verdict(m, "last") == verdict]
         if names:

@@ -26,7 +26,9 @@ def summary(run: LoadedRun, paired: PairedChanges) -> list:
     blocks = []
     notices = []
     if not run.done:
-        notices.append(f"This run is still going on: {run.trained} of {len(run.tasks)} tasks are done.")
+        told = f"This run is not finished: {run.trained} of {len(run.tasks)} tasks are done"
+        failure = run.folder.read_failure()
+        notices.append(f"{told}. It failed: {failure}." if failure else f"{told}, and it may be going on.")
     notices += run.missing
     if run.config and run.config["scenario"].get("measure", "test") == "validation":
         notices.append(
