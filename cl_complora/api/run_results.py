@@ -267,7 +267,7 @@ class Run:
         return files
 
     def _state(self, after: object, pretrained: object, config: object, task: str | None = None) -> State:
-        """A state of the run with its merged weights; its task as the command line names it."""
+        """A state of the run with its merged weights; arguments as :meth:`predict` takes them."""
         from ..finished.states import open_run
 
         if after is not None and not isinstance(after, str):

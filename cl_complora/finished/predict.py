@@ -148,9 +148,11 @@ def unfinished(state: State) -> str | None:
     """That a run is not finished, in a sentence; None where it is."""
     if state.results["status"] == "done":
         return None
-    done, tasks = len(state.after), len(state.results["tasks"])
-    what = "this is the untouched model" if not done else "this is the model after them"
-    return f"{state.folder.root} is not finished: {done} of {tasks} tasks are done, and {what}"
+    done, tasks = len(state.results["accuracy"]) - 1, len(state.results["tasks"])
+    what = "the model that it has now" if done > 0 else "the untouched model"
+    return (
+        f"{state.folder.root} is not finished: {max(0, done)} of {tasks} tasks are done, and this is {what}"
+    )
 
 
 def whose_model(state: State, task: str | None = None) -> str | None:

@@ -95,7 +95,7 @@ def test_a_run_that_is_not_finished_is_told(tiny_scenario, tiny_strategy, tmp_pa
     begun = cl_complora.load_run(results.parent)
     (tmp_path / "one.png").write_bytes(b"no picture")
     with pytest.warns(
-        UserWarning, match="is not finished: 1 of 2 tasks are done, and this is the model after"
+        UserWarning, match="is not finished: 1 of 2 tasks are done, and this is the model that"
     ):
         begun.predict(tmp_path / "one.png")
     with pytest.warns(UserWarning, match="is not finished"):

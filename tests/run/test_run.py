@@ -231,7 +231,7 @@ def test_exchanged_pictures_are_noticed(tmp_path, class_folders, tiny_scenario, 
     go(path, tiny_strategy, tmp_path / "runs")
     for file in copy.rglob("*.png"):
         paint(file, (1, 2, 3), 0, size=20)
-    with pytest.raises(UserError, match="splits"):
+    with pytest.raises(UserError, match="the pictures of 'warm', or their division, are others"):
         go(path, tiny_strategy, tmp_path / "runs")
 
 
