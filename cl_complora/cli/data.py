@@ -37,6 +37,9 @@ def check(
         for line in report.lines:
             say_line(line)
         faults += report.faults
+    if any("cannot be read as an image" in fault for fault in faults):
+        hint = "broken: skip in a scenario, or --set broken=skip of a run, leaves out what cannot be read"
+        say_line(f"note: {hint}", err=True)
     raise_all(faults)
 
 

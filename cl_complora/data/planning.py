@@ -195,6 +195,8 @@ def _draw(
             # As a shell takes it; brackets, which messages have, are patterns there.
             steps = [*key, few.label] if isinstance(asked, list) else key if isinstance(asked, int) else ()
             hint = _fewer(few, apart, ".".join(map(str, steps)))
+        elif few.has:
+            hint = "; those for testing are not among them"
         raise UserError(located.fault(key, f"{wanted} a class, but {has}{hint}")) from None
 
 

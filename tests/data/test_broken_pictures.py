@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from builders.commands import cli
 from builders.images import paint
 from builders.processes import ended
 from cl_complora.config import load_scenario
@@ -213,3 +214,13 @@ def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path):
     Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "float.tiff")
     with pytest.raises(UserError, match="floating-point pixels"):
         size.read(tmp_path / "float.tiff")
+
+
+def test_a_check_of_the_data_says_what_leaves_broken_pictures_out(folder, monkeypatch, capsys):
+    scenario_of(folder, "refuse")
+    code, _, err = cli(monkeypatch, capsys, "data", "check", "mine.yaml")
+    assert code == 2 and err.startswith("note: broken: skip in a scenario")
+    assert "cannot be read as an image" in err
+    scenario_of(folder, "skip")
+    code, _, err = cli(monkeypatch, capsys, "data", "check", "mine.yaml")
+    assert code == 0 and "broken: skip" not in err
