@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from ..config.overview import Entry
 
 
+# List → what its files are of.
+_FILES = {"scenarios": "scenario", "strategies": "strategy"}
+
+
 def list_(
     what: Annotated[
         str | None,
@@ -28,7 +32,13 @@ def list_(
 ) -> None:
     """List what there is to choose from, or show the file of a scenario or strategy."""
     if what is not None and what not in LISTS:
-        raise UserError(f"list {what}: must be one of {', '.join(LISTS)}, or left out to list all of them")
+        from ..config.catalog import shipped
+
+        lists = [one for one, kind in _FILES.items() if what in shipped(kind)]
+        hint = f"; did you mean 'list {lists[0]} {what}'?" if lists else ""
+        raise UserError(
+            f"list {what}: must be one of {', '.join(LISTS)}, or left out to list all of them{hint}"
+        )
     end_when_unread()
     if name is not None:
         typer.echo(_file(what, name), nl=False)
@@ -36,8 +46,8 @@ def list_(
     if what is not None:
         LISTS[what]()
         return
-    for index, (name, show) in enumerate(LISTS.items()):
-        typer.echo(f"{chr(10) * bool(index)}{name.upper()}\n")
+    for index, (title, show) in enumerate(LISTS.items()):
+        typer.echo(f"{chr(10) * bool(index)}{title.upper()}\n")
         show()
 
 
@@ -47,10 +57,9 @@ def _file(what: str | None, name: str) -> str:
     from ..config.yaml_lines import MAX_BYTES
     from ..files import read_text
 
-    kinds = {"scenarios": "scenario", "strategies": "strategy"}
-    if what not in kinds:
-        raise UserError(f"list {what} {name}: only {' and '.join(kinds)} have files that can be shown")
-    return read_text(find(kinds[what], name), MAX_BYTES)
+    if what not in _FILES:
+        raise UserError(f"list {what} {name}: only {' and '.join(_FILES)} have files that can be shown")
+    return read_text(find(_FILES[what], name), MAX_BYTES)
 
 
 def _scenarios() -> None:

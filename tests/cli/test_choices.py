@@ -71,6 +71,8 @@ def test_a_file_is_shown_as_it_stands(monkeypatch, capsys, what, kind):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (("complora",), "list complora: must be one of scenarios, strategies, models, datasets, or left out"),
+        (("embedded",), "list embedded: must be one of"),
         (("strategies", "comp-lora"), "no strategy named 'comp-lora'; did you mean 'complora'?"),
         (("scenarios", "nowhere.yaml"), "nowhere.yaml: there is no such file"),
         (("models", "ViT-B-16"), "list models ViT-B-16: only scenarios and strategies have files"),
@@ -79,6 +81,8 @@ def test_a_file_is_shown_as_it_stands(monkeypatch, capsys, what, kind):
 def test_what_has_no_file_is_told(monkeypatch, capsys, words, told):
     code, out, errors = cli(monkeypatch, capsys, "list", *words)
     assert (code, out) == (2, "") and errors.startswith(f"error: {told}")
+    (what, *named), hints = words, {"complora": "strategies complora", "embedded": "scenarios embedded"}
+    assert named or f"did you mean 'list {hints[what]}'?" in errors
 
 
 def test_a_file_that_is_no_text_is_told(monkeypatch, capsys, tmp_path):
