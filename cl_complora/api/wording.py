@@ -27,13 +27,10 @@ _PHRASES = {
     "--elsewhere": "elsewhere=True",
     "--allow-plugins": "allow_plugins=True",
     "--set ": "settings: ",
-    "--prompt:": "prompts:",
-    "--prompt ": "prompts ",
+    "--prompt": "prompts",
     "--range": "value_range",
     "--after chooses another": "after=… chooses another",
 }
-# Options of one letter, where a message begins with them: elsewhere they stand in commands.
-_SHORT = {"-o ": "output "}
 _OPTION = re.compile(r"(?<![\w-])--([a-z]+(?:-[a-z]+)*)")
 
 
@@ -49,9 +46,8 @@ def callers_words() -> Iterator[None]:
 
 def reworded(message: str) -> str:
     """``--sweep-seeds 0,0: …`` → ``sweep_seeds 0,0: …``, and what else differs."""
-    for option, here in _SHORT.items():
-        if message.startswith(option):
-            message = here + message.removeprefix(option)
+    if message.startswith("-o "):  # elsewhere it stands in commands
+        message = f"output {message.removeprefix('-o ')}"
     for phrase, here in _PHRASES.items():
         message = message.replace(phrase, here)
     return _OPTION.sub(lambda found: found[1].replace("-", "_"), message)

@@ -294,11 +294,10 @@ def _list(request: Request, placing: Placing, results: Path | None) -> None:
         print(command_of(trial, prepared, placing))
     for trial, why in found.failed:
         note(f"not listed, since it failed: {trial.label()}: {why}")
+    runs = counted(len(found.trials), "run")
     if found.sweep:
-        runs = counted(len(found.trials), "run")
         note(f"{runs} of the sweep; when all are done, the same command lists the tests")
     elif found.trials:
-        runs = counted(len(found.trials), "run")
         note(f"{runs}; when all are done, compare without --list makes the table")
     else:
         note("nothing is missing: compare without --list makes the table")

@@ -26,6 +26,7 @@ def check(
     """Open every picture that a scenario would use, without model or network, and tell which cannot be
     read."""
     from ..data.checks.verify import verify
+    from ..data.images.broken import unreadable
 
     faults: list[str] = []
     for name in scenarios:
@@ -37,7 +38,7 @@ def check(
         for line in report.lines:
             say_line(line)
         faults += report.faults
-    if any("cannot be read as an image" in fault for fault in faults):
+    if any(map(unreadable, faults)):
         hint = "broken: skip in a scenario, or --set broken=skip of a run, leaves out what cannot be read"
         say_line(f"note: {hint}", err=True)
     raise_all(faults)

@@ -20,7 +20,7 @@ from ..errors import MOST_FAULTS, UserError, raise_all
 from ..files import is_utf8
 from .given_pictures import conversion_of
 from .prompt_option import check_prompts
-from .states import State, joined
+from .states import State, finished_tasks, joined
 
 
 @dataclass(frozen=True)
@@ -148,11 +148,9 @@ def unfinished(state: State) -> str | None:
     """That a run is not finished, in a sentence; None where it is."""
     if state.results["status"] == "done":
         return None
-    done, tasks = len(state.results["accuracy"]) - 1, len(state.results["tasks"])
-    what = "the model that it has now" if done > 0 else "the untouched model"
-    return (
-        f"{state.folder.root} is not finished: {max(0, done)} of {tasks} tasks are done, and this is {what}"
-    )
+    done, tasks = len(finished_tasks(state.folder, state.results)), len(state.results["tasks"])
+    what = "the model that it has now" if done else "the untouched model"
+    return f"{state.folder.root} is not finished: {done} of {tasks} tasks are done, and this is {what}"
 
 
 def whose_model(state: State, task: str | None = None) -> str | None:

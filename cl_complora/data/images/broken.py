@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from .pixels import Pixels
 
 
+def unreadable(message: str) -> bool:
+    """Whether it tells of a picture that cannot be read."""
+    return "cannot be read as an image" in message
+
+
 @contextmanager
 def saying_how_to_go_on() -> Iterator[None]:
     """Within, what cannot be read is told with the setting that leaves it out."""
@@ -26,7 +31,7 @@ def saying_how_to_go_on() -> Iterator[None]:
         yield
     except UserError as error:
         first, *more = error.messages
-        if "cannot be read as an image" in first:
+        if unreadable(first):
             hint = "; broken: skip of a scenario (--set broken=skip) leaves out what cannot be read"
             error.messages = (f"{first}{hint}", *more)
         raise

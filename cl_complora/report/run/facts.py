@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from ...data.telling import counted
 from ...store.folder import RunDir
 from ...store.loaded_run import LoadedRun
 from ...store.moved import config_now
@@ -19,7 +20,7 @@ def facts(run: LoadedRun) -> dict[str, str]:
     results = run.results
     told: dict[str, str | None] = {
         "Model": model_of(run),
-        "Stream": f"{len(run.tasks)} task{'s' * (len(run.tasks) != 1)}, {_protocol(run)}",
+        "Stream": f"{counted(len(run.tasks), 'task')}, {_protocol(run)}",
         "Shots per class": shots(results["tasks_detail"]),
         "Rank": _rank((run.config or {}).get("strategy") or {}),
         "Learning rate": _rate((run.config or {}).get("strategy") or {}, results["tasks_detail"]),

@@ -85,9 +85,9 @@ def _since_trained(run: LoadedRun) -> list[Gallery]:
 
 def _gains(run: LoadedRun) -> Table:
     rows = []
-    for place, name in enumerate(run.tasks[: run.learned]):
-        measured = run.images_of(place)
-        before, after = run.rows[0, place], float(run.rows[run.learned_in[place], place])
+    for place, state in enumerate(run.learned_in[: run.learned]):
+        name, measured = run.tasks[place], run.images_of(place)
+        before, after = run.rows[0, place], float(run.rows[state, place])
         shown = Cell(interval_of(after, measured) if measured else NOTHING)
         rows.append([Cell(name), percent(before), percent(after), shown, percent(after - before, True)])
     head = ["task", "untouched %", "trained %", "95 % interval", "gain"]

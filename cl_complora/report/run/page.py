@@ -93,11 +93,11 @@ def _accuracy(run: LoadedRun) -> list:
 
 
 def _matrix(run: LoadedRun) -> Table:
-    rows = []
+    rows, learned_in = [], run.learned_in
     for index, accuracies in enumerate(run.rows):
         cells = [Cell(run.tasks[index - 1] if index else "untouched model")]
         for column, value in enumerate(accuracies):
-            trained = index == run.learned_in[column]
+            trained = index == learned_in[column]
             cells.append(
                 shaded(percent(value), value, "trained" if trained else "", "just trained" if trained else "")
             )
@@ -135,8 +135,8 @@ def _at(values: Sequence[float | None], index: int) -> float:
 
 def _task_curves(run: LoadedRun) -> Gallery:
     drawn = [
-        Figure(name, figures.task_curve(run.rows, place, run.tasks, f"task-{place}", run.learned_in[place]))
-        for place, name in enumerate(run.tasks)
+        Figure(name, figures.task_curve(run.rows, place, run.tasks, f"task-{place}", learned_in))
+        for place, (name, learned_in) in enumerate(zip(run.tasks, run.learned_in, strict=True))
     ]
     behind = ", with the other tasks behind it" if len(run.tasks) <= LEGIBLE else ""
     note = (
