@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +10,7 @@ import typer
 
 from ..errors import UserError, raise_all
 from .model_options import Model, ModelConfig, Pretrained, model_settings
+from .options import Settings
 from .output import say_line
 
 if TYPE_CHECKING:
@@ -31,53 +32,93 @@ def check(
             " one of the options above names a model whose weights are on this machine.",
         ),
     ] = None,
+    set_: Settings = None,
 ) -> None:
     """Check scenario and strategy files: keys, values, folders, classes, shots, the model's name. Writes
     nothing."""
-    settings = model_settings(model, model_config, pretrained)
+    from ..config.loading import split_overrides
+
+    changed, for_strategy = split_overrides(set_ or [])
+    named = model_settings(model, model_config, pretrained)
+    kinds = {file: kind_of_file(file) for file in files}
+    if None not in kinds.values():
+        asked = {"scenario": named or changed or measure, "strategy": for_strategy}
+        raise_all([_nothing_of(kind) for kind in asked if asked[kind] and kind not in kinds.values()])
+    # --set last: what a model brings may be set to something else.
+    for_scenario = [*named, *changed]
+    measure = False if measure is None and not named else measure
     faults: list[str] = []
-    for file in files:
+    for file, kind in kinds.items():
         try:
-            for line in check_file(file, settings, measure):
+            if kind == "strategy":
+                lines = check_strategy(file, for_strategy)
+            else:
+                lines = check_scenario(file, for_scenario, measure)
+            for line in lines:
                 say_line(line)
         except UserError as error:
             faults += error.messages
     raise_all(faults)
 
 
-def check_file(file: str, settings: list[str], measure: bool | None = None) -> Iterator[str]:
-    """What there is to tell of a scenario or strategy that is fine.
-
-    Args:
-        file: path or name.
-        settings: overrides of a scenario's model.
-        measure: whether to measure the model; None where options name it and its weights are there.
-
-    Raises:
-        UserError: for one that is not fine.
-    """
-    from ..config import load_scenario, load_strategy
+def kind_of_file(file: str) -> str | None:
+    """``scenario`` or ``strategy``; None for a file that does not tell, which is read as a scenario and
+    refused as one."""
     from ..config.catalog import shipped
     from ..config.loading import read_yaml
     from ..config.which_file import kind_of
 
-    is_strategy = file in shipped("strategy") and file not in shipped("scenario")
     path = Path(file)
-    if path.is_file():
-        data, _ = read_yaml(path, file)
-        is_strategy = kind_of(data) == "strategy"
-    if is_strategy:
-        if settings or measure:
-            options = "--model, --model-config, --pretrained and --measure"
-            raise UserError(f"{file}: {options} are for scenarios")
-        found = load_strategy(file).value
-        yield f"{file}: strategy '{found.name}' is fine ({found.adapter.kind} adapter)"
-        if found.plugin:
-            yield (
-                f"  note: plugin {found.plugin} was not looked at (its code is not run by check); run wants"
-                " --allow-plugins"
-            )
-        return
+    if not path.is_file():
+        is_strategy = file in shipped("strategy") and file not in shipped("scenario")
+        return "strategy" if is_strategy else "scenario"
+    try:
+        return kind_of(read_yaml(path, file)[0])
+    except UserError:
+        return None
+
+
+def _nothing_of(kind: str) -> str:
+    options = {
+        "scenario": "--model, --model-config, --pretrained, --measure and --set of a scenario's keys are",
+        "strategy": "--set of a strategy's keys is",
+    }
+    return f"no {kind} is checked: {options[kind]} for those"
+
+
+def check_strategy(file: str, settings: Sequence[str] = ()) -> Iterator[str]:
+    """What there is to tell of a strategy that is fine.
+
+    Args:
+        file: path or name.
+        settings: overrides.
+
+    Raises:
+        UserError: for one that is not fine.
+    """
+    from ..config import load_strategy
+
+    found = load_strategy(file, settings).value
+    yield f"{file}: strategy '{found.name}' is fine ({found.adapter.kind} adapter)"
+    if found.plugin:
+        yield (
+            f"  note: plugin {found.plugin} was not looked at (its code is not run by check); run wants"
+            " --allow-plugins"
+        )
+
+
+def check_scenario(file: str, settings: Sequence[str] = (), measure: bool | None = False) -> Iterator[str]:
+    """What there is to tell of a scenario that is fine.
+
+    Args:
+        file: path or name.
+        settings: overrides.
+        measure: whether to measure the model; None where its weights are on this machine.
+
+    Raises:
+        UserError: for one that is not fine.
+    """
+    from ..config import load_scenario
     from ..config.model_names import brings_weights, check_model, is_here
     from ..config.normalisation import unstated
     from ..data.checks.plausibility import on_paper
@@ -94,13 +135,12 @@ def check_file(file: str, settings: list[str], measure: bool | None = None) -> I
     yield from (f"  note: {line}" for line in on_paper(located, plans))
     if (model := located.value.model).pretrained is None and not brings_weights(model):
         yield "  note: no weights are named (model.pretrained, --pretrained), so that they are random"
-    here = is_here(located)
-    if measure or (measure is None and settings and here):
+    if measure or (measure is None and is_here(located)):
         yield from _measured(located, plans)
         return
     if note := unstated(located.value.model, located.folder):
         yield f"  note: {note}"
-    if measure is None and settings and not here:
+    if measure is None:
         yield "  the model was not measured: --measure fetches its weights and measures it"
 
 

@@ -39,7 +39,7 @@ class TrialFolders:
         """Refuse a run that was made with something else; there need not be one.
 
         Raises:
-            UserError: naming the folder and the first difference, and for a damaged configuration.
+            UserError: naming the folder and what differs, and for a damaged configuration.
         """
         folder = folder_of(t, self.out)
         config = folder.read_config()

@@ -57,6 +57,25 @@ class Similarities(Section):
     """Whose texts the student's images are compared with."""
 
 
+class Sentences(Section):
+    """LwF-VR: distil the previous state's similarities between the batch's images and sentences of random
+    words, in both directions and from the first task on."""
+
+    kind: Literal["sentences"]
+    strength: Annotated[float, Field(ge=0)] = 1.0
+    """Weight in the loss."""
+    temperature: Annotated[float, Field(gt=0)] = 2.0
+    """That logits are divided by."""
+    texts_of: Literal["teacher", "student"] = "teacher"
+    """Whose texts the student's images are compared with."""
+    sentences: Count = 1000
+    """Drawn for every task."""
+    words: Count = 10
+    """Words of a sentence."""
+    texts: Count = 1000
+    """Sentences a step; all of them where there are fewer."""
+
+
 class TextToImage(Section):
     """CoDyRA's second loss: every class text finds its images among those of the batch."""
 
@@ -205,6 +224,7 @@ class Crops(_OnRegions):
 
 Regulariser = Annotated[
     Similarities
+    | Sentences
     | TextToImage
     | Ewc
     | Lwf

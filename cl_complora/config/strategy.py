@@ -39,7 +39,7 @@ _CHANGED_BETWEEN_STEPS = {
     "budget": _ZEROED,
 }
 # Regularisers whose teacher is the model before the task.
-_OF_THE_MODEL_BEFORE = ("lwf", "similarities", "consistency", "regions", "crops")
+_OF_THE_MODEL_BEFORE = ("lwf", "similarities", "sentences", "consistency", "regions", "crops")
 _DISTURBED = "whose teacher is the model before the task and would be disturbed as well"
 # Regularisers of how far the weights are from others.
 _OF_WEIGHTS = ("ewc", "l2-init")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..config.yaml_lines import shown
@@ -65,6 +65,12 @@ class LabelSpace:
         # Not str.format: a class name or template from a data file may hold braces of its own.
         prompts = tuple(tuple(template.replace("{}", name) for template in templates) for name in class_names)
         return cls(tuple(class_names), prompts)
+
+    @classmethod
+    def of_texts(cls, texts: Iterable[str]) -> LabelSpace:
+        """Texts that stand for themselves, which may be the same twice."""
+        names = tuple(texts)
+        return cls(names, tuple((text,) for text in names))
 
     @property
     def templates(self) -> int:

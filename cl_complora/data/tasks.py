@@ -209,8 +209,8 @@ def _held_out(chosen: Plan, pixels: Pixels, read: Reader) -> tuple[Images, Label
 def _space(chosen: Plan) -> LabelSpace:
     if chosen.texts is None:
         return LabelSpace.from_templates(chosen.class_names, chosen.prompts)
-    first = tuple(dict.fromkeys(chosen.texts[item.key][0] for item in chosen.train))
-    return LabelSpace(first, tuple((text,) for text in first))
+    first = dict.fromkeys(chosen.texts[item.key][0] for item in chosen.train)
+    return LabelSpace.of_texts(first)
 
 
 def _labelled(chosen: Plan, items: Sequence[Item], space: LabelSpace) -> Sequence[Item]:

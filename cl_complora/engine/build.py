@@ -32,6 +32,7 @@ from .penalties.dense_regions import CropsPlugin, DenseRegionsPlugin
 from .penalties.distillation import LwfPlugin, ReferencePlugin, SimilaritiesPlugin
 from .penalties.ewc import EwcPlugin
 from .penalties.logit_terms import ConsistencyPlugin, DiversityPlugin, SpectrumPlugin
+from .penalties.random_sentences import RandomSentencesPlugin
 from .penalties.text_to_image import TextToImagePlugin
 from .regularisers import L2InitPlugin, OrthogonalPlugin, RegulariserPlugin
 from .replay import ReplayPlugin
@@ -82,6 +83,7 @@ _REGULARISERS: dict[str, type[RegulariserPlugin]] = {
     "ewc": EwcPlugin,
     "lwf": LwfPlugin,
     "similarities": SimilaritiesPlugin,
+    "sentences": RandomSentencesPlugin,
     "text-to-image": TextToImagePlugin,
     "l2-init": L2InitPlugin,
     "reference": ReferencePlugin,

@@ -20,6 +20,7 @@ from ..data import planning
 from ..errors import UserError
 from ..files import yaml_text
 from ..version import __version__
+from .differences import differences, told_differences
 from .elsewhere import Changes, take_places, told
 from .folder import RunDir
 from .moved import PLACES
@@ -209,7 +210,7 @@ def check_same(
         What of these differs for what is still to be computed.
 
     Raises:
-        UserError: naming the first difference.
+        UserError: naming the differences.
     """
     before = folder.read_config()
     if before is None:
@@ -240,16 +241,8 @@ def check_same(
     if complete or changes:
         chosen = strategy.model_dump(mode="json", exclude_defaults=True)
         before["strategy"] = _with_newer(before.get("strategy"), now["strategy"], chosen)
-    difference = _first_difference(before, now)
-    if difference is not None:
-        key, old, new = difference
-        if key.startswith("splits."):
-            name = key.removeprefix("splits.")
-            raise UserError(
-                f"{folder.root}: the pictures of '{name}', or their division, are others than when this run"
-                f" was made; {START_OVER}"
-            )
-        raise UserError(f"{folder.root}: this run was made with {key} = {old}, now it is {new}; {START_OVER}")
+    if found := list(differences(before, now)):
+        raise UserError(f"{folder.root}: {told_differences(found)}; {START_OVER}")
     if changes and not (complete or elsewhere):
         raise UserError(
             f"{folder.root}: this run began elsewhere ({told(changes)}); gone on with here, its bits will"
@@ -301,19 +294,3 @@ def _pass_over_gone(old: Any, new: Any, folder: Path) -> None:
                     old[key] = new[key]
             else:
                 _pass_over_gone(value, new.get(key), folder)
-
-
-def _first_difference(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any] | None:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in [*new, *(n for n in old if n not in new)]:
-            found = _first_difference(old.get(name), new.get(name), f"{key}.{name}" if key else name)
-            if found is not None:
-                return found
-        return None
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for index, pair in enumerate(zip(old, new, strict=True)):
-            found = _first_difference(*pair, f"{key}[{index}]")
-            if found is not None:
-                return found
-        return None
-    return None if old == new else (key, old, new)

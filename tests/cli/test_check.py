@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from builders.broken_yaml import BAD
+from builders.commands import cli as command
 from builders.configs import SCENARIO, TEXTS, animals, write
-from cl_complora.cli.check import check_file
+from cl_complora.cli.check import check_scenario, check_strategy, kind_of_file
 from cl_complora.errors import UserError
 
 
@@ -27,7 +28,7 @@ def folder(tmp_path_factory) -> Path:
 def test_check_recognises_a_strategy_whose_sections_are_misspelt(folder):
     path = write(folder, "misspelt", "name: x\nadaptor: {kind: none}\noptimizer: {lr: 1e-3}\n")
     with pytest.raises(UserError) as caught:
-        list(check_file(str(path), []))
+        told(path)
     assert "did you mean 'adapter'?" in caught.value.messages[0]
 
 
@@ -40,7 +41,8 @@ def test_a_plugin_is_named_as_not_looked_at(folder):
 
 
 def told(path: Path) -> list[str]:
-    return list(check_file(str(path), []))
+    checks = {"scenario": check_scenario, "strategy": check_strategy}
+    return list(checks[kind_of_file(str(path))](str(path)))
 
 
 def test_what_looks_like_a_mistake_is_a_note(folder):
@@ -100,6 +102,39 @@ def cli(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess, flo
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return done, seconds, json.loads(modules.read_text())
+
+
+def test_settings_go_to_the_files_of_their_kind(folder, monkeypatch, capsys):
+    scenario, strategy = write(folder, "both", SCENARIO), write(folder, "ours", TEXTS["strategy"])
+
+    def check(*words: object) -> tuple[int, str, str]:
+        return command(monkeypatch, capsys, "check", *words)
+
+    code, out, _ = check(scenario, strategy, "--set", "shots=1", "--set", "optimiser.lr=1e-3")
+    assert code == 0 and "both.yaml: scenario" in out and "ours.yaml: strategy" in out
+    counts = [re.search(r"(\d+) training images", said).group(1) for said in (out, check(scenario)[1])]
+    assert int(counts[0]) < int(counts[1])
+    for key, file in (("shots=-1", scenario), ("optimiser.lr=-1", strategy)):
+        code, _, err = check(scenario, strategy, "--set", key)
+        assert code == 2 and key in err and str(file) not in check(file)[2]
+    for words, told in (
+        ([strategy, "--set", "shots=1"], "no scenario is checked: --model, "),
+        ([strategy, "--measure"], "no scenario is checked: --model, "),
+        (
+            [scenario, "--set", "optimiser.lr=1e-3"],
+            "no strategy is checked: --set of a strategy's keys is for",
+        ),
+    ):
+        code, out, err = check(*words)
+        assert code == 2 and told in err and not out
+
+
+def test_a_strategy_may_stand_beside_a_scenario_that_is_measured(folder, monkeypatch, capsys):
+    scenario, strategy = write(folder, "both", SCENARIO), write(folder, "ours", TEXTS["strategy"])
+    module = sys.modules[check_scenario.__module__]  # the package has the command by its name
+    monkeypatch.setattr(module, "_measured", lambda located, plans: iter(["measured"]))
+    code, out, _ = command(monkeypatch, capsys, "check", strategy, scenario, "--measure")
+    assert code == 0 and out.count("measured") == 1 and "strategy 'mine' is fine" in out
 
 
 def test_check_tells_all_files_faults_writes_nothing_and_imports_no_torch(folder):

@@ -12,11 +12,12 @@ import torch
 from torch.nn import functional as F
 
 from builders.golden import FORMS, agrees, golden, tensor
-from cl_complora.config.penalties import L2Init, Orthogonal, Reference, Similarities, TextToImage
+from cl_complora.config.penalties import L2Init, Orthogonal, Reference, Sentences, Similarities, TextToImage
 from cl_complora.data.labels import LabelSpace
 from cl_complora.data.tasks import Images
-from cl_complora.engine.penalties import distillation
+from cl_complora.engine.penalties import distillation, random_sentences
 from cl_complora.engine.penalties.distillation import ReferencePlugin, SimilaritiesPlugin
+from cl_complora.engine.penalties.random_sentences import RandomSentencesPlugin
 from cl_complora.engine.penalties.text_to_image import TextToImagePlugin
 from cl_complora.engine.regularisers import L2InitPlugin, OrthogonalPlugin
 from cl_complora.engine.training.schedule import AveragePlugin
@@ -58,6 +59,21 @@ def similarities_penalty(file: dict, images: torch.Tensor, texts_of: str = "teac
     return plugin.penalty(step)
 
 
+def sentences_penalty(file: dict, images: torch.Tensor, texts_of: str = "teacher") -> torch.Tensor:
+    """Through the plugin of its LwF-VR, with the file's texts in place of random sentences."""
+    teacher = tensor(file["inputs"]["teacher_images"], torch.float32)
+    model = clip_with(file, images)
+    model.image_features = lambda shown: teacher
+    settings = Sentences(kind="sentences", texts_of=texts_of, sentences=7)
+    plugin = RandomSentencesPlugin(settings, SimpleNamespace(previous=nullcontext), 0)
+    plugin.space = SPACE
+    plugin._teacher_texts = tensor(file["inputs"]["teacher_texts"], torch.float32)
+    return plugin.penalty(SimpleNamespace(model=model, mb_x=torch.arange(6), mb_features=images.float()))
+
+
+PENALTIES = [reference_penalty, similarities_penalty, sentences_penalty]
+
+
 def check_zscl(file: dict, penalty) -> None:
     """Value and gradient; the authors' cross-entropies hold the teacher's entropies beside the
     divergences."""
@@ -74,9 +90,9 @@ def check_zscl(file: dict, penalty) -> None:
     agrees(file, gradient, by_hand, "gradient")
 
 
-@pytest.mark.parametrize("penalty", [reference_penalty, similarities_penalty])
+@pytest.mark.parametrize("penalty", PENALTIES)
 @pytest.mark.parametrize("form", FORMS)
-def test_zscl_and_its_lwf(form, penalty):
+def test_zscl_and_what_it_calls_lwf(form, penalty):
     check_zscl(golden("zscl", form), penalty)
 
 
@@ -100,14 +116,15 @@ true_loss = distillation.similarity_loss
 
 
 @pytest.mark.parametrize("wrong", [_without_t_squared, _other_way, _one_direction, _cold])
-@pytest.mark.parametrize("penalty", [reference_penalty, similarities_penalty])
+@pytest.mark.parametrize("penalty", PENALTIES)
 def test_another_distillation_is_noticed(monkeypatch, penalty, wrong):
-    monkeypatch.setattr(distillation, "similarity_loss", wrong)
+    for module in (distillation, random_sentences):
+        monkeypatch.setattr(module, "similarity_loss", wrong)
     with pytest.raises(AssertionError):
         check_zscl(golden("zscl"), penalty)
 
 
-@pytest.mark.parametrize("penalty", [reference_penalty, similarities_penalty])
+@pytest.mark.parametrize("penalty", PENALTIES)
 def test_the_students_own_texts_are_another_loss(penalty):
     with pytest.raises(AssertionError):
         check_zscl(golden("zscl"), lambda file, images: penalty(file, images, "student"))

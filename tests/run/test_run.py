@@ -210,7 +210,7 @@ def test_a_blind_run_can_be_interrupted_and_is_not_taken_for_a_measured_one(
         go(tiny_scenario, tiny_strategy, tmp_path, progress=StopAfter(1), evaluate=False)
     blind = go(tiny_scenario, tiny_strategy, tmp_path, evaluate=False)
     assert blind.reused == 1 and blind.results["last"] is None
-    with pytest.raises(UserError, match="evaluate = False"):
+    with pytest.raises(UserError, match="evaluate = false"):
         go(tiny_scenario, tiny_strategy, tmp_path)
 
 
@@ -231,7 +231,7 @@ def test_exchanged_pictures_are_noticed(tmp_path, class_folders, tiny_scenario, 
     go(path, tiny_strategy, tmp_path / "runs")
     for file in copy.rglob("*.png"):
         paint(file, (1, 2, 3), 0, size=20)
-    with pytest.raises(UserError, match="the pictures of 'warm', or their division, are others"):
+    with pytest.raises(UserError, match="the pictures of 'warm', .*, or their division, are others"):
         go(path, tiny_strategy, tmp_path / "runs")
 
 

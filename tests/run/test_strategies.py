@@ -115,7 +115,7 @@ EVERYWHERE = (
     "tip-adapter-f",
 )
 # Parts to which all protocols are the same: they look at weights, or at pictures of any class.
-BLIND = {"l2-init", "orthogonal", "orthonormal", "apart", "crops", "reference"}
+BLIND = {"l2-init", "orthogonal", "orthonormal", "apart", "crops", "reference", "sentences"}
 # Parts that get from a protocol what another gets: the class texts of the task that is learned; the kept
 # shots of all tasks, through FittingToAll (on own label spaces test_head_runs has every head).
 LIKE = dict.fromkeys(("similarities", "consistency", "diversity", "spectrum", "regions"), "text-to-image")

@@ -27,7 +27,7 @@ def drawn_captions(
     draws = torch.randint(0, 2**31, (len(texts),), generator=generator).tolist()
     chosen = [own[draw % len(own)] for own, draw in zip(texts, draws, strict=True)]
     places = {text: place for place, text in enumerate(dict.fromkeys(chosen))}
-    return LabelSpace(tuple(places), tuple((text,) for text in places)), [places[text] for text in chosen]
+    return LabelSpace.of_texts(places), [places[text] for text in chosen]
 
 
 def loss_with_captions(
