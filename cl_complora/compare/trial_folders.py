@@ -43,7 +43,7 @@ class TrialFolders:
         """
         folder = folder_of(t, self.out)
         config = folder.read_config()
-        if config is None:
+        if config is None or folder.holds_nothing:
             return
         plans = self.plans.of(t.scenario, t.seed)
         now = describe_with(

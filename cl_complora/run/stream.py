@@ -136,7 +136,7 @@ def run(
     loaded = load_clip(scenario.value.model, scenario.folder)
     for note in loaded.notes:
         progress.message(note)
-    threads = threads_of(folder, fresh)
+    threads = threads_of(folder, fresh or folder.holds_nothing)
     made_with = describe(scenario.value, strategy.value, seed, loaded, plans, chosen, evaluate, threads)
     made_with |= made_with_plugin(strategy)
     inputs = RunInputs(scenario.value, strategy.value, seed, loaded, plans, chosen)
@@ -152,6 +152,8 @@ def run(
     with computing_with(threads), folder.locked(stopping.lose, progress.message), stopping.heard():
         if fresh:
             _set_aside(folder, progress)
+        elif folder.holds_nothing:
+            folder.forget_beginning()
         # Told after the check alone: records of another stream do not fit this one, and are not damaged.
         unfit: list[str] = []
         records = whole_records(inputs, learner, folder, unfit.append)

@@ -236,6 +236,18 @@ class RunDir:
         except (ValidationError, KeyError, TypeError) as error:
             raise forms.damaged(self.config, error) from None
 
+    @property
+    def holds_nothing(self) -> bool:
+        """Whether nothing was measured or learned yet, so that other settings mix with nothing."""
+        work = (self.root / part for part in ("tasks", "deltas", "state"))
+        return not self.results.exists() and not any(any(part.glob("*")) for part in work)
+
+    def forget_beginning(self) -> None:
+        """Remove what is written when a run begins; its tables of pictures may be those of other tasks."""
+        for file in (self.config, self.classes, self.failure):
+            file.unlink(missing_ok=True)
+        shutil.rmtree(self.root / "splits", ignore_errors=True)
+
     def set_aside(self) -> Path | None:
         """Move an existing run away (``seed0.2026-01-31-120000``) and return its new place."""
         if not self.root.exists():
