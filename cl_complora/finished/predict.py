@@ -13,6 +13,7 @@ from ..clip.heads.linear import RowHead
 from ..clip.heads.several import SeveralHeads
 from ..clip.text import evaluating
 from ..config.faults import suggest
+from ..data.beside_tasks import REFERENCE
 from ..data.images.picture_files import find_pictures, image_suffixes
 from ..data.images.value_range import ValueRange
 from ..data.labels import LabelSpace, name_fault
@@ -124,7 +125,8 @@ def label_space(
             f"--task {task}: has pictures with captions and no classes to tell apart; give --classes"
         )
     if task is not None and task not in spaces:
-        raise UserError(f"--task {task}: this run has {', '.join(spaces)}{suggest(task, list(spaces))}")
+        named = [name for name in spaces if name != REFERENCE]
+        raise UserError(f"--task {task}: this run has {', '.join(named)}{suggest(task, named)}")
     learned = [name for name in state.after or state.results["tasks"] if name in spaces]
     if task is None and not learned:
         raise UserError(

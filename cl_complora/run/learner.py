@@ -130,6 +130,11 @@ class Learner:
         notes = check_fits(strategy, adapter, self.model, head)
         plugins = build_plugins(strategy, adapter, seed, self.plugin_folder, head)
         notes += check_regularisers(strategy, plugins, self.model, adapter)
+        protocol = self.run.scenario.protocol
+        if strategy.training.classes == "seen" and protocol != "class-incremental":
+            notes.append(
+                f"training.classes: seen has no effect on a {protocol} stream, only on class-incremental ones"
+            )
         return adapter, notes, head, plugins
 
     def _check_scenario(self) -> None:

@@ -118,7 +118,7 @@ def test_a_run_that_is_not_finished_is_told(tiny_scenario, tiny_strategy, tmp_pa
         ({"classes": ["red", "red"]}, "classes: 'red' stands twice"),
         ({"classes": ["red"], "task": "warm"}, "classes and task: give one of the two"),
         ({"task": "hot"}, "task hot: this run has"),
-        ({"task": "warn"}, "task warn: this run has warm, cold, colours, _reference; did you mean 'warm'?"),
+        ({"task": "warn"}, "task warn: this run has warm, cold, colours; did you mean 'warm'?"),
         ({"task": ["warm"]}, "task: must be a text, got ['warm']"),
         ({"value_range": "much"}, "value_range: must be a number of bits, or two values such as (0, 4095)"),
         ({"value_range": 40}, "value_range 40: must be LOW,HIGH with LOW < HIGH, or a number of bits"),

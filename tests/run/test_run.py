@@ -376,3 +376,14 @@ def test_what_is_told_of_a_strategy_is_called_a_note(tmp_path, tiny_scenario, ti
     quick = {"evaluate": False, "analysis": False}
     run(load_scenario(str(tiny_scenario)), strategy, out=tmp_path, progress=said, **quick)
     assert any(line.startswith("note: strategy 'quick': adapter.rank: 300 is more") for line in said.lines)
+
+
+def test_classes_seen_are_told_to_be_idle_where_no_label_space_grows(tmp_path, tiny_scenario, tiny_strategy):
+    quick = {"evaluate": False, "analysis": False}
+    for protocol in ("task-incremental", "class-incremental"):
+        said = Said()
+        scenario = load_scenario(str(tiny_scenario), [f"protocol={protocol}"])
+        strategy = load_strategy(str(tiny_strategy), ["training.classes=seen", "training.steps=1"])
+        run(scenario, strategy, out=tmp_path / protocol, progress=said, **quick)
+        idle = [line for line in said.lines if "training.classes: seen has no effect on a " in line]
+        assert len(idle) == (protocol == "task-incremental")
