@@ -178,9 +178,17 @@ def _known_keys(schema: type[BaseModel], loc: KeyPath) -> list[str]:
 def _home(schema: type[BaseModel], loc: KeyPath) -> str | None:
     """Where else the schema has the key at the end of ``loc``."""
     kinds = sections(_annotation(schema, loc[:-2]))
-    for model in kinds if len(kinds) > 1 else ():
-        if loc[-1] in model.model_fields:
-            return f"to kind: {model.model_fields['kind'].annotation.__args__[0]}"
+    of_kinds = len(kinds) > 1  # then a step of loc says which
+    kind = next((m for m in kinds if of_kinds and loc[-1] in m.model_fields), None)
+    to_kind = f"to kind: {kind.model_fields['kind'].annotation.__args__[0]}" if kind else None
+    around = loc[: -3 if of_kinds else -2]
+    inside = loc[len(around)]
+    keys_around = (m.model_fields for m in sections(_annotation(schema, around)) if isinstance(inside, str))
+    if around and any(loc[-1] in keys for keys in keys_around):
+        beside = f"beside {inside}, not inside it"
+        return f"{beside}, or {to_kind}" if to_kind else beside
+    if to_kind:
+        return to_kind
     homes = list(dict.fromkeys(home for name, home in _all_keys(schema) if name == loc[-1]))
     outermost = [home for home in homes if home.count(".") == min(h.count(".") for h in homes)]
     return f"in {' or '.join(outermost)}" if outermost else None

@@ -55,6 +55,11 @@ BAD_SETTINGS = [
     ("tasks.-1.name=x", "'-1' must be an index from 0 to 1"),
     ("tasks[1].name=A", "'A' is already the name of tasks[0]"),
     ("tasks.1.class_range=[0, 9]", "ends at 9, but the source has 3 classes"),
+    ("tasks.0.source.shots=4", "unknown key; it belongs beside source, not inside it; allowed"),
+    (
+        "tasks.0.source.classes=[cat]",
+        "unknown key; it belongs beside source, not inside it, or to kind: manifest; allowed",
+    ),
     ("tasks.0.source.domain=x", "unknown key; it belongs to kind: world"),
     ("seeds=[1, 1]", "seeds[1]: 1 stands twice"),
     ("model.pretrained=x", "the embedded model brings its own weights"),
