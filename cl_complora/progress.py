@@ -108,7 +108,7 @@ class _Shared:
         """A row of the matrix in one line."""
         done = " ".join(_figure(value, FIGURE) for value in row)
         held_out = "".join(f"  {_figure(v, max(FIGURE, len(name)))}" for name, v in zero_shot.items())
-        label = f"{index:2} {self.name}" if index else "(zero-shot)"
+        label = f"{index:2} {self.name}" if index else "untouched"
         label = label if len(label) <= LABEL else f"{label[: LABEL - 1]}…"
         self._line(f"{label:<{LABEL}} {done}{'  |' if zero_shot else ''}{held_out}")
 

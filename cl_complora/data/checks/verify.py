@@ -11,6 +11,7 @@ from ...config.loading import Located
 from ...config.model_names import check_model, image_size
 from ...config.sources import DatasetSource
 from ...errors import UserError, raise_all
+from ..beside_tasks import REFERENCE
 from ..captions.multi_label_sets import MultiLabelPlan
 from ..captions.retrieval_sets import CaptionPlan
 from ..images.cache import size
@@ -67,10 +68,12 @@ def verify(scenario: str, seed: int = 0) -> Report:
         total += size(chosen.test, Pixels(decoded))
         state = _state(chosen, broken)
         parts = {name: len(part) for name, part in _parts(chosen) if part}
-        images = ", ".join(f"{number} {name}" for name, number in parts.items())
+        is_reference = chosen.name == REFERENCE
+        images = ", ".join(str(n) if is_reference else f"{n} {name}" for name, n in parts.items())
         images += worded([*parts.values()][-1], " image")
         kinds = _texts(chosen) if chosen.captioned else counted(len(chosen.class_names), "class", "classes")
-        report.lines.append(f"{chosen.name}: {kinds}, {images}, {state}; split {chosen.sha256()[:12]}")
+        name = "reference set" if is_reference else chosen.name
+        report.lines.append(f"{name}: {kinds}, {images}, {state}; split {chosen.sha256()[:12]}")
     for beside in plans.beside:
         broken = _faults(beside, beside.test, pixels)
         report.faults += broken

@@ -39,7 +39,7 @@ def matrix(results: dict[str, Any], learned: Sequence[int], width: int = 0) -> T
     title = f"{results['scenario']} · {results['strategy']} · seed {results['seed']}: accuracy in %"
     tasks, sets = results["tasks"], results["zero_shot_sets"]
     # Two blanks and a line for every column, and the line at the end.
-    needed = max(map(len, (*tasks, "(zero-shot)"))) + 4
+    needed = max(map(len, (*tasks, "untouched"))) + 4
     needed += sum(max(5, len(name)) + 3 for name in tasks) + sum(max(11, len(name)) + 3 for name in sets)
     numbered = 0 < width < needed
     # A title is broken to the width of its table, which may have few columns.
@@ -55,7 +55,7 @@ def matrix(results: dict[str, Any], learned: Sequence[int], width: int = 0) -> T
         head = name if numbered else f"{name}\n(zero-shot)"
         table.add_column(head, justify="right", style="cyan", overflow="fold")
     for index, row in enumerate(results["accuracy"]):
-        label = tasks[index - 1] if index else "(zero-shot)"
+        label = tasks[index - 1] if index else "untouched"
         if numbered and index:
             measure = " (mean R@1)" if label in results.get("task_measures", {}) else ""
             label = f"{index:2} {label}{measure}"
