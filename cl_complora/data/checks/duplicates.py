@@ -20,7 +20,7 @@ LOOKED = 200
 Digests = dict[tuple[int, str], str | None]
 
 
-def copies(plans: Plans) -> list[str]:
+def copies(plans: Plans, named: int = 1) -> list[str]:
     """A line for every task or measured set that tests on pictures that a task or the reference set trains
     on, for tasks whose validation pictures are such, for training pictures that stand in two classes of a
     task, and for tasks whose pictures are copies of another's.
@@ -31,21 +31,22 @@ def copies(plans: Plans) -> list[str]:
 
     Args:
         plans: of a scenario, for one seed.
+        named: how many copies a line names at most; the others are counted.
     """
     trained = [(task, item) for task in plans.tasks for item in task.train]
     trained += [(plans.reference, item) for item in plans.reference.test] if plans.reference else []
     chosen_by = [(task, item) for task in plans.tasks for item in task.validation]
     known: Digests = {}
     measured = (*plans.tasks, *plans.zero_shot, *plans.beside)
-    lines = _also_trained_on(plans.tasks, "validation", trained, plans.reference, known)
-    lines += _also_trained_on(measured, "test", [*trained, *chosen_by], plans.reference, known)
+    lines = _also_trained_on(plans.tasks, "validation", trained, plans.reference, known, named)
+    lines += _also_trained_on(measured, "test", [*trained, *chosen_by], plans.reference, known, named)
     for task in plans.tasks:
         own = [(task, item) for item in files([*task.train, *task.validation])]
         alike = {size for size, number in Counter(item.size for _, item in own).items() if number > 1}
-        line = _in_two_classes(task, _by_content(own, alike, known))
+        line = _in_two_classes(task, _by_content(own, alike, known), named)
         lines += [line] if line else []
     for part, used in (("training", "train"), ("test", "test")):
-        lines += _in_two_tasks([(task, getattr(task, used)) for task in plans.tasks], part, known)
+        lines += _in_two_tasks([(task, getattr(task, used)) for task in plans.tasks], part, known, named)
     return lines
 
 
@@ -55,6 +56,7 @@ def _also_trained_on(
     trained: Sequence[tuple[Plan, Item]],
     reference: Plan | None,
     known: Digests,
+    named: int,
 ) -> list[str]:
     """A line for every task or set with pictures in a part that are trained on.
 
@@ -64,6 +66,7 @@ def _also_trained_on(
         trained: pictures that are trained on, each with whose it is.
         reference: the reference set, if any.
         known: as of :func:`_by_content`.
+        named: as of :func:`copies`.
     """
     held = [(plan, item) for plan in measured for item in getattr(plan, part)]
     sizes = {item.size for _, item in held} & {item.size for _, item in trained} - {None}
@@ -77,7 +80,8 @@ def _also_trained_on(
             if other is plan and content in of_training
         ]
         if found:
-            item, (task, same) = found[0]
+            task = found[0][1][0]
+            pairs = _pairs([(item.key, same.key) for item, (_, same) in found], named)
             number = len(getattr(plan, part))
             share = "all" if len(found) == number else f"{len(found)} of {number}"
             where = f"the training of '{task.name}'"
@@ -86,8 +90,8 @@ def _also_trained_on(
             elif task is reference:
                 where = "the reference set"
             lines.append(
-                f"'{plan.name}': {share} {part} pictures are used in {where} too: "
-                f"{item.key} is {same.key}; what was trained on is no test"
+                f"'{plan.name}': {share} {part} pictures are used in {where} too: {pairs}; what was trained"
+                " on is no test"
             )
     return lines
 
@@ -109,7 +113,9 @@ def trained_on(measured: Plan, tasks: Sequence[Plan]) -> int | None:
     return sum(len(held) for content, held in tested.items() if content in trained)
 
 
-def _in_two_tasks(used: Sequence[tuple[Plan, Sequence[Item]]], part: str, known: Digests) -> list[str]:
+def _in_two_tasks(
+    used: Sequence[tuple[Plan, Sequence[Item]]], part: str, known: Digests, named: int
+) -> list[str]:
     """A line for every task with copies of an earlier one's pictures in the same part.
 
     One picture that two tasks of a data set use under one name is meant (classes that tasks share), and told
@@ -119,6 +125,7 @@ def _in_two_tasks(used: Sequence[tuple[Plan, Sequence[Item]]], part: str, known:
         used: tasks, and what they use of their pictures.
         part: what that is called.
         known: as of :func:`_by_content`.
+        named: as of :func:`copies`.
     """
     lines = []
     for place, (task, items) in enumerate(used):
@@ -136,12 +143,12 @@ def _in_two_tasks(used: Sequence[tuple[Plan, Sequence[Item]]], part: str, known:
             if (twin := _twin(task, item, others.get(content, ()))) is not None
         ]
         if found:
-            item, (other, copy) = found[0]
+            other = found[0][1][0]
+            pairs = _pairs([(item.key, copy.key) for item, (_, copy) in found], named)
             share = "all" if len(found) == len(looked) else f"{len(found)} of {len(looked)}"
             of = f"{share} {part} pictures" + (" looked at" if len(looked) < len(present) else "")
             lines.append(
-                f"'{task.name}': {of} are copies of {part} pictures of '{other.name}': "
-                f"{item.key} is {copy.key} there"
+                f"'{task.name}': {of} are copies of {part} pictures of '{other.name}': {pairs} there"
             )
     return lines
 
@@ -152,17 +159,29 @@ def _twin(task: Plan, item: Item, held: Sequence[tuple[Plan, Item]]) -> tuple[Pl
     return next(((other, one) for other, one in held if (other.source.origin, one.key) != own), None)
 
 
-def _in_two_classes(task: Plan, of_training: dict[str, list[tuple[Plan, Item]]]) -> str | None:
+def _in_two_classes(task: Plan, of_training: dict[str, list[tuple[Plan, Item]]], named: int) -> str | None:
+    """A line for a task that has one picture in two classes."""
+    found = []
     for held in of_training.values():
         own = [item for _, item in held]
         other = next((item for item in own if item.label != own[0].label), None)
         if other is not None:
             names = [task.class_names[item.label] for item in (own[0], other)]
-            return (
-                f"'{task.name}': {own[0].key} and {other.key} are the same picture, "
-                f"in the classes {names[0]!r} and {names[1]!r}"
+            found.append(
+                f"{own[0].key} and {other.key} are the same picture, in the classes {names[0]!r} and"
+                f" {names[1]!r}"
             )
-    return None
+    return f"'{task.name}': {_some(found, named)}" if found else None
+
+
+def _pairs(found: Sequence[tuple[str, str]], named: int) -> str:
+    return _some([f"{one} is {other}" for one, other in found], named)
+
+
+def _some(told: Sequence[str], named: int) -> str:
+    """The first of them; one alone is an example, of several the others are counted."""
+    more = f", and {len(told) - named} more" if 1 < named < len(told) else ""
+    return ", ".join(told[:named]) + more
 
 
 def _by_content(

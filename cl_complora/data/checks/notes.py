@@ -9,6 +9,9 @@ from .duplicates import copies
 from .picture_notes import picture_notes
 from .plausibility import doubts
 
+# Copies of a kind that are named; the others are counted.
+NAMED = 20
+
 
 def notes(located: Located[Scenario], plans: Plans, every: bool = False) -> list[str]:
     """What sources passed over or took for something, what looks like a mistake, and what is tested on
@@ -17,6 +20,12 @@ def notes(located: Located[Scenario], plans: Plans, every: bool = False) -> list
     Args:
         located: the scenario.
         plans: of it, for one seed.
-        every: look into every picture, and not into a sample, where that takes decoding.
+        every: look into every picture, and not into a sample, where that takes decoding, and name more than
+            one of the copies.
     """
-    return [*plans.notes, *doubts(located, plans), *picture_notes(plans, every), *copies(plans)]
+    return [
+        *plans.notes,
+        *doubts(located, plans),
+        *picture_notes(plans, every),
+        *copies(plans, NAMED if every else 1),
+    ]
