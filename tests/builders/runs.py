@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import torch
+import yaml
 from safetensors.torch import load_file
 
 STRATEGY = """
@@ -15,6 +17,22 @@ adapter:
 optimiser: {{name: adamw, lr: 5e-3}}
 training: {{steps: 4, batch_size: 6}}
 """
+
+
+def on_own_pictures(scenario: Path, pictures: Path, folder: Path) -> tuple[Path, Path]:
+    """A scenario whose sets have one root, on a copy of it that a test may change.
+
+    Returns:
+        The scenario's file in the folder, and the copy.
+    """
+    copy = folder / "pictures"
+    shutil.copytree(pictures, copy)
+    source = yaml.safe_load(scenario.read_text())
+    for entry in (*source["tasks"], *source["zero_shot"]):
+        entry["source"]["root"] = str(copy)
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(source))
+    return path, copy
 
 
 def without_timings(results: dict) -> dict:

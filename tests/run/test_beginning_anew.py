@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
-import yaml
 
 from builders.interruptions import Said, Stop
+from builders.runs import on_own_pictures
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.errors import UserError
 from cl_complora.progress import Quiet
@@ -17,15 +15,10 @@ from cl_complora.run.stream import run
 @pytest.fixture
 def go(tiny_scenario, tiny_strategy, class_folders, tmp_path):
     """The tiny run on a copy of its pictures, with settings."""
-    pictures = tmp_path / "pictures"
-    shutil.copytree(class_folders, pictures)
-    source = yaml.safe_load(tiny_scenario.read_text())
-    for entry in (*source["tasks"], *source["zero_shot"]):
-        entry["source"]["root"] = str(pictures)
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(source))
+    path, pictures = on_own_pictures(tiny_scenario, class_folders, tmp_path)
 
     def go(*settings: str, **options):
-        scenario = load_scenario(str(tmp_path / "tiny.yaml"), settings)
+        scenario = load_scenario(str(path), settings)
         return run(scenario, load_strategy(str(tiny_strategy)), out=tmp_path / "runs", **options)
 
     go.pictures = pictures

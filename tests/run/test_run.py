@@ -19,7 +19,7 @@ from builders.images import paint
 from builders.interruptions import Said, Stop, StopAfter
 from builders.places import LONG
 from builders.processes import Process, completed
-from builders.runs import STRATEGY, deltas_of, without_timings
+from builders.runs import STRATEGY, deltas_of, on_own_pictures, without_timings
 from cl_complora import metrics
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.delta import TaskDelta
@@ -221,13 +221,7 @@ def test_training_that_diverges_is_told(tmp_path, tiny_scenario, tiny_strategy):
 
 
 def test_exchanged_pictures_are_noticed(tmp_path, class_folders, tiny_scenario, tiny_strategy):
-    copy = tmp_path / "pictures"
-    shutil.copytree(class_folders, copy)
-    source = yaml.safe_load(tiny_scenario.read_text())
-    for entry in (*source["tasks"], *source["zero_shot"]):
-        entry["source"]["root"] = str(copy)
-    path = tmp_path / "tiny.yaml"
-    path.write_text(yaml.safe_dump(source))
+    path, copy = on_own_pictures(tiny_scenario, class_folders, tmp_path)
     go(path, tiny_strategy, tmp_path / "runs")
     for file in copy.rglob("*.png"):
         paint(file, (1, 2, 3), 0, size=20)
