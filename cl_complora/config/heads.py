@@ -15,7 +15,14 @@ Positive = Annotated[float, Field(gt=0)]
 Grid = Annotated[list[Positive], Field(min_length=1, max_length=50), EachOnce]
 
 
-class LinearProbe(Section):
+class _FittedToAll(Section):
+    drift: Positive | None = 0.1
+    """Class-incremental only, where the image tower moves: λ of the linear map that carries the kept features
+    of earlier tasks over to the tower as it is after a task, fitted to the task's images before and after it
+    (learnable drift compensation, ECCV 2024); null leaves them as they were."""
+
+
+class LinearProbe(_FittedToAll):
     """Logistic regression on unit image features, min ‖W‖²/2 + C · Σ w_y · cross-entropy."""
 
     kind: Literal["linear-probe"]
@@ -30,7 +37,7 @@ class LinearProbe(Section):
     ``class_weight="balanced"``; with even shots that changes nothing."""
 
 
-class NearestMean(Section):
+class NearestMean(_FittedToAll):
     """The class whose mean unit feature is nearest in angle."""
 
     kind: Literal["nearest-mean"]
@@ -56,7 +63,7 @@ class LinearHead(Section):
     default as ``training.classes`` says, and ``seen`` where that says nothing, whatever the towers do."""
 
 
-class LpPlusPlus(Section):
+class LpPlusPlus(_FittedToAll):
     """LP++: a linear probe beside the texts, f Wᵀ + b + α_k f·t_k, with a trained α for every class."""
 
     kind: Literal["lp++"]
@@ -66,7 +73,7 @@ class LpPlusPlus(Section):
     """Epochs between two steps of α."""
 
 
-class Ridge(Section):
+class Ridge(_FittedToAll):
     """RAIL: ridge regression on random or kernel features, mixed with what the texts say."""
 
     kind: Literal["ridge"]

@@ -134,6 +134,13 @@ class Strategy(Section):
         return {**data, "head": {**head, "classes": said}}
 
     @model_validator(mode="after")
+    def _drift_is_of_towers_that_move(self) -> Strategy:
+        if self.head is not None and "drift" in self.head.model_fields_set and self.adapter.kind == "none":
+            message = f"has no effect {UNTRAINED}"
+            raise refused(message, "head", "drift", because=[("adapter", "kind")])
+        return self
+
+    @model_validator(mode="after")
     def _nothing_lasts_longer_than_a_step(self) -> Strategy:
         kind = self.adapter.between_kind
         part, told, why = "between", f"between.kind: {kind}", _CHANGED_BETWEEN_STEPS.get(kind)

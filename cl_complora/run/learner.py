@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,12 +130,17 @@ class Learner:
         notes = check_fits(strategy, adapter, self.model, head)
         plugins = build_plugins(strategy, adapter, seed, self.plugin_folder, head)
         notes += check_regularisers(strategy, plugins, self.model, adapter)
-        protocol = self.run.scenario.protocol
-        if strategy.training.classes == "seen" and protocol != "class-incremental":
-            notes.append(
-                f"training.classes: seen has no effect on a {protocol} stream, only on class-incremental ones"
-            )
-        return adapter, notes, head, plugins
+        return adapter, [*notes, *self._idle_here()], head, plugins
+
+    def _idle_here(self) -> Iterator[str]:
+        """Settings that have nothing to do on a stream like this one."""
+        scenario, strategy = self.run.scenario, self.run.strategy
+        if scenario.protocol == "class-incremental":
+            return
+        has_drift = strategy.head is not None and "drift" in strategy.head.model_fields_set
+        idle = {"training.classes: seen": strategy.training.classes == "seen", "head.drift": has_drift}
+        for setting in (name for name, said in idle.items() if said):
+            yield f"{setting} has no effect on a {scenario.protocol} stream, only on class-incremental ones"
 
     def _check_scenario(self) -> None:
         scenario, strategy = self.run.scenario, self.run.strategy
@@ -242,6 +247,9 @@ class Learner:
             seconds += self.kept.seconds_saved - saved if self.kept else 0.0
             return Learned(self.adapter.deltas[-1], 0, seconds, trained, fitted=fitted)
         experience = experience_at(self.run.strategy.training.stream, data.tasks, task.index)
+        if self.head is not None and not task.captioned:
+            with told_of_memory(f"task '{task.name}'", self.run.device):
+                self.head.see(self.model, task)
         self.model.train()
         self._loop.steps = steps
         self._checkpoint.restored = self.checkpoints.of(task)

@@ -372,12 +372,13 @@ def test_what_is_told_of_a_strategy_is_called_a_note(tmp_path, tiny_scenario, ti
     assert any(line.startswith("note: strategy 'quick': adapter.rank: 300 is more") for line in said.lines)
 
 
-def test_classes_seen_are_told_to_be_idle_where_no_label_space_grows(tmp_path, tiny_scenario, tiny_strategy):
+def test_settings_of_growing_label_spaces_are_told_to_be_idle_elsewhere(tmp_path, tiny_scenario):
     quick = {"evaluate": False, "analysis": False}
     for protocol in ("task-incremental", "class-incremental"):
         said = Said()
         scenario = load_scenario(str(tiny_scenario), [f"protocol={protocol}"])
-        strategy = load_strategy(str(tiny_strategy), ["training.classes=seen", "training.steps=1"])
+        strategy = load_strategy("complora", ["training.classes=seen", "head.drift=1.0", "training.steps=1"])
         run(scenario, strategy, out=tmp_path / protocol, progress=said, **quick)
-        idle = [line for line in said.lines if "training.classes: seen has no effect on a " in line]
-        assert len(idle) == (protocol == "task-incremental")
+        idle = [line.partition(" has no effect on a ")[0] for line in said.lines if "no effect" in line]
+        told = ["note: training.classes: seen", "note: head.drift"]
+        assert idle == (told if protocol == "task-incremental" else [])

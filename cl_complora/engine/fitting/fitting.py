@@ -20,6 +20,7 @@ from ...data.tasks import TaskData
 from ...delta import TaskDelta
 from ..constraints import stable_seed
 from ..task_state import CarryingPlugin
+from .drift import drift_of
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,9 @@ class HeadFitting(CarryingPlugin, supports_distributed=False):
             ValueError: saying what is missing.
         """
 
+    def see(self, model: ClipClassifier, task: TaskData) -> None:
+        """See a task's images as the towers are before they learn it, where something hangs on that."""
+
     def learn(self, model: ClipClassifier, task: TaskData) -> Fitted:
         """Fit a head to a task, with the model as it is after it."""
         fitted = self.fit(shots_of(model, task, self.seed), self.latest if self.shared else None)
@@ -211,6 +215,12 @@ class KeptShots:
             own = shots.validation_features, place[shots.validation_labels]
             self.validation_features, self.validation_labels = _joined(*before, *own)
 
+    def carry(self, over: Callable[[Tensor], Tensor]) -> None:
+        """Put features in the place of what they were."""
+        self.features = over(self.features)
+        if len(self.validation_labels):
+            self.validation_features = over(self.validation_features)
+
     def meet(self, names: tuple[str, ...]) -> None:
         """Classes of a task."""
         self.names += tuple(name for name in names if name not in self.names)
@@ -288,10 +298,26 @@ class KeepingFitting(HeadFitting, supports_distributed=False):
 
 
 class FittingToAll(KeepingFitting, supports_distributed=False):
-    """Fits to the shots of the task, and where the label space is one to the kept features of all so far."""
+    """Fits to the shots of the task, and where the label space is one to the kept features of all so far, as
+    the towers would have them now (:func:`~.drift.drift_of`)."""
+
+    def __init__(self, settings: Any, seed: int, shared: bool) -> None:
+        super().__init__(settings, seed, shared)
+        self._before: Tensor | None = None
+
+    def see(self, model: ClipClassifier, task: TaskData) -> None:
+        """As in the base class."""
+        if self.settings.drift is None or not self.shared:
+            return
+        # Classes that all have images again, as in another domain, have features of the towers as they are.
+        if not set(task.plan.class_names).issuperset(self.kept.names):
+            self._before = known_features(model, task.train.pixels)
 
     def fit(self, shots: Shots, earlier: Head | None) -> Fitted:
         """As in the base class."""
+        before, self._before = self._before, None
+        if before is not None and not torch.equal(before, shots.features):
+            self.kept.carry(drift_of(before, shots.features, self.settings.drift))
         self.keep(shots)
         if not self.shared:
             return self.fit_to(shots.names, shots.features, shots.labels, shots)
