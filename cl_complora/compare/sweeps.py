@@ -84,8 +84,15 @@ def _refusal(methods: Sequence[str], overrides: Sequence[str], key: str, values:
                 return f"--sweep {key}={digits(value)}: {faults[0][1]}"
     if key == SHORT_KEYS["lr"] and trained and not any(s.lr_is_used for s in trained.values()):
         return f"--sweep {key}: has no effect, since optimiser.rates names all that is trained"
-    names = {name for s in strategies.values() for name in _numbers(s.model_dump(exclude={"about"}))}
-    known = sorted(name for name in names if trained or name.startswith("head."))
+    numbers = {k: v for s in strategies.values() for k, v in _numbers(s.model_dump(exclude={"about"}))}
+    known = sorted(numbers)
+    if not trained:  # as a file may have them: some go with other settings alone
+        heads = [name for name in known if name.startswith("head.")]
+        known = [
+            name
+            for name in heads
+            if not all(setting_faults(method, overrides, name, numbers[name]) for method in methods)
+        ]
     near = closest(key, [*known, *SHORT_KEYS] if trained else known)
     near = near or next((name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]), None)
     hint = f"; did you mean {near!r}?" if near else "; must be a number of a strategy, such as optimiser.lr"
@@ -95,10 +102,10 @@ def _refusal(methods: Sequence[str], overrides: Sequence[str], key: str, values:
     return f"--sweep {key}: {who} this setting{hint}"
 
 
-def _numbers(section: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Key paths of the numbers in a section."""
+def _numbers(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Key paths of the numbers in a section, and the numbers."""
     for key, value in section.items():
         if isinstance(value, Mapping) and key != "sweep":
             yield from _numbers(value, f"{prefix}{key}.")
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield f"{prefix}{key}"
+            yield f"{prefix}{key}", value

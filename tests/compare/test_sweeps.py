@@ -27,7 +27,11 @@ from cl_complora.report.comparison.tables import accuracy_table, how_chosen, tol
         ("finetune", ["rank=2,4"], ("adapter.rank", "only with kind: lowrank")),
         ("zeroshot", ["lr=1e-3"], ("zeroshot does not have", "nothing of it is trained")),
         ("random-head", ["lr=1e-3"], ("optimiser.lr: random-head does not have", "did you mean 'head.lr'")),
-        ("rail", ["rank=2,4"], ("rail does not have", "must be head.gamma, head.hidden")),
+        (
+            "rail",
+            ["rank=2,4"],
+            ("rail does not have", "must be head.hidden, head.regularisation, head.share"),
+        ),
         ("random-head,zeroshot", ["head.lr=-1"], ("--sweep head.lr=-1", "greater than 0")),
         ("rail", ["head.lr=1e-3"], ("rail does not have",)),
         ("lora,finetune", ["lr=1e-3,-1"], ("--sweep optimiser.lr=-1", "greater than 0")),

@@ -217,7 +217,7 @@ def test_other_data_at_another_place_are_not_the_same(begun, tmp_path, monkeypat
     monkeypatch.chdir(root)
     shutil.copytree(root / "data", root / "more")
     code, _, said = go(monkeypatch, capsys, *OPTIONS, "--set", "tasks.0.source.root=more")
-    assert code == 2 and "tasks[0].source.root = data, now it is more" in said
+    assert code == 2 and "tasks[0].source.root = 'data', now it is 'more'" in said
 
 
 def test_a_run_with_the_embedded_model_takes_no_weights(begun, tmp_path, monkeypatch, capsys):
