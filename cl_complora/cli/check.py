@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from .output import say_line
 if TYPE_CHECKING:
     from ..config.loading import Located
     from ..config.scenario import Scenario
+    from ..config.strategy import Strategy
     from ..data.planning import Plans
 
 
@@ -34,8 +36,8 @@ def check(
     ] = None,
     set_: Settings = None,
 ) -> None:
-    """Check scenario and strategy files: keys, values, folders, classes, shots, the model's name. Writes
-    nothing."""
+    """Check scenario and strategy files: keys, values, folders, classes, shots, the model's name, and whether
+    the strategies can learn the scenarios' streams. Writes nothing."""
     from ..config.loading import split_overrides
 
     changed, for_strategy = split_overrides(set_ or [])
@@ -47,15 +49,20 @@ def check(
     # --set last: what a model brings may be set to something else.
     for_scenario = [*named, *changed]
     measure = False if measure is None and not named else measure
+    strategies: list[Located[Strategy]] = []
+    scenarios: list[tuple[Located[Scenario], Plans]] = []
     faults: list[str] = []
     for file, kind in kinds.items():
         try:
             if kind == "strategy":
-                lines = check_strategy(file, for_strategy)
+                strategies.append(check_strategy(file, for_strategy))
             else:
-                lines = check_scenario(file, for_scenario, measure)
-            for line in lines:
-                say_line(line)
+                scenarios.append(check_scenario(file, for_scenario, measure))
+        except UserError as error:
+            faults += error.messages
+    for (scenario, plans), strategy in product(scenarios, strategies):
+        try:
+            check_together(scenario, plans, strategy)
         except UserError as error:
             faults += error.messages
     raise_all(faults)
@@ -86,8 +93,8 @@ def _nothing_of(kind: str) -> str:
     return f"no {kind} is checked: {options[kind]} for those"
 
 
-def check_strategy(file: str, settings: Sequence[str] = ()) -> Iterator[str]:
-    """What there is to tell of a strategy that is fine.
+def check_strategy(file: str, settings: Sequence[str] = ()) -> Located[Strategy]:
+    """Tell of a strategy that is fine.
 
     Args:
         file: path or name.
@@ -98,17 +105,37 @@ def check_strategy(file: str, settings: Sequence[str] = ()) -> Iterator[str]:
     """
     from ..config import load_strategy
 
-    found = load_strategy(file, settings).value
-    yield f"{file}: strategy '{found.name}' is fine ({found.adapter.kind} adapter)"
+    located = load_strategy(file, settings)
+    found = located.value
+    say_line(f"{file}: strategy '{found.name}' is fine ({found.adapter.kind} adapter)")
     if found.plugin:
-        yield (
+        say_line(
             f"  note: plugin {found.plugin} was not looked at (its code is not run by check); run wants"
             " --allow-plugins"
         )
+    return located
 
 
-def check_scenario(file: str, settings: Sequence[str] = (), measure: bool | None = False) -> Iterator[str]:
-    """What there is to tell of a scenario that is fine.
+def check_together(scenario: Located[Scenario], plans: Plans, strategy: Located[Strategy]) -> None:
+    """Tell which settings of a strategy do nothing on a scenario's stream.
+
+    Args:
+        scenario, strategy: that are fine each.
+        plans: of the scenario.
+
+    Raises:
+        UserError: where the strategy cannot learn the stream.
+    """
+    from ..run.stream_fit import check_pair
+
+    for line in check_pair(scenario.value, strategy, plans):
+        say_line(f"  note: '{strategy.value.name}' on '{scenario.value.name}': {line}")
+
+
+def check_scenario(
+    file: str, settings: Sequence[str] = (), measure: bool | None = False
+) -> tuple[Located[Scenario], Plans]:
+    """Tell of a scenario that is fine, with the images that it plans.
 
     Args:
         file: path or name.
@@ -130,18 +157,22 @@ def check_scenario(file: str, settings: Sequence[str] = (), measure: bool | None
     plans = plan(located, located.value.seeds[0])
     images = counted(sum(len(p.train) for p in plans.tasks), "training image")
     size = f"{counted(len(plans.tasks), 'task')}, {images}"
-    yield f"{file}: scenario '{located.value.name}' is fine ({size})"
-    yield from (f"  skipped: {line}" for line in plans.skipped)
-    yield from (f"  note: {line}" for line in on_paper(located, plans))
+    say_line(f"{file}: scenario '{located.value.name}' is fine ({size})")
+    for line in plans.skipped:
+        say_line(f"  skipped: {line}")
+    for line in on_paper(located, plans):
+        say_line(f"  note: {line}")
     if (model := located.value.model).pretrained is None and not brings_weights(model):
-        yield "  note: no weights are named (model.pretrained, --pretrained), so that they are random"
+        say_line("  note: no weights are named (model.pretrained, --pretrained), so that they are random")
     if measure or (measure is None and is_here(located)):
-        yield from _measured(located, plans)
-        return
+        for line in _measured(located, plans):
+            say_line(line)
+        return located, plans
     if note := unstated(located.value.model, located.folder):
-        yield f"  note: {note}"
+        say_line(f"  note: {note}")
     if measure is None:
-        yield "  the model was not measured: --measure fetches its weights and measures it"
+        say_line("  the model was not measured: --measure fetches its weights and measures it")
+    return located, plans
 
 
 def _measured(located: Located[Scenario], plans: Plans) -> Iterator[str]:

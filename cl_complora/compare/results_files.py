@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import numpy as np
 from pydantic import ConfigDict, Field, model_validator
@@ -22,7 +22,9 @@ from pydantic import ConfigDict, Field, model_validator
 from .. import metrics
 from ..config import Scenario, Strategy, load_scenario, load_strategy
 from ..config.base import Name
+from ..config.loading import Located
 from ..config.plugin_file import plugin_code
+from ..config.scenario import Protocol
 from ..errors import UserError
 from ..files import slug
 from ..store import forms
@@ -257,7 +259,7 @@ def fingerprint(scenario: Scenario, strategy: Strategy, folder: Path) -> Fingerp
     """
     return Fingerprint(
         scenario=_stream_digest(scenario),
-        strategy=_digest(settings_of(strategy)),
+        strategy=_digest(_settings_on(scenario.protocol, strategy)),
         weights=weights_known_by(scenario, folder),
     )
 
@@ -273,6 +275,14 @@ def settings_of(strategy: Strategy) -> dict[str, Any]:
     return strategy.model_dump(
         mode="json", exclude_defaults=True, exclude={"description", "about", "sweep", "name"}
     )
+
+
+def _settings_on(protocol: str, strategy: Strategy) -> dict[str, Any]:
+    """:func:`settings_of`, with the one setting whose default is not what versions without it did."""
+    said = settings_of(strategy)
+    if strategy.carries_head(protocol):
+        said["head"]["drift"] = strategy.head.drift
+    return said
 
 
 class Identities:
@@ -295,7 +305,8 @@ class Identities:
             plans = self._plans.of(t.scenario, t.seed)
             self._splits[key] = {p.name: p.sha256() for p in (*plans, *plans.beside)}
         weights = weights_known_by(scenario, t.scenario.folder)
-        made_of = [stream, settings_of(t.strategy.value), t.seed, self._splits[key], weights]
+        settings = _settings_on(scenario.protocol, t.strategy.value)
+        made_of = [stream, settings, t.seed, self._splits[key], weights]
         code = plugin_code(t.strategy)
         return _digest(made_of if code is None else [*made_of, code])
 
@@ -320,9 +331,8 @@ def is_of_what_ships(entry: Entry) -> bool:
 
 def _made_on_what_ships(entry: Entry) -> bool | None:
     """Whether the scenario and its weights are the entry's; None where nobody knows the scenario's name."""
-    try:
-        located = load_scenario(entry.scenario, entry.asked.scenario_settings)
-    except UserError:
+    located = _scenario_of(entry)
+    if located is None:
         return None
     scenario, before = located.value, entry.fingerprint
     told = weight_file(scenario, located.folder) is not None
@@ -336,7 +346,16 @@ def _made_by_what_ships(entry: Entry) -> bool | None:
         strategy = load_strategy(entry.method, entry.asked.strategy_settings).value
     except UserError:
         return None
-    return _digest(settings_of(strategy)) == entry.fingerprint.strategy
+    located = _scenario_of(entry)
+    protocols = get_args(Protocol) if located is None else (located.value.protocol,)
+    return entry.fingerprint.strategy in {_digest(_settings_on(one, strategy)) for one in protocols}
+
+
+def _scenario_of(entry: Entry) -> Located[Scenario] | None:
+    try:
+        return load_scenario(entry.scenario, entry.asked.scenario_settings)
+    except UserError:
+        return None
 
 
 class Library:

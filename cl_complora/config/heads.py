@@ -15,8 +15,12 @@ Positive = Annotated[float, Field(gt=0)]
 Grid = Annotated[list[Positive], Field(min_length=1, max_length=50), EachOnce]
 
 
+# Below, what is left of the map in directions that the task's images do not have is rounding.
+Carrying = Annotated[float, Field(ge=1e-9)]
+
+
 class _FittedToAll(Section):
-    drift: Positive | None = 0.1
+    drift: Carrying | None = 0.1
     """Class-incremental only, where the image tower moves: λ of the linear map that carries the kept features
     of earlier tasks over to the tower as it is after a task, fitted to the task's images before and after it
     (learnable drift compensation, ECCV 2024); null leaves them as they were."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -100,6 +100,7 @@ class Reference(Section):
     The scenario names the reference set, which belongs to no task.
     """
 
+    needs_reference: ClassVar = True
     kind: Literal["reference"]
     strength: Annotated[float, Field(ge=0)] = 1.0
     """Weight in the loss."""

@@ -37,6 +37,21 @@ def recorded(schema: type[_Settings], settings: Mapping[str, Any]) -> _Settings:
     return schema.model_validate(_restored(said, settings, read))
 
 
+def with_drift_as_it_was(settings: Any, strategy: Strategy, protocol: str | None) -> Any:
+    """A recorded strategy with the drift compensation that its run had: none, where its version did not know
+    ``head.drift``, which is on by default today.
+
+    Args:
+        settings: ``strategy`` of a run's config.yaml.
+        strategy: of now.
+        protocol: of the run's scenario.
+    """
+    head = settings.get("head") if isinstance(settings, Mapping) else None
+    if strategy.carries_head(protocol) and isinstance(head, Mapping) and "drift" not in head:
+        return {**settings, "head": {**head, "drift": None}}
+    return settings
+
+
 def learned_at_once(config: Mapping[str, Any] | None) -> bool:
     """Whether a run learns all tasks together in place of the first (``training.stream: joint``).
 

@@ -15,6 +15,8 @@ DEFAULT_PROMPTS = ["a photo of a {}."]
 
 Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
 
+Protocol = Literal["task-incremental", "class-incremental", "domain-incremental"]
+
 
 class Model(Section):
     """The CLIP that the stream starts from."""
@@ -264,7 +266,7 @@ class Scenario(Section):
     """What runs, folders and reports are called."""
     description: str = ""
     """A sentence for lists of scenarios."""
-    protocol: Literal["task-incremental", "class-incremental", "domain-incremental"] = "task-incremental"
+    protocol: Protocol = "task-incremental"
     """Which classes the model is told at test time: those of the image's own task, those of all tasks
     together, or the same ones in every task."""
     model: Model = Model()

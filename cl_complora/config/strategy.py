@@ -288,6 +288,15 @@ class Strategy(Section):
         part = self.regularisers[place]
         return part.kind == "orthogonal" and part.norm == 0
 
+    def carries_head(self, protocol: str | None) -> bool:
+        """Whether ``head.drift`` is at work: one head answers for all tasks, on an image tower that may move.
+
+        Args:
+            protocol: of the scenario.
+        """
+        shared = protocol == "class-incremental" and self.adapter.kind != "none"
+        return shared and hasattr(self.head, "drift")
+
     @property
     def idle_of_steps(self) -> list[tuple[str, ...]]:
         """Key paths of what is said of training steps although there are none.

@@ -12,6 +12,7 @@ from typing import Any
 from ..config import load_scenario, load_strategy
 from ..config.catalog import shipped
 from ..config.loading import Located
+from ..config.recorded import with_drift_as_it_was
 from ..errors import UserError
 from ..files import digits, slug
 from ..store.named_runs import HOME
@@ -77,7 +78,7 @@ def changed_settings(config: dict[str, Any]) -> list[str] | None:
     changed: list[str] = []
     for kind in ("scenario", "strategy"):
         try:
-            settings = _settings(kind, _source(kind, config), config[kind])
+            settings = _settings(kind, _source(kind, config), _wanted(kind, config))
         except (_Other, UserError, OSError):
             return None
         changed += [f"{kind}.{key}={_told(value)}" for key, value in settings]
@@ -101,6 +102,14 @@ def _source(kind: str, config: dict[str, Any]) -> str:
         path.name == path.stem or path.parent.name == own.parent.name and not path.exists()
     )
     return path.stem if own is not None and (moved or path.exists() and path.samefile(own)) else str(path)
+
+
+def _wanted(kind: str, config: dict[str, Any]) -> dict[str, Any]:
+    """What a run was made with, by today's defaults."""
+    if kind != "strategy":
+        return config[kind]
+    strategy = load_strategy(_source(kind, config)).value
+    return with_drift_as_it_was(config[kind], strategy, config["scenario"].get("protocol"))
 
 
 def _settings(kind: str, source: str, wanted: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -5,28 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from ..config import Scenario, Strategy
+from ..data.planning import Plans
 from ..errors import UserError
-from .inputs import RunInputs
 
 
-def check_captions(run: RunInputs, head: Any, plugins: Sequence[Any]) -> None:
+def check_captions(
+    scenario: Scenario, strategy: Strategy, plans: Plans, head: Any, plugins: Sequence[Any]
+) -> None:
     """Refuse what asks for classes where a task has captions.
 
     Every part says so itself: ``needs_classes`` is what it does with them, None where it does without. A head
     that stands beside an adapter has its tasks of classes; those of captions have none.
 
     Args:
-        run: what is to be run.
+        scenario, strategy: that are to be run together.
+        plans: of the stream.
         head, plugins: of the strategy, as they were built.
 
     Raises:
         UserError: naming the part, what it does, and the first task that has no classes.
     """
-    captioned = [plan.name for plan in run.plans.tasks if plan.captioned]
+    captioned = [plan.name for plan in plans.tasks if plan.captioned]
     if not captioned:
         return
-    strategy = run.strategy
-    told = f"task '{captioned[0]}' of scenario '{run.scenario.name}' has pictures with captions"
+    told = f"task '{captioned[0]}' of scenario '{scenario.name}' has pictures with captions"
     for where, why in _asking(strategy, head, plugins):
         raise UserError(f"strategy '{strategy.name}': {where} {why}, and {told}, which have no classes")
     if strategy.training.batch_size < 2:
@@ -36,7 +39,7 @@ def check_captions(run: RunInputs, head: Any, plugins: Sequence[Any]) -> None:
         )
 
 
-def _asking(strategy: Any, head: Any, plugins: Iterable[Any]) -> Iterator[tuple[str, str]]:
+def _asking(strategy: Strategy, head: Any, plugins: Iterable[Any]) -> Iterator[tuple[str, str]]:
     loss = strategy.training.loss
     if loss.needs_classes is not None:
         yield f"training.loss: {loss.kind}", loss.needs_classes

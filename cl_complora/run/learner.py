@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +27,11 @@ from ..engine.task_state import meet_plugins
 from ..engine.training.optimisers import optimizer_factory
 from ..engine.training.schedule import CurvePlugin, SchedulePlugin
 from ..errors import UserError
-from .by_shots import shots_of
-from .captions_fit import check_captions
 from .failures import told_of_failure, told_of_memory
 from .inputs import RunInputs
 from .kept_answers import KeptAnswers
 from .signals import Stopping
+from .stream_fit import check_stream
 
 _PRECISION = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -115,7 +114,7 @@ class Learner:
         with told_of_memory("the model", run.device):
             self.model.to(run.device).eval()
         self.adapter, self.notes, self.head, self.plugins = self._parts()
-        self._check_scenario()
+        self.notes += check_stream(run.scenario, run.strategy, run.plans, self.head, self.plugins)
         self._curve = CurvePlugin(progress)
         self._checkpoint: CheckpointPlugin | None = None
         self._loop: ClipStrategy | None = None
@@ -130,55 +129,7 @@ class Learner:
         notes = check_fits(strategy, adapter, self.model, head)
         plugins = build_plugins(strategy, adapter, seed, self.plugin_folder, head)
         notes += check_regularisers(strategy, plugins, self.model, adapter)
-        return adapter, [*notes, *self._idle_here()], head, plugins
-
-    def _idle_here(self) -> Iterator[str]:
-        """Settings that have nothing to do on a stream like this one."""
-        scenario, strategy = self.run.scenario, self.run.strategy
-        if scenario.protocol == "class-incremental":
-            return
-        has_drift = strategy.head is not None and "drift" in strategy.head.model_fields_set
-        idle = {"training.classes: seen": strategy.training.classes == "seen", "head.drift": has_drift}
-        for setting in (name for name, said in idle.items() if said):
-            yield f"{setting} has no effect on a {scenario.protocol} stream, only on class-incremental ones"
-
-    def _check_scenario(self) -> None:
-        scenario, strategy = self.run.scenario, self.run.strategy
-        check_captions(self.run, self.head, self.plugins)
-        if scenario.independent and strategy.training.stream != "sequential":
-            raise UserError(
-                f"strategy '{strategy.name}': training.stream: {strategy.training.stream} trains tasks "
-                f"together, which scenario '{scenario.name}' (independent: true) keeps apart"
-            )
-        self._check_counts()
-        needs = any(getattr(plugin, "needs_reference", False) for plugin in self.plugins)
-        if self.run.plans.reference is None and needs:
-            raise UserError(
-                f"scenario '{scenario.name}' has no reference set, which strategy '{strategy.name}' needs; "
-                "add reference: {source: …, images: …} to the scenario"
-            )
-
-    def _check_counts(self) -> None:
-        """Where a loss asks how many training images a class has, every contrasted class needs one."""
-        scenario, training = self.run.scenario, self.run.strategy.training
-        if not training.loss.counts:
-            return
-        told = f"strategy '{self.run.strategy.name}': training.loss: {training.loss.kind}"
-        alone = training.stream == "sequential" and self.run.strategy.loss_classes == "seen"
-        if scenario.protocol == "class-incremental" and alone:
-            raise UserError(
-                f"{told} asks how many training images every class has, and with training.classes: seen a "
-                f"task of scenario '{scenario.name}' (class-incremental) has none of earlier tasks' classes; "
-                "set training.classes: task"
-            )
-        for plan in self.run.plans.tasks:
-            counts = zip(plan.class_names, shots_of(plan), strict=True)
-            missing = [name for name, count in counts if not count]
-            if missing:
-                raise UserError(
-                    f"{told} needs a training image of every class; task '{plan.name}' has none of "
-                    f"{missing[0]}"
-                )
+        return adapter, notes, head, plugins
 
     def meet(self, data: StreamData) -> None:
         """See the whole stream before anything is trained or restored."""

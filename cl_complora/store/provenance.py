@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from ..config import Scenario, Strategy
-from ..config.recorded import recorded
+from ..config.recorded import recorded, with_drift_as_it_was
 from ..data import planning
 from ..errors import UserError
 from ..files import yaml_text
@@ -240,7 +240,8 @@ def check_same(
             side.pop("threads", None)
     if complete or changes:
         chosen = strategy.model_dump(mode="json", exclude_defaults=True)
-        before["strategy"] = _with_newer(before.get("strategy"), now["strategy"], chosen)
+        then = with_drift_as_it_was(before.get("strategy"), strategy, now["scenario"]["protocol"])
+        before["strategy"] = _with_newer(then, now["strategy"], chosen)
     if found := list(differences(before, now)):
         raise UserError(f"{folder.root}: {told_differences(found)}; {START_OVER}")
     if changes and not (complete or elsewhere):

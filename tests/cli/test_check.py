@@ -3,11 +3,13 @@ imported."""
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import resource
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -42,7 +44,9 @@ def test_a_plugin_is_named_as_not_looked_at(folder):
 
 def told(path: Path) -> list[str]:
     checks = {"scenario": check_scenario, "strategy": check_strategy}
-    return list(checks[kind_of_file(str(path))](str(path)))
+    with redirect_stdout(io.StringIO()) as said:
+        checks[kind_of_file(str(path))](str(path))
+    return said.getvalue().splitlines()
 
 
 def test_what_looks_like_a_mistake_is_a_note(folder):
@@ -135,6 +139,40 @@ def test_a_strategy_may_stand_beside_a_scenario_that_is_measured(folder, monkeyp
     monkeypatch.setattr(module, "_measured", lambda located, plans: iter(["measured"]))
     code, out, _ = command(monkeypatch, capsys, "check", strategy, scenario, "--measure")
     assert code == 0 and out.count("measured") == 1 and "strategy 'mine' is fine" in out
+
+
+FULL = "name: mine\nadapter: {kind: full}\noptimiser: {lr: 1e-4}\n"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options", "told"),
+    [
+        ("regularisers: [{kind: reference}]", [], "scenario 'mine' has no reference set, which strategy"),
+        (
+            "training: {steps: 4, loss: {kind: ldam}, classes: seen}",
+            ["--set", "protocol=class-incremental"],
+            "training.loss: ldam asks how many training images every class has, and with training.classes:",
+        ),
+        (
+            "training: {stream: joint}",
+            ["--set", "independent=true"],
+            "training.stream: joint trains tasks",
+        ),
+    ],
+)
+def test_a_pair_that_run_would_refuse_is_refused(folder, monkeypatch, capsys, strategy, options, told):
+    mine = write(folder, "pair", f"{FULL}{strategy}\n")
+    stream = write(folder, "stream", SCENARIO)
+    code, out, err = command(monkeypatch, capsys, "check", stream, mine, *options)
+    assert code == 2 and told in err and out.count(" is fine ") == 2
+    assert command(monkeypatch, capsys, "check", mine)[0] == 0
+
+
+def test_what_does_nothing_on_a_stream_is_noted_of_a_pair(folder, monkeypatch, capsys):
+    mine = write(folder, "pair", f"{FULL}training: {{classes: seen}}\n")
+    code, out, _ = command(monkeypatch, capsys, "check", mine, write(folder, "stream", SCENARIO))
+    note = "note: 'mine' on 'mine': training.classes: seen has no effect on a task-incremental stream"
+    assert code == 0 and note in out
 
 
 def test_check_tells_all_files_faults_writes_nothing_and_imports_no_torch(folder):

@@ -18,6 +18,7 @@ from ...data.images.pixels import augment
 from ...data.labels import LabelSpace
 from ...data.tasks import TaskData
 from ...delta import TaskDelta
+from ...errors import UserError
 from ..constraints import stable_seed
 from ..task_state import CarryingPlugin
 from .drift import drift_of
@@ -134,8 +135,18 @@ class HeadFitting(CarryingPlugin, supports_distributed=False):
         """See a task's images as the towers are before they learn it, where something hangs on that."""
 
     def learn(self, model: ClipClassifier, task: TaskData) -> Fitted:
-        """Fit a head to a task, with the model as it is after it."""
-        fitted = self.fit(shots_of(model, task, self.seed), self.latest if self.shared else None)
+        """Fit a head to a task, with the model as it is after it.
+
+        Raises:
+            UserError: for features that are no numbers.
+        """
+        shots = shots_of(model, task, self.seed)
+        if not shots.features.isfinite().all():
+            raise UserError(
+                f"task '{task.name}': the image tower's features are not finite, so that no head can be fitted"
+                " to them; where the tower was trained, training diverged: lower optimiser.lr"
+            )
+        fitted = self.fit(shots, self.latest if self.shared else None)
         if fitted.head is not None:
             self.finished(task.name, fitted.head)
         return fitted

@@ -105,7 +105,7 @@ class ReferencePlugin(OwnDraws, Distillation, supports_distributed=False):
     """
 
     purpose = "reference"
-    needs_reference = True
+    needs_reference = Reference.needs_reference
 
     def __init__(self, settings: Reference, adapter: AdapterPlugin, seed: int) -> None:
         super().__init__(seed)
