@@ -217,6 +217,8 @@ def swept(
         if path_of_key in found:
             raise UserError(f"{name}: {path_of_key} is swept twice; give all of its values at once")
         found[path_of_key] = [number(name, one) for one in numbers]
+        if len(set(found[path_of_key])) < len(numbers):
+            raise UserError(f"{name}: a value stands twice; each may stand once")
     return found
 
 

@@ -173,8 +173,8 @@ def compare(
         from ..compare.sweeps import refuse_what_only_a_sweep_reads
         from ..compare.trials import SHORT_KEYS
         from ..config import load_scenario
-        from ..config.loading import split_overrides
         from ..config.model_names import check_model
+        from ..config.overrides import split_overrides
         from ..errors import raise_all
         from ..files import slug
         from ..report.comparison.saving import save

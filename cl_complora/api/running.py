@@ -65,8 +65,8 @@ def run(
     """
     with callers_words():
         from ..config import load_scenario, load_strategy
-        from ..config.loading import split_overrides
         from ..config.model_names import check_model
+        from ..config.overrides import split_overrides
         from ..errors import raise_all
 
         options: dict[str, Any] = {

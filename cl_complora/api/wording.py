@@ -60,10 +60,9 @@ def overrides_of(settings: str | Sequence[str] | Mapping[str, Any] | None) -> li
         settings: a mapping of key paths (or of sections) to values, or such texts.
 
     Raises:
-        UserError: for a value that no YAML file could hold, for what is neither, and for a mapping that sets
-            something twice.
+        UserError: for a value that no YAML file could hold, and for what is neither.
     """
-    from ..config.loading import OfOption, as_overrides
+    from ..config.overrides import OfOption, as_overrides
 
     if settings is None:
         return []
@@ -76,29 +75,4 @@ def overrides_of(settings: str | Sequence[str] | Mapping[str, Any] | None) -> li
         raise UserError(f"settings: must be a mapping, or texts of the form key.path=value, got {settings!r}")
     if not isinstance(settings, Mapping):
         return [OfOption(text, f"settings {printable(text)!r}") for text in texts]
-    _refuse_twice(texts)
     return [OfOption(text, f"settings[{text.partition('=')[0]!r}]") for text in texts]
-
-
-def _refuse_twice(texts: Sequence[str]) -> None:
-    """Refuse a setting that a later one, or one of the section that it is in, would undo without a word.
-
-    Texts are options of the command line, of which the last holds; a mapping has no such order to its reader.
-    """
-    before: list[tuple[str, list[str], str]] = []
-    for text in texts:
-        kind, steps = _place(text.partition("=")[0])
-        for other_kind, other, said in before:
-            if other[: len(steps)] == steps and not (kind and other_kind and kind != other_kind):
-                raise UserError(
-                    f"settings: {printable(said)} and {printable(text)}: the same is set twice; leave one of"
-                    " the two out"
-                )
-        before.append((kind, steps, text))
-
-
-def _place(key: str) -> tuple[str, list[str]]:
-    """``scenario``, ``strategy`` or nothing, as a key begins, and its steps (``tasks[0]`` as ``tasks.0``)."""
-    steps = key.replace("[", ".").replace("]", "").split(".")
-    prefixed = len(steps) > 1 and steps[0] in ("scenario", "strategy")
-    return (steps[0], steps[1:]) if prefixed else ("", steps)

@@ -107,7 +107,7 @@ def run(
 ) -> None:
     """Run one scenario with one strategy and print what was learned, forgotten and retained."""
     from ..config import load_scenario, load_strategy
-    from ..config.loading import split_overrides
+    from ..config.overrides import split_overrides
 
     if variant == "":  # of a shell's variable that is not set: the run would take the place of another
         raise UserError("--variant '': must not be empty")

@@ -38,7 +38,7 @@ def check(
 ) -> None:
     """Check scenario and strategy files: keys, values, folders, classes, shots, the model's name, and whether
     the strategies can learn the scenarios' streams. Writes nothing."""
-    from ..config.loading import split_overrides
+    from ..config.overrides import split_overrides
 
     changed, for_strategy = split_overrides(set_ or [])
     named = model_settings(model, model_config, pretrained)
@@ -128,7 +128,9 @@ def check_together(scenario: Located[Scenario], plans: Plans, strategy: Located[
     """
     from ..run.stream_fit import check_pair
 
-    for line in check_pair(scenario.value, strategy, plans):
+    with strategy.at_its_line():
+        told = check_pair(scenario.value, strategy, plans)
+    for line in told:
         say_line(f"  note: '{strategy.value.name}' on '{scenario.value.name}': {line}")
 
 

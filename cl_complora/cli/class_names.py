@@ -15,7 +15,7 @@ def class_names(text: str) -> list[str]:
     """Names of ``cat,dog``, of ``"Paris, Texas",Rome`` or of ``@names.txt``, a file of one name a line.
 
     Raises:
-        UserError: for a file that cannot be read or holds none, and for quotes that are not closed.
+        UserError: for a file that cannot be read, for no names, and for quotes that are not closed.
     """
     if text.startswith("@"):
         lines = [line.strip() for line in read_lines(Path(text[1:]), _MOST_BYTES)]
@@ -24,7 +24,7 @@ def class_names(text: str) -> list[str]:
             raise UserError(f"--classes {text}: the file holds no names; one a line")
         return names
     try:
-        return [
+        names = [
             name.strip() for row in csv.reader([text], skipinitialspace=True, strict=True) for name in row
         ]
     except csv.Error as error:
@@ -32,3 +32,6 @@ def class_names(text: str) -> list[str]:
             f"--classes {text}: must be names separated by commas, one that holds a comma in double quotes"
             f" ({error})"
         ) from None
+    if not any(names):
+        raise UserError("--classes: names no class; leave it out for those of the run")
+    return names

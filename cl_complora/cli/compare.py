@@ -142,8 +142,8 @@ def compare(
     from ..compare.sweeps import refuse_what_only_a_sweep_reads
     from ..compare.workers import Placing
     from ..config import load_scenario, load_strategy
-    from ..config.loading import split_overrides
     from ..config.model_names import check_model
+    from ..config.overrides import split_overrides
     from ..files import check_writable
 
     if sweep and sweep_from:
@@ -188,10 +188,13 @@ def compare(
         return
     # One that there is not is told before the plan is.
     names = [load_strategy(one, for_strategy).value.name for one in request.strategies]
+    replaced: list[str] = []
     if publish:
         check_writable(publish, f"--publish {publish}")
-        refuse_other_streams(request, names, located.value.name, publish)
+        replaced = refuse_other_streams(request, names, located.value.name, publish)
     console = log_console()
+    for line in replaced:
+        say(console, f"note: {line}")
     progress = CompareProgress(request, jobs if cluster is None else None, partial(say, console))
     progress.plan()
     try:

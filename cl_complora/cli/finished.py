@@ -84,14 +84,14 @@ def predict(
     run: Run,
     images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")],
     classes: Annotated[
-        str,
+        str | None,
         typer.Option(
             help=(
                 "Class names of your own, separated by commas; a name that holds one in double quotes; or"
                 " @FILE, a text file of one name a line."
             )
         ),
-    ] = "",
+    ] = None,
     task: Annotated[
         str | None, typer.Option(help="Classes of this task; those of all tasks by default.")
     ] = None,
@@ -121,7 +121,8 @@ def predict(
     from ..finished.states import open_run
 
     values = None if stored is None else given_range(stored)
-    question = Question(class_names(classes), task, prompt or (), top, values)
+    named = [] if classes is None else class_names(classes)
+    question = Question(named, task, prompt or (), top, values)
     end_when_unread()
 
     def state() -> State:

@@ -27,8 +27,8 @@ def model_settings(model: str | None, config: str | None, pretrained: str | None
     Raises:
         UserError: for an option that is empty.
     """
-    from ..config.loading import OfOption
     from ..config.model_names import names_a_file
+    from ..config.overrides import OfOption
     from ..config.repositories import LOCAL
 
     settings = []

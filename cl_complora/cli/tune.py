@@ -73,8 +73,8 @@ def tune(
     from ..compare.choosing import known_metric
     from ..compare.tuned import command, place_of, save
     from ..config import load_scenario
-    from ..config.loading import split_overrides
     from ..config.model_names import check_model
+    from ..config.overrides import split_overrides
     from ..progress import time_bar
 
     for option, value in (("--budget", budget), ("--floor", floor)):

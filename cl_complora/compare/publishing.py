@@ -10,7 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..config import Scenario, load_scenario, load_strategy
+from ..config import Scenario, Strategy, load_scenario, load_strategy
+from ..config.catalog import shipped
 from ..config.loading import Located
 from ..data.telling import counted
 from ..errors import UserError
@@ -175,7 +176,7 @@ def _made_alike(
     return [run for run in before.trials if now(run) == run.identity]
 
 
-def refuse_other_streams(request: Request, names: Iterable[str], scenario: str, folder: Path) -> None:
+def refuse_other_streams(request: Request, names: Iterable[str], scenario: str, folder: Path) -> list[str]:
     """Refuse to write over what was published with other settings, or with more seeds or values tried.
 
     An entry whose method, scenario or weights have changed since is stale, and is meant to be replaced.
@@ -186,30 +187,40 @@ def refuse_other_streams(request: Request, names: Iterable[str], scenario: str, 
         scenario: its name.
         folder: of results.
 
+    Returns:
+        A line for every entry that will be replaced by one of other settings, images or weights.
+
     Raises:
         UserError: naming the file, what it holds, and what can be done.
     """
     located = load_scenario(request.scenario, request.scenario_settings)
+    replaced: list[str] = []
     sweeps: dict[str, Sweep] = {}
     if request.sweep is not None:
         sweeps = sweeps_of(request.strategies, request.strategy_settings, request.sweep or None)
     for method, name in zip(request.strategies, names, strict=True):
         path = place(folder, scenario, name)
+        strategy = load_strategy(method, request.strategy_settings).value
+        _refuse_borrowed_name(f"--publish {folder}", method, strategy, request.strategy_settings)
         before = read_entry(path)
         if before is None:
             continue
         asked = before.asked
         _refuse_others("scenario", path, folder, asked.scenario_settings, request.scenario_settings)
-        strategy = load_strategy(method, request.strategy_settings).value
         if before.fingerprint != fingerprint(located.value, strategy, located.folder):
             if is_current(before):
                 _refuse_others("strategy", path, folder, asked.strategy_settings, request.strategy_settings)
             if is_of_what_ships(before):
                 raise UserError(
                     f"--publish {folder}: {path} holds what {name} gives on {scenario} as they ship, and"
-                    f" another strategy or scenario of that name ({method} on {request.scenario}) would be"
-                    " written over it; give it a name of its own, or publish into another folder"
+                    f" another scenario of that name ({request.scenario}) would be written over it; give it a"
+                    " name of its own, or publish into another folder"
                 )
+            runs = counted(len(before.trials), "run")
+            replaced.append(
+                f"--publish {folder}: {path} ({runs}) was made with other settings, pictures or weights and"
+                " will be replaced"
+            )
             continue
         points = grid(sweeps[method]) if sweeps.get(method) else []
         lacking = _lacking(before, request, points, request.shots(located.value))
@@ -218,6 +229,20 @@ def refuse_other_streams(request: Request, names: Iterable[str], scenario: str, 
                 f"--publish {folder}: {path} holds {', '.join(lacking)}, which would be lost where another"
                 " value is chosen now; ask for that too, publish into another folder, or delete the file"
             )
+    return replaced
+
+
+def _refuse_borrowed_name(option: str, method: str, strategy: Strategy, settings: Sequence[str]) -> None:
+    """Refuse a strategy of the user's own that is called like one that ships, for which everybody would take
+    its row."""
+    name = strategy.name
+    if name in shipped("strategy") and settings_of(load_strategy(name, settings).value) != settings_of(
+        strategy
+    ):
+        raise UserError(
+            f"{option}: {method} is called '{name}', as a strategy that ships and that is another; give it a"
+            " name of its own"
+        )
 
 
 def _refuse_others(what: str, path: Path, folder: Path, then: Sequence[str], now: Sequence[str]) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Scenario, load_scenario, load_strategy
-from ..config.loading import Located, OfOption
+from ..config.loading import Located
+from ..config.overrides import OfOption
 from ..config.plugin_file import refuse_plugin
 from ..errors import UserError, raise_all
 from ..files import slug
@@ -166,11 +167,14 @@ def prepare(
     Raises:
         UserError: for input that cannot work.
     """
-    loaded = [load_strategy(method, request.strategy_settings).value for method in request.strategies]
+    loaded = [load_strategy(method, request.strategy_settings) for method in request.strategies]
     if not allow_plugins:  # which a run tells as well, but after the runs of all methods before it
         for strategy in loaded:
-            refuse_plugin(strategy)
-    names = [strategy.name for strategy in loaded]
+            with strategy.at_its_line():
+                refuse_plugin(strategy.value)
+    names = [strategy.value.name for strategy in loaded]
+    if twice := [one for place, one in enumerate(request.strategies) if one in request.strategies[:place]]:
+        raise UserError(f"--strategies: {twice[0]} stands twice; each may stand once")
     _refuse_shared_folders(names)
     reference = _reference(request, names)
     scenario = load_scenario(request.scenario, request.scenario_settings)

@@ -74,6 +74,8 @@ def parse_sweep(texts: Sequence[str]) -> dict[str, list[float]]:
         key = SHORT_KEYS.get(key, key)
         if key in sweep:
             raise UserError(f"--sweep {text}: {key} is swept twice; give all of its values at once")
+        if twice := [value for place, value in enumerate(numbers) if value in numbers[:place]]:
+            raise UserError(f"--sweep {text}: {digits(twice[0])} stands twice; each value may stand once")
         sweep[key] = numbers
     return sweep
 

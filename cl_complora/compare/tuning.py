@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..config import Scenario, Strategy, load_scenario, load_strategy
-from ..config.loading import Located, OfOption
+from ..config.loading import Located
+from ..config.overrides import OfOption
 from ..data.planning import Plans, plan
 from ..errors import UserError
 from .choosing import Point, check_floor, check_metric_of, choose, for_validation, point

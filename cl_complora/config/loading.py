@@ -3,25 +3,24 @@ allowed."""
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from ..errors import MOST_FAULTS, UserError
 from .catalog import find, shipped
-from .faults import Fault, closest, faults, sections, suggest
-from .key_paths import key_paths, meant
+from .faults import Fault, closest, faults
+from .overrides import NoSuchPlace, parts, put, put_override, steps_of, written
 from .scenario import Scenario
 from .strategy import UNTRAINED, Strategy
-from .which_file import SCHEMAS, kind_of, own_keys, with_its_file
-from .yaml_lines import KeyPath, Malformed, dotted, parse, printable, read_yaml
+from .which_file import kind_of, own_keys, with_its_file
+from .yaml_lines import KeyPath, dotted, printable, read_yaml
 
 Settings = TypeVar("Settings", Scenario, Strategy)
 
@@ -49,31 +48,31 @@ class Located(Generic[Settings]):
         """``file:line: key: message`` for a key path, or ``--set key=value: message``."""
         return _told(Fault(path, message), self.file, self.origins)
 
+    @contextmanager
+    def at_its_line(self) -> Iterator[None]:
+        """Around what judges the settings without their file: a message about a key gets its line."""
+        named = f"{type(self.value).__name__.lower()} '{self.value.name}': "
+        try:
+            yield
+        except UserError as error:
+            first, *more = (self._at_line(message, named) for message in error.messages)
+            if (first, *more) == error.messages:
+                raise
+            raise type(error)(first, tuple(more)) from error.__cause__
+
+    def _at_line(self, message: str, named: str) -> str:
+        key = re.match(r"[\w.]+(?=:)", message.removeprefix(named))
+        if not message.startswith(named) or key is None:
+            return message
+        origin = _origin(tuple(key[0].split(".")), self.origins)
+        place = written(origin) if isinstance(origin, str) else f"{printable(self.file, 4096)}:{origin}"
+        return f"{place}: {message}"
+
     @property
     def folder(self) -> Path:
         """Folder that relative paths in the file start from."""
         folder = Path(self.file).parent
         return folder if folder.is_dir() else Path(".")
-
-
-class OfOption(str):
-    """A ``key.path=value`` override that another option of the command line stands for.
-
-    Attributes:
-        option: as the user wrote it (``--model ViT-B-32``).
-    """
-
-    option: str
-
-    def __new__(cls, override: str, option: str = "") -> OfOption:
-        made = super().__new__(cls, override)
-        made.option = option
-        return made
-
-
-def _written(override: str) -> str:
-    """How an override was given on the command line."""
-    return printable(override.option) if isinstance(override, OfOption) else f"--set {printable(override)}"
 
 
 def load_scenario(name_or_path: str, overrides: Sequence[str] = ()) -> Located[Scenario]:
@@ -109,7 +108,7 @@ def _load(
         raise UserError(f"{where}: this is a {other}, a {kind} is expected here; {_PLACES[other]}")
     origins: dict[KeyPath, int | str] = {**lines}
     for override in overrides:
-        _override(data, origins, override, kind)
+        put_override(data, origins, override, kind)
     try:
         value = schema.model_validate(data)
     except ValidationError as error:
@@ -144,11 +143,11 @@ def _told(fault: Fault, file: str, origins: dict[KeyPath, int | str]) -> str:
     origin, key = _origin(fault.path, origins), dotted(fault.path)
     sentence = printable(fault.sentence, 1000)
     if isinstance(origin, str):
-        same = _parts(origin)[0][-len(fault.path) :] == [str(step) for step in fault.path]
-        return f"{_written(origin)}: {'' if same else key + ': '}{sentence}"
+        same = parts(origin)[0][-len(fault.path) :] == [str(step) for step in fault.path]
+        return f"{written(origin)}: {'' if same else key + ': '}{sentence}"
     # A line of the file may be at odds with, or hold, what an override has changed.
     changed = dict.fromkeys(
-        _written(text)
+        written(text)
         for place, text in origins.items()
         if isinstance(text, str) and any(_overlap(place, path) for path in (fault.path, *fault.because))
     )
@@ -160,161 +159,6 @@ def _overlap(one: KeyPath, other: KeyPath) -> bool:
     return one[: len(other)] == other[: len(one)]
 
 
-def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Sort ``key.path=value`` settings into those of the scenario and those of the strategy by their first
-    key.
-
-    A prefix ``scenario.`` or ``strategy.`` decides where both have the key.
-    """
-    split: dict[str, list[str]] = {"scenario": [], "strategy": []}
-    for override in overrides:
-        (first, *rest), _ = _parts(override)
-        kinds = (
-            [first] if first in split and rest else [k for k, s in SCHEMAS.items() if first in s.model_fields]
-        )
-        if not kinds:
-            known = list(dict.fromkeys(key for schema in SCHEMAS.values() for key in schema.model_fields))
-            near = meant(".".join([first, *rest]), key_paths(*SCHEMAS.values()))
-            hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else suggest(first, known)
-            raise _bad_override(
-                override, f"unknown key{hint}{' ' if hint else '; '}allowed: {', '.join(known)}"
-            )
-        if len(kinds) > 1:
-            raise _bad_override(override, f"write scenario.{first} or strategy.{first}: both have this key")
-        split[kinds[0]].append(override)
-    return split["scenario"], split["strategy"]
-
-
-def as_overrides(settings: Sequence[str] | Mapping[str, Any]) -> list[str]:
-    """Settings as ``key.path=value`` texts, also from a mapping of key paths, or of sections, to values.
-
-    Raises:
-        UserError: for a value that no YAML file could hold.
-    """
-    if isinstance(settings, str):
-        return [settings]
-    if not isinstance(settings, Mapping):
-        return list(settings)
-    found = []
-    for key, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            found += as_overrides({f"{key}.{name}": part for name, part in value.items()})
-            continue
-        try:
-            found.append(f"{key}={_as_yaml(value)}")
-        except (TypeError, ValueError):
-            raise UserError(f"settings: {key}: must be a plain value, got {type(value).__name__}") from None
-    return found
-
-
-def _as_yaml(value: Any) -> str:
-    """JSON, which is YAML, but for the numbers that it does not know."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return ".nan" if math.isnan(value) else f"{'-' if value < 0 else ''}.inf"
-    return json.dumps(str(value) if isinstance(value, Path) else value, default=_plain, ensure_ascii=False)
-
-
-def _plain(value: Any) -> Any:
-    """Paths, tuples within and numpy's numbers."""
-    if isinstance(value, Path):
-        return str(value)
-    if hasattr(value, "item"):
-        return value.item()
-    raise TypeError
-
-
-def apply_overrides(data: dict, overrides: Sequence[str]) -> None:
-    """Apply ``key.path=value`` settings to plain data in place."""
-    for override in overrides:
-        _override(data, {}, override)
-
-
-def _bad_override(override: str, problem: str) -> UserError:
-    return UserError(f"{_written(override)}: {problem}")
-
-
-def _parts(override: str) -> tuple[list[str], str]:
-    """Steps and value of ``key.path=value``."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise _bad_override(override, "must have the form key.path=value, such as optimiser.lr=1e-3")
-    return _steps(key), text
-
-
-def _steps(key: str) -> list[str]:
-    """Steps of ``tasks.0.name``, also written ``tasks[0].name`` as in messages."""
-    return re.sub(r"\[(\d+)\]", r".\1", key).split(".")
-
-
-def _override(data: dict, origins: dict[KeyPath, int | str], override: str, kind: str = "") -> None:
-    steps, text = _parts(override)
-    if steps[0] == kind and len(steps) > 1:
-        steps = steps[1:]
-    try:
-        value, _ = parse(text)
-        path, made = _put(data, steps, value, SCHEMAS.get(kind))
-    except Malformed as error:
-        raise _bad_override(override, error.problem) from None
-    except _NoSuchPlace as error:
-        raise _bad_override(override, str(error)) from None
-    for place in [place for place in origins if place[: len(path)] == path]:
-        del origins[place]
-    for place in (*made, path):
-        origins[place] = override
-
-
-class _NoSuchPlace(Exception):
-    """A key path leads nowhere in the data."""
-
-
-def _put(
-    data: dict, steps: Sequence[str], value: Any, schema: type[Scenario] | type[Strategy] | None = None
-) -> tuple[KeyPath, list[KeyPath]]:
-    """Set the value at a key path; returns the path with its indices as numbers, and the sections it had to
-    make: where there is none, or, by a schema, where a plain value stands that may be a section (``shots``).
-    """
-    target: Any = data
-    path: KeyPath = ()
-    made: list[KeyPath] = []
-    for position, step in enumerate(steps):
-        if isinstance(target, list):
-            if not (step.isascii() and step.isdigit() and len(step) < 10 and int(step) < len(target)):
-                allowed = f"an index from 0 to {len(target) - 1}" if target else "left out: the list is empty"
-                raise _NoSuchPlace(f"{printable(step)!r} must be {allowed}")
-            index: str | int = int(step)
-        elif isinstance(target, dict):
-            index = step
-        else:
-            raise _NoSuchPlace(f"{dotted(path)} is a value, not a section")
-        path = (*path, index)
-        if position == len(steps) - 1:
-            target[index] = value
-        elif isinstance(target, dict) and (target.get(index) is None or _plain_section(target, path, schema)):
-            if steps[position + 1].isdigit():
-                raise _NoSuchPlace(
-                    f"{dotted(path)} has no entry {steps[position + 1]}: it is not in the file"
-                )
-            # An absent or empty section is made; the schema says whether it may exist.
-            target[index] = {}
-            made.append(path)
-        target = target[index]
-    return path, made
-
-
-def _plain_section(target: dict, path: KeyPath, schema: type[Scenario] | type[Strategy] | None) -> bool:
-    """Whether a plain value stands at a key path where the schema would take a section as well."""
-    if schema is None or isinstance(target[path[-1]], dict | list):
-        return False
-    inside: list[type[BaseModel]] = [schema]
-    for step in path:
-        if not inside:
-            return True  # within settings that are free, such as a plugin's
-        if not isinstance(step, int):
-            fields = [one.model_fields[step] for one in inside if step in one.model_fields]
-            inside = [one for field in fields for one in sections(field.annotation)]
-    return bool(inside)
-
-
 def _idle_faults(strategy: Strategy, origins: Mapping[KeyPath, int | str]) -> list[Fault]:
     """What a file, not an override, says of training steps that its strategy does not take."""
     idle = [path for path in strategy.idle_of_steps if isinstance(origins.get(path), int)]
@@ -323,7 +167,7 @@ def _idle_faults(strategy: Strategy, origins: Mapping[KeyPath, int | str]) -> li
 
 def _sweep_faults(strategy: Strategy, data: dict, overrides: Sequence[str]) -> list[Fault]:
     """What the settings refuse of the values to sweep."""
-    if any(_parts(override)[0][0] != "sweep" for override in overrides):
+    if any(parts(override)[0][0] != "sweep" for override in overrides):
         # The values belong to the file as it stands, and a run with other settings does not use them.
         return []
     found = []
@@ -353,16 +197,16 @@ def setting_faults(name: str, overrides: Sequence[str], key: str, value: float) 
     path = find("strategy", name)
     data, _ = read_yaml(path, str(path))
     for override in overrides:
-        _override(data, {}, override, "strategy")
+        put_override(data, {}, override, "strategy")
     return _trial_faults(data, key, value)
 
 
 def _trial_faults(trial: dict, key: str, value: float) -> list[tuple[bool, str]]:
     """(whether it is the value's fault, sentence) of everything wrong once a swept value is in place."""
     try:
-        path, _ = _put(trial, _steps(key), value)
+        path, _ = put(trial, steps_of(key), value)
         Strategy.model_validate(trial)
-    except _NoSuchPlace as error:
+    except NoSuchPlace as error:
         return [(False, f"names no setting of this strategy: {error}")]
     except ValidationError as error:
         return [

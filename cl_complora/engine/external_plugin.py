@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 
 from avalanche.training.plugins import SupervisedPlugin
 
@@ -52,7 +53,9 @@ def build_external(
     except Exception as error:  # it is somebody's program, and may fail in any way
         raise UserError(f"{name}: cannot be loaded: {_told(error)}") from None
     if found is None:
-        raise UserError(f"{name}: cannot be loaded: {module} has no {attribute or 'class of an empty name'}")
+        there = ", ".join(_plugins_of(_module(module, folder))) or "none"
+        wanted = attribute or "class of an empty name"
+        raise UserError(f"{name}: cannot be loaded: {module} has no {wanted}; its plugins: {there}")
     if not (isinstance(found, type) and issubclass(found, SupervisedPlugin)):
         raise UserError(f"{name}: must be a class derived from avalanche's SupervisedPlugin, got {found!r}")
     if kind := stock_kind(found):
@@ -164,6 +167,13 @@ def _module(name: str, folder: Path):
             del sys.modules[own]  # or the next attempt would take the half of it that ran
             raise
     return sys.modules[own]
+
+
+def _plugins_of(module: ModuleType) -> Iterator[str]:
+    """Names of the plugin classes that a module defines itself."""
+    for name, found in inspect.getmembers(module, inspect.isclass):
+        if issubclass(found, SupervisedPlugin) and found.__module__ == module.__name__:
+            yield name
 
 
 def _entry_point(name: str):

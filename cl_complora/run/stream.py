@@ -144,7 +144,8 @@ def run(
     checkpoints = Checkpoints(folder, save_every, progress.message)
     plugin_folder = strategy.folder if allow_plugins else None
     try:  # before anything is written
-        learner = Learner(inputs, plugin_folder, checkpoints, stopping, progress.step)
+        with strategy.at_its_line():
+            learner = Learner(inputs, plugin_folder, checkpoints, stopping, progress.step)
     except UserError as error:
         raise DoesNotFit(error.messages[0], error.messages[1:]) from None
     for note in learner.notes:
@@ -170,9 +171,7 @@ def run(
         inputs = replace(inputs, elsewhere=tuple(steps), made_where=made)
         made_with |= {"elsewhere": steps} if steps else {}
         reused = max(0, len(records) - 1)
-        if not done:
-            _write_beginning(folder, made_with, scenario, strategy, plans)
-        elif log:
+        if done and log:
             progress.message(f"found finished: nothing is told to {', '.join(log)}")
         # Killed after the last record and before the results, or damaged since: they follow from the records.
         if not (done and _tells(folder, results_of(inputs, records), progress)):
@@ -180,6 +179,8 @@ def run(
             # What the analysis follows are test images, whatever the matrix is about.
             tests = scenario.value.measure == "test" or (analysis and evaluate)
             data = _load_stream(plans, inputs, progress.message, learner, tests)
+            if not done:  # a picture that cannot be read has left nothing behind
+                _write_beginning(folder, made_with, scenario, strategy, plans)
             learner.keep_features()
             measuring = Measuring(inputs, learner.model, data, folder, evaluate)
             watching = _observers(inputs, learner, data, folder, progress, analysis and evaluate, log)
@@ -187,7 +188,8 @@ def run(
                 inputs, data, learner, measuring, folder, checkpoints, stopping, watching, progress
             )
             with nullcontext() if strategy.value.training.compile else compiler_left_out():
-                _train(trainer, records, folder, stopping)
+                with strategy.at_its_line():
+                    _train(trainer, records, folder, stopping)
         results = folder.read_results()
     return RunResult(results, folder.root, time.perf_counter() - started, reused)
 

@@ -14,6 +14,7 @@ import cl_complora
 from cl_complora import UserError
 from cl_complora.api import arguments
 from cl_complora.api.wording import overrides_of
+from cl_complora.config.overrides import split_overrides
 from cl_complora.progress import Quiet
 from cl_complora.run.devices import device_of
 
@@ -179,7 +180,7 @@ def test_what_counts_as_such_is_taken():
 )
 def test_a_setting_that_another_would_undo_is_refused(settings):
     with pytest.raises(UserError, match="settings: .*: the same is set twice"):
-        overrides_of(settings)
+        split_overrides(overrides_of(settings))
 
 
 @pytest.mark.parametrize(
@@ -193,6 +194,7 @@ def test_a_setting_that_another_would_undo_is_refused(settings):
 )
 def test_settings_beside_one_another_are_taken(settings):
     assert len(overrides_of(settings)) == 2
+    split_overrides(overrides_of(settings))
 
 
 def test_a_device_of_another_name_is_refused_wherever_it_comes_from():

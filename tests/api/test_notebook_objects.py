@@ -156,7 +156,7 @@ def test_a_run_made_otherwise_is_told_as_arguments(tiny_run, tiny_scenario, tiny
     "given, told",
     [
         ({"strategies": "lora"}, "strategies: must be a list"),
-        ({"strategies": ["lora", "lora"]}, "strategies: two of them"),
+        ({"strategies": ["lora", "lora"]}, "strategies: lora stands twice"),
         ({"sweep": 3}, "sweep: must be a mapping"),
         ({"sweep": {"nothing": [1.0]}}, "sweep nothing"),
         ({"seeds": [0, -1]}, "seeds: must be"),

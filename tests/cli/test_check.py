@@ -17,6 +17,7 @@ import pytest
 from builders.broken_yaml import BAD
 from builders.commands import cli as command
 from builders.configs import SCENARIO, TEXTS, animals, write
+from builders.images import paint
 from cl_complora.cli.check import check_scenario, check_strategy, kind_of_file
 from cl_complora.errors import UserError
 
@@ -30,19 +31,19 @@ def folder(tmp_path_factory) -> Path:
 def test_check_recognises_a_strategy_whose_sections_are_misspelt(folder):
     path = write(folder, "misspelt", "name: x\nadaptor: {kind: none}\noptimizer: {lr: 1e-3}\n")
     with pytest.raises(UserError) as caught:
-        told(path)
+        lines_of(path)
     assert "did you mean 'adapter'?" in caught.value.messages[0]
 
 
 def test_a_plugin_is_named_as_not_looked_at(folder):
     text = f"{TEXTS['strategy']}\nplugin: nowhere:Nothing\n"
-    fine, note = told(write(folder, "plugged", text))
+    fine, note = lines_of(write(folder, "plugged", text))
     assert fine.endswith("strategy 'mine' is fine (lowrank adapter)")
     assert note.startswith("  note: plugin nowhere:Nothing was not looked at")
     assert note.endswith("run wants --allow-plugins")
 
 
-def told(path: Path) -> list[str]:
+def lines_of(path: Path) -> list[str]:
     checks = {"scenario": check_scenario, "strategy": check_strategy}
     with redirect_stdout(io.StringIO()) as said:
         checks[kind_of_file(str(path))](str(path))
@@ -52,13 +53,15 @@ def told(path: Path) -> list[str]:
 def test_what_looks_like_a_mistake_is_a_note(folder):
     source = 'source: {kind: folder, root: animals, exclude: ["*.pmg"]}'
     text = SCENARIO.replace("source: {kind: folder, root: animals}", f"{source}\n    classes: [cat]")
-    first, *notes = told(write(folder, "notes", text.replace("class_range: [0, 2]", "class_range: [1, 2]")))
+    first, *notes = lines_of(
+        write(folder, "notes", text.replace("class_range: [0, 2]", "class_range: [1, 2]"))
+    )
     assert first.endswith("is fine (2 tasks, 4 training images)")
     assert [note[:8] for note in notes] == ["  note: "] * len(notes)
     assert notes[0].endswith("animals: exclude: no file or folder that is looked at fits '*.pmg'")
     assert "'a': has one class, 'cat': every answer is right, and 100 % mean nothing" in notes[1]
     alone = text[: text.index("  - name: b")] + "zero_shot: []\n"
-    assert told(write(folder, "one", alone.replace("*.pmg", "*.gif")))[0].endswith(
+    assert lines_of(write(folder, "one", alone.replace("*.pmg", "*.gif")))[0].endswith(
         "(1 task, 2 training images)"
     )
 
@@ -66,7 +69,26 @@ def test_what_looks_like_a_mistake_is_a_note(folder):
 def test_a_pattern_that_leaves_something_out_is_no_mistake(folder):
     source = 'source: {kind: folder, root: animals, exclude: ["0.*", "cat"]}'
     text = SCENARIO.replace("source: {kind: folder, root: animals}", source)
-    assert not any("exclude" in line for line in told(write(folder, "excluding", text)))
+    assert not any("exclude" in line for line in lines_of(write(folder, "excluding", text)))
+
+
+@pytest.mark.parametrize(
+    ("places", "told"),
+    [
+        (("pets/cat", "pets/dog", "farm/cow", "farm/pig"), True),
+        (("pets/cat", "pets/dog", "farm"), False),
+        (("pets/cat", "pets/dog", "pets", "farm/cow", "farm/pig"), False),
+        (("train/cat", "train/dog", "test/cat", "test/dog"), False),
+    ],
+)
+def test_a_root_one_folder_too_high_is_noted(tmp_path, places, told):
+    for number, place in enumerate(places):
+        for picture in range(6):
+            paint(tmp_path / "all" / place / f"{picture}.png", (9, 99, 9), 10 * number + picture, 8)
+    stream = "name: s\nshots: 2\ntasks:\n  - {name: t, source: {kind: folder, root: all}}\n"
+    lines = lines_of(write(tmp_path, "s", stream))
+    note = "'t': the pictures of every class lie in folders within its own"
+    assert any(note in line for line in lines) is told
 
 
 @pytest.mark.parametrize("missing", [1, 23])
@@ -78,7 +100,7 @@ def test_missing_pictures_of_a_table_are_told_by_row(folder, missing):
     source = "{kind: manifest, file: m.csv}"
     scenario = write(folder, "table", SCENARIO.replace("{kind: folder, root: animals}", source))
     with pytest.raises(UserError) as caught:
-        told(scenario)
+        lines_of(scenario)
     lines, source = caught.value.messages[:20], f"{scenario}:9: tasks[0].source"
     assert lines == tuple(
         f"{source}: {folder}/m.csv:{len(there) + 2 + n}: {folder}/x{n}.png: No such file or directory"

@@ -203,7 +203,7 @@ def test_the_floor_decides_before_the_score():
     ("words", "told"),
     [
         (["--strategies", "lora,nothing"], "no strategy named 'nothing'"),
-        (["--strategies", "lora,lora"], "two of them are called 'lora'"),
+        (["--strategies", "lora,lora"], "--strategies: lora stands twice"),
         (["--strategies", "lora", "--reference", "ewc"], "must be one of the compared strategies: lora"),
         (["--strategies", "lora", "--sweep", "lr"], "must have the form key.path="),
         (["--strategies", "lora", "--sweep", "lr=1e-3", "--sweep-from", "strategy"], "one of the two"),

@@ -76,8 +76,8 @@ def read(path: Path) -> Entry | None:
     return Entry.model_validate_json(path.read_bytes()) if path.is_file() else None
 
 
-def refuse(request: Request, folder: Path) -> None:
-    refuse_other_streams(request, ["quick"], "tiny", folder)
+def refuse(request: Request, folder: Path) -> list[str]:
+    return refuse_other_streams(request, ["quick"], "tiny", folder)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_less_is_refused_before_anything_is_run(folder, request_, now, told):
     ],
 )
 def test_as_much_or_more_is_not(folder, request_, now):
-    refuse(replace(request_, **now), folder)
+    assert refuse(replace(request_, **now), folder) == []
 
 
 def test_seeds_without_a_sweep_come_one_after_the_other(folder, request_):
@@ -132,10 +132,21 @@ def test_what_is_stale_is_replaced(folder, request_, quick, monkeypatch):
     text = Path(quick).read_text().replace("lr: 5e-3", "lr: 1e-3")
     assert text != Path(quick).read_text()
     Path(quick).write_text(text)
-    refuse(replace(request_, sweep=None, seeds=(0,)), folder)
+    (told,) = refuse(replace(request_, sweep=None, seeds=(0,)), folder)
+    assert f"{place(folder, 'tiny', 'quick')} (4 runs) was made with other settings" in told
     # Settings beside it are others, and what was made with the old ones is stale by itself.
     monkeypatch.setattr(publishing, "is_current", lambda entry: False)
     refuse(replace(request_, strategy_settings=("training.steps=5",)), folder)
+
+
+def test_the_name_of_a_strategy_that_ships_is_not_lent(tmp_path, tiny_scenario):
+    own = tmp_path / "mine.yaml"
+    own.write_text(STRATEGY.format(name="lora"))
+    request = Request(str(tiny_scenario), (str(own),), (0,))
+    with pytest.raises(UserError, match="mine.yaml is called 'lora', as a strategy that ships and"):
+        refuse_other_streams(request, ["lora"], "tiny", tmp_path)
+    as_it_ships = replace(request, strategies=("lora",), strategy_settings=("training.steps=1",))
+    assert refuse_other_streams(as_it_ships, ["lora"], "tiny", tmp_path) == []
 
 
 def test_settings_that_the_file_took_over_are_the_same_strategy(folder, request_, quick):

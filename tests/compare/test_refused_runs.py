@@ -61,8 +61,8 @@ def test_a_plugin_that_is_not_allowed_is_refused_before_any_run_is_made(go, tmp_
     (tmp_path / "own.yaml").write_text(STRATEGY.format(name="own") + "plugin: own:Own\n")
     code, _, said = go("-s", "zeroshot,own.yaml")
     assert code == 2 and said == (
-        "error: strategy 'own': plugin: own:Own: this runs Python code that is no part of cl_complora; allow"
-        " it with --allow-plugins\n"
+        "error: own.yaml:7: strategy 'own': plugin: own:Own: this runs Python code that is no part of"
+        " cl_complora; allow it with --allow-plugins\n"
     )
     assert not (tmp_path / "runs").exists()
 

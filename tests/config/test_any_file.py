@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from builders.configs import SCENARIO, STRATEGY, TEXTS
 from cl_complora.config import Scenario, Strategy, load_scenario, load_strategy
 from cl_complora.config.catalog import shipped
-from cl_complora.config.loading import split_overrides
+from cl_complora.config.overrides import split_overrides
 from cl_complora.errors import UserError
 
 # Shipped files

@@ -8,7 +8,7 @@ import pytest
 
 from builders.configs import SCENARIO, STRATEGY, TEXTS, animals, check, refusal, write
 from cl_complora.config import apply_overrides, load_scenario, load_strategy
-from cl_complora.config.loading import as_overrides, split_overrides
+from cl_complora.config.overrides import as_overrides, split_overrides
 from cl_complora.errors import UserError
 
 
@@ -154,6 +154,27 @@ def test_overrides_are_sorted_by_their_first_key():
         ["optimiser.lr=1", "strategy.name=y"],
     )
     assert load_scenario("embedded", ["scenario.name=x"]).value.name == "x"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("training.steps=3", "training.steps=3"),
+        ("optimiser.lr=1e-3", "strategy.optimiser.lr=1e-4"),
+        ("tasks[0].shots=2", "scenario.tasks.0.shots=3"),
+        ("optimiser.lr=1e-3", "optimiser={lr: 1e-4}"),
+    ],
+)
+def test_what_is_set_twice_is_refused(first, second):
+    with pytest.raises(UserError) as error:
+        split_overrides([first, "shots=4", second])
+    assert str(error.value).startswith(f"--set: {first} and {second}: the same is set twice; leave one")
+    split_overrides([second, "training.batch_size=4"])
+
+
+def test_both_files_may_have_a_key_and_a_section_may_be_changed_after():
+    split_overrides(["scenario.name=a", "strategy.name=b"])
+    split_overrides(["optimiser={lr: 1e-3}", "optimiser.rates.text=1e-4"])
 
 
 def test_a_sweep_is_of_the_file_as_it_stands():

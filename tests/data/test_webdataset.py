@@ -198,7 +198,7 @@ def test_pictures_of_the_training_shards_in_the_test_are_told(tmp_path):
     )
     located = load_scenario(str(tmp_path / "s.yaml"))
     (line,) = [line for line in notes(located, plan(located, 0)) if "is no test" in line]
-    assert "'t': 1 of 2 test pictures are used in its own training too: test.tar/8.png is train.tar/1" in line
+    assert "'t': 1 of 2 test pictures is used in its own training too: test.tar/8.png is train.tar/1" in line
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def test_an_error_of_a_plugin_is_told_from_its_file_on(
     file.write_text(file.read_text().replace(right, wrong))
     words = ["run", tiny_scenario, "-s", method, "--out", tmp_path / "runs", "--allow-plugins"]
     code, _, err = cli(monkeypatch, capsys, *words, "--set", "training.steps=1", "--set", "adapter.rank=2")
-    name = "error: strategy 'feature-anchor': plugin: feature_anchor:FeatureAnchor: "
+    name = f"error: {method}:4: strategy 'feature-anchor': plugin: feature_anchor:FeatureAnchor: "
     first, *others = err.strip().splitlines()
     assert code == 2 and first.startswith(f"{name}{told}")
     assert len(others) == len(lines)
@@ -238,7 +238,7 @@ def test_a_common_mistake_of_a_plugin_is_told_by_its_name(
     settings = ("training.steps=1", "training.batch_size=4", "adapter.rank=2")
     words += [word for setting in settings for word in ("--set", setting)]
     code, _, err = cli(monkeypatch, capsys, *words)
-    name = "error: strategy 'feature-anchor': plugin: feature_anchor:FeatureAnchor: "
+    name = f"error: {method}:4: strategy 'feature-anchor': plugin: feature_anchor:FeatureAnchor: "
     assert code == 2 and err.startswith(f"{name}{told}") and "Traceback" not in err
 
 

@@ -287,11 +287,11 @@ def test_other_errors_stay_what_they_are(tmp_path, tiny_scenario, monkeypatch):
 def test_two_processes_on_one_run(tmp_path, tiny_scenario, tiny_strategy):
     """The second is told which process holds the run; the lock of a process that was killed is void."""
     words = ["run", tiny_scenario, "-s", tiny_strategy, "--out", tmp_path, "--no-analysis"]
-    words += ["--set", "training.steps=2000"]
-    first = start(*words)
+    long = [*words, "--set", "training.steps=2000"]
+    first = start(*long)
     folder = RunDir.of(tmp_path, "tiny", "quick", 0)
     first.wait_for(folder.results.exists)
-    second = ended(*words)
+    second = ended(*long)
     assert second.returncode == 2 and f"in use by process {first.pid}" in second.stderr
     first.kill()
     first.communicate()

@@ -83,6 +83,7 @@ def _also_trained_on(
             task = found[0][1][0]
             pairs = _pairs([(item.key, same.key) for item, (_, same) in found], named)
             number = len(getattr(plan, part))
+            verb = "is" if len(found) == 1 < number else "are"
             share = "all" if len(found) == number else f"{len(found)} of {number}"
             where = f"the training of '{task.name}'"
             if task is plan:
@@ -90,8 +91,8 @@ def _also_trained_on(
             elif task is reference:
                 where = "the reference set"
             lines.append(
-                f"'{plan.name}': {share} {part} pictures are used in {where} too: {pairs}; what was trained"
-                " on is no test"
+                f"'{plan.name}': {share} {part} pictures {verb} used in {where} too: {pairs}; what was"
+                " trained on is no test"
             )
     return lines
 

@@ -143,8 +143,8 @@ class HeadFitting(CarryingPlugin, supports_distributed=False):
         shots = shots_of(model, task, self.seed)
         if not shots.features.isfinite().all():
             raise UserError(
-                f"task '{task.name}': the image tower's features are not finite, so that no head can be fitted"
-                " to them; where the tower was trained, training diverged: lower optimiser.lr"
+                f"task '{task.name}': the image tower's features are not finite, so that no head can be"
+                " fitted to them; where the tower was trained, training diverged: lower optimiser.lr"
             )
         fitted = self.fit(shots, self.latest if self.shared else None)
         if fitted.head is not None:
