@@ -296,7 +296,7 @@ def _list(request: Request, placing: Placing, results: Path | None) -> None:
     for trial in found.trials:
         print(command_of(trial, prepared, placing))
     for trial, why in found.failed:
-        note(f"not listed, since it failed: {trial.label()}: {why}")
+        note(f"not listed: {trial.label()}: {why}")
     runs = counted(len(found.trials), "run")
     if found.sweep:
         note(f"{runs} of the sweep; when all are done, the same command lists the tests")

@@ -7,10 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..config.overrides import lasting
+from ..errors import UserError
+from ..run.stream_fit import check_pair
 from .outcomes import Outcome, outcome_there
+from .plan_store import PlanStore
 from .results_files import Library
 from .study import Prepared
 from .trial_folders import TrialFolders
+from .trial_words import of_trials
 from .trials import Trial
 from .workers import Placing
 
@@ -22,7 +27,8 @@ class Missing:
     Attributes:
         trials: in the order of the comparison.
         sweep: whether these are of the sweep; the tests follow when it is done.
-        failed: those that ended without an end, with the reason; the same again would end in the same way.
+        failed: those that ended without an end or cannot be begun, with the reason; the same again would end
+            in the same way.
     """
 
     trials: list[Trial]
@@ -47,7 +53,10 @@ def missing(prepared: Prepared, out: Path, library: Library | None = None) -> Mi
     def there_are(trials: list[Trial]) -> list[Outcome | None]:
         published = [library.outcome(t) if library else None for t in trials]
         folders.check_all(t for t, outcome in zip(trials, published, strict=True) if outcome is None)
-        return [outcome or outcome_there(t, out) for t, outcome in zip(trials, published, strict=True)]
+        return [
+            outcome or outcome_there(t, out) or _refused(t, prepared.plans)
+            for t, outcome in zip(trials, published, strict=True)
+        ]
 
     swept = prepared.swept()
     there = there_are(swept)
@@ -57,6 +66,16 @@ def missing(prepared: Prepared, out: Path, library: Library | None = None) -> Mi
     tests = prepared.tests(methods)
     untested = [(t, outcome) for t, outcome in zip(swept, there, strict=True) if methods[t.method].failed]
     return _missing(tests, there_are(tests), False, untested)
+
+
+def _refused(t: Trial, plans: PlanStore) -> Outcome | None:
+    """What a comparison would be told of a strategy that cannot learn the stream; None of one that can."""
+    try:
+        with t.strategy.at_its_line():
+            check_pair(t.scenario.value, t.strategy, plans.of(t.scenario, t.seed))
+    except UserError as error:
+        return Outcome(None, error=of_trials("; ".join(error.messages)), refused=True)
+    return None
 
 
 def _missing(
@@ -80,7 +99,7 @@ def command_of(t: Trial, prepared: Prepared, placing: Placing) -> str:
         settings += [f"validation_shots={shots}", "measure=validation"]
         words.append("--no-analysis")
     settings += [*request.strategy_settings, *(f"{key}={value}" for key, value in t.settings)]
-    words += [word for setting in settings for word in ("--set", setting)]
+    words += [word for setting in lasting(settings) for word in ("--set", setting)]
     words += ["--variant", t.variant] if t.variant else []
     words += ["--device", placing.device] if placing.device != "auto" else []
     words += ["--out", str(placing.out)]

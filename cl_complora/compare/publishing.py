@@ -236,11 +236,11 @@ def _refuse_borrowed_name(option: str, method: str, strategy: Strategy, settings
     """Refuse a strategy of the user's own that is called like one that ships, for which everybody would take
     its row."""
     name = strategy.name
-    if name in shipped("strategy") and settings_of(load_strategy(name, settings).value) != settings_of(
-        strategy
-    ):
+    if name not in shipped("strategy"):
+        return
+    if settings_of(load_strategy(name, settings).value) != settings_of(strategy):
         raise UserError(
-            f"{option}: {method} is called '{name}', as a strategy that ships and that is another; give it a"
+            f"{option}: {method} is called '{name}', as a strategy that ships with other settings; give it a"
             " name of its own"
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,19 +73,32 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     return split["scenario"], split["strategy"]
 
 
+def lasting(overrides: Sequence[str]) -> list[str]:
+    """Overrides without those that a later one undoes: as few as say the same, fit for a command line."""
+    undone = {place for place, _ in _undone(overrides)}
+    return [text for place, text in enumerate(overrides) if place not in undone]
+
+
 def _refuse_twice(overrides: Sequence[str]) -> None:
-    """Refuse a setting that a later one, or one of the section that it is in, would undo without a word."""
-    before: list[tuple[str, list[str], str]] = []
+    """Refuse a setting that a later one would undo without a word."""
+    for place, text in _undone(overrides):
+        option = "settings" if isinstance(text, OfOption) else "--set"
+        raise UserError(
+            f"{option}: {printable(overrides[place])} and {printable(text)}: the same is set twice; leave one"
+            " of the two out"
+        )
+
+
+def _undone(overrides: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Places of overrides of which a later one, or one of the section that they are in, leaves nothing, with
+    that one."""
+    before: list[tuple[str, list[str]]] = []
     for text in overrides:
         kind, steps = _place(text)
-        for other_kind, other, said in before:
+        for place, (other_kind, other) in enumerate(before):
             if other[: len(steps)] == steps and not (kind and other_kind and kind != other_kind):
-                option = "settings" if isinstance(text, OfOption) else "--set"
-                raise UserError(
-                    f"{option}: {printable(said)} and {printable(text)}: the same is set twice; leave one of"
-                    " the two out"
-                )
-        before.append((kind, steps, text))
+                yield place, text
+        before.append((kind, steps))
 
 
 def _place(override: str) -> tuple[str, list[str]]:

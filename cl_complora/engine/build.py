@@ -227,9 +227,9 @@ def check_fits(
         raise_all(notes)
     _check_rates(strategy, adapter.idle_towers(model))
     notes += _odd_rate(strategy) + _odd_rank(strategy, adapter)
-    if head is not None and head.shared and adapter.moved_towers(model) <= {"text"}:
-        if "drift" in strategy.head.model_fields_set and strategy.head.drift is not None:
-            notes.append("head.drift has no effect where nothing of the image tower is trained")
+    carrying = head is not None and head.shared and "drift" in strategy.head.model_fields_set
+    if carrying and strategy.head.drift is not None and adapter.moved_towers(model) <= {"text"}:
+        notes.append("head.drift has no effect where nothing of the image tower is trained")
     _refuse_no_direction(strategy, adapter)
     towers = {"image": model.clip.visual, "text": getattr(model.text.tower, "transformer", model.text.tower)}
     for name, tower in towers.items():

@@ -65,7 +65,7 @@ def test_a_test_that_failed_is_told(go, tiny_scenario):
     (line,) = go(*words, "--list")[1].splitlines()
     assert go(*shlex.split(line)[1:])[0] == 2
     code, out, said = go(*words, "--list")
-    assert code == 0 and out == "" and "not listed, since it failed: quick.yaml · seed 0: task 'warm'" in said
+    assert code == 0 and out == "" and "not listed: quick.yaml · seed 0: task 'warm'" in said
 
 
 def test_runs_of_another_stream_are_refused_as_compare_refuses_them(go, tiny_scenario):
@@ -106,3 +106,27 @@ def test_what_is_begun_of_another_stream_is_refused_too(go, tiny_scenario):
 def test_what_is_for_running_is_not_for_listing(go, tiny_scenario, option):
     code, out, said = go("compare", tiny_scenario, "-s", "zeroshot", "--list", *option)
     assert code == 2 and f"{option[0]}: is for running" in said and not out
+
+
+def test_what_cannot_learn_the_stream_is_told_and_not_listed(go, tmp_path, tiny_scenario):
+    unfit = (
+        "name: unfit\nadapter: {kind: full}\noptimiser: {lr: 1e-4}\ntraining: {loss: ldam, classes: seen}\n"
+    )
+    (tmp_path / "unfit.yaml").write_text(f"{unfit}sweep: {{optimiser.lr: [1e-4, 2e-4]}}\n")
+    words = ["compare", tiny_scenario, "--strategies", "zeroshot,unfit.yaml", "--seeds", "0", "--list"]
+    words += ["--set", "protocol=class-incremental"]
+    for swept in ([], ["--sweep-from", "strategy", "--validation-shots", "2"]):
+        code, out, said = go(*words, *swept)
+        assert code == 0 and out.count("cl-complora run") == 1 and "--strategy zeroshot" in out
+        assert (
+            "not listed: unfit.yaml · seed 0" in said and "unfit.yaml:4: strategy 'unfit': training." in said
+        )
+
+
+def test_a_setting_that_a_swept_value_undoes_is_not_in_the_line(go, tiny_scenario):
+    words = ["compare", tiny_scenario, "--strategies", "quick.yaml", "--seeds", "0", "--sweep", "lr=2e-3"]
+    words += ["--set", "optimiser.lr=4e-3", "--set", "validation_shots=2", "--set", "training.steps=1"]
+    (line,) = go(*words, "--list")[1].splitlines()
+    assert "--set optimiser.lr=0.002 " in line and line.count("--set optimiser.lr") == 1
+    assert line.count("--set validation_shots") == 1
+    assert go(*shlex.split(line)[1:])[0] == 0

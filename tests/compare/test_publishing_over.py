@@ -143,7 +143,7 @@ def test_the_name_of_a_strategy_that_ships_is_not_lent(tmp_path, tiny_scenario):
     own = tmp_path / "mine.yaml"
     own.write_text(STRATEGY.format(name="lora"))
     request = Request(str(tiny_scenario), (str(own),), (0,))
-    with pytest.raises(UserError, match="mine.yaml is called 'lora', as a strategy that ships and"):
+    with pytest.raises(UserError, match="mine.yaml is called 'lora', as a strategy that ships with"):
         refuse_other_streams(request, ["lora"], "tiny", tmp_path)
     as_it_ships = replace(request, strategies=("lora",), strategy_settings=("training.steps=1",))
     assert refuse_other_streams(as_it_ships, ["lora"], "tiny", tmp_path) == []
