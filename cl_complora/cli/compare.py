@@ -302,6 +302,8 @@ def _list(request: Request, placing: Placing, results: Path | None) -> None:
         note(f"{runs} of the sweep; when all are done, the same command lists the tests")
     elif found.trials:
         note(f"{runs}; when all are done, compare without --list makes the table")
+    elif found.failed:
+        note("nothing else is missing: compare without --list makes the table of what there is")
     else:
         note("nothing is missing: compare without --list makes the table")
 

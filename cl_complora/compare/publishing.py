@@ -218,7 +218,7 @@ def refuse_other_streams(request: Request, names: Iterable[str], scenario: str, 
                 )
             runs = counted(len(before.trials), "run")
             replaced.append(
-                f"--publish {folder}: {path} ({runs}) was made with other settings, pictures or weights and"
+                f"--publish {folder}: {path} ({runs}) was made with other settings or weights and"
                 " will be replaced"
             )
             continue
@@ -238,7 +238,11 @@ def _refuse_borrowed_name(option: str, method: str, strategy: Strategy, settings
     name = strategy.name
     if name not in shipped("strategy"):
         return
-    if settings_of(load_strategy(name, settings).value) != settings_of(strategy):
+    try:
+        is_it = settings_of(load_strategy(name, settings).value) == settings_of(strategy)
+    except UserError:  # which the settings fit, and not the one that ships
+        is_it = False
+    if not is_it:
         raise UserError(
             f"{option}: {method} is called '{name}', as a strategy that ships with other settings; give it a"
             " name of its own"

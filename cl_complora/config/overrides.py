@@ -53,7 +53,6 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     Raises:
         UserError: for a key that neither has or that both have, and for one that is set twice.
     """
-    _refuse_twice(overrides)
     split: dict[str, list[str]] = {"scenario": [], "strategy": []}
     for override in overrides:
         (first, *rest), _ = parts(override)
@@ -70,6 +69,8 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
         if len(kinds) > 1:
             raise _bad_override(override, f"write scenario.{first} or strategy.{first}: both have this key")
         split[kinds[0]].append(override)
+    for overrides_of_one in split.values():
+        _refuse_twice(overrides_of_one)
     return split["scenario"], split["strategy"]
 
 

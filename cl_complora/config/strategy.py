@@ -289,13 +289,15 @@ class Strategy(Section):
         return part.kind == "orthogonal" and part.norm == 0
 
     def carries_head(self, protocol: str | None) -> bool:
-        """Whether ``head.drift`` is at work: one head answers for all tasks, on an image tower that may move.
+        """Whether ``head.drift`` is at work: one head answers for all tasks, one after another, on an image
+        tower that may move.
 
         Args:
             protocol: of the scenario.
         """
-        shared = protocol == "class-incremental" and self.adapter.kind != "none"
-        return shared and hasattr(self.head, "drift")
+        shared = protocol == "class-incremental" and self.training.stream == "sequential"
+        moves = self.adapter.kind != "none" and "vision" in self.adapter.towers
+        return shared and moves and hasattr(self.head, "drift")
 
     @property
     def idle_of_steps(self) -> list[tuple[str, ...]]:

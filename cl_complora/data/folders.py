@@ -9,7 +9,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ..config.sources import FolderSource
 from ..config.yaml_lines import shown
@@ -20,7 +20,7 @@ from .images.pictures import Files
 from .inner_splits import holds_pictures, inner_splits, leads_back, subfolders
 from .items import SPLITS, Item
 from .names.split_names import role_of, roles_of
-from .telling import but_for_case, counted, worded
+from .telling import but_for_case, counted, some, worded
 
 
 class Folder(Files):
@@ -84,7 +84,27 @@ class Folder(Files):
         # Where nothing was searched yet, nothing could be left out.
         idle = self._exclude.idle if self._found else []
         none = f"{self.root}: exclude: no file or folder that is looked at fits"
-        return [*self._told, *self._passed.notes(str(self.root)), *(f"{none} {shown(one)}" for one in idle)]
+        passed = self._passed.notes(str(self.root))
+        return [*self._told, *passed, *(f"{none} {shown(one)}" for one in idle), *self._too_high()]
+
+    def _too_high(self) -> list[str]:
+        """What to say where every class has folders of pictures in it and no picture beside them."""
+        places = {
+            folder: {key.rpartition("/")[0] for key in keys} for folder, keys in self._found.items() if keys
+        }
+        # A picture that lies right in its class folder has the folder itself as its place.
+        nested = all(
+            len(inside) > 1 and folder.relative_to(self.root).as_posix() not in inside
+            for folder, inside in places.items()
+        )
+        if self.inner or not places or not nested:
+            return []
+        folder, inside = next(iter(places.items()))
+        among = some(sorted(PurePosixPath(place).name for place in inside))
+        return [
+            f"{self.root}: the pictures of every class lie in folders within its own ({among} in"
+            f" {folder.name!r}); if those are the classes, root: is a folder too high"
+        ]
 
     def items(self, split: str) -> list[Item]:
         """Images of a split, by class and file name."""

@@ -12,6 +12,7 @@ from typing import Any
 from ..config import load_scenario, load_strategy
 from ..config.catalog import shipped
 from ..config.loading import Located
+from ..config.overrides import lasting
 from ..config.recorded import with_drift_as_it_was
 from ..errors import UserError
 from ..files import digits, slug
@@ -177,7 +178,7 @@ def compare_command(request: dict[str, Any], folder: Path | None = None, plugins
         words += ["--metric", request["metric"], "--validation-shots", str(request["validation_shots"])]
         words += ["--floor", digits(request["floor"])] if request.get("floor") is not None else []
     words += ["--reference", request["reference"]] if request.get("reference") else []
-    words += [word for setting in compared_settings(request) for word in ("--set", setting)]
+    words += [word for setting in lasting(compared_settings(request)) for word in ("--set", setting)]
     words += ["--allow-plugins"] if plugins else []
     if folder is not None and folder.resolve().parent != HOME.resolve():
         words += ["--out", str(folder.parent)]

@@ -188,21 +188,27 @@ def run(
                 inputs, data, learner, measuring, folder, checkpoints, stopping, watching, progress
             )
             with nullcontext() if strategy.value.training.compile else compiler_left_out():
-                with strategy.at_its_line():
-                    _train(trainer, records, folder, stopping)
+                _train(trainer, strategy, records, folder, stopping)
         results = folder.read_results()
     return RunResult(results, folder.root, time.perf_counter() - started, reused)
 
 
-def _train(trainer: Trainer, records: list[Record], folder: RunDir, stopping: Stopping) -> None:
+def _train(
+    trainer: Trainer,
+    located: Located[Strategy],
+    records: list[Record],
+    folder: RunDir,
+    stopping: Stopping,
+) -> None:
     """Train what is missing; the reason stays in the folder where a user has to change something,
     and not where the machine did not suffice: a comparison takes what stays for the end of that trial."""
     from ..engine.external_plugin import told_of_plugin
 
     folder.failure.unlink(missing_ok=True)
-    strategy = trainer.run.strategy
+    strategy = located.value
+    plugin = trainer.learner.plugins[-1] if strategy.plugin else None
     try:
-        with told_of_plugin(strategy, trainer.learner.plugins[-1] if strategy.plugin else None):
+        with located.at_its_line(), told_of_plugin(strategy, plugin):
             trainer.train(records)
     except UserError as error:
         if not (stopping.taken_by or isinstance(error, TooLittleMemory)):

@@ -78,6 +78,7 @@ def test_a_pattern_that_leaves_something_out_is_no_mistake(folder):
         (("pets/cat", "pets/dog", "farm/cow", "farm/pig"), True),
         (("pets/cat", "pets/dog", "farm"), False),
         (("pets/cat", "pets/dog", "pets", "farm/cow", "farm/pig"), False),
+        (("cat/train", "cat/test", "dog/train", "dog/test"), False),
         (("train/cat", "train/dog", "test/cat", "test/dog"), False),
     ],
 )
@@ -87,7 +88,7 @@ def test_a_root_one_folder_too_high_is_noted(tmp_path, places, told):
             paint(tmp_path / "all" / place / f"{picture}.png", (9, 99, 9), 10 * number + picture, 8)
     stream = "name: s\nshots: 2\ntasks:\n  - {name: t, source: {kind: folder, root: all}}\n"
     lines = lines_of(write(tmp_path, "s", stream))
-    note = "'t': the pictures of every class lie in folders within its own"
+    note = "all: the pictures of every class lie in folders within its own"
     assert any(note in line for line in lines) is told
 
 

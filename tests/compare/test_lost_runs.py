@@ -7,10 +7,11 @@ import json
 import pytest
 import torch
 
+from builders.runs import STRATEGY
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.compare.outcomes import folder_of, outcome_there
 from cl_complora.compare.study import Request, compare
-from cl_complora.compare.trials import Trial
+from cl_complora.compare.trials import Trial, trial
 from cl_complora.compare.workers import Placing, run_trial
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.errors import UserError
@@ -86,3 +87,32 @@ def test_a_value_that_cannot_be_trained_is_left_out_as_before(request_, tmp_path
     assert method.chosen == (("optimiser.lr", 0.001),)
     assert [bool(p["error"]) for p in method.curve] == [False, True]
     assert json.loads(next(tmp_path.rglob("failed.json")).read_text())["error"].startswith("task ")
+
+
+OWN = """
+from cl_complora.engine.regularisers import RegulariserPlugin
+
+
+class Failing(RegulariserPlugin):
+    def __init__(self, settings, adapter, seed):
+        super().__init__()
+
+    def penalty(self, *given):
+        return 0.0
+
+    def before_training_exp(self, strategy, *given, **more):
+        raise ValueError("of its own")
+"""
+
+
+def test_what_code_of_the_users_own_ends_is_a_failure_with_its_line(tiny_scenario, tmp_path):
+    (tmp_path / "failing.py").write_text(OWN)
+    own = tmp_path / "own.yaml"
+    own.write_text(STRATEGY.format(name="own") + "plugin: failing:Failing\n")
+    outcome = run_trial(
+        trial(str(own), (), 0, load_scenario(str(tiny_scenario))),
+        Placing(tmp_path / "runs", allow_plugins=True),
+        "cpu",
+    )
+    assert outcome.error.startswith(f"{own}:7: strategy 'own': plugin: failing:Failing: before_training_exp")
+    assert not outcome.lost and not outcome.refused

@@ -145,6 +145,11 @@ def test_the_name_of_a_strategy_that_ships_is_not_lent(tmp_path, tiny_scenario):
     request = Request(str(tiny_scenario), (str(own),), (0,))
     with pytest.raises(UserError, match="mine.yaml is called 'lora', as a strategy that ships with"):
         refuse_other_streams(request, ["lora"], "tiny", tmp_path)
+    own.write_text(own.read_text() + "head: {kind: linear-probe}\n")
+    with pytest.raises(UserError, match="is called 'lora'"):
+        refuse_other_streams(
+            replace(request, strategy_settings=("head.folds=3",)), ["lora"], "tiny", tmp_path
+        )
     as_it_ships = replace(request, strategies=("lora",), strategy_settings=("training.steps=1",))
     assert refuse_other_streams(as_it_ships, ["lora"], "tiny", tmp_path) == []
 

@@ -172,6 +172,15 @@ def test_what_is_set_twice_is_refused(first, second):
     split_overrides([second, "training.batch_size=4"])
 
 
+def test_what_is_wrong_by_itself_is_told_before():
+    for settings, told in (
+        (["name=a", "strategy.name=b"], "write scenario.name"),
+        (["foo=1"] * 2, "unknown key"),
+    ):
+        with pytest.raises(UserError, match=told):
+            split_overrides(settings)
+
+
 def test_both_files_may_have_a_key_and_a_section_may_be_changed_after():
     split_overrides(["scenario.name=a", "strategy.name=b"])
     split_overrides(["optimiser={lr: 1e-3}", "optimiser.rates.text=1e-4"])

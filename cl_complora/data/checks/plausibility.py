@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 
 from ...config.loading import Located
 from ...config.scenario import Scenario
@@ -53,7 +52,6 @@ def doubts(located: Located[Scenario], plans: Plans) -> list[str]:
     together = located.value.protocol == "class-incremental"
     for plan in (*plans.tasks, *plans.zero_shot):
         names = plan.class_names
-        lines += _too_high(plan)
         if not (together and plan in plans.tasks and len(plans.tasks) > 1):
             lines += one_class(plan.name, names)
         if len(names) > 1 and all(map(is_code, names)):
@@ -84,23 +82,6 @@ def one_class(name: str, class_names: Sequence[str]) -> list[str]:
     if len(class_names) != 1:
         return []
     return [f"'{name}': has one class, {class_names[0]!r}: every answer is right, and 100 % mean nothing"]
-
-
-def _too_high(plan: Plan) -> list[str]:
-    """What to say where every class has folders of pictures in it and no picture beside them."""
-    folders: dict[int, set[PurePosixPath]] = {}
-    for item in (*plan.train, *plan.validation, *plan.test):
-        folders.setdefault(item.label, set()).add(PurePosixPath(item.key).parent)
-    # Folders of one class side by side, each within another folder.
-    above = [{folder.parent for folder in each} for each in folders.values() if len(each) > 1]
-    nested = all(len(one) == 1 and PurePosixPath(".") not in one for one in above)
-    if not above or len(above) < len(folders) or not nested:
-        return []
-    name, inside = plan.class_names[min(folders)], sorted(one.name for one in folders[min(folders)])
-    return [
-        f"'{plan.name}': the pictures of every class lie in folders within its own ({some(inside)} in"
-        f" {name!r}); if those are the classes, root: is a folder too high"
-    ]
 
 
 def _shared(plans: Plans) -> list[str]:
