@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -321,41 +321,37 @@ def is_current(entry: Entry) -> bool:
     What does not ship (somebody's own scenario or strategy, by its name, and weights that are not at hand)
     cannot be told from here, and is taken to be what it was.
     """
-    return _made_on_what_ships(entry) is not False and _made_by_what_ships(entry) is not False
+    return False not in _made_with_what_ships(entry)
 
 
 def is_of_what_ships(entry: Entry) -> bool:
     """Whether scenario and strategy are known by the entry's names, and are what it was made with."""
-    return bool(_made_on_what_ships(entry) and _made_by_what_ships(entry))
+    return _made_with_what_ships(entry) == (True, True)
 
 
-def _made_on_what_ships(entry: Entry) -> bool | None:
-    """Whether the scenario and its weights are the entry's; None where nobody knows the scenario's name."""
-    located = _scenario_of(entry)
-    if located is None:
-        return None
+def _made_with_what_ships(entry: Entry) -> tuple[bool | None, bool | None]:
+    """Of the scenario with its weights, and of the strategy, whether they are the entry's; None for what
+    nobody knows by its name."""
+    try:
+        located = load_scenario(entry.scenario, entry.asked.scenario_settings)
+    except UserError:
+        return None, _made_by(entry, get_args(Protocol))
+    return _made_on(entry, located), _made_by(entry, (located.value.protocol,))
+
+
+def _made_on(entry: Entry, located: Located[Scenario]) -> bool:
     scenario, before = located.value, entry.fingerprint
     told = weight_file(scenario, located.folder) is not None
     same = not told or weights_known_by(scenario, located.folder) == before.weights
     return same and _stream_digest(scenario) == before.scenario
 
 
-def _made_by_what_ships(entry: Entry) -> bool | None:
-    """Whether the strategy is the entry's; None where nobody knows its name."""
+def _made_by(entry: Entry, protocols: Iterable[str]) -> bool | None:
     try:
         strategy = load_strategy(entry.method, entry.asked.strategy_settings).value
     except UserError:
         return None
-    located = _scenario_of(entry)
-    protocols = get_args(Protocol) if located is None else (located.value.protocol,)
     return entry.fingerprint.strategy in {_digest(_settings_on(one, strategy)) for one in protocols}
-
-
-def _scenario_of(entry: Entry) -> Located[Scenario] | None:
-    try:
-        return load_scenario(entry.scenario, entry.asked.scenario_settings)
-    except UserError:
-        return None
 
 
 class Library:

@@ -49,11 +49,12 @@ def build_external(
         refuse_plugin(strategy)
     module, colon, attribute = strategy.plugin.partition(":")
     try:
-        found = getattr(_module(module, folder), attribute, None) if colon else _entry_point(strategy.plugin)
+        source = _module(module, folder) if colon else None
+        found = getattr(source, attribute, None) if colon else _entry_point(strategy.plugin)
     except Exception as error:  # it is somebody's program, and may fail in any way
         raise UserError(f"{name}: cannot be loaded: {_told(error)}") from None
     if found is None:
-        there = ", ".join(_plugins_of(_module(module, folder))) or "none"
+        there = ", ".join(_plugins_of(source)) or "none"
         wanted = attribute or "class of an empty name"
         raise UserError(f"{name}: cannot be loaded: {module} has no {wanted}; its plugins: {there}")
     if not (isinstance(found, type) and issubclass(found, SupervisedPlugin)):
@@ -169,8 +170,8 @@ def _module(name: str, folder: Path):
     return sys.modules[own]
 
 
-def _plugins_of(module: ModuleType) -> Iterator[str]:
-    """Names of the plugin classes that a module defines itself."""
+def _plugins_of(module: ModuleType | None) -> Iterator[str]:
+    """Names of the plugin classes that a module, if any, defines itself."""
     for name, found in inspect.getmembers(module, inspect.isclass):
         if issubclass(found, SupervisedPlugin) and found.__module__ == module.__name__:
             yield name
