@@ -53,7 +53,7 @@ def leaderboard(folder: Path, scenario: str, reference: str = REFERENCE) -> dict
         ``rows`` by descending Last, each with ``name``, ``kind``, ``source``, ``seeds``, ``swept``,
         ``stale``, ``chosen``, ``figures``, ``budget``, ``updates``, ``against_reference``, ``against_best``
         and ``front`` (on the front of Last against retention); ``best``, the method with the highest Last
-        that is no bound; ``missing``, the methods that ship and have no results.
+        that is no bound; ``missing``, the methods that ship and have no results, of a scenario that ships.
 
     Raises:
         UserError: where there are no results, or a file of them is damaged; for a reference that has none on
@@ -80,12 +80,14 @@ def leaderboard(folder: Path, scenario: str, reference: str = REFERENCE) -> dict
                 found = _paired(tests[row["name"]], tests[other])
                 row[key] = {metric: asdict(difference) for metric, difference in found.items()}
     _mark_front(rows)
+    # A stream of one's own was not made to have them all.
+    wanted = set(shipped("strategy")) if scenario in shipped("scenario") else set()
     return {
         "scenario": scenario,
         "reference": reference if reference in current else None,
         "best": best,
         "rows": rows,
-        "missing": sorted(set(shipped("strategy")) - tests.keys()),
+        "missing": sorted(wanted - tests.keys()),
     }
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from ..config import Scenario, Strategy
+from ..config.plugin_file import plugin_told
 from ..config.recorded import recorded, with_drift_as_it_was
 from ..data import planning
 from ..errors import UserError
@@ -233,8 +234,7 @@ def check_same(
     for key in ("config_sha256", "tokenizer_sha256"):
         if key not in before["model"]:  # of an earlier version
             now["model"].pop(key, None)
-    if "plugin_sha256" not in before:  # likewise
-        now.pop("plugin_sha256", None)
+    _check_plugin(folder, strategy, before, now)
     if complete:
         for side in (before, now):
             side.pop("threads", None)
@@ -263,6 +263,18 @@ def _check_weights(folder: RunDir, before: dict[str, Any], now: dict[str, Any]) 
         f"{folder.root}: this run began with the weights of {then}, now they are those of {given}; give the"
         f" right ones ({WEIGHTS}), or {START_OVER}"
     )
+
+
+def _check_plugin(folder: RunDir, strategy: Strategy, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """The content of its file, where the strategy names the same plugin as then; an earlier version recorded
+    none."""
+    then, content = (side.pop("plugin_sha256", None) for side in (before, now))
+    named = before.get("strategy", {}).get("plugin")
+    if then not in (None, content) and named == strategy.plugin:
+        changed = "has other content" if content else "is no longer beside the strategy's"
+        raise UserError(
+            f"{folder.root}: the file of {plugin_told(strategy)} {changed} since this run began; {START_OVER}"
+        )
 
 
 def _pass_over_places(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
