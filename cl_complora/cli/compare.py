@@ -211,7 +211,12 @@ def compare(
                 progress.begins,
                 **more,
             )
-        _hand_over(found, out, console, partial(_publish, found, request, names, located, publish))
+        _hand_over(
+            found,
+            out,
+            console,
+            partial(_publish, found, request, names, located, publish, partial(say, console)),
+        )
     except KeyboardInterrupt as stopped:
         print("interrupted; the same command goes on", file=sys.stderr)
         raise typer.Exit(exit_code_of(stopped)) from None
@@ -238,6 +243,7 @@ def _publish(
     names: list[str],
     located: Located[Scenario],
     into: Path | None,
+    tell: Callable[[str], None],
 ) -> list[Path]:
     from ..compare.publishing import alone, publish, refuse_other_streams
 
@@ -246,7 +252,9 @@ def _publish(
     with alone(into, found.scenario):
         # Another comparison may have been published since this one began.
         refuse_other_streams(request, names, located.value.name, into)
-        return publish(found, located, into)
+        return publish(
+            found, located, into, lambda path, lost: tell(f"note: --publish {into}: {path}: {lost}")
+        )
 
 
 def _hand_over(found: Comparison, out: Path, console: Console, publish: Callable[[], list[Path]]) -> None:

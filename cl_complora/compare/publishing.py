@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,12 @@ def alone(folder: Path, scenario: str) -> Iterator[None]:
         yield
 
 
-def publish(found: Comparison, scenario: Located[Scenario], folder: Path) -> list[Path]:
+def publish(
+    found: Comparison,
+    scenario: Located[Scenario],
+    folder: Path,
+    tell: Callable[[Path, str], None] = lambda path, line: None,
+) -> list[Path]:
     """Write what a comparison found, a file for every method whose tests all finished.
 
     Trials that a file holds already stay, as long as the method, its images and its code are what they were.
@@ -82,6 +88,7 @@ def publish(found: Comparison, scenario: Located[Scenario], folder: Path) -> lis
         found: finished; made in this process, so that its trials are at hand.
         scenario: that it was made on.
         folder: of results.
+        tell: given every file that loses trials, and what they were.
 
     Returns:
         The files, in the order of the methods.
@@ -93,7 +100,9 @@ def publish(found: Comparison, scenario: Located[Scenario], folder: Path) -> lis
     for method in found.methods:
         if not method.failed:
             path = place(folder, found.scenario, method.name)
-            entry = _entry(found, method, trials[method.name], scenario, read_entry(path), identities)
+            loses = partial(tell, path)
+            before = read_entry(path)
+            entry = _entry(found, method, trials[method.name], scenario, before, identities, loses)
             write_text(path, _lines(entry.model_dump(mode="json")))
             written.append(path)
     return written
@@ -106,6 +115,7 @@ def _entry(
     scenario: Located[Scenario],
     before: Entry | None,
     identities: Identities,
+    loses: Callable[[str], None],
 ) -> Entry:
     """What is published of a method: its trials, and those of its entry that stay.
 
@@ -116,6 +126,7 @@ def _entry(
         scenario: of its tests.
         before: what is published of it already.
         identities: of all trials.
+        loses: told which trials of its entry do not stay.
     """
     request, how = found.request, found.request
     typed = trials[0][0].method
@@ -124,6 +135,9 @@ def _entry(
     runs = {run.identity: run for run in (_published(t, outcome, identities.of(t)) for t, outcome in trials)}
     if before is not None and before.fingerprint == made and before.chosen == dict(method.chosen):
         stays = _made_alike(before, typed, request, scenario, identities)
+        if gone := len(before.trials) - len(stays):
+            of = counted(len(before.trials), "run")
+            loses(f"{gone} of the {of} in it, of other pictures or other code, are left out")
         # What was chosen by a sweep is chosen by that one still, where no other choice was left now.
         if len(method.curve) < 2 and any(run.validation for run in stays):
             how, runs = before.asked, {key: run for key, run in runs.items() if not run.validation}

@@ -33,8 +33,16 @@ def test_seeds_of_other_images_or_code_do_not_stay(tmp_path, tiny_scenario, meth
     published(tiny_scenario, methods, tmp_path, seeds=(0, 1))
     whole = Identities.of
     monkeypatch.setattr(Identities, "of", lambda self, t: whole(self, t)[::-1])
-    published(tiny_scenario, methods, tmp_path, seeds=seeds)
+    told = []
+    found = published(
+        tiny_scenario, methods, tmp_path, seeds, lambda path, lost: told.append((path.stem, lost))
+    )
     assert read_entry(place(tmp_path, "tiny", "quick")).asked.seeds == list(seeds)
+    lost = "4 of the 4 runs in it, of other pictures or other code, are left out"
+    assert told == [("quick", lost), ("slow", lost)]
+    told.clear()
+    publish(found, load_scenario(str(tiny_scenario)), tmp_path, lambda *lost: told.append(lost))
+    assert not told
 
 
 def test_more_seeds_do_not_change_how_settings_were_chosen(tmp_path, tiny_scenario, methods, ran):
