@@ -269,11 +269,11 @@ def _check_plugin(folder: RunDir, strategy: Strategy, before: dict[str, Any], no
     """The content of its file, where the strategy names the same plugin as then; an earlier version recorded
     none."""
     then, content = (side.pop("plugin_sha256", None) for side in (before, now))
-    named = before.get("strategy", {}).get("plugin")
+    named = (before.get("strategy") or {}).get("plugin")
     if then not in (None, content) and named == strategy.plugin:
-        changed = "has other content" if content else "is no longer beside the strategy's"
         raise UserError(
-            f"{folder.root}: the file of {plugin_told(strategy)} {changed} since this run began; {START_OVER}"
+            f"{folder.root}: the file of {plugin_told(strategy)} is not what it was when this run began;"
+            f" {START_OVER}"
         )
 
 
