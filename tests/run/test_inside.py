@@ -218,17 +218,22 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
 KILLS, STEPS = (50, 400) if LONG else (2, 40)
 
 
+def names_below(root: Path) -> set[str]:
+    """Names of all files and folders; ``rglob`` fails at a folder that the run takes away meanwhile."""
+    return {name for _, folders, files in os.walk(root) for name in (*folders, *files)}
+
+
 def killed_until_done(words: list, root: Path, rng: random.Random, most: int) -> int:
     """Go on with a run until it ends, killing it up to ``most`` times whenever it wrote something; how
     often."""
     kills = 0
     while True:
-        before = {path.name for path in root.rglob("*")} if root.exists() else set()
+        before = names_below(root)
         process = start(*words)
         end = time.monotonic() + 120
         # Killed while it works, not while it begins: after something new was written, and a moment more.
         while kills < most and process.poll() is None and time.monotonic() < end:
-            if root.exists() and {path.name for path in root.rglob("*")} - before:
+            if names_below(root) - before:
                 time.sleep(rng.uniform(0, 0.4))
                 process.kill()
                 break
