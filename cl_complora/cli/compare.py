@@ -193,8 +193,12 @@ def compare(
         check_writable(publish, f"--publish {publish}")
         replaced = refuse_other_streams(request, names, located.value.name, publish)
     console = log_console()
-    for line in replaced:
+
+    def note(line: str) -> None:
         say(console, f"note: {line}")
+
+    for line in replaced:
+        note(line)
     progress = CompareProgress(request, jobs if cluster is None else None, partial(say, console))
     progress.plan()
     try:
@@ -211,12 +215,7 @@ def compare(
                 progress.begins,
                 **more,
             )
-        _hand_over(
-            found,
-            out,
-            console,
-            partial(_publish, found, request, names, located, publish, partial(say, console)),
-        )
+        _hand_over(found, out, console, partial(_publish, found, request, names, located, publish, note))
     except KeyboardInterrupt as stopped:
         print("interrupted; the same command goes on", file=sys.stderr)
         raise typer.Exit(exit_code_of(stopped)) from None
@@ -252,9 +251,7 @@ def _publish(
     with alone(into, found.scenario):
         # Another comparison may have been published since this one began.
         refuse_other_streams(request, names, located.value.name, into)
-        return publish(
-            found, located, into, lambda path, lost: tell(f"note: --publish {into}: {path}: {lost}")
-        )
+        return publish(found, located, into, tell)
 
 
 def _hand_over(found: Comparison, out: Path, console: Console, publish: Callable[[], list[Path]]) -> None:

@@ -7,7 +7,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +76,7 @@ def publish(
     found: Comparison,
     scenario: Located[Scenario],
     folder: Path,
-    tell: Callable[[Path, str], None] = lambda path, line: None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
     """Write what a comparison found, a file for every method whose tests all finished.
 
@@ -88,7 +87,7 @@ def publish(
         found: finished; made in this process, so that its trials are at hand.
         scenario: that it was made on.
         folder: of results.
-        tell: given every file that loses trials, and what they were.
+        tell: given a line for every file that loses trials.
 
     Returns:
         The files, in the order of the methods.
@@ -100,10 +99,12 @@ def publish(
     for method in found.methods:
         if not method.failed:
             path = place(folder, found.scenario, method.name)
-            loses = partial(tell, path)
             before = read_entry(path)
-            entry = _entry(found, method, trials[method.name], scenario, before, identities, loses)
+            entry = _entry(found, method, trials[method.name], scenario, before, identities)
             write_text(path, _lines(entry.model_dump(mode="json")))
+            if before is not None and (gone := _gone(before, entry)):
+                runs = f"{gone} of the {counted(len(before.trials), 'run')} in it"
+                tell(f"--publish {folder}: {path}: {runs}, of other pictures or other code, are left out")
             written.append(path)
     return written
 
@@ -115,7 +116,6 @@ def _entry(
     scenario: Located[Scenario],
     before: Entry | None,
     identities: Identities,
-    loses: Callable[[str], None],
 ) -> Entry:
     """What is published of a method: its trials, and those of its entry that stay.
 
@@ -126,7 +126,6 @@ def _entry(
         scenario: of its tests.
         before: what is published of it already.
         identities: of all trials.
-        loses: told which trials of its entry do not stay.
     """
     request, how = found.request, found.request
     typed = trials[0][0].method
@@ -135,9 +134,6 @@ def _entry(
     runs = {run.identity: run for run in (_published(t, outcome, identities.of(t)) for t, outcome in trials)}
     if before is not None and before.fingerprint == made and before.chosen == dict(method.chosen):
         stays = _made_alike(before, typed, request, scenario, identities)
-        if gone := len(before.trials) - len(stays):
-            of = counted(len(before.trials), "run")
-            loses(f"{gone} of the {of} in it, of other pictures or other code, are left out")
         # What was chosen by a sweep is chosen by that one still, where no other choice was left now.
         if len(method.curve) < 2 and any(run.validation for run in stays):
             how, runs = before.asked, {key: run for key, run in runs.items() if not run.validation}
@@ -163,6 +159,14 @@ def _entry(
         published_with=_software(),
         trials=sorted(runs.values(), key=lambda run: (not run.validation, str(run.settings), run.seed)),
     )
+
+
+def _gone(before: Entry, after: Entry) -> int:
+    """How many trials of an entry would not be made alike today; none are asked for where the method is
+    another, or the value that was chosen."""
+    if (before.fingerprint, before.chosen) != (after.fingerprint, after.chosen):
+        return 0
+    return len({run.identity for run in before.trials} - {run.identity for run in after.trials})
 
 
 def _made_alike(

@@ -61,7 +61,7 @@ def asked(scenario, methods, seeds=(0, 1)) -> Request:
     return Request(str(scenario), methods, seeds, sweep={}, validation_shots=2, reference="slow")
 
 
-def published(scenario, methods, folder: Path, seeds=(0, 1), tell=lambda path, lost: None):
+def published(scenario, methods, folder: Path, seeds=(0, 1), tell=lambda line: None):
     found = compare(asked(scenario, methods, seeds), results=folder)
     publish(found, load_scenario(str(scenario)), folder, tell)
     return found

@@ -34,14 +34,13 @@ def test_seeds_of_other_images_or_code_do_not_stay(tmp_path, tiny_scenario, meth
     whole = Identities.of
     monkeypatch.setattr(Identities, "of", lambda self, t: whole(self, t)[::-1])
     told = []
-    found = published(
-        tiny_scenario, methods, tmp_path, seeds, lambda path, lost: told.append((path.stem, lost))
-    )
+    found = published(tiny_scenario, methods, tmp_path, seeds, told.append)
     assert read_entry(place(tmp_path, "tiny", "quick")).asked.seeds == list(seeds)
     lost = "4 of the 4 runs in it, of other pictures or other code, are left out"
-    assert told == [("quick", lost), ("slow", lost)]
+    files = [place(tmp_path, "tiny", name) for name in ("quick", "slow")]
+    assert told == [f"--publish {tmp_path}: {file}: {lost}" for file in files]
     told.clear()
-    publish(found, load_scenario(str(tiny_scenario)), tmp_path, lambda *lost: told.append(lost))
+    publish(found, load_scenario(str(tiny_scenario)), tmp_path, told.append)
     assert not told
 
 
