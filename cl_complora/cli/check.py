@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import product
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +15,7 @@ from .options import Settings
 from .output import say_line
 
 if TYPE_CHECKING:
+    from ..clip.classifier import ClipClassifier
     from ..config.loading import Located
     from ..config.scenario import Scenario
     from ..config.strategy import Strategy
@@ -37,7 +38,8 @@ def check(
     set_: Settings = None,
 ) -> None:
     """Check scenario and strategy files: keys, values, folders, classes, shots, the model's name, and whether
-    the strategies can learn the scenarios' streams. Writes nothing."""
+    the strategies can learn the scenarios' streams and, with a model that is measured, fit it. Writes
+    nothing."""
     from ..config.overrides import split_overrides
 
     changed, for_strategy = split_overrides(set_ or [])
@@ -50,22 +52,24 @@ def check(
     for_scenario = [*named, *changed]
     measure = False if measure is None and not named else measure
     strategies: list[Located[Strategy]] = []
-    scenarios: list[tuple[Located[Scenario], Plans]] = []
-    faults: list[str] = []
-    for file, kind in kinds.items():
+    faults: dict[str, Sequence[str]] = dict.fromkeys(files, ())
+    of_pairs: list[str] = []
+    # Strategies first: no more than one scenario's model is held to try them with.
+    for file, kind in sorted(kinds.items(), key=lambda item: item[1] != "strategy"):
         try:
             if kind == "strategy":
                 strategies.append(check_strategy(file, for_strategy))
-            else:
-                scenarios.append(check_scenario(file, for_scenario, measure))
+                continue
+            scenario, plans, loaded = check_scenario(file, for_scenario, measure)
         except UserError as error:
-            faults += error.messages
-    for (scenario, plans), strategy in product(scenarios, strategies):
-        try:
-            check_together(scenario, plans, strategy)
-        except UserError as error:
-            faults += error.messages
-    raise_all(faults)
+            faults[file] = error.messages
+            continue
+        for strategy in strategies:
+            try:
+                check_together(scenario, plans, strategy, loaded)
+            except UserError as error:
+                of_pairs += error.messages
+    raise_all([*chain.from_iterable(faults.values()), *of_pairs])
 
 
 def kind_of_file(file: str) -> str | None:
@@ -116,28 +120,36 @@ def check_strategy(file: str, settings: Sequence[str] = ()) -> Located[Strategy]
     return located
 
 
-def check_together(scenario: Located[Scenario], plans: Plans, strategy: Located[Strategy]) -> None:
+def check_together(
+    scenario: Located[Scenario],
+    plans: Plans,
+    strategy: Located[Strategy],
+    model: ClipClassifier | None = None,
+) -> None:
     """Tell which settings of a strategy do nothing on a scenario's stream.
 
     Args:
         scenario, strategy: that are fine each.
         plans: of the scenario.
+        model: of the scenario, if it was measured.
 
     Raises:
-        UserError: where the strategy cannot learn the stream.
+        UserError: where the strategy cannot learn the stream, or does not fit the model.
     """
     from ..run.stream_fit import check_pair
 
     with strategy.at_its_line():
-        told = check_pair(scenario.value, strategy, plans)
+        told = check_pair(scenario.value, strategy, plans, model)
+    name = strategy.value.name
     for line in told:
-        say_line(f"  note: '{strategy.value.name}' on '{scenario.value.name}': {line}")
+        line = line.removeprefix(f"strategy '{name}': ")
+        say_line(f"  note: '{name}' on '{scenario.value.name}': {line}")
 
 
 def check_scenario(
     file: str, settings: Sequence[str] = (), measure: bool | None = False
-) -> tuple[Located[Scenario], Plans]:
-    """Tell of a scenario that is fine, with the images that it plans.
+) -> tuple[Located[Scenario], Plans, ClipClassifier | None]:
+    """Tell of a scenario that is fine, with the images that it plans, and with the model if it is measured.
 
     Args:
         file: path or name.
@@ -167,19 +179,14 @@ def check_scenario(
     if (model := located.value.model).pretrained is None and not brings_weights(model):
         say_line("  note: no weights are named (model.pretrained, --pretrained), so that they are random")
     if measure or (measure is None and is_here(located)):
-        for line in _measured(located, plans):
+        from ..run.untouched import look
+
+        untouched, told, warnings = look(located, plans)
+        for line in [*(f"  {line}" for line in told), *warnings]:
             say_line(line)
-        return located, plans
+        return located, plans, untouched
     if note := unstated(located.value.model, located.folder):
         say_line(f"  note: {note}")
     if measure is None:
         say_line("  the model was not measured: --measure fetches its weights and measures it")
-    return located, plans
-
-
-def _measured(located: Located[Scenario], plans: Plans) -> Iterator[str]:
-    from ..run.untouched import look
-
-    told, warnings = look(located, plans)
-    yield from (f"  {line}" for line in told)
-    yield from warnings
+    return located, plans, None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 from avalanche.training.plugins import SupervisedPlugin
@@ -199,6 +200,44 @@ def build_plugins(
     if strategy.plugin is not None:
         plugins.append(build_external(strategy, adapter, seed, folder))
     return plugins
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a strategy, as they are before the first task.
+
+    Attributes:
+        adapter: says which weights move.
+        head: fits what answers in place of texts; None where texts answer.
+        plugins: as of :func:`build_plugins`.
+        notes: a line for whatever of the strategy does nothing with the model, or is odd.
+    """
+
+    adapter: AdapterPlugin
+    head: HeadFitting | None
+    plugins: list[SupervisedPlugin]
+    notes: list[str]
+
+
+def build_parts(strategy: Strategy, model, seed: int, folder: Path | None, shared: bool) -> Parts:
+    """Adapter, head and plugins, which find in the model what they need.
+
+    Args:
+        strategy: settings.
+        model: the classifier.
+        seed: of the run.
+        folder: where a plugin from outside may lie; None where the user did not allow any.
+        shared: whether the tasks of the scenario share one label space.
+
+    Raises:
+        UserError: naming what does not fit, and what the model has.
+    """
+    adapter = build_adapter(strategy.adapter, seed)
+    head = build_head(strategy.head, seed, shared)
+    notes = check_fits(strategy, adapter, model, head)
+    plugins = build_plugins(strategy, adapter, seed, folder, head)
+    notes += check_regularisers(strategy, plugins, model, adapter)
+    return Parts(adapter, head, plugins, notes)
 
 
 def check_fits(

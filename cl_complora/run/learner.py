@@ -17,12 +17,11 @@ from ..clip.slots import open_slots
 from ..config.training import Training
 from ..data.tasks import StreamData, TaskData
 from ..delta import TaskDelta
-from ..engine.adapter import AdapterPlugin
-from ..engine.build import build_adapter, build_head, build_plugins, check_fits, check_regularisers
+from ..engine.build import build_parts
 from ..engine.checkpoint import CheckpointPlugin, Checkpoints, StepState
 from ..engine.clip_strategy import ClipStrategy
 from ..engine.experience import experience_at, steps_at
-from ..engine.fitting.fitting import Fitted, HeadFitting
+from ..engine.fitting.fitting import Fitted
 from ..engine.task_state import meet_plugins
 from ..engine.training.optimisers import optimizer_factory
 from ..engine.training.schedule import CurvePlugin, SchedulePlugin
@@ -113,7 +112,7 @@ class Learner:
         open_slots(self.model.clip)
         with told_of_memory("the model", run.device):
             self.model.to(run.device).eval()
-        self.adapter, self.notes, self.head, self.plugins = self._parts()
+        self._build()
         self.notes += check_stream(run.scenario, run.strategy, run.plans, self.head, self.plugins)
         self._curve = CurvePlugin(progress)
         self._checkpoint: CheckpointPlugin | None = None
@@ -121,15 +120,13 @@ class Learner:
         self._pretrained: dict[str, torch.Tensor] | None = None
         self.kept: KeptAnswers | None = None
 
-    def _parts(self) -> tuple[AdapterPlugin, list[str], HeadFitting | None, list]:
-        """Adapter, what is to be told of it, head and plugins, as they are before the first task."""
-        strategy, seed = self.run.strategy, self.run.seed
-        adapter = build_adapter(strategy.adapter, seed)
-        head = build_head(strategy.head, seed, self.run.scenario.shares_labels)
-        notes = check_fits(strategy, adapter, self.model, head)
-        plugins = build_plugins(strategy, adapter, seed, self.plugin_folder, head)
-        notes += check_regularisers(strategy, plugins, self.model, adapter)
-        return adapter, notes, head, plugins
+    def _build(self) -> None:
+        """Adapter, head and plugins as they are before the first task, and what is to be told of them."""
+        run = self.run
+        shared = run.scenario.shares_labels
+        parts = build_parts(run.strategy, self.model, run.seed, self.plugin_folder, shared)
+        self.adapter, self.head, self.plugins = parts.adapter, parts.head, parts.plugins
+        self.notes = parts.notes
 
     def meet(self, data: StreamData) -> None:
         """See the whole stream before anything is trained or restored."""
@@ -183,7 +180,7 @@ class Learner:
         """
         if self._pretrained is not None:
             self.model.clip.load_state_dict(self._pretrained)
-            self.adapter, self.notes, self.head, self.plugins = self._parts()
+            self._build()
             meet_plugins(self.plugins, self.model, data)
             self._loop = None
         if self._loop is None:

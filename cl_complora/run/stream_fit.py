@@ -1,10 +1,10 @@
 """Whether a strategy can learn a stream, and which of its settings do nothing there: what is told without a
-model."""
+model, and of two files with one where it is at hand."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import Scenario, Strategy
 from ..config.loading import Located
@@ -13,21 +13,32 @@ from ..errors import UserError
 from .by_shots import shots_of
 from .captions_fit import check_captions
 
+if TYPE_CHECKING:
+    from ..clip.classifier import ClipClassifier
 
-def check_pair(scenario: Scenario, strategy: Located[Strategy], plans: Plans) -> list[str]:
+
+def check_pair(
+    scenario: Scenario, strategy: Located[Strategy], plans: Plans, model: ClipClassifier | None = None
+) -> list[str]:
     """What :func:`check_stream` tells of two files; a plugin of the user's own is left out, its code not run.
 
     Args:
         scenario, strategy: as loaded.
         plans: of the scenario.
+        model: of the scenario, to find out as well whether the strategy finds in it what it needs.
 
     Returns:
-        A line for every setting that does nothing.
+        A line for every setting that does nothing, and for what is odd with this model.
 
     Raises:
-        UserError: where the strategy cannot learn the stream.
+        UserError: where the strategy cannot learn the stream, or does not fit the model.
     """
     ours = strategy.value.model_copy(update={"plugin": None})
+    if model is not None:
+        from ..engine.build import build_parts
+
+        parts = build_parts(ours, model, 0, None, scenario.shares_labels)
+        return parts.notes + check_stream(scenario, ours, plans, parts.head, parts.plugins)
     if not any(plan.captioned for plan in plans.tasks):
         return check_stream(scenario, ours, plans, None, ours.regularisers)
     # What asks for classes is known by the parts themselves, which bring torch.

@@ -243,7 +243,7 @@ def standing_of(name: str, found: Sequence[int], images: Images, space: LabelSpa
     return Standing(name, share_right(found, images.labels), chance, len(images), space.class_names)
 
 
-def look(located: Located[Scenario], plans: Plans) -> tuple[list[str], list[str]]:
+def look(located: Located[Scenario], plans: Plans) -> tuple[ClipClassifier, list[str], list[str]]:
     """Measure the untouched model on a few pictures of every task and zero-shot set.
 
     Args:
@@ -251,7 +251,7 @@ def look(located: Located[Scenario], plans: Plans) -> tuple[list[str], list[str]
         plans: of it.
 
     Returns:
-        Lines about the model and what it got right, and warnings.
+        The model, lines about it and what it got right, and warnings.
 
     Raises:
         UserError: for a model that cannot be loaded.
@@ -284,7 +284,8 @@ def look(located: Located[Scenario], plans: Plans) -> tuple[list[str], list[str]
         if len(images)
     ]
     told = [used(loaded), *loaded.notes]
-    return told + [str(standing) for standing in standings], cautions(standings, loaded, model, data)
+    told += [str(standing) for standing in standings]
+    return model, told, cautions(standings, loaded, model, data)
 
 
 def _few(chosen: Plan, sets: int) -> Plan:

@@ -20,6 +20,7 @@ from builders.configs import SCENARIO, TEXTS, animals, write
 from builders.images import paint
 from cl_complora.cli.check import check_scenario, check_strategy, kind_of_file
 from cl_complora.errors import UserError
+from cl_complora.run import untouched
 
 
 @pytest.fixture(scope="module")
@@ -158,10 +159,22 @@ def test_settings_go_to_the_files_of_their_kind(folder, monkeypatch, capsys):
 
 def test_a_strategy_may_stand_beside_a_scenario_that_is_measured(folder, monkeypatch, capsys):
     scenario, strategy = write(folder, "both", SCENARIO), write(folder, "ours", TEXTS["strategy"])
-    module = sys.modules[check_scenario.__module__]  # the package has the command by its name
-    monkeypatch.setattr(module, "_measured", lambda located, plans: iter(["measured"]))
+    monkeypatch.setattr(untouched, "look", lambda located, plans: (None, ["measured"], []))
     code, out, _ = command(monkeypatch, capsys, "check", strategy, scenario, "--measure")
     assert code == 0 and out.count("measured") == 1 and "strategy 'mine' is fine" in out
+
+
+def test_a_model_that_is_measured_is_asked_whether_a_strategy_fits_it(folder, monkeypatch, capsys):
+    scenario = write(folder, "stream", SCENARIO)
+    lines = "name: {}\nadapter: {{kind: lowrank, rank: {}, layers: {}}}\noptimiser: {{lr: 1e-4}}\n"
+    deep = write(folder, "deep", lines.format("deep", 4, [9]))
+    wide = write(folder, "wide", lines.format("wide", 500, [0]))
+    code, out, err = command(monkeypatch, capsys, "check", scenario, deep, wide, "--measure")
+    refused = f"{deep}:2: strategy 'deep': adapter: layers=[9]: no tower has 9; blocks: text 3, vision 5"
+    assert code == 2 and refused in " ".join(err.split())
+    assert "note: 'wide' on 'mine': adapter.rank: 500 is more than any of the adapted matrices" in out
+    # Without the model nothing is known of its blocks.
+    assert command(monkeypatch, capsys, "check", scenario, deep)[0] == 0
 
 
 FULL = "name: mine\nadapter: {kind: full}\noptimiser: {lr: 1e-4}\n"
@@ -212,9 +225,9 @@ def test_check_tells_all_files_faults_writes_nothing_and_imports_no_torch(folder
     # All of its pictures are one, which is told in several ways.
     one = re.compile(r"is (train|test)/cat/|are the same picture")
     assert [line for line in done.stdout.splitlines() if not one.search(line)] == [
+        "strategy.yaml: strategy 'mine' is fine (lowrank adapter)",
         "scenario.yaml: scenario 'mine' is fine (2 tasks, 10 training images)",
         "  note: 'b': 8 of 8 test pictures are those of 'a' too",
-        "strategy.yaml: strategy 'mine' is fine (lowrank adapter)",
     ]
     told = done.stderr.splitlines()
     assert len(told) == sum(len(one.faults) for one in bad)
