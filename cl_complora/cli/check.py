@@ -59,17 +59,26 @@ def check(
         try:
             if kind == "strategy":
                 strategies.append(check_strategy(file, for_strategy))
-                continue
-            scenario, plans, loaded = check_scenario(file, for_scenario, measure)
+            else:
+                of_pairs += _faults_with(strategies, *check_scenario(file, for_scenario, measure))
         except UserError as error:
             faults[file] = error.messages
-            continue
-        for strategy in strategies:
-            try:
-                check_together(scenario, plans, strategy, loaded)
-            except UserError as error:
-                of_pairs += error.messages
     raise_all([*chain.from_iterable(faults.values()), *of_pairs])
+
+
+def _faults_with(
+    strategies: Sequence[Located[Strategy]],
+    scenario: Located[Scenario],
+    plans: Plans,
+    model: ClipClassifier | None,
+) -> list[str]:
+    faults: list[str] = []
+    for strategy in strategies:
+        try:
+            check_together(scenario, plans, strategy, model)
+        except UserError as error:
+            faults += error.messages
+    return faults
 
 
 def kind_of_file(file: str) -> str | None:
@@ -124,7 +133,7 @@ def check_together(
     scenario: Located[Scenario],
     plans: Plans,
     strategy: Located[Strategy],
-    model: ClipClassifier | None = None,
+    model: ClipClassifier | None,
 ) -> None:
     """Tell which settings of a strategy do nothing on a scenario's stream.
 
