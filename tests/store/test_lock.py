@@ -136,7 +136,7 @@ def test_who_stood_still_learns_that_the_lock_is_lost(monkeypatch, tmp_path):
     other = Holder(7, "another-node").written()
     with lock(tmp_path / "a.lock", lost=taken.append):
         path.unlink()  # by hand: nobody else has it
-        _until(path.exists)
+        _until(lambda: path.exists() and path.read_text())  # not between its making and its writing
         path.write_text(other)
         _until(lambda: taken)
     assert taken == ["process 7 on another-node"] and path.read_text() == other
