@@ -113,8 +113,11 @@ OF_WHOLE_WEIGHTS = {
     "inputs": "A has a subspace of its own, outside the inputs of earlier tasks, and is fixed to it",
     "gradient": "A has a subspace of its own, outside the principal directions and earlier tasks' inputs,"
     " and is fixed to it",
-    "variance": "ranks are shared out by the variance of whole inputs, of which a subspace reads a part",
 }
+SHARED_OUT = (
+    "ranks are shared out by the variance of whole inputs, of which a subspace reads a part; start.most: 1,"
+    " which has the same rank everywhere, goes with one"
+)
 
 
 class Adapter(Section):
@@ -187,17 +190,19 @@ class Adapter(Section):
         if self.start.kind == "core" and self.subspace.sides == "out":
             message = "core works with subspace.sides: both or in, not out: A is the basis of the inputs"
             raise refused(message, "start", "kind", because=[("subspace", "sides")])
-        if self.start.kind in OF_WHOLE_WEIGHTS and confined:
+        shared_out = self.start.kind == "variance" and self.start.most != 1
+        if confined and (shared_out or self.start.kind in OF_WHOLE_WEIGHTS):
             message = (
                 f"{self.start.kind} works with subspace.select: none, not {self.subspace.select}: "
-                f"{OF_WHOLE_WEIGHTS[self.start.kind]}"
+                f"{OF_WHOLE_WEIGHTS.get(self.start.kind, SHARED_OUT)}"
             )
             raise refused(message, "start", "kind", because=[("subspace", "select")])
         if self.start.kind == "normal" and self.start.b > 0 and self.between is None:
             message = "must be 0, or the update would not start at zero, without between.kind: budget"
             raise refused(message, "start", "b", because=[("between",)])
-        if self.start.kind == "gradient-components" and confined and self.subspace.form == "projector":
-            message = "gradient-components needs coordinates of its own, not subspace.form: projector"
+        own = self.start.kind in ("gradient-components", "variance")
+        if own and confined and self.subspace.form == "projector":
+            message = f"{self.start.kind} needs coordinates of its own, not subspace.form: projector"
             raise refused(message, "start", "kind", because=[("subspace", "form")])
         return self
 

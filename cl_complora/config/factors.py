@@ -105,8 +105,8 @@ class GradientStart(Section):
 
 
 class VarianceStart(Section):
-    """EVA's: A starts as the principal components of the task's inputs, and ranks go where they explain
-    most."""
+    """EVA's: A starts as the principal components of the task's inputs (in a subspace, of what it leaves of
+    them), and ranks go where they explain most."""
 
     kind: Literal["variance"]
     most: Annotated[float, Field(ge=1)] = 2.0

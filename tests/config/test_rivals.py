@@ -43,6 +43,11 @@ TEACHER = "whose teacher is the model before the task and would be disturbed as 
         ("clipself", ["training.weight_noise=0.05"], f"does not go with the regulariser crops, {TEACHER}"),
         ("densevlm", ["training.weight_noise=0.05"], f"does not go with the regulariser regions, {TEACHER}"),
         ("eva", ["adapter.subspace={select: complement}"], "variance works with subspace.select: none"),
+        (
+            "eva",
+            ["adapter.start.most=1", "adapter.subspace={select: complement, form: projector}"],
+            "variance needs coordinates of its own",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_refused(name, changed, told):

@@ -276,12 +276,13 @@ def test_another_eva_is_noticed(monkeypatch, name, wrong):
 
 def test_a_matrix_that_wins_no_rank_is_not_trained():
     plugin = variance_start.VarianceStarting(SimpleNamespace(most=2.0))
-    plugin._components = {
-        name: (tensor(shares), torch.eye(4)) for name, shares in (("much", [0.6, 0.4]), ("flat", [0.1, 0.1]))
+    plugin._moments = {  # of 10 inputs each
+        name: (torch.diag(tensor(energies)), torch.zeros(4), 10)
+        for name, energies in (("much", [6.0, 4.0, 0.0, 0.0]), ("flat", [1.0, 1.0, 1.0, 1.0]))
     }
     starts = {
         name: plugin.of(SimpleNamespace(name=name, weight=torch.zeros(3, 4)), 1, 1.0, None)
-        for name in plugin._components
+        for name in plugin._moments
     }
     assert starts["much"].a.shape == (2, 4) and starts["much"].train_a
     block = LowRankBlock(3, 4, 1, start=starts["flat"])

@@ -8,16 +8,17 @@ import torch
 
 from builders.steps import SPACE, Step, experience
 from cl_complora.config.adaptation import Interpolation, NormMatch
-from cl_complora.config.factors import InputsStart
+from cl_complora.config.factors import InputsStart, VarianceStart
 from cl_complora.delta import TaskDelta
 from cl_complora.engine.adapter import FullPlugin
 from cl_complora.engine.constraints import Constraint
 from cl_complora.engine.full_parameters import KINDS, parameter_kinds
 from cl_complora.engine.updates.complora import CompLoRAPlugin
-from cl_complora.engine.updates.input_directions import input_covariances
+from cl_complora.engine.updates.input_directions import input_covariances, input_moments
 from cl_complora.engine.updates.merging import Interpolate, MatchNorm
 from cl_complora.engine.updates.starts.initialisation import ComponentsStarting, CoreStarting
 from cl_complora.engine.updates.starts.inputs_start import InputsStarting
+from cl_complora.engine.updates.starts.variance_start import VarianceStarting
 from cl_complora.subspace import Keep
 
 FREE = Constraint(select="none")
@@ -150,6 +151,28 @@ def test_inflora_does_not_act_on_what_earlier_tasks_used(model):
         b, a = plugin.deltas[1].factors[slot.key]
         seen = torch.trace(a.double() @ covariances[slot.name] @ a.double().mT) / a.double().square().sum()
         assert float(seen) <= (1 - 0.9) * float(covariances[slot.name].trace()) * 1.001
+
+
+def test_in_a_subspace_a_starts_in_what_it_leaves_of_the_inputs(model):
+    plugin = CompLoRAPlugin(
+        rank=2, matrices=["v", "fc"], start=VarianceStarting(VarianceStart(kind="variance", most=1))
+    )
+    plugin.before_train_dataset_adaptation(Step(model, None, experience(9)))
+    assert not plugin.start._moments, "what was looked at for the factors stays in memory"
+    moments = input_moments(plugin.slots, model, experience(9), 256, padding=False)
+    for slot in plugin.slots:
+        block = plugin.blocks[slot.name]
+        free = block.input_basis.double()
+        square, total, count = moments[slot.name]
+        covariance = free @ free.mT @ (square / count - torch.outer(total, total) / count**2) @ free @ free.mT
+        values, vectors = torch.linalg.eigh(covariance)
+        a = block.A.detach().double() @ free.mT  # as the weight sees it
+        assert not block.B.any() and block.A.requires_grad
+        assert torch.allclose(a @ a.mT, torch.eye(2, dtype=a.dtype), atol=1e-5)
+        assert torch.allclose((a @ vectors[:, -2:]).square().sum(), torch.tensor(2.0).double(), atol=1e-4)
+        # Not what the whole inputs vary in, which EVA starts in.
+        whole = torch.linalg.eigh(square / count - torch.outer(total, total) / count**2).eigenvectors[:, -2:]
+        assert float((a @ whole).square().sum()) < 1.9
 
 
 def test_images_of_one_task_are_not_copied_since_they_may_lie_on_disk():
