@@ -49,6 +49,10 @@ def test_lines_are_short(page: Path):
     assert not long
 
 
+def test_the_study_stays_short():
+    assert len((ROOT / "docs" / "study.md").read_text(encoding="utf-8").split()) <= 1500
+
+
 def test_the_index_knows_every_page():
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     missing = [p.name for p in ROOT.glob("docs/*.md") if p.name != "README.md" and f"({p.name})" not in index]
