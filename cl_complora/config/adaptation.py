@@ -113,11 +113,9 @@ OF_WHOLE_WEIGHTS = {
     "inputs": "A has a subspace of its own, outside the inputs of earlier tasks, and is fixed to it",
     "gradient": "A has a subspace of its own, outside the principal directions and earlier tasks' inputs,"
     " and is fixed to it",
+    "variance": "ranks are shared out by the variance of whole inputs, of which a subspace reads a part;"
+    " start.most: 1, which has the same rank everywhere, goes with one",
 }
-SHARED_OUT = (
-    "ranks are shared out by the variance of whole inputs, of which a subspace reads a part; start.most: 1,"
-    " which has the same rank everywhere, goes with one"
-)
 
 
 class Adapter(Section):
@@ -190,11 +188,11 @@ class Adapter(Section):
         if self.start.kind == "core" and self.subspace.sides == "out":
             message = "core works with subspace.sides: both or in, not out: A is the basis of the inputs"
             raise refused(message, "start", "kind", because=[("subspace", "sides")])
-        shared_out = self.start.kind == "variance" and self.start.most != 1
-        if confined and (shared_out or self.start.kind in OF_WHOLE_WEIGHTS):
+        even = self.start.kind == "variance" and self.start.most == 1
+        if confined and self.start.kind in OF_WHOLE_WEIGHTS and not even:
             message = (
                 f"{self.start.kind} works with subspace.select: none, not {self.subspace.select}: "
-                f"{OF_WHOLE_WEIGHTS.get(self.start.kind, SHARED_OUT)}"
+                f"{OF_WHOLE_WEIGHTS[self.start.kind]}"
             )
             raise refused(message, "start", "kind", because=[("subspace", "select")])
         if self.start.kind == "normal" and self.start.b > 0 and self.between is None:
