@@ -84,7 +84,8 @@ def difference_by_image(ours: Sequence[Kept], reference: Sequence[Kept]) -> Diff
     seeds = len(ours)
     weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES) / seeds
     drawn = 100 * np.mean([_redrawn(block, weights, rng) for block in blocks], axis=0)
-    low, high = map(float, np.quantile(drawn, [0.025, 0.975]))
+    # Rounded, so that sums that cancel are zero, which is neither better nor worse.
+    low, high = map(float, np.round(np.quantile(drawn, [0.025, 0.975]), 9))
     if len(blocks) == seeds == 1:
         values = blocks[0][0]
         lost, won = int((values < 0).sum()), int((values > 0).sum())

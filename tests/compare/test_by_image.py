@@ -58,6 +58,17 @@ def test_no_difference_is_none_at_any_number_of_seeds():
         assert (found.mean, found.low, found.high, found.p, found.verdict) == (0, 0, 0, 1, "not shown")
 
 
+def test_a_bound_at_zero_is_zero_not_what_rounding_leaves_of_its_sum():
+    rng = np.random.default_rng(0)
+    bounds = []
+    for _ in range(40):
+        ours, reference = ([kept(rng.random(20) < chance) for _ in range(5)] for chance in (0.8, 0.6))
+        found = difference_by_image(ours, reference)
+        bounds += [found.low, found.high]
+    assert 0.0 in bounds
+    assert all(bound == 0 or abs(bound) > 1e-3 for bound in bounds)
+
+
 def test_chance_is_called_a_difference_no_more_often_than_it_may():
     rng = np.random.default_rng(1)
     called = 0
