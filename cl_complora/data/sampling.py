@@ -74,13 +74,15 @@ def uniform(
         seed: of the run and task.
 
     Raises:
-        TooFew: if a class has not enough images.
+        TooFew: if a class has not enough images; of several the one that lacks most.
     """
+    # The class that has least beside its shots is told of: what is enough for it is for all.
+    left, short = min((len(pools[label]) - (count or 1), label) for label, count in enumerate(shots))
+    if left < validation_shots:
+        raise TooFew(short, shots[short], len(pools[short]))
     train: list[Item] = []
     validation: list[Item] = []
     for label, (pool, count) in enumerate(zip(pools, shots, strict=True)):
-        if len(pool) < (count or 1) + validation_shots:
-            raise TooFew(label, count, len(pool))
         order = random.Random(f"{seed}/{names[label]}").sample(list(pool), len(pool))
         cut = count if count is not None else len(pool) - validation_shots
         train += order[:cut]

@@ -75,6 +75,19 @@ def test_who_asks_for_validation_images_is_told_with_what_leaves_some(folders, t
     assert told in caught.value.messages[0]
 
 
+@pytest.mark.parametrize(
+    ("shots", "cats", "enough"),
+    [("4", 6, 2), ("[2, 3, 5]", 8, 3)],
+)
+def test_of_classes_with_too_few_images_the_one_that_lacks_most_is_told_of(folders, shots, cats, enough):
+    touch(folders / "uneven" / "train", ant=9, bee=7, cat=cats)
+    touch(folders / "uneven" / "test", ant=1, bee=1, cat=1)
+    with pytest.raises(UserError) as caught:
+        planned(folders, f"a; uneven; shots: {shots}", "validation_shots: 6")
+    assert f": --validation-shots {enough} would do" in caught.value.messages[0]
+    planned(folders, f"a; uneven; shots: {shots}", f"validation_shots: {enough}")
+
+
 def test_validation_shots_are_training_images_that_are_not_trained_on(folders):
     for shots, left in (("3", 3), ("all", 6)):
         (task,) = planned(folders, "a; divided", f"shots: {shots}\nvalidation_shots: 2").tasks
