@@ -22,7 +22,7 @@ from ..errors import UserError
 from ..metrics import paired_change
 from ..store.folder import RunDir
 from ..store.forms import DIRECTIONS
-from .statistics import RESAMPLES, Difference, verdict
+from .statistics import RESAMPLES, Difference, interval, verdict
 
 # Set → a digest of the keys of its images or queries, in order, and which of them are answered rightly.
 Kept = dict[str, tuple[str, np.ndarray]]
@@ -84,8 +84,7 @@ def difference_by_image(ours: Sequence[Kept], reference: Sequence[Kept]) -> Diff
     seeds = len(ours)
     weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES) / seeds
     drawn = 100 * np.mean([_redrawn(block, weights, rng) for block in blocks], axis=0)
-    # Rounded, so that sums that cancel are zero, which is neither better nor worse.
-    low, high = map(float, np.round(np.quantile(drawn, [0.025, 0.975]), 9))
+    low, high = interval(drawn)
     if len(blocks) == seeds == 1:
         values = blocks[0][0]
         lost, won = int((values < 0).sum()), int((values > 0).sum())

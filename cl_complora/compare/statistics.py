@@ -60,18 +60,28 @@ def difference(ours: ArrayLike, reference: ArrayLike, larger_is_better: bool = T
     drawn_seeds = rng.integers(seeds, size=(RESAMPLES, seeds))
     drawn_units = rng.integers(units, size=(RESAMPLES, units))
     means = values[drawn_seeds[:, :, None], drawn_units[:, None, :]].mean((1, 2))
-    low, high = np.quantile(means, [0.025, 0.975])
+    low, high = interval(means)
     p, test = _test(values.ravel())
     mean = float(values.mean())
     return Difference(
         mean,
-        float(low),
-        float(high),
+        low,
+        high,
         p,
         test,
         values.size,
         verdict(mean, low, high, p, values.size, larger_is_better),
     )
+
+
+def interval(means: np.ndarray) -> tuple[float, float]:
+    """Bounds of 95 % of redrawn means.
+
+    Rounded, so that a sum that cancels is zero, which is neither better nor worse, and not what its order or
+    the rounding of its parts leaves.
+    """
+    low, high = np.round(np.quantile(means, [0.025, 0.975]), 8)
+    return float(low), float(high)
 
 
 def verdict(mean: float, low: float, high: float, p: float, pairs: int, larger_is_better: bool = True) -> str:

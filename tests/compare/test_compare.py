@@ -260,6 +260,14 @@ def test_differences_are_antisymmetric_and_hold_their_mean(seeds, units, seed):
     assert {forth.verdict, back.verdict} in ({"better", "worse"}, {"not shown"}, {"too few pairs"})
 
 
+def test_a_bound_at_zero_is_zero_not_what_rounding_leaves_of_its_mean():
+    rng = np.random.default_rng(0)
+    found = [difference(100 * rng.integers(-2, 6, (3, 2)) / 30, np.zeros((3, 2))) for _ in range(120)]
+    bounds = [bound for one in found for bound in (one.low, one.high)]
+    assert 0.0 in bounds
+    assert all(bound == 0 or abs(bound) > 1e-3 for bound in bounds)
+
+
 def test_better_is_said_only_where_it_holds():
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(3, 7))
