@@ -77,8 +77,9 @@ def uniform(
         TooFew: if a class has not enough images; of several the one that lacks most.
     """
     # The class that has least beside its shots is told of: what is enough for it is for all.
-    left, short = min((len(pools[label]) - (count or 1), label) for label, count in enumerate(shots))
-    if left < validation_shots:
+    left = [len(pool) - (count or 1) for pool, count in zip(pools, shots, strict=True)]
+    if min(left) < validation_shots:
+        short = left.index(min(left))
         raise TooFew(short, shots[short], len(pools[short]))
     train: list[Item] = []
     validation: list[Item] = []

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import numpy as np
-import pytest
 
 from builders.places import ROOT
 from cl_complora.compare.method import Method, against
 from cl_complora.compare.outcomes import Outcome
-from cl_complora.compare.results_files import read_entries
+from cl_complora.compare.results_files import place, read_entry
+from cl_complora.report.comparison.tables import plus_minus
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -22,11 +23,11 @@ def table(head: str) -> dict[str, list[str]]:
     return {re.search(r"`(.+?)`", row[0])[1]: row[1:] for row in rows}
 
 
-@pytest.fixture(scope="module")
-def tests() -> dict[str, list[Outcome]]:
-    """Outcomes of the tests by strategy, in the order of their seeds."""
-    entries = read_entries(ROOT / "results", "embedded")
-    return {entry.method: [test for _, test in sorted(entry.tests().items())] for entry in entries}
+@cache
+def outcomes(strategy: str) -> list[Outcome]:
+    """What its tests found, in the order of their seeds."""
+    entry = read_entry(place(ROOT / "results", "embedded", strategy))
+    return [test for _, test in sorted(entry.tests().items())]
 
 
 def signed(value: float) -> str:
@@ -34,26 +35,26 @@ def signed(value: float) -> str:
     return text[1:] if text[1:] == "0.0" else text
 
 
-def test_the_first_table_is_of_the_results(tests):
+def test_the_first_table_is_of_the_results():
     found = table("seven tasks")
     assert len(found) == 5
     for name, cells in found.items():
         method = Method(name, ())
-        method.describe(tests[name])
+        method.describe(outcomes(name))
         told = []
         for metric in ("last", "forgetting", "retention"):
-            values = np.asarray(method.figures[metric])
-            mean = signed(values.mean()) if metric == "retention" else f"{values.mean():.1f}"
-            told.append(mean + (f" ± {values.std(ddof=1):.1f}" if values.any() else ""))
+            values = method.figures[metric]
+            mean = signed(np.mean(values)) if metric == "retention" else f"{np.mean(values):.1f}"
+            told.append(mean + plus_minus(values) if any(values) else mean)
         assert [cell.strip("*") for cell in cells] == told, name
 
 
-def test_the_second_table_is_of_the_results_and_bold_where_they_show_it(tests):
+def test_the_second_table_is_of_the_results_and_bold_where_they_show_it():
     found = table("minus tuned LoRA")
     assert len(found) == 8
     for name, cells in found.items():
         told = []
-        for d in against(tests[name], tests["lora"], ("last", "retention")).values():
+        for d in against(outcomes(name), outcomes("lora"), ("last", "retention")).values():
             text = f"{signed(d.mean)} ({signed(d.low)} to {signed(d.high)})"
             told.append(f"**{text}**" if d.verdict in ("better", "worse") else text)
         assert cells == told, name
