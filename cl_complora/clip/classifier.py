@@ -14,6 +14,7 @@ from ..config.scenario import Evaluation
 from ..data.labels import LabelSpace
 from .blocks import Computing, blocks_of, computed_again, gives_one_token, one_token
 from .text import TextEncoder, in_chunks, lower_precision
+from .untouched_tower import UntouchedTower
 
 # Images at a time where nothing is trained, unless something else is asked for.
 MEASURED_AT_ONCE = Evaluation().batch_size
@@ -34,6 +35,7 @@ class ClipClassifier(nn.Module):
             float32.
         batch_size: images at a time where nothing is trained; what is measured again later is measured in
             the same batches, for the same bits.
+        untouched: the image tower of before all tasks, where heads see images by it as well.
 
     Attributes:
         kept_features: (pixels, what computes their features) → features, of towers that are never touched;
@@ -49,6 +51,7 @@ class ClipClassifier(nn.Module):
         std: Sequence[float] = (0.26862954, 0.26130258, 0.27577711),
         precision: torch.dtype = torch.float32,
         batch_size: int = MEASURED_AT_ONCE,
+        untouched: UntouchedTower | None = None,
     ) -> None:
         super().__init__()
         self.clip = clip
@@ -58,6 +61,7 @@ class ClipClassifier(nn.Module):
         self.everything = False
         self.measuring = "fp32"
         self.batch_size = batch_size
+        self.untouched = untouched
         self.kept_features: Callable[[Tensor, Callable[[], Tensor]], Tensor] | None = None
         self.compute_as(Computing())
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1) * 255.0, persistent=False)
@@ -86,18 +90,33 @@ class ClipClassifier(nn.Module):
             features = in_chunks(self._encode, self.normalise(images), self.computing.chunk)
         return F.normalize(features.float(), dim=-1)
 
+    @torch.no_grad()
+    def untouched_features(self, images: Tensor) -> Tensor:
+        """``N × embed`` unit vectors of the untouched tower, which a classifier without one does not have."""
+        clip, blocks = self.untouched.clip, self.untouched.blocks
+        self.untouched.tower.to(images.device)
+        with lower_precision(clip, self.precision, self.measuring), self._last_block(clip, blocks):
+            features = clip.encode_image(self.normalise(images))
+        return F.normalize(features.float(), dim=-1)
+
+    def seen(self, images: Tensor) -> Tensor:
+        """What heads are given: ``N × embed`` unit vectors, and beside them those of the untouched tower
+        (``N × 2 embed``) where there is one."""
+        now = self.image_features(images)
+        return now if self.untouched is None else torch.cat([now, self.untouched_features(images)], 1)
+
     def _encode(self, images: Tensor) -> Tensor:
         learning = torch.is_grad_enabled()
         if learning and self._compiled is not None:
             return self._compiled(images)
         again = self._blocks if learning and self.computing.checkpointing else []
-        with self._last_block(), computed_again(again):
+        with self._last_block(self.clip, self._blocks), computed_again(again):
             return self.clip.encode_image(images)
 
-    def _last_block(self) -> AbstractContextManager[None]:
+    def _last_block(self, clip: nn.Module, blocks: Sequence[nn.Module]) -> AbstractContextManager[None]:
         """Within, the last block of open_clip's transformer, which reads only its class token, computes no
         other."""
-        tower = getattr(self.clip, "visual", None)
+        tower = getattr(clip, "visual", None)
         reads_one = (
             isinstance(tower, VisionTransformer)
             and type(tower).forward is VisionTransformer.forward
@@ -106,8 +125,8 @@ class ClipClassifier(nn.Module):
             and tower.attn_pool is None
             and not tower.output_tokens
         )
-        one = reads_one and not self.everything and bool(self._blocks) and gives_one_token(self._blocks[-1])
-        return one_token(self._blocks[-1], 0) if one else nullcontext()
+        one = reads_one and not self.everything and bool(blocks) and gives_one_token(blocks[-1])
+        return one_token(blocks[-1], 0) if one else nullcontext()
 
     @contextmanager
     def computing_everything(self) -> Iterator[None]:

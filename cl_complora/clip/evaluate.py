@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from ..data.labels import LabelSpace
 from .classifier import ClipClassifier
-from .heads.head import Head, answered
+from .heads.head import Head, answered, features_for
 from .on_device import batches_on
 from .text import evaluating
 
@@ -17,10 +18,13 @@ from .text import evaluating
 @torch.no_grad()
 def image_features(classifier: ClipClassifier, pixels: Tensor) -> Tensor:
     """``N × D`` unit features of ``N × 3 × H × W`` uint8 images, on the classifier's device."""
+    return _in_batches(classifier, classifier.image_features, pixels)
+
+
+def _in_batches(classifier: ClipClassifier, encode: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
     device = next(classifier.parameters()).device
     with evaluating(classifier):
-        batches = batches_on(device, pixels, classifier.batch_size)
-        found = [classifier.image_features(batch) for batch in batches]
+        found = [encode(batch) for batch in batches_on(device, pixels, classifier.batch_size)]
     return torch.cat(found) if found else torch.empty(0, 0, device=device)
 
 
@@ -28,6 +32,22 @@ def known_features(classifier: ClipClassifier, pixels: Tensor) -> Tensor:
     """:func:`image_features`, which of towers that are never touched may be kept from an earlier run."""
     compute = partial(image_features, classifier, pixels)
     return compute() if classifier.kept_features is None else classifier.kept_features(pixels, compute)
+
+
+def untouched_features(classifier: ClipClassifier, pixels: Tensor) -> Tensor:
+    """:func:`known_features` of the untouched tower beside the classifier's own."""
+    compute = partial(_in_batches, classifier, classifier.untouched_features, pixels)
+    kept = classifier.untouched.kept_features
+    return compute() if kept is None else kept(pixels, compute)
+
+
+def seen_features(classifier: ClipClassifier, pixels: Tensor) -> Tensor:
+    """What heads are given of all images, as
+    :meth:`~cl_complora.clip.classifier.ClipClassifier.seen` gives it of a batch."""
+    now = known_features(classifier, pixels)
+    return (
+        now if classifier.untouched is None else torch.cat([now, untouched_features(classifier, pixels)], 1)
+    )
 
 
 @torch.no_grad()
@@ -47,13 +67,15 @@ def answers(
         classifier: the model.
         pixels, space: images and the classes to choose among.
         head: what answers in place of the texts.
-        features: the images' unit features, where they are known.
+        features: what the head is given of the images, without a head their unit features, where they are
+            known.
     """
     device = next(classifier.parameters()).device
     labels, shares = [], []
     with evaluating(classifier), classifier.text.unchanging():
         if features is None:
-            batches = map(classifier.image_features, batches_on(device, pixels, classifier.batch_size))
+            encode = partial(features_for, classifier, head=head)
+            batches = map(encode, batches_on(device, pixels, classifier.batch_size))
         else:
             batches = iter(features.split(classifier.batch_size) if len(features) else ())
         for seen in batches:

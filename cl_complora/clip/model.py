@@ -41,6 +41,7 @@ from .checkpoint_files import file_fault, plain_file
 from .loading_log import interpolated, kept_quiet
 from .published_preprocessing import published_normalisations, published_scaling
 from .tokenizers import load_tokenizer, own_tokenizer
+from .untouched_tower import UntouchedTower
 
 EMBEDDED = "embedded"
 
@@ -64,6 +65,8 @@ class LoadedClip:
         assumed: whether the normalisation is a guess, since neither model nor scenario says.
         files: that it was read from, weights and config.
         own_tokenizer: file or folder of a tokeniser of its own, as :func:`~.tokenizers.own_tokenizer` has it.
+        untouched: the image tower of before all tasks, where the model has learned and heads also see images
+            by it.
     """
 
     model: nn.Module
@@ -78,6 +81,7 @@ class LoadedClip:
     assumed: bool = False
     files: tuple[Path, ...] = ()
     own_tokenizer: Path | None = None
+    untouched: UntouchedTower | None = None
 
     @property
     def beside_weights(self) -> dict[str, Any]:

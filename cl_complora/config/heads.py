@@ -39,6 +39,10 @@ class LinearProbe(_FittedToAll):
     balanced: bool = True
     """Whether classes count alike however many shots they have, w_y = N / (K n_y), as scikit-learn's
     ``class_weight="balanced"``; with even shots that changes nothing."""
+    with_untouched: bool = False
+    """Whether images are seen by the untouched image tower as well, its features beside those of the model as
+    it is: what an update costs the features of few shots is then not lost, for a second tower in memory and
+    for every image that a head answers."""
 
 
 class NearestMean(_FittedToAll):

@@ -49,6 +49,7 @@ _OF_STEPS = (
     *("chunk", "checkpointing", "remember", "on_nan"),
 )
 UNTRAINED = "with adapter kind none, which trains nothing"
+_STILL = "with adapter.towers: [text], which leaves the image tower as it is", "towers"
 
 _PluginName = Annotated[
     str,
@@ -132,6 +133,15 @@ class Strategy(Section):
         if said not in ("task", "seen") or not contrasts(head) or head.get("classes", "auto") != "auto":
             return data
         return {**data, "head": {**head, "classes": said}}
+
+    @model_validator(mode="after")
+    def _untouched_tower_is_another(self) -> Strategy:
+        still = self.adapter.kind == "none" or "vision" not in self.adapter.towers
+        if still and getattr(self.head, "with_untouched", False):
+            told, key = (UNTRAINED, "kind") if self.adapter.kind == "none" else _STILL
+            message = f"has no effect {told}"
+            raise refused(message, "head", "with_untouched", because=[("adapter", key)])
+        return self
 
     @model_validator(mode="after")
     def _drift_is_of_towers_that_move(self) -> Strategy:

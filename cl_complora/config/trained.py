@@ -7,7 +7,7 @@ from typing import get_args
 
 from .adaptation import Adapter, Matrix
 from .factors import FIXED_A
-from .heads import Head, TipAdapter
+from .heads import Head, LinearProbe, TipAdapter
 from .strategy import Strategy
 from .training import Whole
 
@@ -75,7 +75,8 @@ def _shape(adapter: Adapter) -> str:
 def _head(head: Head) -> str:
     if isinstance(head, TipAdapter) and not head.train:
         return "weights of a cache" if head.alpha is None or head.beta is None else "a cache"
-    return _HEADS[head.kind]
+    both = isinstance(head, LinearProbe) and head.with_untouched
+    return _HEADS[head.kind] + " on both image towers" * both
 
 
 def _listed(names: Sequence[str]) -> str:

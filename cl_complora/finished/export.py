@@ -117,7 +117,7 @@ def export(state: State, out: Path, half: bool = False, peft: bool = False) -> l
                 adapter.write(adapter_folder(out))
             if heads:
                 prompts = {key: _prompts(state, key, head) for key, head in heads.items()}
-                files.append(write_heads(out.parent, name, heads, prompts))
+                files.append(write_heads(out.parent, name, heads, prompts, _untouched(state, half)))
     return files
 
 
@@ -143,6 +143,13 @@ def _heads(state: State) -> dict[str, Head]:
     """Heads by the key that they have in the file: their task, or one for all."""
     heads = state.heads()
     return {_ALL: next(iter(heads.values()))} if heads and state.shares_head else heads
+
+
+def _untouched(state: State, half: bool) -> dict[str, Tensor]:
+    """Weights of the image tower of before all tasks, where heads read it."""
+    if state.loaded.untouched is None:
+        return {}
+    return {key: _plain(value, half) for key, value in state.loaded.untouched.tower.state_dict().items()}
 
 
 def _prompts(state: State, key: str, head: Head) -> list[tuple[str, ...]]:

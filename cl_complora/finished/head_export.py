@@ -7,9 +7,11 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import safetensors.torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from ..clip.heads.head import ClosedHead, Head
 from ..errors import UserError
@@ -19,17 +21,27 @@ from ..report.markdown_text import escaped
 HEAD_FILE = "classifier.safetensors"
 
 SNIPPET = """\
-import json
+{imports}
 from safetensors import safe_open
 from torch.nn import functional as F
 
 with safe_open("{file}", "pt") as file:
     head = json.loads(file.metadata()["heads"])[{key!r}]
     {tensors} = (file.get_tensor({key!r} + "/" + name) for name in {names!r})
-{numbers}with torch.no_grad():
+{tower}{numbers}with torch.no_grad():
     image = model.encode_image(preprocess(Image.open("picture.jpg").convert("RGB"))[None], normalize=True)
-{texts}{preamble}    logits = {formula}
+{untouched}{texts}{preamble}    logits = {formula}
     print(head["classes"], logits.softmax(-1))
+"""
+
+# What heads that read it need of the untouched image tower: its weights, and its features.
+_TOWER = """\
+    before = copy.deepcopy(model)
+    before.visual.load_state_dict({name: file.get_tensor(name) for name in file.keys() if "/" not in name})
+"""
+_UNTOUCHED = """\
+    pixels = preprocess(Image.open("picture.jpg").convert("RGB"))[None]
+    untouched = before.encode_image(pixels, normalize=True)
 """
 
 _TEXTS = """\
@@ -39,7 +51,11 @@ _TEXTS = """\
 
 
 def write_heads(
-    folder: Path, model: str, heads: Mapping[str, Head], prompts: Mapping[str, Sequence[Sequence[str]]]
+    folder: Path,
+    model: str,
+    heads: Mapping[str, Head],
+    prompts: Mapping[str, Sequence[Sequence[str]]],
+    tower: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> Path:
     """Write all heads into one file.
 
@@ -48,6 +64,8 @@ def write_heads(
         model: its name.
         heads: key in the file → head.
         prompts: key → prompts of the head's classes.
+        tower: weights of the untouched image tower, where the heads read it; no name has a slash, as those of
+            heads do.
 
     Raises:
         UserError: if the file is there and belongs to another model.
@@ -69,6 +87,7 @@ def write_heads(
         for key, head in heads.items()
         for name, value in head.tensors().items()
     }
+    tensors |= {name: value.contiguous() for name, value in tower.items()}
     metadata = {"format": "pt", "model": model, "heads": json.dumps(about, ensure_ascii=False)}
     write_bytes(path, safetensors.torch.save(tensors, metadata))
     return path
@@ -129,11 +148,15 @@ def _owner(path: Path) -> str | None:
 def head_lines(heads: Mapping[str, Head], shared: bool) -> list[str]:
     """What the page beside the model says of the heads."""
     key, head = next(iter(heads.items()))
+    paired = "untouched" in head.formula
     names = list(head.tensors())
     code = head.preamble + head.formula
     used = [name for name in head.numbers() if re.search(rf"\b{name}\b", code)]
     numbers = "".join(f"{name} = head['numbers'][{name!r}]\n" for name in used)
     snippet = SNIPPET.format(
+        imports="import copy, json" if paired else "import json",
+        tower=_TOWER if paired else "",
+        untouched=_UNTOUCHED if paired else "",
         file=HEAD_FILE,
         key=key,
         tensors=", ".join(names) + ("," if len(names) == 1 else ""),
@@ -153,6 +176,12 @@ def head_lines(heads: Mapping[str, Head], shared: bool) -> list[str]:
         "```",
         "",
     ]
+    if paired:
+        lines += [
+            "The head also reads the image tower as it was before all tasks, whose weights stand in the same"
+            " file: every picture goes through two towers.",
+            "",
+        ]
     if isinstance(head, ClosedHead) and (shared or head.share < 1):
         lines += [
             "Among classes that it does not know the texts decide first: where the likeliest by texts is"

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from ..analysis.representation import spread
 from ..clip.classifier import ClipClassifier
-from ..clip.heads.head import Head, answered
+from ..clip.heads.head import Head, answered, features_for
 from ..clip.text import evaluating
 from ..config.recorded import learned_at_once
 from ..data.items import Item
@@ -179,7 +179,7 @@ def image_losses(
     with evaluating(classifier):
         parts = (each.split(classifier.batch_size) for each in (images.pixels, images.labels))
         for pixels, labels in zip(*parts, strict=True):
-            logits = answered(classifier, classifier.image_features(pixels.to(device)), space, head)
+            logits = answered(classifier, features_for(classifier, pixels.to(device), head), space, head)
             found.append(F.cross_entropy(logits.double(), labels.to(device), reduction="none").cpu())
     return torch.cat(found).numpy()
 

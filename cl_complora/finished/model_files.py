@@ -26,7 +26,12 @@ def classifier_of(loaded: LoadedClip, batch_size: int = MEASURED_AT_ONCE) -> Cli
         batch_size: images at a time.
     """
     classifier = ClipClassifier(
-        loaded.model, loaded.tokenizer, mean=loaded.mean, std=loaded.std, batch_size=batch_size
+        loaded.model,
+        loaded.tokenizer,
+        mean=loaded.mean,
+        std=loaded.std,
+        batch_size=batch_size,
+        untouched=loaded.untouched,
     )
     return classifier.to(next(loaded.model.parameters()).device).eval()
 

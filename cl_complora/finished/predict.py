@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ..clip.heads.head import Answering, ClosedHead, answered
+from ..clip.heads.head import Answering, ClosedHead, answered, features_for
 from ..clip.heads.linear import RowHead
 from ..clip.heads.several import SeveralHeads
 from ..clip.text import evaluating
@@ -272,7 +272,7 @@ def predict(
                     read[path] = pixels.read(path)
                 except UserError as error:
                     faults[path] = error.messages[0]
-            seen = classifier.image_features(torch.stack(list(read.values()))) if read else None
+            seen = features_for(classifier, torch.stack(list(read.values())), head) if read else None
             shares = [] if seen is None else answered(classifier, seen, space, head).softmax(1)
             likeliest = dict(zip(read, shares, strict=True))
             for path in paths[start : start + batch]:

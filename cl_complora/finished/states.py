@@ -13,6 +13,7 @@ from typing import Any
 from ..clip.classifier import ClipClassifier
 from ..clip.heads.head import Head
 from ..clip.model import LoadedClip
+from ..clip.untouched_tower import UntouchedTower
 from ..config import Scenario
 from ..config.heads import IN_WEIGHTS
 from ..config.loading import Located
@@ -37,7 +38,7 @@ class State:
         config: what it was made with.
         results: its results.json.
         scenario: its scenario, with the folder that relative paths start from.
-        loaded: the model, with merged weights.
+        loaded: the model, with merged weights, and beside it the untouched image tower where heads read that.
         after: tasks that the weights hold, in order.
         scale: task → factor on its update; 1 where it is not named. With 0 its head is left out as well.
     """
@@ -245,6 +246,8 @@ def find_state(
             raise UserError(f"{path}: no task {name!r} among those merged: {', '.join(held) or 'none'}")
     refuse_inexact(path, config, scenario.value, factors, held)
     loaded = load_pretrained(folder, config, scenario, pretrained, model_config)
+    if (config["strategy"].get("head") or {}).get("with_untouched"):
+        loaded.untouched = UntouchedTower(loaded.model)
     return State(folder, config, results, scenario, loaded, held, factors)
 
 

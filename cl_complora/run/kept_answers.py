@@ -59,10 +59,11 @@ class KeptAnswers:
     def __init__(self, run: RunInputs, model: ClipClassifier) -> None:
         self._folder, self._model = cache_folder("answers"), model
         self._run, self.known, self.seconds_saved = run, 0, 0.0
+        # Found out now: the model may have learned when it is asked.
+        self._made_with = self._following_from() if self._folder is not None else {}
 
-    @functools.cached_property
-    def _made_with(self) -> dict[str, Any]:
-        """What all answers of the model follow from, found out where something is kept."""
+    def _following_from(self) -> dict[str, Any]:
+        """What all answers of the model follow from."""
         loaded, device, model = self._run.loaded, self._run.device, self._model
         return {
             "code": _code(),

@@ -14,6 +14,7 @@ import torch
 
 from ..clip.classifier import ClipClassifier
 from ..clip.slots import open_slots
+from ..clip.untouched_tower import UntouchedTower
 from ..config.training import Training
 from ..data.tasks import StreamData, TaskData
 from ..delta import TaskDelta
@@ -81,7 +82,7 @@ class Learner:
         head: fits what answers in place of texts; None where texts answer.
         plugins: regularisers, memory, the head and a plugin of the user's own.
         notes: what the user should know about how the strategy fits the model.
-        kept: features of towers that are never moved, from earlier runs on this machine; None where they are
+        kept: features of towers that are never moved, from earlier runs on this machine; None where all are
             moved.
 
     Raises:
@@ -110,6 +111,8 @@ class Learner:
         )
         # Every strategy computes with the same modules, whether it adapts low-rank or not.
         open_slots(self.model.clip)
+        if getattr(run.strategy.head, "with_untouched", False):
+            self.model.untouched = UntouchedTower(self.model.clip)
         with told_of_memory("the model", run.device):
             self.model.to(run.device).eval()
         self._build()
@@ -154,12 +157,17 @@ class Learner:
             ) from None
 
     def keep_features(self) -> None:
-        """Take features from what earlier runs on this machine kept, and keep them, where nothing of the
-        strategy ever moves the towers."""
+        """Take features of towers that nothing of the strategy ever moves from what earlier runs on this
+        machine kept, and keep them."""
         in_weights = self.head is not None and not self.head.keeps_heads
         if self.run.strategy.adapter.kind == "none" and not in_weights:
-            self.kept = KeptAnswers(self.run, self.model)
-            self.model.kept_features = self.kept.of_images
+            still = self.model
+        elif self.model.untouched is not None:
+            still = self.model.untouched
+        else:
+            return
+        self.kept = KeptAnswers(self.run, self.model)
+        still.kept_features = self.kept.of_images
 
     def steps_of(self, task: TaskData, data: StreamData) -> int:
         """Steps that the strategy trains at a task; 0 where it trains nothing there."""
@@ -186,13 +194,11 @@ class Learner:
         if self._loop is None:
             self._loop, self._checkpoint = self._avalanche_strategy()
         steps = self.steps_of(task, data)
-        began = time.perf_counter()
+        began = time.perf_counter() + self._seconds_saved
         if not steps:
             self.adapter.skip()
-            saved = self.kept.seconds_saved if self.kept else 0.0
             fitted = self._fit_head(task)
-            seconds, trained = time.perf_counter() - began, fitted.trained if fitted else 0
-            seconds += self.kept.seconds_saved - saved if self.kept else 0.0
+            seconds, trained = self._seconds_since(began), fitted.trained if fitted else 0
             return Learned(self.adapter.deltas[-1], 0, seconds, trained, fitted=fitted)
         experience = experience_at(self.run.strategy.training.stream, data.tasks, task.index)
         if self.head is not None and not task.captioned:
@@ -215,9 +221,17 @@ class Learner:
         fitted = self._fit_head(task)
         trainable += fitted.trained if fitted else 0
         # Seconds of a process that was cut off within the task count as well.
-        seconds = time.perf_counter() - began + self._checkpoint.seconds
+        seconds = self._seconds_since(began) + self._checkpoint.seconds
         curves = self._curve.curve(), self._curve.accuracy()
         return Learned(delta, steps, seconds, trainable, *curves, self._loop.skipped, fitted)
+
+    @property
+    def _seconds_saved(self) -> float:
+        return self.kept.seconds_saved if self.kept else 0.0
+
+    def _seconds_since(self, began: float) -> float:
+        """Seconds since then, with those of features that were found instead of computed."""
+        return time.perf_counter() + self._seconds_saved - began
 
     def _fit_head(self, task: TaskData) -> Fitted | None:
         """Fit the head of a strategy that has one to the features of the model as it is now; captions are

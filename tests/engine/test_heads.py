@@ -17,7 +17,7 @@ from builders.heads import clusters, shots_from
 from cl_complora.clip.heads.head import Question
 from cl_complora.clip.heads.head_forms import FORMS, from_tensors, to_tensors
 from cl_complora.clip.heads.key_cache import CacheHead
-from cl_complora.clip.heads.linear import AffineHead, MeanHead, RowHead
+from cl_complora.clip.heads.linear import AffineHead, MeanHead, PairedHead, RowHead
 from cl_complora.clip.heads.mask import PARTS, MaskHead
 from cl_complora.clip.heads.regression import KernelHead, RandomFeatureHead
 from cl_complora.clip.heads.several import SeveralHeads
@@ -32,7 +32,8 @@ TAU = 10.0
 
 def question(features, texts, names=None) -> Question:
     names = names or tuple(f"class {k}" for k in range(len(texts)))
-    return Question(features, names, texts, TAU * features @ texts.mT, torch.tensor(TAU))
+    untouched = features.flip(1)  # what some other tower makes of the images
+    return Question(features, names, texts, TAU * features @ texts.mT, torch.tensor(TAU), untouched)
 
 
 def probe(features, labels, texts, shared: bool = False, names=None, validation=None, **how):
@@ -249,6 +250,7 @@ def every_form(width: int = 12) -> list:
     weight = F.normalize(torch.randn(3, width, generator=torch.Generator().manual_seed(2)), dim=-1)
     return [
         AffineHead(tuple("abc"), 1.0, weight, torch.tensor([0.1, -0.2, 0.3])),
+        PairedHead(tuple("abc"), 1.0, torch.randn(3, 2 * width), torch.tensor([0.1, -0.2, 0.3])),
         MeanHead(tuple("abc"), 1.0, weight, TAU),
         RowHead(tuple("abc"), 3 * weight),
         RandomFeatureHead(tuple("abc"), 0.8, torch.randn(7, width), torch.randn(7, 3) / 7),

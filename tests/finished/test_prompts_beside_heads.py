@@ -15,7 +15,7 @@ from builders.heads import quick_head
 from cl_complora.clip.heads.head import Answering, Question
 from cl_complora.clip.heads.head_forms import FORMS
 from cl_complora.clip.heads.key_cache import CacheHead
-from cl_complora.clip.heads.linear import AffineHead, MeanHead, RowHead
+from cl_complora.clip.heads.linear import AffineHead, MeanHead, PairedHead, RowHead
 from cl_complora.clip.heads.mask import PARTS, MaskHead
 from cl_complora.clip.heads.regression import KernelHead, RandomFeatureHead
 from cl_complora.clip.heads.several import SeveralHeads
@@ -56,6 +56,7 @@ def heads_of(names: tuple[str, ...]) -> list:
         RowHead(names, weight),
         CacheHead(names, 1.0, 2.0, keys, values),
         MaskHead(names, 2.0, 1.0, **parts),
+        PairedHead(names, 1.0, drawn(count, 2 * WIDTH), bias),
     ]
 
 
@@ -71,7 +72,8 @@ def logits(head: Answering, seed: int) -> torch.Tensor:
     """What a head says of the same images, with texts that follow from the seed."""
     features = F.normalize(drawn(200, WIDTH, seed=99), dim=-1)
     texts, scale = F.normalize(drawn(len(NAMES), WIDTH, seed=seed), dim=-1), torch.tensor(10.0)
-    return head.logits(Question(features, NAMES, texts, scale * features @ texts.mT, scale))
+    untouched = features.flip(1)
+    return head.logits(Question(features, NAMES, texts, scale * features @ texts.mT, scale, untouched))
 
 
 def test_whether_texts_are_read_is_what_every_form_does():

@@ -30,6 +30,7 @@ class Question:
         texts: ``K × D`` their unit text features.
         text_logits: ``N × K``, what the model answers without a head.
         scale: τ, the factor on cosines in them.
+        untouched: ``N × D`` features of the untouched tower; None where there is none beside the model's own.
     """
 
     features: Tensor
@@ -37,19 +38,25 @@ class Question:
     texts: Tensor
     text_logits: Tensor
     scale: Tensor
+    untouched: Tensor | None = None
 
     @classmethod
-    def of(cls, classifier: ClipClassifier, features: Tensor, space: LabelSpace) -> Question:
-        """The question of a label space to a model."""
+    def of(cls, classifier: ClipClassifier, seen: Tensor, space: LabelSpace) -> Question:
+        """The question of a label space to a model, about what it has
+        :meth:`~cl_complora.clip.classifier.ClipClassifier.seen`."""
         texts = classifier.text.features(space)
         scale = classifier.clip.logit_scale.detach().float().exp()
-        return cls(features, space.class_names, texts, classifier.scores(features, texts), scale)
+        width = texts.shape[1]
+        features, untouched = seen[:, :width], seen[:, width:] if seen.shape[1] > width else None
+        logits = classifier.scores(features, texts)
+        return cls(features, space.class_names, texts, logits, scale, untouched)
 
     def among(self, chosen: Sequence[int]) -> Question:
         """The same images, and only some of the classes."""
         columns = list(chosen)
         names = tuple(self.names[k] for k in columns)
-        return Question(self.features, names, self.texts[columns], self.text_logits[:, columns], self.scale)
+        texts, logits = self.texts[columns], self.text_logits[:, columns]
+        return Question(self.features, names, texts, logits, self.scale, self.untouched)
 
 
 class Answering(Protocol):
@@ -82,7 +89,8 @@ class Head(ABC):
 
     @abstractmethod
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
-        """Name of every tensor → its shape; None stands for the width of the features, −1 for any number."""
+        """Name of every tensor → its shape; None stands for the width of what it reads of an image, −1 for
+        any number."""
 
     def tensors(self) -> dict[str, Tensor]:
         """What is stored."""
@@ -103,7 +111,7 @@ class Head(ABC):
         """Refuse what no fit leaves.
 
         Args:
-            width: of the model's features, where it is known.
+            width: of what it reads of an image, where it is known.
 
         Raises:
             ValueError: naming a tensor of another shape, or with numbers that are not finite.
@@ -149,9 +157,13 @@ class ClosedHead(Head):
 
     share: float
 
+    def reads(self, question: Question) -> Tensor:
+        """What the scores are computed from, a row an image."""
+        return question.features
+
     @abstractmethod
     def scores(self, features: Tensor) -> Tensor:
-        """``N × classes``."""
+        """``N × classes`` of what it :meth:`reads`."""
 
     def shares(self, scores: Tensor) -> Tensor:
         """Scores of the classes asked for → what is mixed with probabilities."""
@@ -162,7 +174,7 @@ class ClosedHead(Head):
         known = self.known(question.names)
         if not known:
             return question.text_logits
-        scores = self.scores(question.features)[:, self.rows(question.names)]
+        scores = self.scores(self.reads(question))[:, self.rows(question.names)]
         if self.share == 1.0 and len(known) == len(question.names):
             return scores
         return texts_first(question, known, self.shares(scores), self.share)
@@ -192,10 +204,15 @@ def texts_first(question: Question, known: Sequence[int], shares: Tensor, share:
     return answered.clamp_min(torch.finfo(answered.dtype).tiny).log()
 
 
+def features_for(classifier: ClipClassifier, images: Tensor, head: Answering | None) -> Tensor:
+    """What :func:`answered` needs of a batch of images: what a head is given, or their unit features."""
+    return classifier.image_features(images) if head is None else classifier.seen(images)
+
+
 def answered(
     classifier: ClipClassifier, features: Tensor, space: LabelSpace, head: Answering | None
 ) -> Tensor:
-    """``N × K`` logits of unit image features, from the texts alone where there is no head."""
+    """``N × K`` logits of what :func:`features_for` gives, from the texts alone where there is no head."""
     if head is None:
         return classifier.head(features, space)
     return head.logits(Question.of(classifier, features, space))

@@ -11,13 +11,16 @@ from torch import Tensor
 from ...files import parse_json
 from .head import Head
 from .key_cache import CacheHead
-from .linear import AffineHead, MeanHead, RowHead
+from .linear import AffineHead, MeanHead, PairedHead, RowHead
 from .mask import MaskHead
 from .regression import KernelHead, RandomFeatureHead
 
 FORMS: dict[str, type[Head]] = {
     form.kind: form
-    for form in (AffineHead, MeanHead, RowHead, RandomFeatureHead, KernelHead, CacheHead, MaskHead)
+    for form in (
+        *(AffineHead, PairedHead, MeanHead, RowHead),
+        *(RandomFeatureHead, KernelHead, CacheHead, MaskHead),
+    )
 }
 
 _ABOUT = "about"

@@ -1,10 +1,11 @@
-"""Heads that are one linear map of the unit image features."""
+"""Heads that are one linear map of unit image features."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -33,6 +34,29 @@ class AffineHead(ClosedHead):
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
         """As in the base class."""
         return {"weight": (len(self.classes), None), "bias": (len(self.classes),)}
+
+
+@dataclass(frozen=True, eq=False)
+class PairedHead(AffineHead):
+    """Logits (f, f₀) Wᵀ + b of the model's features and, beside them, the untouched tower's.
+
+    Attributes:
+        weight: ``classes × 2 D``.
+        bias: ``(classes,)``.
+    """
+
+    kind: ClassVar[str] = "affine-paired"
+    formula: ClassVar[str] = "torch.cat([image, untouched], -1) @ weight.T + bias"
+
+    def reads(self, question: Question) -> Tensor:
+        """As in the base class."""
+        if question.untouched is None:
+            raise ValueError("the head also reads the untouched image tower, which this classifier lacks")
+        return torch.cat([question.features, question.untouched], 1)
+
+    def check(self, width: int | None = None) -> None:
+        """As in the base class, of features of either tower."""
+        super().check(None if width is None else 2 * width)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,8 @@ def drift_of(before: Tensor, now: Tensor, strength: float) -> Callable[[Tensor],
 
     M = argmin ‖F' − F − F M‖² + λ‖M‖² = (Fᵀ F + λ I)⁻¹ Fᵀ (F' − F), and f becomes the unit vector of f + f M:
     learnable drift compensation (Gomez-Villa et al., ECCV 2024, arXiv 2407.08536) with a linear map that is
-    solved for in place of one that is trained. Where the towers did not move, M is 0.
+    solved for in place of one that is trained. Where the towers did not move, M is 0. What stands beside f,
+    of a tower that stays, is left as it is.
 
     Args:
         before: F, unit features of the task's images before it, ``N × D``.
@@ -26,7 +27,7 @@ def drift_of(before: Tensor, now: Tensor, strength: float) -> Callable[[Tensor],
     m = torch.linalg.solve(f.mT @ f + strength * eye, f.mT @ moved)
 
     def carried(features: Tensor) -> Tensor:
-        own = features.double().cpu()
-        return F.normalize(own + own @ m, dim=-1).to(features)
+        own, untouched = features[:, : len(m)].double().cpu(), features[:, len(m) :]
+        return torch.cat([F.normalize(own + own @ m, dim=-1).to(features), untouched], 1)
 
     return carried

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...clip.classifier import ClipClassifier
-from ...clip.evaluate import image_features, known_features
+from ...clip.evaluate import image_features, known_features, seen_features
 from ...clip.heads.head import Head
 from ...config.heads import IN_WEIGHTS
 from ...data.images.pixels import augment
@@ -30,7 +30,8 @@ class Shots:
 
     Attributes:
         names: the task's K classes.
-        features, labels: ``N × D`` unit features of the training images, and places in ``names``.
+        features, labels: ``N × D`` unit features of the training images (and beside them those of the
+            untouched tower, ``N × 2 D``, where heads read both), and places in ``names``.
         validation_features, validation_labels: of the validation images, which may be none.
         texts: ``K × D`` unit text features of the classes, all prompts together.
         seen: classes of this task and of all before it where the label space is one, else ``names``.
@@ -187,9 +188,9 @@ def shots_of(model: ClipClassifier, task: TaskData, seed: int) -> Shots:
         seen_texts = model.text.features(seen)
     return Shots(
         names=tuple(names),
-        features=known_features(model, task.train.pixels),
+        features=seen_features(model, task.train.pixels),
         labels=own(task.train.labels, task.train_space),
-        validation_features=known_features(model, task.validation.pixels),
+        validation_features=seen_features(model, task.validation.pixels),
         validation_labels=own(task.validation.labels, task.space),
         texts=texts.float(),
         seen=seen.class_names,
@@ -327,8 +328,10 @@ class FittingToAll(KeepingFitting, supports_distributed=False):
     def fit(self, shots: Shots, earlier: Head | None) -> Fitted:
         """As in the base class."""
         before, self._before = self._before, None
-        if before is not None and not torch.equal(before, shots.features):
-            self.kept.carry(drift_of(before, shots.features, self.settings.drift))
+        if before is not None:
+            now = shots.features[:, : before.shape[1]]
+            if not torch.equal(before, now):
+                self.kept.carry(drift_of(before, now, self.settings.drift))
         self.keep(shots)
         if not self.shared:
             return self.fit_to(shots.names, shots.features, shots.labels, shots)

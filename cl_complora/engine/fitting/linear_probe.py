@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...clip.heads.linear import AffineHead
+from ...clip.heads.linear import AffineHead, PairedHead
 from .fitting import Fitted, FittingToAll, Shots
 from .logistic import NEVER, OnDevice, ScikitLearn, solver_of
 
@@ -47,7 +47,8 @@ class LinearProbeFitting(FittingToAll, supports_distributed=False):
                 chosen = grid[0]
             fitted = kind.fitted(chosen, features, labels, count, weights=alike[labels])
             weight, bias = fitted.coefficients()
-        head = AffineHead(
+        form = PairedHead if self.settings.with_untouched else AffineHead
+        head = form(
             classes=names, share=1.0, weight=weight.float().to(features), bias=bias.float().to(features)
         )
         return Fitted(head, weight.numel() + bias.numel(), {"c": chosen})
