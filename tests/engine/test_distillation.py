@@ -194,7 +194,7 @@ def test_the_reference_penalty_is_zero_for_the_pretrained_model_and_both_directi
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
-        ("complora", ["adapter.towers=[text]"]),
+        ("complora+linear-probe+lwf", ["adapter.towers=[text]"]),
         ("lora", ["adapter.towers=[text]", "regularisers=[{kind: similarities, strength: 1}]"]),
         ("lora", ["adapter.towers=[text]", "regularisers=[{kind: regions, strength: 1}]"]),
     ],

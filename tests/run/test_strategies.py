@@ -28,6 +28,7 @@ from builders.runs import without_timings
 from cl_complora.clip.classifier import ClipClassifier
 from cl_complora.clip.evaluate import accuracy
 from cl_complora.clip.model import LoadedClip, load_clip
+from cl_complora.clip.untouched_tower import UntouchedTower
 from cl_complora.config import Scenario, Strategy, load_scenario, load_strategy
 from cl_complora.config.adaptation import Adapter
 from cl_complora.config.catalog import shipped
@@ -256,9 +257,14 @@ def test_every_strategy_on_the_protocols(
     # the run measured.
     tasks = whole.results["tasks"]
     plain = open_clip.model.CLIP(**TINY).eval()
-    plain.load_state_dict(weights_after(RunDir(whole.folder), tasks, load_file(tiny_files[1])))
+    pretrained = load_file(tiny_files[1])
+    plain.load_state_dict(pretrained)
+    untouched = UntouchedTower(plain)
+    plain.load_state_dict(weights_after(RunDir(whole.folder), tasks, pretrained))
     loaded, data = seen_by(tiny_scenario, protocol)
     exported = ClipClassifier(plain, loaded.tokenizer, mean=loaded.mean, std=loaded.std)
+    if getattr(strategy(name).value.head, "with_untouched", False):
+        exported.untouched = untouched
     heads = heads_after(RunDir(whole.folder), tasks, protocol != "task-incremental")
     head = strategy(name).value.head
     assert bool(heads) == (head is not None and head.kind not in IN_WEIGHTS)
