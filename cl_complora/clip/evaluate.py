@@ -45,9 +45,9 @@ def seen_features(classifier: ClipClassifier, pixels: Tensor) -> Tensor:
     """What heads are given of all images, as
     :meth:`~cl_complora.clip.classifier.ClipClassifier.seen` gives it of a batch."""
     now = known_features(classifier, pixels)
-    return (
-        now if classifier.untouched is None else torch.cat([now, untouched_features(classifier, pixels)], 1)
-    )
+    if classifier.untouched is None:
+        return now
+    return torch.cat([now, untouched_features(classifier, pixels)], 1)
 
 
 @torch.no_grad()

@@ -68,6 +68,8 @@ def test_a_probe_of_one_shot_or_one_class():
     features, labels, texts = clusters(3, shots=1)
     assert probe(features, labels, texts).told == {"c": 10.0}
     assert probe(features, labels, texts, c=[1.0, 31.6]).told == {"c": 31.6}  # nearest on a log scale
+    both = probe(torch.cat([features, features], 1), labels, texts, with_untouched=True)
+    assert both.told == {"c": 3.16}  # of rows twice as long in squares, 5 would regularise as 10
     one = probe(*clusters(1, shots=4))
     assert one.head.logits(question(clusters(1)[0], texts[:1])).argmax(1).sum() == 0
 

@@ -12,7 +12,8 @@ from ...clip.heads.linear import AffineHead, PairedHead
 from .fitting import Fitted, FittingToAll, Shots
 from .logistic import NEVER, OnDevice, ScikitLearn, solver_of
 
-# Where nothing can be held out (a class of one shot), the value of the grid that is nearest to this one.
+# Where nothing can be held out (a class of one shot), the value of the grid that is nearest to this one: of rows
+# of length 1, and of longer ones as much less as their squares are more, which regularises them alike.
 USUAL_C = 10.0
 
 
@@ -79,7 +80,8 @@ class LinearProbeFitting(FittingToAll, supports_distributed=False):
                 (x[fit], y[fit], x[held], y[held]) for fit, held in parts(y, self.settings.folds, shots.seed)
             ]
         if not rounds:
-            return min(grid, key=lambda c: abs(math.log(c / USUAL_C)))
+            usual = USUAL_C / float(x.square().sum(1).mean())
+            return min(grid, key=lambda c: abs(math.log(c / usual)))
         models: list[ScikitLearn | OnDevice | None] = [None] * len(rounds)
         best, lowest = grid[0], math.inf
         for c in grid:
