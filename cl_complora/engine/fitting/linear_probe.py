@@ -12,8 +12,8 @@ from ...clip.heads.linear import AffineHead, PairedHead
 from .fitting import Fitted, FittingToAll, Shots
 from .logistic import NEVER, OnDevice, ScikitLearn, solver_of
 
-# Where nothing can be held out (a class of one shot), the value of the grid that is nearest to this one: of rows
-# of length 1, and of longer ones as much less as their squares are more, which regularises them alike.
+# Where nothing can be held out (a class of one shot), the value of the grid that is nearest to this one: of
+# rows of length 1, and of longer ones as much less as their squares are more, which regularises them alike.
 USUAL_C = 10.0
 
 
