@@ -267,8 +267,13 @@ def check_fits(
     _check_rates(strategy, adapter.idle_towers(model))
     notes += _odd_rate(strategy) + _odd_rank(strategy, adapter)
     carrying = head is not None and head.shared and "drift" in strategy.head.model_fields_set
-    if carrying and strategy.head.drift is not None and adapter.moved_towers(model) <= {"text"}:
-        notes.append("head.drift has no effect where nothing of the image tower is trained")
+    idle = {
+        "drift": carrying and strategy.head.drift is not None,
+        "with_untouched": getattr(strategy.head, "with_untouched", False),
+    }
+    if adapter.moved_towers(model) <= {"text"}:
+        no_effect = "has no effect where nothing of the image tower is trained"
+        notes += [f"head.{setting} {no_effect}" for setting, said in idle.items() if said]
     _refuse_no_direction(strategy, adapter)
     towers = {"image": model.clip.visual, "text": getattr(model.text.tower, "transformer", model.text.tower)}
     for name, tower in towers.items():

@@ -110,15 +110,25 @@ def test_a_tower_of_which_nothing_is_adapted_is_told(resnet, tmp_path):
 
 def test_distillation_of_an_image_tower_that_stays_is_told_or_refused(resnet):
     def checked(*settings: str) -> list[str]:
-        strategy = load_strategy("complora", settings).value
+        strategy = load_strategy("complora+linear-probe+lwf", settings).value
         adapter = build_adapter(strategy.adapter, 0)
         return check_regularisers(strategy, build_plugins(strategy, adapter, 0), resnet, adapter)
 
-    (line,) = checked()  # the default, which a user of such a model did not choose
+    (line,) = checked()  # as the default, which a user of such a model did not choose
     assert "lwf has no effect where nothing of the image tower is trained" in line
     with pytest.raises(UserError, match="texts_of: student reads its texts"):
         checked("adapter.towers=[text]")
     assert checked("adapter.towers=[text]", "regularisers.0.texts_of=student") == []
+
+
+def test_an_untouched_tower_beside_one_that_stays_is_told(resnet):
+    """The default, on a model whose image tower low-rank updates find nothing in: the same features twice."""
+    strategy = load_strategy("complora").value
+    adapter = build_adapter(strategy.adapter, 0)
+    told = "head.with_untouched has no effect where nothing of the image tower is trained"
+    assert told in check_fits(strategy, adapter, resnet)
+    one = load_strategy("complora+linear-probe+lwf").value
+    assert told not in check_fits(one, build_adapter(one.adapter, 0), resnet)
 
 
 def test_two_transformers_have_nothing_to_tell(tmp_path, tokenizer):

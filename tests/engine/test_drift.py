@@ -107,7 +107,9 @@ def test_one_head_for_all_is_fitted_to_features_that_were_carried_over(heads_of,
     first, both = heads_of("class-incremental", *MOVING)
     ((before, now, strength, carried),) = given_to
     assert strength == LinearProbe(kind="linear-probe").drift
-    assert torch.equal(both[: len(first)], carried(first)) and torch.equal(both[len(first) :], now)
+    width = now.shape[1]  # beside them stand those of the tower that stays
+    assert torch.equal(both[: len(first)], carried(first)) and torch.equal(both[len(first) :, :width], now)
+    assert torch.equal(both[: len(first), width:], first[:, width:]) and first.shape[1] == 2 * width
     assert not torch.allclose(before, now, atol=1e-3) and not torch.allclose(carried(first), first, atol=1e-3)
 
 

@@ -71,7 +71,7 @@ def test_drift_of_an_image_tower_that_stands_still_is_noted(tiny_scenario, tmp_p
     scenario = load_scenario(str(tiny_scenario), ["protocol=class-incremental"])
     still = [*SHORT, "adapter.towers=[text]", "regularisers=[]"]
     for drift, told in (["head.drift=0.5"], 1), (["head.drift=null"], 0), ([], 0):
-        said, strategy = Said(), load_strategy("complora", [*still, *drift])
+        said, strategy = Said(), load_strategy("complora+linear-probe+lwf", [*still, *drift])
         run(scenario, strategy, out=tmp_path / "-".join(drift), progress=said, evaluate=False, analysis=False)
         note = "note: head.drift has no effect where nothing of the image tower is trained"
         assert said.lines.count(note) == told
