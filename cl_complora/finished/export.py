@@ -117,7 +117,8 @@ def export(state: State, out: Path, half: bool = False, peft: bool = False) -> l
                 adapter.write(adapter_folder(out))
             if heads:
                 prompts = {key: _prompts(state, key, head) for key, head in heads.items()}
-                files.append(write_heads(out.parent, name, heads, prompts, _untouched(state, half)))
+                tower = _untouched(state, half) if any(head.reads_both for head in heads.values()) else {}
+                files.append(write_heads(out.parent, name, heads, prompts, tower))
     return files
 
 
@@ -146,9 +147,7 @@ def _heads(state: State) -> dict[str, Head]:
 
 
 def _untouched(state: State, half: bool) -> dict[str, Tensor]:
-    """Weights of the image tower of before all tasks, where heads read it."""
-    if state.loaded.untouched is None:
-        return {}
+    """Weights of the image tower of before all tasks."""
     return {key: _plain(value, half) for key, value in state.loaded.untouched.tower.state_dict().items()}
 
 

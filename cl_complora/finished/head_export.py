@@ -148,7 +148,7 @@ def _owner(path: Path) -> str | None:
 def head_lines(heads: Mapping[str, Head], shared: bool) -> list[str]:
     """What the page beside the model says of the heads."""
     key, head = next(iter(heads.items()))
-    paired = "untouched" in head.formula
+    paired = head.reads_both
     names = list(head.tensors())
     code = head.preamble + head.formula
     used = [name for name in head.numbers() if re.search(rf"\b{name}\b", code)]

@@ -104,7 +104,7 @@ class Samples:
     def _score(self, name: str, features: Tensor) -> Score:
         images, labels, space = self.sets[name]
         head = self.heads.get(name)
-        if head is not None and self.classifier.untouched is not None:
+        if head is not None and head.reads_both:
             if name not in self._untouched:
                 self._untouched[name] = untouched_features(self.classifier, images)
             features = torch.cat([features, self._untouched[name]], 1)

@@ -116,6 +116,8 @@ class Learner:
         with told_of_memory("the model", run.device):
             self.model.to(run.device).eval()
         self._build()
+        if self.adapter.moved_towers(self.model) <= {"text"}:
+            self.model.untouched = None  # the model's own tower is it
         self.notes += check_stream(run.scenario, run.strategy, run.plans, self.head, self.plugins)
         self._curve = CurvePlugin(progress)
         self._checkpoint: CheckpointPlugin | None = None

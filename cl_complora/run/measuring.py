@@ -182,7 +182,7 @@ class Measuring:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Labels and shares of a set, from its features where heads will ask for them again."""
         seen = self._seen(name, images) if self.run.strategy.head is not None else None
-        if head is not None and self.model.untouched is not None:
+        if head is not None and head.reads_both:
             if name not in self._untouched:
                 self._untouched[name] = untouched_features(self.model, images.pixels)
             seen = torch.cat([seen, self._untouched[name]], 1)

@@ -12,14 +12,15 @@ from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
 from builders.commands import cli
+from builders.interruptions import Said
 from builders.measured import on_own_stream
 from cl_complora.clip.evaluate import answers, image_features, seen_features
-from cl_complora.clip.heads.linear import PairedHead
-from cl_complora.clip.untouched_tower import UntouchedTower
+from cl_complora.clip.heads.linear import AffineHead, PairedHead
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.engine.fitting.drift import drift_of
 from cl_complora.errors import UserError
 from cl_complora.finished.explain import explain
+from cl_complora.finished.export import export
 from cl_complora.finished.membership import audit
 from cl_complora.finished.predict import answering, label_space, predict
 from cl_complora.finished.states import find_state, open_run
@@ -217,6 +218,34 @@ def test_a_head_that_reads_it_says_so_where_it_is_missing(paired):
         answers(classifier, torch.zeros(1, 3, *state.loaded.pixels.size, dtype=torch.uint8), space, head)
 
 
-def test_the_copy_is_on_the_device_of_the_images(paired):
-    tower = UntouchedTower(open_run(paired.folder, "0").loaded.model)
-    assert not tower.clip.training and not tower.tower.training
+def test_the_copy_is_never_in_training_mode_and_goes_where_the_images_are(paired):
+    state = open_run(paired.folder, "0")
+    classifier = state.classifier().train()
+    tower = classifier.untouched.tower
+    assert classifier.clip.training and not classifier.untouched.clip.training and not tower.training
+    went = []
+    tower.to = lambda device: went.append(device)
+    images = torch.zeros(1, 3, *state.loaded.pixels.size, dtype=torch.uint8)
+    assert classifier.untouched_features(images).shape == (1, tower.output_dim) and went == [images.device]
+
+
+def test_a_tower_that_stays_is_not_asked_twice(tiny_scenario, tmp_path):
+    """Features beside themselves would be the same regression at twice the C, for a second pass."""
+    text = STRATEGY.replace("{kind: lowrank, rank: 2}", "{kind: full, whole: [tokens]}")
+    (tmp_path / "words.yaml").write_text(text)
+    said = Said()
+    found = run(
+        load_scenario(str(tiny_scenario)),
+        load_strategy(str(tmp_path / "words.yaml")),
+        out=tmp_path,
+        progress=said,
+        analysis=False,
+    )
+    told = "head.with_untouched has no effect where nothing of the image tower is trained"
+    assert any(told in line for line in said.lines)
+    state = open_run(found.folder)
+    head, width = state.heads()["warm"], state.loaded.model.visual.output_dim
+    assert type(head) is AffineHead and head.weight.shape == (2, width)
+    assert all(one.accuracy == one.recorded for one in on_own_stream(state, True))
+    export(state, tmp_path / "words.safetensors")
+    assert all("/" in name for name in load_file(tmp_path / "classifier.safetensors"))

@@ -62,6 +62,9 @@ class Question:
 class Answering(Protocol):
     """What answers a question: a head, or several."""
 
+    reads_both: bool
+    """Whether it is asked about what the untouched image tower sees as well."""
+
     def logits(self, question: Question) -> Tensor:
         """``N × K``; argmax is the answer, softmax its probability."""
 
@@ -82,6 +85,8 @@ class Head(ABC):
     """How its logits come from ``image`` and ``text`` features, for those who use the exported file."""
     preamble: ClassVar[str] = ""
     """Lines before that."""
+    reads_both: ClassVar[bool] = False
+    """Whether it is asked about what the untouched image tower sees as well."""
 
     @abstractmethod
     def logits(self, question: Question) -> Tensor:
@@ -205,8 +210,11 @@ def texts_first(question: Question, known: Sequence[int], shares: Tensor, share:
 
 
 def features_for(classifier: ClipClassifier, images: Tensor, head: Answering | None) -> Tensor:
-    """What :func:`answered` needs of a batch of images: what a head is given, or their unit features."""
-    return classifier.image_features(images) if head is None else classifier.seen(images)
+    """What :func:`answered` needs of a batch of images: their unit features, by both towers where the head
+    reads both."""
+    return (
+        classifier.seen(images) if head is not None and head.reads_both else classifier.image_features(images)
+    )
 
 
 def answered(

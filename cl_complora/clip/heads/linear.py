@@ -47,6 +47,7 @@ class PairedHead(AffineHead):
 
     kind: ClassVar[str] = "affine-paired"
     formula: ClassVar[str] = "torch.cat([image, untouched], -1) @ weight.T + bias"
+    reads_both: ClassVar[bool] = True
 
     def reads(self, question: Question) -> Tensor:
         """As in the base class."""

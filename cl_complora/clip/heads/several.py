@@ -23,6 +23,11 @@ class SeveralHeads:
     def __init__(self, heads: Sequence[Head]) -> None:
         self.heads = list(heads)
 
+    @property
+    def reads_both(self) -> bool:
+        """Whether one of them does."""
+        return any(head.reads_both for head in self.heads)
+
     def logits(self, question: Question) -> Tensor:
         """``N × K``, as of a single head."""
         if len(self.heads) == 1:

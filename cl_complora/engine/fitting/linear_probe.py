@@ -48,7 +48,7 @@ class LinearProbeFitting(FittingToAll, supports_distributed=False):
                 chosen = grid[0]
             fitted = kind.fitted(chosen, features, labels, count, weights=alike[labels])
             weight, bias = fitted.coefficients()
-        form = PairedHead if self.settings.with_untouched else AffineHead
+        form = PairedHead if width > shots.texts.shape[1] else AffineHead
         head = form(
             classes=names, share=1.0, weight=weight.float().to(features), bias=bias.float().to(features)
         )
