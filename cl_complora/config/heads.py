@@ -41,8 +41,8 @@ class LinearProbe(_FittedToAll):
     ``class_weight="balanced"``; with even shots that changes nothing."""
     with_untouched: bool = False
     """Whether images are seen by the untouched image tower as well, its features beside those of the model as
-    it is, so that what an update takes from the features of few shots is not lost, at the cost of a second tower
-    in memory and of a second pass for every image that a head answers."""
+    it is, so that what an update takes from the features of few shots is not lost, at the cost of a second
+    tower in memory and of a second pass for every image that a head answers."""
 
 
 class NearestMean(_FittedToAll):
