@@ -28,6 +28,7 @@ from cl_complora.run import kept_answers, measuring
 from cl_complora.run.kept_answers import KeptAnswers
 from cl_complora.run.stream import run
 from cl_complora.store.answers import load_answers, save_answers
+from cl_complora.store.folder import RunDir
 from cl_complora.store.tensors import with_checksum
 
 SETS = 3  # two tasks and a zero-shot set
@@ -289,6 +290,26 @@ def test_features_of_towers_that_move_are_not_kept(again, cache, strategy, monke
 def features_in(cache: Path) -> dict[Path, dict[str, torch.Tensor]]:
     found = {file: load_file(file) for file in cache.iterdir()}
     return {file: tensors for file, tensors in found.items() if "features" in tensors}
+
+
+def test_an_untouched_tower_beside_one_that_moves_is_that_of_heads_alone(again, cache, tmp_path):
+    """What it sees is known of a run that only fitted heads, under the same name, also after it has moved."""
+    again(strategy="nearest-mean")
+    kept = set(features_in(cache))
+    paired = tmp_path / "paired.yaml"
+    paired.write_text(
+        "name: paired\nadapter: {kind: lowrank, rank: 2}\noptimiser: {lr: 5e-2}\ntraining: {steps: 3}\n"
+        "head: {kind: linear-probe, with_untouched: true, c: [10.0]}\n"
+    )
+    found = again(strategy=str(paired))[0]
+    assert set(features_in(cache)) == kept
+    for file, tensors in features_in(cache).items():  # had they been asked, these would have been taken
+        wrong = {**tensors, "features": tensors["features"].flip(1)}
+        file.write_bytes(with_checksum(wrong, "features"))
+    other = again(strategy=str(paired))[0]
+    one, two = (load_file(RunDir(each.folder).head(0, "warm"))["weight"] for each in (found, other))
+    width = one.shape[1] // 2
+    assert not torch.allclose(one[:, width:], two[:, width:], atol=1e-3)
 
 
 def test_features_that_cannot_be_what_was_kept_are_computed_again(again, cache):
