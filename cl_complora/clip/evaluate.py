@@ -41,6 +41,27 @@ def untouched_features(classifier: ClipClassifier, pixels: Tensor) -> Tensor:
     return compute() if kept is None else kept(pixels, compute)
 
 
+class UntouchedFeatures:
+    """What the untouched tower sees of some sets, which is asked once: whatever the model learns, it stays.
+
+    Args:
+        classifier: with that tower, where heads read it.
+    """
+
+    def __init__(self, classifier: ClipClassifier) -> None:
+        self._classifier = classifier
+        self._known: dict[str, Tensor] = {}
+
+    def beside(self, features: Tensor, name: str, pixels: Tensor, head: Head | None) -> Tensor:
+        """The features of a set as its head is given them: with those of the untouched tower, if it reads
+        both."""
+        if head is None or not head.reads_both:
+            return features
+        if name not in self._known:
+            self._known[name] = untouched_features(self._classifier, pixels)
+        return torch.cat([features, self._known[name]], 1)
+
+
 def seen_features(classifier: ClipClassifier, pixels: Tensor) -> Tensor:
     """What heads are given of all images, as
     :meth:`~cl_complora.clip.classifier.ClipClassifier.seen` gives it of a batch."""

@@ -87,7 +87,7 @@ def write_heads(
         for key, head in heads.items()
         for name, value in head.tensors().items()
     }
-    tensors |= {name: value.contiguous() for name, value in tower.items()}
+    tensors |= tower
     metadata = {"format": "pt", "model": model, "heads": json.dumps(about, ensure_ascii=False)}
     write_bytes(path, safetensors.torch.save(tensors, metadata))
     return path

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..clip.blocks import blocks_of, outputs_of, starting_after
 from ..clip.classifier import ClipClassifier
-from ..clip.evaluate import untouched_features
+from ..clip.evaluate import UntouchedFeatures
 from ..clip.heads.head import Head, answered
 from ..clip.text import evaluating
 from ..data.labels import LabelSpace
@@ -55,7 +55,7 @@ class Samples:
         self.heads: Mapping[str, Head] = {}
         self.blocks = BlockReplay(classifier.clip.visual)
         self._features: dict[str, Tensor] = {}
-        self._untouched: dict[str, Tensor] = {}
+        self._untouched = UntouchedFeatures(classifier)
 
     @torch.no_grad()
     def measure(self, names: Iterable[str]) -> dict[str, Score]:
@@ -104,11 +104,8 @@ class Samples:
     def _score(self, name: str, features: Tensor) -> Score:
         images, labels, space = self.sets[name]
         head = self.heads.get(name)
-        if head is not None and head.reads_both:
-            if name not in self._untouched:
-                self._untouched[name] = untouched_features(self.classifier, images)
-            features = torch.cat([features, self._untouched[name]], 1)
-        logits = answered(self.classifier, features, space, head)
+        seen = self._untouched.beside(features, name, images, head)
+        logits = answered(self.classifier, seen, space, head)
         shares = logits.softmax(1).cpu()
         right = (shares.argmax(1) == labels).double().mean()
         return Score(100 * float(right), 100 * float(shares.gather(1, labels[:, None]).double().mean()))

@@ -11,7 +11,7 @@ from functools import partial
 import torch
 
 from ..clip.classifier import ClipClassifier
-from ..clip.evaluate import answers, image_features, known_features, share_right, untouched_features
+from ..clip.evaluate import UntouchedFeatures, answers, image_features, known_features, share_right
 from ..clip.heads.head import Head
 from ..clip.label_scores import compound_tokens, precisions
 from ..clip.retrieval import ranks, text_features
@@ -77,7 +77,7 @@ class Measuring:
         self.bounds = bounds_of(run.scenario, run.plans)
         self.captions = captions_of(run, data)
         self._features: dict[str, torch.Tensor] = {}
-        self._untouched: dict[str, torch.Tensor] = {}
+        self._untouched = UntouchedFeatures(model)
         self._tokens: dict[str, torch.Tensor | None] = {}
         self._precisions: dict[str, dict[str, float]] = {}  # with the weights as they are
 
@@ -181,11 +181,9 @@ class Measuring:
         self, name: str, images: Images, space: LabelSpace, head: Head | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Labels and shares of a set, from its features where heads will ask for them again."""
-        seen = self._seen(name, images) if self.run.strategy.head is not None else None
-        if head is not None and head.reads_both:
-            if name not in self._untouched:
-                self._untouched[name] = untouched_features(self.model, images.pixels)
-            seen = torch.cat([seen, self._untouched[name]], 1)
+        seen = None
+        if self.run.strategy.head is not None:
+            seen = self._untouched.beside(self._seen(name, images), name, images.pixels, head)
         return answers(self.model, images.pixels, space, head=head, features=seen)
 
     def _by_shots(self, task: TaskData, answered: torch.Tensor, images: Images) -> dict[str, float]:
