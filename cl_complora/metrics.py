@@ -99,6 +99,14 @@ def mean_retention(values: Sequence[float]) -> float:
     return 100.0 * (_mean(values[1:]) - float(values[0]))
 
 
+def keeps(retention: float, floor: float) -> bool:
+    """Whether a retention is at least a floor, both in points.
+
+    A difference of two shares is seldom what its decimals say: (0.87 − 0.90) · 100 lies below −3.
+    """
+    return round(retention, 8) >= floor
+
+
 def recall_at(ranks: ArrayLike, k: int) -> float:
     """R@k: share of queries whose right answer is among the first k.
 

@@ -201,6 +201,8 @@ def swept(
     Raises:
         UserError: for what is neither a mapping of keys to numbers nor True or False.
     """
+    from ..config.overrides import plain_key
+
     if isinstance(given, bool):
         return {} if given else None
     if not isinstance(given, Mapping) or not given:
@@ -213,7 +215,7 @@ def swept(
         numbers = listed(values)
         if not numbers:
             raise refused(name, "a list of numbers such as [1e-4, 3e-4]", values)
-        path_of_key = short.get(key, key)
+        path_of_key = plain_key(short.get(key, key), "strategy")
         if path_of_key in found:
             raise UserError(f"{name}: {path_of_key} is swept twice; give all of its values at once")
         found[path_of_key] = [number(name, one) for one in numbers]

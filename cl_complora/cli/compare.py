@@ -139,12 +139,13 @@ def compare(
     from ..compare.choosing import check_floor, known_metric
     from ..compare.compare_progress import CompareProgress
     from ..compare.publishing import refuse_other_streams
+    from ..compare.results_files import refuse_without_entries
     from ..compare.sweeps import refuse_what_only_a_sweep_reads
     from ..compare.workers import Placing
     from ..config import load_scenario, load_strategy
     from ..config.model_names import check_model
     from ..config.overrides import split_overrides
-    from ..files import check_writable
+    from ..files import check_writable, slug
 
     if sweep and sweep_from:
         raise UserError("--sweep and --sweep-from: give one of the two")
@@ -169,6 +170,9 @@ def compare(
     for_scenario, for_strategy = split_overrides(set_ or [])
     located = load_scenario(scenario, for_scenario)
     raise_all(check_model(located))
+    check_writable(out / slug(located.value.name), f"--out {out}")
+    if results:
+        refuse_without_entries(results, located.value.name)
     request = study.Request(
         scenario=scenario,
         strategies=_names(strategies),

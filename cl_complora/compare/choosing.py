@@ -11,6 +11,7 @@ import numpy as np
 from ..config import Scenario, load_scenario
 from ..config.loading import Located
 from ..errors import UserError
+from ..metrics import keeps
 from ..report.comparison.tables import told
 from .outcomes import Outcome
 from .trials import Settings
@@ -108,9 +109,14 @@ def choose(name: str, curve: Sequence[Mapping[str, Any]], floor: float | None) -
             raise UserError(f"strategy '{name}': no swept value could be trained: {curve[0]['error']}")
         return ()
     if floor is not None and any(p["retention"] == p["retention"] for p in points):
-        eligible = [p for p in points if p["retention"] >= floor]
-        points = eligible or [max(points, key=lambda p: p["retention"])]
-    return tuple(max(points, key=lambda p: p["score"])["settings"].items())
+        eligible = [p for p in points if keeps(p["retention"], floor)]
+        points = eligible or [_first_best(points, "retention")]
+    return tuple(_first_best(points, "score")["settings"].items())
+
+
+def _first_best(points: Sequence[Mapping[str, Any]], figure: str) -> Mapping[str, Any]:
+    """Rounded, so that what differs by the order of a sum alone is equal."""
+    return max(points, key=lambda p: round(p[figure], 8))
 
 
 def _zero_shot(results: dict) -> float:

@@ -30,9 +30,11 @@ def scenarios(folder: Path) -> list[str]:
     """Scenarios that have results, by name.
 
     Raises:
-        UserError: where there are none.
+        UserError: where there are none, and for a folder that no scenario has by its name.
     """
     found = [child.name for child in sorted(folder.iterdir()) if child.is_dir() and any(child.glob("*.json"))]
+    if odd := next((name for name in found if name != slug(name)), None):
+        raise UserError(f"{folder / odd}: must be called '{slug(odd)}', as compare --publish calls it")
     if not found:
         raise UserError(f"{folder}: holds no results (SCENARIO/METHOD.json); compare --publish writes them")
     return found

@@ -248,6 +248,17 @@ def read_entries(folder: Path, scenario: str) -> list[Entry]:
     return found
 
 
+def refuse_without_entries(folder: Path, scenario: str) -> None:
+    """Refuse a folder to read results from that has none of a scenario, all of which would be run again.
+
+    Raises:
+        UserError: naming where they would lie; as :func:`read_entries`.
+    """
+    if not read_entries(folder, scenario):
+        lie = f"they would be {folder / slug(scenario)}/METHOD.json"
+        raise UserError(f"--results {folder}: holds no results of '{scenario}': {lie}")
+
+
 def fingerprint(scenario: Scenario, strategy: Strategy, folder: Path) -> Fingerprint:
     """Of a scenario, a strategy as it stands, and the weights that it begins with.
 
@@ -266,7 +277,7 @@ def fingerprint(scenario: Scenario, strategy: Strategy, folder: Path) -> Fingerp
 
 def _stream_digest(scenario: Scenario) -> str:
     """SHA-256 of what a scenario says of its stream."""
-    unread = {"seeds", "description", "validation_shots", "measure"}
+    unread = {"seeds", "description", "validation_shots"}
     return _digest(scenario.model_dump(mode="json", exclude_defaults=True, exclude=unread))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..config import Scenario, load_scenario, load_strategy
 from ..config.loading import Located
-from ..config.overrides import OfOption
+from ..config.overrides import OfOption, key_of, written
 from ..config.plugin_file import refuse_plugin
 from ..errors import UserError, raise_all
 from ..files import slug
@@ -178,6 +178,10 @@ def prepare(
     _refuse_shared_folders(names)
     reference = _reference(request, names)
     scenario = load_scenario(request.scenario, request.scenario_settings)
+    if scenario.value.measure != "test":
+        why = "settings are chosen on validation shots by a sweep, and tested on test images"
+        raise UserError(scenario.fault(("measure",), f"must be test in a comparison: {why}"))
+    _refuse_shots_twice(request)
     if request.sweep is not None:
         check_metric_of(request.metric, scenario.value)
     shots = request.shots(scenario.value)
@@ -278,6 +282,13 @@ def compare(
             entry.differences = against(tested[entry.name], tested[reference])
     name = prepared.scenario.value.name
     return Comparison(request, name, reference, list(methods.values()), tried, prepared.plans)
+
+
+def _refuse_shots_twice(request: Request) -> None:
+    said = [text for text in request.scenario_settings if key_of(text, "scenario") == "validation_shots"]
+    if said and request.validation_shots is not None:
+        option = f"--validation-shots {request.validation_shots}"
+        raise UserError(f"{written(said[-1])} and {option}: the same is set twice; leave one of the two out")
 
 
 def _refuse_shared_folders(names: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from ..config import load_strategy
 from ..config.faults import closest
 from ..config.loading import setting_faults
+from ..config.overrides import key_of, written
 from ..errors import UserError, raise_all
 from ..files import digits
 from .trials import SHORT_KEYS, sweep_of
@@ -27,9 +28,17 @@ def sweeps_of(
         common: values for all methods; None for each method's own.
 
     Raises:
-        UserError: for a setting or a value that no method takes, and where nothing would be swept.
+        UserError: for a setting or a value that no method takes, for one that an override sets as well, and
+            where nothing would be swept.
     """
     found = {method: sweep_of(method, overrides, common) for method in methods}
+    for method, swept in found.items():
+        for key in swept:
+            if said := [text for text in overrides if key_of(text, "strategy") == key]:
+                whose = f"--sweep {key}" if common else f"the sweep of {method}, over {key}"
+                raise UserError(
+                    f"{written(said[-1])} and {whose}: the same is set twice; leave one of the two out"
+                )
     for key, values in (common or {}).items():
         if not any(key in swept for swept in found.values()):
             raise UserError(_refusal(methods, overrides, key, values))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..config import Scenario, Strategy, load_strategy
 from ..config.loading import Located
+from ..config.overrides import plain_key, steps_of
 from ..errors import UserError
 from ..files import digits
 from ..report.comparison.tables import told
@@ -71,7 +73,7 @@ def parse_sweep(texts: Sequence[str]) -> dict[str, list[float]]:
             raise UserError(
                 f"--sweep {text}: must have the form key.path=1e-4,3e-4 (lr stands for {SHORT_KEYS['lr']})"
             )
-        key = SHORT_KEYS.get(key, key)
+        key = plain_key(SHORT_KEYS.get(key, key), "strategy")
         if key in sweep:
             raise UserError(f"--sweep {text}: {key} is swept twice; give all of its values at once")
         if twice := [value for place, value in enumerate(numbers) if value in numbers[:place]]:
@@ -117,7 +119,7 @@ def _takes(method: str, overrides: Sequence[str], key: str, values: Sequence[flo
     """Whether a method has a setting.
 
     Raises:
-        UserError: where it takes some of the values and not others.
+        UserError: where it takes some of the values and not others, or has it and takes none.
     """
     faults: dict[float, str] = {}
     for value in values:
@@ -125,10 +127,22 @@ def _takes(method: str, overrides: Sequence[str], key: str, values: Sequence[flo
             load_strategy(method, [*overrides, f"{key}={value}"])
         except UserError as error:
             faults[value] = error.messages[0]
-    if 0 < len(faults) < len(set(values)):
+    if faults and (len(faults) < len(set(values)) or _has(method, overrides, key)):
         value, fault = next(iter(faults.items()))
         raise UserError(f"--sweep {key}={digits(value)}: {method} does not take it: {fault}")
     return not faults
+
+
+def _has(method: str, overrides: Sequence[str], key: str) -> bool:
+    """Whether a method has a setting: it may say again what the setting is already."""
+    place: Any = load_strategy(method, overrides).value.model_dump()
+    try:
+        for step in steps_of(key):
+            place = place[int(step)] if isinstance(place, list | tuple) else place[step]
+        load_strategy(method, [*overrides, f"{key}={json.dumps(place)}"])
+    except (LookupError, TypeError, ValueError, UserError):
+        return False
+    return place is not None
 
 
 def trial(

@@ -15,6 +15,7 @@ from ..config.loading import Located
 from ..config.overrides import OfOption
 from ..data.planning import Plans, plan
 from ..errors import UserError
+from ..metrics import keeps
 from .choosing import Point, check_floor, check_metric_of, choose, for_validation, point
 from .outcomes import Outcome, is_done, refuse_without
 from .search import Axis, Place, search
@@ -113,7 +114,7 @@ class Tuning:
 
     def is_above_floor(self, one: Point) -> bool:
         """Whether a combination keeps as much as was asked."""
-        return self.floor is None or one["retention"] >= self.floor
+        return self.floor is None or keeps(one["retention"], self.floor)
 
 
 def prepare(request: TuningRequest) -> Tuning:

@@ -170,11 +170,25 @@ def steps_of(key: str) -> list[str]:
     return re.sub(r"\[(\d+)\]", r".\1", key).split(".")
 
 
+def plain_key(key: str, kind: str) -> str:
+    """The one spelling of a key path within a file of a kind: ``strategy.regularisers[0].strength`` is
+    ``regularisers.0.strength``."""
+    return ".".join(_within(steps_of(key), kind))
+
+
+def key_of(override: str, kind: str) -> str:
+    """The :func:`plain_key` of ``key.path=value``."""
+    return ".".join(_within(parts(override)[0], kind))
+
+
+def _within(steps: list[str], kind: str) -> list[str]:
+    return steps[1:] if steps[0] == kind and len(steps) > 1 else steps
+
+
 def put_override(data: dict, origins: dict[KeyPath, int | str], override: str, kind: str = "") -> None:
     """Set what one override says, in data as read from a file of a kind, and note where it came from."""
     steps, text = parts(override)
-    if steps[0] == kind and len(steps) > 1:
-        steps = steps[1:]
+    steps = _within(steps, kind)
     try:
         value, _ = parse(text)
         path, made = put(data, steps, value, SCHEMAS.get(kind))

@@ -183,8 +183,8 @@ class RunDir:
         """Why training ended without an end; None where it did not."""
         try:
             content = forms.read_json(self.failure)
-        except UserError as error:
-            return error.messages[0]
+        except UserError:  # cut off: the same command runs it again
+            return None
         return str(content["error"]) if isinstance(content, dict) and "error" in content else None
 
     def read_labels(self) -> dict[str, dict[str, list[str]]]:

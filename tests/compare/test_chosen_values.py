@@ -7,13 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from cl_complora.compare.choosing import point
+from cl_complora.compare.choosing import choose, point
 from cl_complora.compare.method import Method
 from cl_complora.compare.outcomes import Outcome
 from cl_complora.compare.statistics import difference
 from cl_complora.compare.study import SHOTS, Comparison, Request, prepare
 from cl_complora.errors import UserError
-from cl_complora.report.comparison.tables import front, how_chosen
+from cl_complora.metrics import retention
+from cl_complora.report.comparison.tables import FLOORS, floor_table, front, how_chosen
 
 INDEPENDENT = {"last": 0.5, "average": None, "retention": {}, "zero_shot": {}, "independent": True}
 
@@ -36,16 +37,18 @@ def test_independent_tasks_have_no_average_and_are_swept_nevertheless(tiny_scena
     ("own", "asked", "used"), [(None, None, SHOTS), (2, None, 2), (2, 1, 1), (None, 3, 3)]
 )
 def test_validation_shots_that_are_asked_for_go_before_the_scenarios(
-    tiny_scenario, tiny_strategy, own, asked, used
+    tmp_path, tiny_scenario, tiny_strategy, own, asked, used
 ):
-    settings = ("shots=1",) + (() if own is None else (f"validation_shots={own}",))
+    scenario = tiny_scenario.with_name(f"{tmp_path.name}.yaml")  # beside its pictures
+    of_its_own = "" if own is None else f"validation_shots: {own}\n"
+    scenario.write_text(f"{tiny_scenario.read_text()}\n{of_its_own}")
     request = Request(
-        str(tiny_scenario),
+        str(scenario),
         (str(tiny_strategy),),
         (0,),
         sweep={"optimiser.lr": [1e-3]},
         validation_shots=asked,
-        scenario_settings=settings,
+        scenario_settings=("shots=1",),
     )
     prepared = prepare(request)
     assert prepared.request.validation_shots == used
@@ -63,6 +66,40 @@ def test_a_floor_that_no_value_keeps_is_told():
         request = Request("tiny", ("lora",), (0,), sweep={"optimiser.lr": [1e-3, 2e-3]}, floor=floor)
         said = how_chosen(Comparison(request, "tiny", "lora", methods).content())
         assert ("No value of lora keeps that much" in said) == told
+
+
+def test_what_loses_as_much_as_the_floor_allows_is_chosen():
+    lost = retention([0.90, 0.85])
+    assert lost < -5.0
+    curve = [_point(1e-3, 60.0, -1.0), _point(2e-3, 90.0, lost)]
+    assert choose("lora", curve, -5.0) == (("optimiser.lr", 2e-3),)
+    assert choose("lora", curve, -4.9) == (("optimiser.lr", 1e-3),)
+    request = Request("tiny", ("lora",), (0,), sweep={"optimiser.lr": [1e-3, 2e-3]}, floor=-5.0)
+    methods = [Method("lora", (("optimiser.lr", 2e-3),), curve)]
+    content = Comparison(request, "tiny", "lora", methods).content()
+    assert "keeps that much" not in how_chosen(content)
+    _, [(_, *cells)] = floor_table(content)
+    assert "90.0" in [cell.text for cell in cells][FLOORS.index(-5)]
+
+
+def test_of_scores_that_differ_by_the_order_of_a_sum_the_first_is_chosen():
+    curve = [_point(1e-3, 80.0, 0.0), _point(2e-3, float(np.nextafter(80.0, 81.0)), 0.0)]
+    assert choose("lora", curve, None) == (("optimiser.lr", 1e-3),)
+
+
+def test_a_method_whose_sweep_failed_was_swept_nevertheless():
+    failed = [{"settings": {"optimiser.lr": 1.0}, "told": "lr=1", "error": "diverged"}]
+    methods = [
+        Method("lora", (), failed, failed=["on validation shots: diverged"]),
+        Method("complora", (("optimiser.lr", 1.0),), [_point(1.0, 50.0, 0.0)]),
+    ]
+    request = Request("tiny", ("lora", "complora"), (0,), sweep={"optimiser.lr": [1.0]})
+    assert "was not swept" not in how_chosen(Comparison(request, "tiny", "lora", methods).content())
+
+
+def _point(rate, score, kept):
+    figures = {"last": score, "average": score, "score": score, "retention": kept}
+    return {"settings": {"optimiser.lr": rate}, "told": "", "error": None, **figures}
 
 
 def test_what_is_not_measured_is_on_no_front():

@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -216,6 +217,15 @@ def test_the_floor_decides_before_the_score():
             "that no test uses",
         ),
         (["--strategies", "lora", "--sweep", "lr=1e-3", "--validation-shots", "99"], "99 for validation"),
+        (
+            ["--strategies=lora", "--sweep=lr=1e-3", "--validation-shots=1", "--set=validation_shots=2"],
+            "the same is set twice",
+        ),
+        (
+            ["--strategies=lora", "--set=measure=validation", "--set=validation_shots=1"],
+            "--set measure=validation: must be test in a comparison",
+        ),
+        (["--strategies", "lora", "--results", str(Path(__file__).parent)], "holds no results of 'tiny'"),
     ],
 )  # fmt: skip
 def test_what_cannot_work_is_refused_before_anything_is_run(

@@ -36,7 +36,14 @@ from cl_complora.report.comparison.tables import accuracy_table, how_chosen, tol
         ("rail", ["head.lr=1e-3"], ("rail does not have",)),
         ("lora,finetune", ["lr=1e-3,-1"], ("--sweep optimiser.lr=-1", "greater than 0")),
         ("lora,zscl", ["training.steps=5,50"], ("training.steps=5: zscl does not take it", "average_every")),
+        ("lora,zscl", ["training.steps=5,6"], ("training.steps=5: zscl does not take it", "average_every")),
         ("lora", ["lr=1e-3", "lr=1e-4"], ("swept twice",)),
+        ("lora", ["lr=1e-3", "strategy.optimiser.lr=1e-4"], ("optimiser.lr is swept twice",)),
+        (
+            "lwf",
+            ["regularisers[0].strength=1", "regularisers.0.strength=2"],
+            ("regularisers.0.strength is swept twice",),
+        ),
         ("lora", ["lr=1e-3,2e-3,0.001"], ("0.001 stands twice",)),
     ],
 )
@@ -44,6 +51,21 @@ def test_a_sweep_that_no_method_takes_is_refused(methods, sweep, told):
     with pytest.raises(UserError) as refused:
         sweeps_of(methods.split(","), [], parse_sweep(sweep))
     assert all(part in refused.value.messages[0] for part in told), refused.value.messages
+
+
+@pytest.mark.parametrize("setting", ["optimiser.lr=0.5", "strategy.optimiser.lr=0.5"])
+@pytest.mark.parametrize("sweep", [{"optimiser.lr": [1e-3]}, None])
+def test_a_setting_that_a_sweep_would_undo_is_refused(setting, sweep):
+    with pytest.raises(UserError, match=rf"--set {setting} and .*the same is set twice"):
+        sweeps_of(["zscl", "lora"], [setting], sweep)
+    section = "optimiser={name: adamw, lr: 1, rates: {text: 1}}"
+    assert sweeps_of(["lora"], [section], {"optimiser.lr": [1e-3]})["lora"]
+
+
+def test_one_setting_has_one_spelling():
+    swept = parse_sweep(["strategy.regularisers[0].strength=1,2"])
+    assert swept == {"regularisers.0.strength": [1, 2]}
+    assert sweeps_of(["lwf"], [], swept)["lwf"] == swept
 
 
 def test_a_sweep_of_their_own_that_none_declares_is_refused():

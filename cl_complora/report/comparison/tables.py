@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...files import digits
+from ...metrics import keeps
 from ...store.forms import BY_SHOTS
 from ..elements import NOTHING, Cell, Table
 
@@ -205,7 +206,8 @@ def floor_table(found: Content) -> tuple[list[str], Rows]:
         if points:
             cells = []
             for floor in (*FLOORS, -math.inf):
-                eligible = [p["last"] for p in points if kept(p["retention"]) >= floor or floor == -math.inf]
+                every = floor == -math.inf
+                eligible = [p["last"] for p in points if every or keeps(kept(p["retention"]), floor)]
                 cells.append(_figure(max(eligible), ".1f") if eligible else Cell(NOTHING))
             rows.append([Cell(m["name"]), *cells])
     return ["method", *(f"retention ≥ {floor}" for floor in FLOORS), "any"], rows
@@ -283,7 +285,8 @@ def how_chosen(found: Content) -> str | None:
     others = [m["name"] for m in methods_of(found) if not m["curve"]]
     of = f" of {', '.join(m['name'] for m in swept)}" if others else ""
     rest = f" Not swept: {', '.join(others)}." if others else ""
-    partly = {m["name"]: [key for key in asked["sweep"] or {} if key not in m["chosen"]] for m in swept}
+    common = asked["sweep"] or {}
+    partly = {m["name"]: [key for key in common if key not in m["curve"][0]["settings"]] for m in swept}
     rest += "".join(f" {name} was not swept over {', '.join(k)}." for name, k in partly.items() if k)
     below = [m["name"] for m in swept if floor is not None and not _chosen_keeps(m, floor)]
     if below:
@@ -293,7 +296,7 @@ def how_chosen(found: Content) -> str | None:
 
 def _chosen_keeps(method: Mapping[str, Any], floor: float) -> bool:
     kept = [p["retention"] for p in method["curve"] if p["settings"] == dict(method["chosen"])]
-    return not any(value is not None and value < floor for value in kept)
+    return all(value is None or keeps(value, floor) for value in kept)
 
 
 def failures(found: Content) -> list[str]:
