@@ -57,7 +57,7 @@ class Keep:
         if self.kind == "energy":
             k = energy_rank(singular_values, self.value)
         elif self.kind == "fraction":
-            k = int(self.value * full)
+            k = int(self.value * full + 1e-9)  # 0.29 · 100 lies below 29
         else:
             k = int(self.value)
         return max(0, min(k, full - room))

@@ -143,12 +143,15 @@ class Run:
                 ``zero_shot`` (accuracy on the zero-shot sets over the stream).
 
         Raises:
-            UserError: for another drawing, and for zero-shot sets where there are none.
+            UserError: for another drawing, for zero-shot sets where there are none, and for a run of which
+                nothing has been measured yet.
         """
         if what not in DRAWINGS:
             raise UserError(f"plot({what!r}): must be one of {', '.join(map(repr, DRAWINGS))}")
         if what == "zero_shot" and not self.zero_shot_sets:
             raise UserError(f"plot({what!r}): scenario '{self.results['scenario']}' has no zero-shot sets")
+        if not self.results["accuracy"]:
+            raise UserError(f"plot({what!r}): nothing of this run has been measured yet")
         from ..report import plots
         from ..store.folder import RunDir
 

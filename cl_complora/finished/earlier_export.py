@@ -4,7 +4,6 @@ else."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,20 +68,14 @@ class Earlier:
                     f"-o {self.out}: {file} is there already, and from no earlier export; choose another name"
                 )
 
-    def remove_others(self, files: Sequence[Path]) -> None:
-        """Remove what it had beside its weights and the new one has not, which would pass for the new one's.
+    def others(self, files: Sequence[Path]) -> list[Path]:
+        """What it has beside its weights and the new one has not, which would pass for the new one's.
 
         Args:
             files: of the new one.
         """
-        for told, side in self._sides():
-            if told not in self.page:
-                continue
-            for file in (file for file in side if file not in files):
-                file.unlink(missing_ok=True)
-                if file.parent != self.out.parent:
-                    with suppress(OSError):  # not empty
-                        file.parent.rmdir()
+        sides = [side for told, side in self._sides() if told in self.page]
+        return [file for side in sides for file in side if file not in files]
 
     def _sides(self) -> Iterator[tuple[str, list[Path]]]:
         """What a page says of files that not every export has, and the files."""

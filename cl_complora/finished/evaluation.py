@@ -288,6 +288,8 @@ def _named_source(data: str) -> SourceConfig | None:
     scenarios, domains = shipped("scenario"), domain_names()
     kinds = {"scenario": scenarios, "world domain": domains, "data set": DATASETS}
     kind = next((kind for kind, names in kinds.items() if data in names), None)
+    if not data:  # of a shell's variable that is not set: it would be the folder that one is in
+        raise UserError("--data '': must not be empty")
     path = Path(os.path.expanduser(data))
     if kind is not None and path.is_dir():
         raise UserError(f"--data {data}: is a {kind}, and a folder here; write ./{data} for the folder")

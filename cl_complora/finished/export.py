@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import quote
@@ -20,11 +20,13 @@ from ..clip.heads.head import Head
 from ..clip.model import BUILT_IN, EMBEDDED, LoadedClip
 from ..clip.tokenizers import load_tokenizer
 from ..config.tokenizer_files import HUB_CONFIG
+from ..data.images.transparency import WHITE
 from ..errors import UserError
 from ..files import write_bytes, write_text
 from ..report.markdown_text import code, escaped
 from .earlier_export import OURS, Earlier, adapter_folder, adapter_mark
-from .head_export import HEAD_FILE, check_place, head_lines, remove_heads, write_heads
+from .given_pictures import backgrounds
+from .head_export import HEAD_FILE, check_place, head_lines, heads_of, write_heads
 from .model_files import hub_config
 from .peft import FILES, Adapter, adapter_of
 from .states import State, joined
@@ -32,19 +34,26 @@ from .tokenizer_export import copies, place_of, tokenizer_line
 
 SNIPPET = """\
 import open_clip, torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 open_clip.add_model_config("{name}.json")
 model, _, preprocess = open_clip.create_model_and_transforms(
     "{name}", pretrained="{name}.safetensors", {preprocess}
 )
-tokenizer = {tokenizer}
+{padding}tokenizer = {tokenizer}
 model.eval()
 
+picture = ImageOps.exif_transpose(Image.open("picture.jpg")).convert("RGBA")
+picture = Image.alpha_composite(Image.new("RGBA", picture.size, {background}), picture).convert("RGB")
 with torch.no_grad():
-    image = model.encode_image(preprocess(Image.open("picture.jpg").convert("RGB"))[None], normalize=True)
+    image = model.encode_image(preprocess(picture)[None], normalize=True)
     text = model.encode_text(tokenizer(["a photo of a cat", "a photo of a dog"]), normalize=True)
     print((model.logit_scale.exp() * image @ text.T).softmax(-1))
+"""
+
+_PADDING = """\
+cfg = dict(model.visual.preprocess_cfg, fill_color={fill})
+preprocess = open_clip.transform.image_transform_v2(open_clip.transform.PreprocessCfg(**cfg), is_train=False)
 """
 
 PEFT_SNIPPET = """\
@@ -103,13 +112,13 @@ def export(state: State, out: Path, half: bool = False, peft: bool = False) -> l
             shutil.copyfile(source, file)
         _verify(folder / out.name, weights, loaded)
         out.parent.mkdir(parents=True, exist_ok=True)
-        with _whole_or_nothing([*files, out.parent / HEAD_FILE] if heads else files):
-            write_bytes(out, (folder / out.name).read_bytes())
-            earlier.remove_others(files)
-            if not heads:
-                remove_heads(out.parent, name)
-            write_text(files[1], json.dumps(config, indent=1) + "\n")
+        new = [*files, out.parent / HEAD_FILE] if heads else files
+        old = [*new, *earlier.others(files), *heads_of(out.parent, name)]
+        with _replacing(old, new):
+            # First, since the next export replaces what an export's page stands beside, and nothing else.
             write_text(files[2], _page(state, name, half, adapter, heads))
+            write_bytes(out, (folder / out.name).read_bytes())
+            write_text(files[1], json.dumps(config, indent=1) + "\n")
             write_text(files[3], json.dumps(hub_config(config, loaded), indent=1) + "\n")
             for file, source in own.items():
                 write_bytes(file, source.read_bytes())
@@ -123,17 +132,33 @@ def export(state: State, out: Path, half: bool = False, peft: bool = False) -> l
 
 
 @contextmanager
-def _whole_or_nothing(files: Sequence[Path]) -> Iterator[None]:
-    """Take away again what was written if something stops it: without the page that comes late, weights would
-    pass for somebody else's, over which the next export does not write. What was there before stays there."""
-    new = [file for file in files if not file.exists()]
+def _replacing(old: Sequence[Path], new: Sequence[Path]) -> Iterator[None]:
+    """Set the files of an earlier export aside until all new ones are written; if something stops that, the
+    new ones are taken away and the earlier ones are put back, so that weights, heads and page are always of
+    one export."""
+    aside = {file: file.with_name(f".{file.name}.before") for file in old}
+    for place in aside.values():
+        place.unlink(missing_ok=True)  # of an export that was killed
+    written: Sequence[Path] = ()
     try:
+        for file, place in aside.items():
+            if file.exists():
+                file.replace(place)
+        written = new
         yield
     except BaseException:
-        for file in new:
+        for file in written:
             with suppress(OSError):
                 file.unlink(missing_ok=True)
+        for file, place in aside.items():
+            with suppress(OSError):  # there was none
+                place.replace(file)
         raise
+    for file, place in aside.items():
+        place.unlink(missing_ok=True)
+        if file not in new:
+            with suppress(OSError):  # not empty, as the folder of the export itself
+                file.parent.rmdir()
 
 
 # Key of the head that all tasks share.
@@ -218,6 +243,9 @@ def _page(state: State, name: str, half: bool, adapter: Adapter | None, heads: d
     tokenizer = tokenizer_line(name, loaded, model_config(state)["text_cfg"])
     merged = escaped(", ".join(state.merged())) or "none (the untouched model)"
     scenario, strategy = code(results["scenario"]), code(results["strategy"])
+    grounds, ranges = backgrounds(state.scenario.value.tasks), state.config.get("ranges") or {}
+    background = (*(next(iter(grounds)) if len(grounds) == 1 else WHITE), 255)
+    padding = _PADDING.format(fill=pixels.fill) if pixels.resize == "longest" and pixels.fill else ""
     lines = [
         f"# {name}",
         "",
@@ -228,15 +256,36 @@ def _page(state: State, name: str, half: bool, adapter: Adapter | None, heads: d
         ),
         "",
         "```python",
-        SNIPPET.format(name=name, preprocess=preprocess, tokenizer=tokenizer).rstrip(),
+        SNIPPET.format(
+            name=name, preprocess=preprocess, tokenizer=tokenizer, background=background, padding=padding
+        ).rstrip(),
         "```",
         "",
+        *_reading_lines(len(grounds), ranges),
         *(head_lines(heads, state.shares_head) if heads else []),
         *(_whose_prompts(state) if heads and state.shares_head else []),
         *(_adapter_lines(state, name, adapter) if adapter is not None else []),
         *_class_lines(state),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _reading_lines(backgrounds: int, ranges: Mapping[str, Sequence[float]]) -> list[str]:
+    """How the run read pictures that the lines of the page read otherwise."""
+    lines = []
+    if backgrounds > 1:
+        lines += [
+            "The tasks put transparent pictures on several backgrounds; these lines put them on white.",
+            "",
+        ]
+    if ranges:
+        told = escaped(", ".join(f"{name}: {low:g} to {high:g}" for name, (low, high) in ranges.items()))
+        lines += [
+            "Pictures of more than 8 bits a channel have to be brought to 8 before: the run made 0 to 255 of"
+            f" stored values ({told}).",
+            "",
+        ]
+    return lines
 
 
 def _class_lines(state: State) -> list[str]:

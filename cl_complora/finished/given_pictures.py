@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 
+from ..config.scenario import Task, ZeroShotSet
 from ..config.sources import PictureSource
 from ..data.images.pixels import Conversion
 from ..data.images.survey import Taken, taken_of
@@ -28,6 +29,7 @@ def conversion_of(
     paths: Sequence[Path],
     values: ValueRange | None = None,
     tell: Callable[[str], None] = lambda line: None,
+    task: str | None = None,
 ) -> Conversion:
     """How pictures become RGB of eight bits.
 
@@ -37,10 +39,16 @@ def conversion_of(
         values: what becomes black and white, of those of more than eight bits; by default what the run
             learned with, or the range of these pictures, where that is quite another one.
         tell: given a sentence where the run's range is not taken, or does not suit the pictures; once, and
-            only where one has more than eight bits.
+            only where one has more than eight bits. Also where the tasks have several backgrounds.
+        task: a task or zero-shot set, as whose pictures they are read; as those of all tasks by default.
     """
-    sources = [task.source for task in state.scenario.value.tasks]
-    grounds = {rgb_of(source.background) for source in sources if isinstance(source, PictureSource)}
+    sets = _asked(state, task)
+    grounds = backgrounds(sets)
+    if len(grounds) > 1:
+        tell(
+            "the tasks of this run put transparent pictures on several backgrounds; those given are put on"
+            " white (--task takes that of one)"
+        )
 
     @cache
     def found() -> ValueRange:
@@ -49,7 +57,7 @@ def conversion_of(
         taken = taken_of([partial(open_file, path) for path in paths], "given")
         if taken is None:
             raise ValueError("its values are of an unknown range")
-        chosen, sentence = _chosen(state, taken)
+        chosen, sentence = _chosen(state, sets, taken)
         if sentence:
             tell(sentence)
         return chosen
@@ -57,10 +65,23 @@ def conversion_of(
     return Conversion(*grounds, values=found) if len(grounds) == 1 else Conversion(values=found)
 
 
-def _chosen(state: State, taken: Taken) -> tuple[ValueRange, str]:
+def backgrounds(sets: Sequence[Task | ZeroShotSet]) -> set[tuple[int, int, int]]:
+    """What tasks and sets put transparent pictures on."""
+    sources = [one.source for one in sets]
+    return {rgb_of(source.background) for source in sources if isinstance(source, PictureSource)}
+
+
+def _asked(state: State, task: str | None) -> Sequence[Task | ZeroShotSet]:
+    """The task or set of a name, or all tasks, also where a task is a part of one in the scenario."""
+    scenario = state.scenario.value
+    named = [one for one in (*scenario.tasks, *scenario.zero_shot) if one.name == task]
+    return named or scenario.tasks
+
+
+def _chosen(state: State, sets: Sequence[Task | ZeroShotSet], taken: Taken) -> tuple[ValueRange, str]:
     """The range to read with, and what to say of it; nothing where it is the run's and suits."""
-    tasks, recorded = state.scenario.value.tasks, state.config.get("ranges") or {}
-    ranges = {tuple(recorded[task.name]) for task in tasks if task.name in recorded}
+    recorded = state.config.get("ranges") or {}
+    ranges = {tuple(recorded[one.name]) for one in sets if one.name in recorded}
     own, another = taken.values, "(--range for another)"
     pictures = counted(taken.pictures, "given picture")
     lie = f"those of {pictures} lie from {taken.low:.10g} to {taken.high:.10g}"
@@ -73,7 +94,7 @@ def _chosen(state: State, taken: Taken) -> tuple[ValueRange, str]:
     beyond = max(learned.low - taken.low, taken.high - learned.high) / width
     fractions = not own.whole and own.high <= 1 < width / 2
     # A range of the scenario's own says what is to be clipped.
-    asked_for = any(isinstance(t.source, PictureSource) and t.source.range is not None for t in tasks)
+    asked_for = any(isinstance(t.source, PictureSource) and t.source.range is not None for t in sets)
     if (beyond > FAR and not asked_for) or fractions:
         return own, f"{anew}, and not from {learned}, as this run learned; that is quite another {another}"
     kept = f"stored values from {learned} become 0 to 255, as this run learned; {lie}"

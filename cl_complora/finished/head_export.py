@@ -29,7 +29,7 @@ with safe_open("{file}", "pt") as file:
     head = json.loads(file.metadata()["heads"])[{key!r}]
     {tensors} = (file.get_tensor({key!r} + "/" + name) for name in {names!r})
 {tower}{numbers}with torch.no_grad():
-    image = model.encode_image(preprocess(Image.open("picture.jpg").convert("RGB"))[None], normalize=True)
+    image = model.encode_image(preprocess(picture)[None], normalize=True)
 {untouched}{texts}{preamble}    logits = {formula}
     print(head["classes"], logits.softmax(-1))
 """
@@ -40,8 +40,7 @@ _TOWER = """\
     before.visual.load_state_dict({name: file.get_tensor(name) for name in file.keys() if "/" not in name})
 """
 _UNTOUCHED = """\
-    pixels = preprocess(Image.open("picture.jpg").convert("RGB"))[None]
-    untouched = before.encode_image(pixels, normalize=True)
+    untouched = before.encode_image(preprocess(picture)[None], normalize=True)
 """
 
 _TEXTS = """\
@@ -130,11 +129,10 @@ def _check_owner(path: Path, model: str) -> None:
         raise UserError(f"{path}: {whose}; export into another folder, or move it away")
 
 
-def remove_heads(folder: Path, model: str) -> None:
-    """Remove the heads that an earlier model of this name had."""
+def heads_of(folder: Path, model: str) -> list[Path]:
+    """The file of the heads of a model that was exported before; none where there is none."""
     path = folder / HEAD_FILE
-    if path.is_file() and _owner(path) == model:
-        path.unlink()
+    return [path] if path.is_file() and _owner(path) == model else []
 
 
 def _owner(path: Path) -> str | None:

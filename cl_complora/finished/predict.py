@@ -94,7 +94,8 @@ def classify(
         tell("--classes are answered by their texts, not by the run's head")
     space = label_space(state, question.classes, question.prompts, question.task)
     head = answering(state, question.classes, question.task)
-    return predict(state, files, space, question.top, head=head, values=question.values, tell=tell)
+    more = {"head": head, "values": question.values, "tell": tell, "task": question.task}
+    return predict(state, files, space, question.top, **more)
 
 
 def label_space(
@@ -243,12 +244,13 @@ def predict(
     head: Answering | None = None,
     values: ValueRange | None = None,
     tell: Callable[[str], None] = lambda line: None,
+    task: str | None = None,
 ) -> Iterator[Prediction]:
     """Classify pictures; one that cannot be read is told and does not stop the others.
 
-    They are read as the run read its own: more than eight bits a channel in the range of its tasks (in that
-    of the given pictures, where the tasks had several or none, or where the pictures have quite another),
-    transparent ones on its background.
+    They are read as the run read its own, or those of the task that is named: more than eight bits a channel
+    in the range of its tasks (in that of the given pictures, where the tasks had several or none, or where
+    the pictures have quite another), transparent ones on its background.
 
     Args:
         state: the run's state.
@@ -259,9 +261,10 @@ def predict(
         head: what answers in place of texts.
         values: stored values that become black and white, of pictures of more than eight bits a channel.
         tell: given a sentence where the pictures' values are not those of the run.
+        task: a task or zero-shot set, as whose pictures they are read.
     """
     classifier = state.classifier()
-    conversion = conversion_of(state, paths, values, tell)
+    conversion = conversion_of(state, paths, values, tell, task)
     pixels = replace(state.loaded.pixels, conversion=conversion)
     with evaluating(classifier):
         for start in range(0, len(paths), batch):

@@ -16,7 +16,7 @@ def known_device(name: str) -> None:
     Raises:
         UserError: naming what is allowed.
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", name):
+    if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]{0,3}))?", name):
         raise UserError(f"--device {name}: must be auto, cpu, cuda or cuda:<n>")
 
 

@@ -173,6 +173,8 @@ def run(
         reused = max(0, len(records) - 1)
         if done and log:
             progress.message(f"found finished: nothing is told to {', '.join(log)}")
+        if done:
+            _write_plans(folder, plans, missing=True)
         # Killed after the last record and before the results, or damaged since: they follow from the records.
         if not (done and _tells(folder, results_of(inputs, records), progress)):
             gc.collect()  # what an earlier run of this process left must not count as this one's memory
@@ -227,12 +229,21 @@ def _write_beginning(
     """What the run is made with, before anything of it is done."""
     config = {**made_with, "files": places_of(folder.root, scenario, strategy)}
     write_text(folder.config, yaml_text(config))
-    of_classes = [p for p in plans if not p.captioned]
-    write_json(folder.classes, {p.name: {"classes": p.class_names, "prompts": p.prompts} for p in of_classes})
-    for task_plan in plans:
-        planning.write_manifest(folder.split(task_plan.name), task_plan)
-    for beside in plans.beside:
-        planning.write_manifest(folder.split(beside.name), beside)
+    _write_plans(folder, plans)
+
+
+def _write_plans(folder: RunDir, plans: planning.Plans, missing: bool = False) -> None:
+    """Classes and images of the stream: all of it, or only what is missing of a finished run's."""
+
+    def wanted(path: Path) -> bool:
+        return not (missing and path.exists())
+
+    if wanted(folder.classes):
+        classes = {p.name: {"classes": p.class_names, "prompts": p.prompts} for p in plans if not p.captioned}
+        write_json(folder.classes, classes)
+    for part in (*plans, *plans.beside):
+        if wanted(folder.split(part.name)):
+            planning.write_manifest(folder.split(part.name), part)
 
 
 def _load_stream(

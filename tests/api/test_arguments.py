@@ -37,6 +37,7 @@ class Place(PathLike):
     [
         ({"device": "gpu"}, f"device gpu: {DEVICES}"),
         ({"device": "cuda:"}, f"device cuda:: {DEVICES}"),
+        ({"device": "cuda:01"}, f"device cuda:01: {DEVICES}"),
         ({"device": "cuda:²"}, f"device cuda:²: {DEVICES}"),
         ({"device": 0}, "device: must be a text such as 'auto', 'cpu', 'cuda' or 'cuda:1', got 0"),
         ({"out": 3}, "out: must be a path, got 3"),

@@ -77,6 +77,10 @@ def test_an_unknown_drawing_and_a_folder_without_a_run_are_told(loaded, tmp_path
     without = replace(loaded, results=loaded.results | {"zero_shot_sets": [], "zero_shot": {}})
     with pytest.raises(UserError, match=r"plot\('zero_shot'\): scenario 'tiny' has no zero-shot sets"):
         without.plot("zero_shot")
+    begun = replace(loaded, results=loaded.results | {"accuracy": []})
+    for what in ("curves", "matrix", "zero_shot"):
+        with pytest.raises(UserError, match="nothing of this run has been measured yet"):
+            begun.plot(what)
     with pytest.raises(UserError, match="no such folder"):
         cl_complora.load_run(tmp_path / "nowhere")
     with pytest.raises(UserError, match="is no run"):

@@ -89,6 +89,7 @@ def test_settings_models_and_seeds_from_the_command_line(tmp_path, tiny_scenario
         (("run", "--model", "ViT-Z-99"), ("ViT-Z-99", "not an open_clip model")),
         (("list", "planets"), ("planets", "scenarios, strategies, models, datasets")),
         (("check", "complora", "nowhere"), ("nowhere",)),
+        (("run", "embedded", "--save-every", "nan"), ("--save-every nan", "at least 0")),
     ],
 )
 def test_mistakes_get_one_line_and_exit_code_two(tmp_path, arguments, fragments):

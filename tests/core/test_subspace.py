@@ -41,6 +41,12 @@ def test_energy_rank_is_the_smallest_k(shape, seed, energy):
     assert k == 0 or kept[k - 1] < energy * total * (1 + 1e-9)
 
 
+def test_a_fraction_of_a_hundred_is_its_percent():
+    sigma = torch.linspace(2, 1, 100)
+    assert [Keep("fraction", percent / 100).rank(sigma) for percent in range(100)] == list(range(100))
+    assert Keep("fraction", 0.2999).rank(sigma) == 29
+
+
 def test_energy_rank_of_nothing():
     assert energy_rank(torch.zeros(4), 0.9) == 0
     assert energy_rank(torch.ones(4), 0.0) == 0

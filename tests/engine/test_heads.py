@@ -247,6 +247,19 @@ def test_texts_say_first_whether_a_class_is_known(share):
     assert head.logits(strangers) is strangers.text_logits
 
 
+def test_a_regression_that_decides_alone_gives_its_scores_as_shares():
+    features, _, texts = clusters(3, spread=0.9)
+    generator = torch.Generator().manual_seed(3)
+    projection, weight = torch.randn(20, 12, generator=generator), torch.rand(20, 3, generator=generator)
+    head = RandomFeatureHead(tuple("abc"), 1.0, projection, weight)
+    ask = question(features, texts, tuple("abc"))
+    scores = head.scores(features)
+    expected = scores / scores.sum(1, keepdim=True)
+    assert torch.allclose(head.logits(ask).softmax(1), expected, atol=1e-6)
+    nearly = RandomFeatureHead(tuple("abc"), 1 - 1e-7, projection, weight)
+    assert torch.allclose(head.logits(ask), nearly.logits(ask), atol=1e-4)
+
+
 def every_form(width: int = 12) -> list:
     torch.manual_seed(0)
     weight = F.normalize(torch.randn(3, width, generator=torch.Generator().manual_seed(2)), dim=-1)

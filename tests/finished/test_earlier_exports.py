@@ -110,6 +110,40 @@ def test_one_that_stops_half_way_can_be_made_again(last, tiny_run, tmp_path, mon
     assert names(tmp_path) == PLAIN | PEFT
 
 
+@pytest.mark.parametrize("last", ["m.open_clip_config.json", "m.md", "adapter_config.json"])
+def test_one_that_is_interrupted_leaves_the_earlier_one_whole(last, tiny_run, tmp_path, monkeypatch):
+    """Weights of one state beside the page or the heads of another would answer with what is not theirs."""
+    out = tmp_path / "m.safetensors"
+    export(open_run(tiny_run.folder), out, peft=True)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def stopped(path, text):
+        if path.name == last:
+            raise KeyboardInterrupt
+        write_text(path, text)
+
+    for module in (export_module, peft):
+        monkeypatch.setattr(module, "write_text", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        export(open_run(tiny_run.folder, "1"), out, peft=last == "adapter_config.json")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_one_that_was_killed_is_replaced(tiny_run, tmp_path, monkeypatch):
+    """What it had written is known for ours by its page, which comes first."""
+    state, out = open_run(tiny_run.folder), tmp_path / "m.safetensors"
+    write, there = export_module.write_bytes, []
+    monkeypatch.setattr(
+        export_module, "write_bytes", lambda *given: (there.append(names(tmp_path)), write(*given))
+    )
+    export(state, out)
+    assert there == [{"m.md"}]
+    (tmp_path / "m.json").unlink()
+    (tmp_path / ".m.json.before").write_text("of the one that was killed")
+    export(state, out)
+    assert names(tmp_path) == PLAIN
+
+
 def test_merges_that_no_export_wrote_would_be_read_with_the_weights(tiny_run, tmp_path):
     (tmp_path / "m.bpe.txt.gz").write_text("mine")
     with pytest.raises(UserError, match=r"m.bpe.txt.gz is there already, and from no earlier export"):

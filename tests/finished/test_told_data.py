@@ -168,6 +168,12 @@ def test_a_file_and_loose_pictures_are_told_with_what_can_be_given(monkeypatch, 
         assert code == 2 and words in err and err.count(str(given)) == 1
 
 
+def test_data_of_no_name_is_not_the_folder_that_one_is_in(monkeypatch, capsys, tabled):
+    monkeypatch.chdir(tabled)
+    code, _, err = cli(monkeypatch, capsys, "eval", "embedded", "--data", "")
+    assert code == 2 and "--data '': must not be empty" in err
+
+
 def test_what_was_passed_over_is_told_of_folders_and_of_scenarios(told, copied, tiny_scenario):
     for split in ("train", "test"):
         paint(copied / "split" / split / "red" / "0.png", COLOURS["red"], 1)

@@ -56,6 +56,18 @@ def test_other_settings_begin_a_run_anew_that_had_measured_nothing(go):
     assert {p.stem for p in (found.folder / "splits").iterdir()} == {"warm", "cold", "colours", "_reference"}
 
 
+def test_what_is_missing_of_a_finished_run_is_written_again(go):
+    folder = go(analysis=False).folder
+    lost = [folder / "classes.json", *sorted((folder / "splits").iterdir())[:2]]
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for path in lost:
+        path.unlink()
+    assert go(analysis=False).results["status"] == "done"
+    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert {path: after[path] for path in lost} == {path: before[path] for path in lost}
+    assert after.keys() == before.keys()
+
+
 def test_they_are_refused_where_the_untouched_model_was_measured(go):
     class Once(Quiet):
         def task(self, index, total, name, steps):

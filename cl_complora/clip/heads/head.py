@@ -162,6 +162,9 @@ class ClosedHead(Head):
 
     share: float
 
+    scores_are_logits: ClassVar[bool] = True
+    """Whether the scores may stand as they are, or are shares already."""
+
     def reads(self, question: Question) -> Tensor:
         """What the scores are computed from, a row an image."""
         return question.features
@@ -180,7 +183,7 @@ class ClosedHead(Head):
         if not known:
             return question.text_logits
         scores = self.scores(self.reads(question))[:, self.rows(question.names)]
-        if self.share == 1.0 and len(known) == len(question.names):
+        if self.share == 1.0 and self.scores_are_logits and len(known) == len(question.names):
             return scores
         return texts_first(question, known, self.shares(scores), self.share)
 

@@ -19,6 +19,8 @@ _MIXED = (
 class RegressionHead(ClosedHead):
     """A regression on one-hot labels, which gives something like probabilities itself."""
 
+    scores_are_logits: ClassVar[bool] = False
+
     def shares(self, scores: Tensor) -> Tensor:
         """As they are."""
         return scores
