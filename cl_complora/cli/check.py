@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -89,7 +90,7 @@ def kind_of_file(file: str) -> str | None:
     from ..config.which_file import kind_of
 
     path = Path(file)
-    if not path.is_file():
+    if not os.path.isfile(path):
         is_strategy = file in shipped("strategy") and file not in shipped("scenario")
         return "strategy" if is_strategy else "scenario"
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -55,7 +56,7 @@ def init(
 
     if output.suffix not in (".yaml", ".yml"):
         raise UserError(f"-o {output}: must end in .yaml")
-    if output.exists() and not force:
+    if os.path.lexists(output) and not force:
         raise UserError(f"{output}: is there already; --force overwrites it")
     start, notes = _model(model, model_config, pretrained)
     text, found = describe(folders, output, shots, start, zero_shot)
@@ -72,13 +73,14 @@ def _drawn(output: Path) -> tuple[bool, list[str]]:
     """Whether pictures can be drawn for the tasks of the scenario, and what to say of them."""
     from ..config import load_scenario
     from ..data.checks.plausibility import copies_of_few
-    from ..data.planning import plan
+    from ..data.planning import check_names_of_folders, plan
 
     located = load_scenario(str(output))
     # The other sets are not drawn from, and may be large.
     tasks = replace(located, value=located.value.model_copy(update={"zero_shot": []}))
     try:
         plans = plan(tasks, located.value.seeds[0])
+        check_names_of_folders(located)
     except UserError as error:
         return True, [f"cl-complora run refuses this: {message}" for message in error.messages]
     return False, copies_of_few(plans)

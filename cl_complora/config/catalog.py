@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import os
 from pathlib import Path
 from shlex import quote
 
@@ -37,15 +38,18 @@ def find(kind: str, name_or_path: str) -> Path:
     looks_like_path = name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path or "\\" in name_or_path
     if looks_like_path:
         path = Path(name_or_path)
-        if not path.is_file():
-            raise UserError(f"{name_or_path}: {_folder(path) if path.is_dir() else 'there is no such file'}")
+        if not os.path.isfile(path):
+            there = os.path.isdir(path)
+            raise UserError(f"{name_or_path}: {_folder(path) if there else 'there is no such file'}")
         return path
     files = shipped(kind)
     if name_or_path in files:
         return files[name_or_path]
-    if (path := Path(name_or_path)).is_dir() and name_or_path.strip():  # an empty path is this folder
+    # Unlike a Path, they take a name that is too long for a file.
+    path = Path(name_or_path)
+    if os.path.isdir(name_or_path) and name_or_path.strip():  # an empty path is this folder
         raise UserError(f"{name_or_path}: {_folder(path)}")
-    if path.name and (beside := path.with_name(f"{name_or_path}.yaml")).is_file():
+    if path.name and os.path.isfile(beside := path.with_name(f"{name_or_path}.yaml")):
         raise UserError(f"no {kind} named '{name_or_path}'; did you mean the file {beside}?")
     close = difflib.get_close_matches(name_or_path, files, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""

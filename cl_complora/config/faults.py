@@ -65,6 +65,11 @@ def faults(error: ValidationError, schema: type[BaseModel], data: Any) -> list[F
         path = _real_path(item, data)
         if path in grouped or len(grouped) < MOST:
             grouped.setdefault(path, []).append(item)
+    # A section is one of the forms of a setting: what it should have been instead is told of no section
+    # that is only wrong within.
+    for path in [path for path, items in grouped.items() if _of_other_forms(items)]:
+        if any(other != path and other[: len(path)] == path for other in grouped):
+            del grouped[path]
     found = [_fault(path, items, schema) for path, items in grouped.items()]
     # A misspelt key is one mistake: that the right one is missing then goes without saying.
     meant = {
@@ -73,6 +78,12 @@ def faults(error: ValidationError, schema: type[BaseModel], data: Any) -> list[F
     return [
         fault for fault in found if not (fault.path in meant and grouped[fault.path][0]["type"] == "missing")
     ]
+
+
+def _of_other_forms(items: Sequence[dict[str, Any]]) -> bool:
+    """Whether a section is refused by forms of its setting that are no section."""
+    plain = all(item["type"] in _MUST and not item["type"].startswith("model_") for item in items)
+    return plain and isinstance(items[0]["input"], dict)
 
 
 def _is_unknown(items: Sequence[dict[str, Any]]) -> bool:
@@ -87,7 +98,7 @@ def _real_path(item: dict[str, Any], data: Any) -> KeyPath:
         last = position == len(loc) - 1
         if (
             isinstance(data, dict)
-            and (step in data or kind == "missing")
+            and (step in data or (kind == "missing" and last))
             and (last or step != data.get("kind"))
         ):
             path.append(step)

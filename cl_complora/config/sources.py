@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from .base import PathText, Section, Text, refused
 from .hub_sources import HuggingFaceSource, ParquetSource, refuse_fraction
@@ -40,6 +40,10 @@ class WorldSource(Section):
     """``general``, or one of its few-shot domains (``cl-complora list datasets``)."""
 
 
+# Paths as either kind of system has them.
+_WAYS = (PurePosixPath, PureWindowsPath)
+
+
 class Splits(Section):
     """Which folder is which split."""
 
@@ -47,6 +51,14 @@ class Splits(Section):
     """Folder of the training pictures, below the root."""
     test: PathText
     """Folder of the test pictures, below the root."""
+
+    @field_validator("train", "test")
+    @classmethod
+    def _below_the_root(cls, value: str) -> str:
+        ways = [way(value) for way in _WAYS]
+        if any(way.is_absolute() or way.drive or ".." in way.parts for way in ways):
+            raise refused(f"must be a folder below the root, got {shown(value)}")
+        return value
 
 
 class FolderSource(PictureSource):

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
+from glob import escape
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
@@ -155,7 +157,8 @@ class Folder(Files):
             where = next(parent / folders[0] for parent, folders in parents.items())
             passed = find_pictures(where, self._exclude, self.root)
             why = f" ({'; '.join(passed.notes(str(where)))})" if passed.others else ""
-            return f"; {where} holds no pictures{why}, and exclude: [{where.name}] leaves it out"
+            pattern = json.dumps(escape(where.name), ensure_ascii=False)
+            return f"; {where} holds no pictures{why}, and exclude: [{pattern}] leaves it out"
         if not self.divided or self.inner or self.parts["train"] in parents:
             return ""
         if self.parts["train"] is None:

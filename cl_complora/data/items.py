@@ -113,7 +113,12 @@ def at_source(located: Located[Scenario], path: tuple, error: UserError) -> User
         path: of the task or set in it.
         error: without that place.
     """
-    first, *more = (located.fault((*path, "source"), message) for message in error.messages)
+    return at_key(located, (*path, "source"), error)
+
+
+def at_key(located: Located[Scenario], path: tuple, error: UserError) -> UserError:
+    """The error with the line of a key of a scenario."""
+    first, *more = (located.fault(path, message) for message in error.messages)
     return UserError(first, tuple(more))
 
 

@@ -27,7 +27,7 @@ from .class_pools import by_class, spread
 from .division import NO_TESTS
 from .images.broken import Readable
 from .images.pictures import Pictures
-from .items import Source, at_source, items_at
+from .items import Source, at_key, at_source, items_at
 from .kinds import open_source
 from .names.tied_names import refuse_ties
 from .plans import Plan, Plans
@@ -80,10 +80,17 @@ def plan(located: Located[Scenario], seed: int, opened: dict[str, Source] | None
     # Two sources may read the same pictures: a task's and a zero-shot set's, or with other settings.
     skipped = dict.fromkeys(line for source in opened.values() for line in getattr(source, "skipped", ()))
     notes = [line for source in opened.values() for line in getattr(source, "notes", ())]
+    for index, (task, made) in enumerate(zip(scenario.tasks, plans["tasks"], strict=True)):
+        if not task.captioned:
+            few = _few_for_validation(scenario, task, made)
+            notes += [f"{made.name}: {few}"] if few else []
+            untaught = _untaught(made) if task.split_file is not None else ""
+            notes += [located.fault(("tasks", index, "split_file"), untaught)] if untaught else []
     notes += [
-        f"{made.name}: {few}"
-        for task, made in zip(scenario.tasks, plans["tasks"], strict=True)
-        if not task.captioned and (few := _few_for_validation(scenario, task, made))
+        located.fault((*path, "source", "test_fraction"), "has no effect: the pictures have a test part")
+        for path, entry in entries
+        if "test_fraction" in entry.source.model_fields_set
+        and _of(opened[entry.source.model_dump_json()], "divided")
     ]
     return Plans(
         tuple(plans["tasks"]),
@@ -94,6 +101,17 @@ def plan(located: Located[Scenario], seed: int, opened: dict[str, Source] | None
         retrieval,
         tuple(plans["multi_label"]),
     )
+
+
+def check_names_of_folders(located: Located[Scenario]) -> None:
+    """Refuse class names of the zero-shot sets in folders that :func:`plan` would refuse; draws nothing.
+
+    Raises:
+        UserError: naming them.
+    """
+    sets = enumerate(located.value.zero_shot)
+    sources = [_open(located, one, ("zero_shot", i)) for i, one in sets if one.source.kind == "folder"]
+    refuse_ties(located, {"tasks": [], "zero_shot": [tuple(source.class_names) for source in sources]})
 
 
 def _open(
@@ -177,7 +195,10 @@ def _draw(
     training, kept = (items_at(located, path, source, part) for part in ("train", "validation"))
     if task.split_file is not None:
         listing = located.folder / Path(task.split_file).expanduser()
-        return listed(listing, by_class(training, chosen))
+        try:
+            return listed(listing, by_class(training, chosen))
+        except UserError as error:
+            raise at_key(located, (*path, "split_file"), error) from None
     sampler = task.sampler or scenario.sampler
     names = [source.class_names[c] for c in chosen]
     try:
@@ -198,6 +219,13 @@ def _draw(
         elif few.has:
             hint = "; those for testing are not among them"
         raise UserError(located.fault(key, f"{wanted} a class, but {has}{hint}")) from None
+
+
+def _untaught(made: Plan) -> str:
+    """What to say of classes that a list of training images names no image of."""
+    taught = {item.label for item in made.train}
+    untaught = [name for label, name in enumerate(made.class_names) if label not in taught]
+    return f"names no training image of {_some(untaught)}" if untaught else ""
 
 
 def _few_for_validation(scenario: Scenario, task: Task, made: Plan) -> str | None:

@@ -140,7 +140,7 @@ def test_a_class_without_pictures_is_told_with_what_can_be_done(refused, folder)
     (folder / "one" / "dog").mkdir()
     told = refused("one")
     assert "class 'dog' has no training images" in told and "one/dog holds no pictures" in told
-    assert "exclude: [dog] leaves it out (in the source that a scenario of your own names)" in told
+    assert 'exclude: ["dog"] leaves it out (in the source that a scenario of your own names)' in told
 
 
 def test_shards_are_told_how_they_are_read(refused, folder):

@@ -158,7 +158,7 @@ def test_a_class_folder_without_pictures_is_named_with_what_it_holds(tmp_path):
     (tmp_path / "d/logs/a.txt").write_text("x")
     (tmp_path / "s.yaml").write_text(TASK)
     with pytest.raises(
-        UserError, match=r"d/logs holds no pictures .*1 \.txt.* exclude: \[logs\] leaves it out"
+        UserError, match=r'd/logs holds no pictures .*1 \.txt.* exclude: \["logs"\] leaves it out'
     ):
         plan(load_scenario(str(tmp_path / "s.yaml")), 0)
 

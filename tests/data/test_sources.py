@@ -159,7 +159,8 @@ def test_a_published_list_instead_of_a_draw(images, class_folders, tmp_path):
         item.key for item in task.validation
     ] == wanted[2:]
     asked = plan(load_scenario(str(tmp_path / "s.yaml"), ["validation_shots=1"]), 0)
-    assert "have 0 at most: as its split_file lists them" in asked.notes[-1]
+    assert "have 0 at most: as its split_file lists them" in asked.notes[-2]
+    assert "tasks[0].split_file: names no training image of 'green', 'yellow'" in asked.notes[-1]
     # What a run writes down is such a list.
     write_manifest(tmp_path / "again.jsonl", task)
     located = load_scenario(str(tmp_path / "s.yaml"), ["tasks.0.split_file=again.jsonl"])

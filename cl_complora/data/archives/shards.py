@@ -231,7 +231,7 @@ class Shards(Pictures):
 
 def _label(extension: str, content: bytes) -> str | None:
     """A label's text; None for JSON without one."""
-    text = content.decode("utf-8", "replace").strip()
+    text = content.decode("utf-8-sig", "replace").strip()
     if extension.rpartition(".")[2] not in ("json", "jsn"):
         return text
     try:

@@ -158,8 +158,9 @@ def _coco(file: Path, images: list, annotations: list) -> Iterator[Entry]:
         else:
             texts[one["image_id"]].append(one["caption"])
     for place, one in enumerate(images):
-        if isinstance(one, dict) and one.get("id") in texts:
-            yield Entry(f"{file}: images[{place}]", one.get("file_name"), texts.pop(one["id"]))
+        number = one.get("id") if isinstance(one, dict) else None
+        if isinstance(number, int | str) and number in texts:
+            yield Entry(f"{file}: images[{place}]", one.get("file_name"), texts.pop(number))
 
 
 def _tokens(file: Path, lines: Iterable[str]) -> Iterator[Entry]:

@@ -19,7 +19,8 @@ from ...config.normalisation import unstated
 from ...config.repositories import LOCAL
 from ...config.scenario import DEFAULT_PROMPTS, Model
 from ...config.sources import FolderSource, ManifestSource
-from ...errors import UserError
+from ...errors import UserError, printable
+from ...files import MAX_LINE
 from ..checks.picture_notes import source_notes
 from ..checks.plausibility import is_code, one_class
 from ..hub.hub_folders import beside, hub_folder
@@ -125,7 +126,7 @@ def describe(
     roots = task_folders(folders)
     for root in roots:
         found.append(_look(root, _free(root.resolve().name, [f.name for f in found])))
-    base = output.resolve().parent
+    base = output.parent.resolve()
     held_out = _held_out(found, model, zero_shot, base)
     least = min(f.smallest for f in found)
     # What is asked for is given, if it takes the last picture.
@@ -135,7 +136,7 @@ def describe(
     common = max(suits, key=lambda one: [other.augment for other in suits].count(one.augment))
     kind = stream_kind({f.name: f.source.class_names for f in found})
     # Said for all, they would take the place of those that the embedded model's general set brings.
-    typed = quote(str(output))
+    typed = printable(quote(str(output)), MAX_LINE)
     unsaid = "# " if _is_embedded(model) else ""
     lines = [
         f"# {counted(len(found), 'task')} from folders of pictures. Run: cl-complora run {typed}",

@@ -96,7 +96,7 @@ def passed_over(folders: Sequence[Path], roots: Sequence[Path]) -> list[str]:
     """
     lines = []
     for folder in folders:
-        taken = {root.name for root in roots if root.parent == folder}
+        taken = {root.name for root in roots if root != folder and root.parent == folder}
         for inside in sorted(folder.iterdir()) if taken else ():
             if inside.name in taken or not inside.is_dir() or is_rubbish(inside.name):
                 continue

@@ -22,6 +22,7 @@ from ..division import UNDIVIDED, set_apart
 from ..images.picture_files import image_suffixes
 from ..images.pictures import Files
 from ..items import Item
+from ..labels import name_fault
 from ..names.class_list import ClassList
 from ..telling import Faults, but_for_case, counted, worded
 from .columns import label_names, other_than, split_of
@@ -65,6 +66,7 @@ class Listed(Files):
     ) -> None:
         self.root, self.class_names, self.notes = root, list(class_names), list(notes)
         self._rows, self._place = rows, place
+        self.divided = all(split != UNDIVIDED for split, *_ in rows)
         self._inside: dict[str, bool] = {}
         self._names: dict[str, dict[str, str]] = {}
         self._items: dict[str, list[Item]] = {}
@@ -325,6 +327,8 @@ class _Check:
             raise Malformed(f"split must be train, validation or test, got {shown(split)}")
         if self._classes is not None:
             label = self._named(label)
+        elif fault := name_fault(label):
+            raise Malformed(f"{fault}{'; is a quote never closed?' if chr(10) in label else ''}")
         key = inside(path, self._roots)
         if self._suffix and PurePosixPath(key).suffix.lower() not in image_suffixes():
             key += self._suffix
