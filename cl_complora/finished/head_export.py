@@ -181,10 +181,11 @@ def head_lines(heads: Mapping[str, Head], shared: bool) -> list[str]:
             "",
         ]
     if isinstance(head, ClosedHead) and (shared or head.share < 1):
+        mixed = f"the answer is {1 - head.share:g} of their probabilities and {head.share:g} of its own"
+        answer = "its own is the answer" if head.share == 1 else mixed
         lines += [
             "Among classes that it does not know the texts decide first: where the likeliest by texts is"
-            f" one that it knows, the answer is {1 - head.share:g} of their probabilities and"
-            f" {head.share:g} of its own; else theirs alone.",
+            f" one that it knows, {answer}; else theirs alone.",
             "",
         ]
     return lines
