@@ -38,10 +38,25 @@ class Keep:
         kind: ``energy`` (smallest k with Σ_{i≤k} σᵢ² ≥ ρ‖W‖²_F), ``fraction`` (of min(out, in), rounded down)
             or ``number`` (k itself).
         value: ρ in (0, 1], a fraction in [0, 1), or a count ≥ 0.
+
+    Raises:
+        ValueError: for another kind or value.
     """
 
     kind: Literal["energy", "fraction", "number"]
     value: float
+
+    def __post_init__(self) -> None:
+        fits = {
+            "energy": 0 < self.value <= 1,
+            "fraction": 0 <= self.value < 1,
+            "number": self.value >= 0 and float(self.value).is_integer(),
+        }
+        if self.kind not in fits:
+            raise ValueError(f"kind: must be {', '.join(fits)}, got {self.kind!r}")
+        if not fits[self.kind]:
+            allowed = {"energy": "in (0, 1]", "fraction": "in [0, 1)", "number": "a whole number, at least 0"}
+            raise ValueError(f"value: must be {allowed[self.kind]} for {self.kind}, got {self.value}")
 
     def rank(self, singular_values: Tensor, room: int = 1) -> int:
         """Number of principal directions k for a descending spectrum.

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import safetensors.torch
 from torch import Tensor
 
 from ..clip.classifier import ClipClassifier
@@ -19,7 +18,7 @@ from ..engine.observer import Observer
 from ..errors import UserError
 from ..files import write_bytes, write_json
 from ..store.folder import RunDir
-from ..store.tensors import read_tensors
+from ..store.tensors import read_tensors, with_checksum
 from .changes import change_of_parameter
 from .geometry import GeometryWatch, Update
 from .representation import linear_cka, spread
@@ -75,7 +74,7 @@ class AnalysisObserver(Observer):
         if not self.independent:
             found["cka"] = {name: linear_cka(then, self._now(name)) for name, then in self._features.items()}
             self._features[task.name] = self._now(task.name)
-            stored = safetensors.torch.save({"features": self._features[task.name]})
+            stored = with_checksum({"features": self._features[task.name]}, "features")
             write_bytes(self.folder.features(task.index, task.name), stored)
         found["seconds"] = time.perf_counter() - began
         write_json(self.folder.analysis(task.index, task.name), found)

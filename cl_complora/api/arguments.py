@@ -117,7 +117,7 @@ def path(name: str, given: object) -> Path:
         UserError: for anything else.
     """
     place = fspath(given) if isinstance(given, str | PathLike) else None
-    if not isinstance(place, str):
+    if not isinstance(place, str) or "\0" in place:
         raise refused(name, "a path", given)
     return Path(place)
 
@@ -233,7 +233,9 @@ def shown_by(given: object) -> Progress | bool | None:
     from ..progress import Progress
 
     told = [name for name in vars(Progress) if not name.startswith("_")]
-    if not isinstance(given, bool | None) and not all(callable(getattr(given, one, None)) for one in told):
+    does_all = all(callable(getattr(given, one, None)) for one in told)
+    # A class has them, too, and is no object that they can be called on.
+    if not isinstance(given, bool | None) and (isinstance(given, type) or not does_all):
         raise refused("progress", f"True, False, None or an object with the methods {', '.join(told)}", given)
     return given
 

@@ -174,7 +174,7 @@ def compare(
         from ..compare.trials import SHORT_KEYS
         from ..config import load_scenario
         from ..config.model_names import check_model
-        from ..config.overrides import split_overrides
+        from ..config.overrides import refuse_seeds_twice, split_overrides
         from ..errors import raise_all
         from ..files import slug
         from ..report.comparison.saving import save
@@ -205,6 +205,8 @@ def compare(
             )
         asked["metric"] = metric or study.Request.metric
         for_scenario, for_strategy = split_overrides(overrides_of(settings))
+        if tested is not None:
+            refuse_seeds_twice(for_scenario)
         located = load_scenario(place, for_scenario)
         raise_all(check_model(located))
         request = study.Request(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from os import PathLike
 from typing import TYPE_CHECKING
 
 from . import arguments
-from .wording import callers_words
+from .wording import callers_words, reworded
 
 if TYPE_CHECKING:
     from ..clip.model import LoadedClip
@@ -17,7 +18,7 @@ def open_model(
     pretrained: str | PathLike[str] | None = None,
     config: str | PathLike[str] | None = None,
 ) -> LoadedClip:
-    """Load a model by name or file.
+    """Load a model by name or file; what is to say of it, such as that its weights are random, is a warning.
 
     Args:
         name: ``embedded``, an open_clip architecture, or a ``.safetensors`` that ``cl-complora export``
@@ -31,11 +32,14 @@ def open_model(
     from ..finished import model_files
 
     with callers_words():
-        return model_files.open_model(
+        loaded = model_files.open_model(
             _text("name", name),
             None if pretrained is None else _text("pretrained", pretrained),
             None if config is None else _text("config", config),
         )
+    for note in loaded.notes:
+        warnings.warn(reworded(note), stacklevel=2)
+    return loaded
 
 
 def _text(argument: str, given: object) -> str:

@@ -66,7 +66,7 @@ def run(
     with callers_words():
         from ..config import load_scenario, load_strategy
         from ..config.model_names import check_model
-        from ..config.overrides import split_overrides
+        from ..config.overrides import refuse_what_a_run_does_not_read, split_overrides
         from ..errors import raise_all
 
         options: dict[str, Any] = {
@@ -84,6 +84,7 @@ def run(
         told = arguments.shown_by(progress)
         seed = arguments.seed("seed", seed)
         for_scenario, for_strategy = split_overrides(overrides_of(settings))
+        refuse_what_a_run_does_not_read(for_scenario, for_strategy)
         located = load_scenario(arguments.named(scenario, "scenario"), for_scenario)
         chosen = load_strategy(arguments.named(strategy, "strategy"), for_strategy)
         raise_all(check_model(located))

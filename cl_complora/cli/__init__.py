@@ -109,11 +109,12 @@ def run(
 ) -> None:
     """Run one scenario with one strategy and print what was learned, forgotten and retained."""
     from ..config import load_scenario, load_strategy
-    from ..config.overrides import split_overrides
+    from ..config.overrides import refuse_what_a_run_does_not_read, split_overrides
 
     if variant == "":  # of a shell's variable that is not set: the run would take the place of another
         raise UserError("--variant '': must not be empty")
     for_scenario, for_strategy = split_overrides(set_ or [])
+    refuse_what_a_run_does_not_read(for_scenario, for_strategy)
     # --set last: what a model brings may be set to something else.
     for_scenario = [*model_settings(model, model_config, pretrained), *for_scenario]
     located, chosen = load_scenario(scenario, for_scenario), load_strategy(strategy, for_strategy)

@@ -144,7 +144,7 @@ def compare(
     from ..compare.workers import Placing
     from ..config import load_scenario, load_strategy
     from ..config.model_names import check_model
-    from ..config.overrides import split_overrides
+    from ..config.overrides import refuse_seeds_twice, split_overrides
     from ..files import check_writable, slug
 
     if sweep and sweep_from:
@@ -168,6 +168,8 @@ def compare(
         running |= {k: more[k[2:].replace("-", "_")] for k in NOT_LISTED}
         _refuse(running, "is for running, and --list runs nothing; leave one of the two out")
     for_scenario, for_strategy = split_overrides(set_ or [])
+    if seeds:
+        refuse_seeds_twice(for_scenario)
     located = load_scenario(scenario, for_scenario)
     raise_all(check_model(located))
     check_writable(out / slug(located.value.name), f"--out {out}")

@@ -60,6 +60,9 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
             [first] if first in split and rest else [k for k, s in SCHEMAS.items() if first in s.model_fields]
         )
         if not kinds:
+            if first == "seed" and not rest:
+                said = "the seed of a run is said with --seed, and those of a comparison with --seeds"
+                raise _bad_override(override, f"unknown key; {said}")
             known = list(dict.fromkeys(key for schema in SCHEMAS.values() for key in schema.model_fields))
             near = meant(".".join([first, *rest]), key_paths(*SCHEMAS.values()))
             hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else suggest(first, known)
@@ -72,6 +75,31 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     for overrides_of_one in split.values():
         _refuse_twice(overrides_of_one)
     return split["scenario"], split["strategy"]
+
+
+def refuse_what_a_run_does_not_read(for_scenario: Sequence[str], for_strategy: Sequence[str]) -> None:
+    """Refuse settings that only a comparison has a use for.
+
+    Raises:
+        UserError: for the scenario's ``seeds`` and the strategy's ``sweep``.
+    """
+    for override in for_scenario:
+        if key_of(override, "scenario").split(".")[0] == "seeds":
+            raise _bad_override(override, "has no effect in a run, whose seed is said with --seed")
+    for override in for_strategy:
+        if key_of(override, "strategy").split(".")[0] == "sweep":
+            raise _bad_override(override, "has no effect in a run, which sweeps nothing")
+
+
+def refuse_seeds_twice(for_scenario: Sequence[str]) -> None:
+    """Refuse the scenario's ``seeds`` where they are said otherwise as well.
+
+    Raises:
+        UserError: naming both.
+    """
+    for override in for_scenario:
+        if key_of(override, "scenario").split(".")[0] == "seeds":
+            raise _bad_override(override, "has no effect beside --seeds; leave one of the two out")
 
 
 def lasting(overrides: Sequence[str]) -> list[str]:

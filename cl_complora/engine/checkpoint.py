@@ -22,6 +22,7 @@ from ..data.tasks import TaskData
 from ..files import open_file, write_bytes
 from ..lowrank import LowRankBlock
 from ..store.folder import RunDir
+from .task_state import tensors_of
 
 # A save may take this share of the time, so that a large model is saved less often.
 SHARE = 0.05
@@ -148,7 +149,8 @@ class CheckpointPlugin(SupervisedPlugin, supports_distributed=False):
             f"scaler/{key}": torch.tensor(float(v)) for key, v in strategy.loss_scaler.state_dict().items()
         }
         for name, owner in self._owners(strategy).items():
-            state |= {f"part/{name}/{key}": value for key, value in owner.step_state().items()}
+            held = tensors_of(owner, "step_state", owner.step_state())
+            state |= {f"part/{name}/{key}": value for key, value in held.items()}
         state["random/cpu"] = torch.get_rng_state()
         if strategy.device.type == "cuda":
             state["random/cuda"] = torch.cuda.get_rng_state(strategy.device)

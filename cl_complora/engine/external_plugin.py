@@ -19,6 +19,7 @@ from ..config.plugin_file import module_file, plugin_told, refuse_plugin
 from ..config.strategy import Strategy
 from ..errors import UserError
 from .adapter import AdapterPlugin
+from .checkpoint import StepState
 from .regularisers import RegulariserPlugin
 from .stock_plugins import stock_kind
 from .task_state import CarryingPlugin, WrongAnswer
@@ -26,6 +27,8 @@ from .task_state import CarryingPlugin, WrongAnswer
 GROUP = "cl_complora.plugins"
 # Lines of a traceback that are told at its beginning and at its end; between them it repeats itself.
 _FIRST, _LAST = 12, 6
+# What their code may raise; sys.exit would end a whole comparison without a word.
+_THEIRS = (Exception, SystemExit)
 
 
 def build_external(
@@ -51,8 +54,8 @@ def build_external(
     try:
         source = _module(module, folder) if colon else None
         found = getattr(source, attribute, None) if colon else _entry_point(strategy.plugin)
-    except Exception as error:  # it is somebody's program, and may fail in any way
-        raise UserError(f"{name}: cannot be loaded: {_told(error)}") from None
+    except _THEIRS as error:  # it is somebody's program, and may fail in any way
+        raise UserError(f"{name}: cannot be loaded: {_told(error)}") from error
     if found is None:
         there = ", ".join(_plugins_of(source)) or "none"
         wanted = attribute or "class of an empty name"
@@ -71,8 +74,8 @@ def build_external(
         return found(strategy.settings, adapter, seed)
     except UserError:
         raise
-    except Exception as error:
-        places = _places(error, found.__module__) or traceback.extract_tb(error.__traceback__)[-1:]
+    except _THEIRS as error:
+        places = lines_of(error, found.__module__) or traceback.extract_tb(error.__traceback__)[-1:]
         made = f"{name}: cannot be made with (settings, adapter, seed)"
         raise _failed(made, error, places) from error
 
@@ -97,8 +100,8 @@ def told_of_plugin(strategy: Strategy, plugin: SupervisedPlugin | None) -> Itera
         if strategy.plugin is None:
             raise
         raise UserError(f"{plugin_told(strategy)}: {error}") from error
-    except Exception as error:  # it is somebody's program, and may fail in any way
-        places = _places(error, type(plugin).__module__) if strategy.plugin else []
+    except _THEIRS as error:  # it is somebody's program, and may fail in any way
+        places = lines_of(error, type(plugin).__module__) if strategy.plugin else []
         if not places:
             raise
         raise _failed(f"{plugin_told(strategy)}: {places[0].name} failed", error, places) from error
@@ -111,11 +114,11 @@ def _refuse_signatures(name: str, found: type[SupervisedPlugin]) -> None:
     Raises:
         UserError: naming the first of them.
     """
-    base = next(
-        one for one in (RegulariserPlugin, CarryingPlugin, SupervisedPlugin) if issubclass(found, one)
-    )
+    known = (RegulariserPlugin, CarryingPlugin, SupervisedPlugin, StepState)
+    bases = [one for one in known if issubclass(found, one)]
     for method, function in inspect.getmembers(found, inspect.isfunction):
-        if method.startswith("_") or not hasattr(base, method):
+        base = next((one for one in bases if hasattr(one, method)), None)
+        if method.startswith("_") or base is None:
             continue
         parameters = inspect.signature(getattr(base, method)).parameters.values()
         named = [one for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
@@ -127,7 +130,7 @@ def _refuse_signatures(name: str, found: type[SupervisedPlugin]) -> None:
             raise UserError(f"{name}: {method} must take ({', '.join(wanted)}), got {has}") from None
 
 
-def _places(error: Exception, module: str) -> list[traceback.FrameSummary]:
+def lines_of(error: BaseException, module: str) -> list[traceback.FrameSummary]:
     """The part of an error's traceback from the first line of a module on; empty where it passed none."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_globals.get("__name__") != module:
@@ -135,7 +138,7 @@ def _places(error: Exception, module: str) -> list[traceback.FrameSummary]:
     return list(traceback.extract_tb(trace))
 
 
-def _failed(what: str, error: Exception, places: list[traceback.FrameSummary]) -> UserError:
+def _failed(what: str, error: BaseException, places: list[traceback.FrameSummary]) -> UserError:
     lines = [f"at {place.filename}:{place.lineno}, in {place.name}: {place.line}" for place in places]
     if len(lines) > _FIRST + _LAST:
         left_out = f"… {len(lines) - _FIRST - _LAST} more …"
@@ -143,7 +146,7 @@ def _failed(what: str, error: Exception, places: list[traceback.FrameSummary]) -
     return UserError(f"{what}: {type(error).__name__}: {error}", tuple(lines))
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     """What went wrong, and in which line of whose file."""
     if isinstance(error, ImportError | SyntaxError):
         return str(error)

@@ -50,9 +50,15 @@ class WholeParameters:
     Args:
         kinds: of :data:`KINDS`.
         towers: ``vision``, ``text`` or both.
+
+    Raises:
+        ValueError: for a kind that there is not, which would be left out without a word.
     """
 
     def __init__(self, kinds: Sequence[str], towers: Sequence[str]) -> None:
+        unknown = next((kind for kind in kinds if kind not in KINDS), None)
+        if unknown is not None:
+            raise ValueError(f"whole: must be of {', '.join(KINDS)}, got {unknown!r}")
         self.kinds, self.towers = set(kinds), set(towers)
         self.trained: dict[str, nn.Parameter] = {}
         self._before: dict[str, Tensor] = {}

@@ -13,6 +13,8 @@ from ..files import write_bytes
 from ..store.folder import RunDir
 from ..store.tensors import is_intact, read_tensors, with_checksum
 
+_WANTED = "a dict of tensors"
+
 
 class WrongAnswer(TypeError):
     """A method of a plugin returned what nothing can be done with.
@@ -24,7 +26,7 @@ class WrongAnswer(TypeError):
         got: what it did.
     """
 
-    def __init__(self, plugin: SupervisedPlugin, method: str, wanted: str, got: str) -> None:
+    def __init__(self, plugin: object, method: str, wanted: str, got: str) -> None:
         super().__init__(f"{type(plugin).__name__}.{method} must return {wanted}, got {got}")
 
 
@@ -70,21 +72,28 @@ def save_plugins(plugins: Sequence[SupervisedPlugin], folder: RunDir, task: Task
     held = 0
     for position, plugin in enumerate(plugins):
         if isinstance(plugin, CarryingPlugin) and plugin.carries_tensors:
-            tensors = {key: value.detach().cpu().contiguous() for key, value in _tensors_of(plugin).items()}
+            answer = tensors_of(plugin, "tensors", plugin.tensors())
+            # Copies: one tensor under two names is two, in a file.
+            tensors = {key: value.detach().cpu().contiguous().clone() for key, value in answer.items()}
             write_bytes(folder.state(task.index, task.name, position), with_checksum(tensors, "state"))
             held += sum(value.nbytes for value in tensors.values())
     return held
 
 
-def _tensors_of(plugin: CarryingPlugin) -> dict[str, Tensor]:
-    held = plugin.tensors()
-    if not isinstance(held, Mapping):
-        raise WrongAnswer(plugin, "tensors", "a dict of tensors", type(held).__name__)
-    for key, value in held.items():
+def tensors_of(plugin: object, method: str, answer: object) -> Mapping[str, Tensor]:
+    """What a method of a plugin returned, where it is a dict of tensors by names.
+
+    Raises:
+        WrongAnswer: where it is not.
+    """
+    if not isinstance(answer, Mapping):
+        raise WrongAnswer(plugin, method, _WANTED, type(answer).__name__)
+    for key, value in answer.items():
         if not isinstance(value, Tensor):
-            got = f"{type(value).__name__} for {key!r}"
-            raise WrongAnswer(plugin, "tensors", "a dict of tensors", got)
-    return dict(held)
+            raise WrongAnswer(plugin, method, _WANTED, f"{type(value).__name__} for {key!r}")
+        if not isinstance(key, str):
+            raise WrongAnswer(plugin, method, _WANTED, f"the name {key!r}, which is no text")
+    return answer
 
 
 def restore_plugins(

@@ -34,7 +34,9 @@ class TooLittleMemory(UserError):
 
 
 @contextmanager
-def told_of_failure(task: str, good: str, device: str, batch: int) -> Iterator[None]:
+def told_of_failure(
+    task: str, good: str, device: str, batch: int, plugin: str | None = None
+) -> Iterator[None]:
     """Around the training of a task; whatever was saved before stays as it was.
 
     Args:
@@ -42,6 +44,7 @@ def told_of_failure(task: str, good: str, device: str, batch: int) -> Iterator[N
         good: what the last good state is that of.
         device: where it trains.
         batch: images a step.
+        plugin: module of a plugin of the user's own, whose decompositions are a matter of its author.
 
     Raises:
         UserError: for a loss that is no number, and for what cannot be compiled.
@@ -50,12 +53,15 @@ def told_of_failure(task: str, good: str, device: str, batch: int) -> Iterator[N
     from torch.linalg import LinAlgError
 
     from ..engine.checkpoint import Diverged
+    from ..engine.external_plugin import lines_of
 
     try:
         yield
     except Diverged as error:
         raise _diverged(task, good, f"the loss is not a number {error}") from None
     except LinAlgError as error:
+        if plugin is not None and lines_of(error, plugin):
+            raise
         told = " ".join(str(error).split())
         raise _diverged(task, good, f"a decomposition of what it led to failed ({told[:200]})") from None
     except (MemoryError, RuntimeError) as error:

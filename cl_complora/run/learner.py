@@ -211,7 +211,8 @@ class Learner:
         self._checkpoint.restored = self.checkpoints.of(task)
         good = f"task '{data.tasks[task.index - 1].name}'" if task.index else "the untouched model"
         batch = self.run.strategy.training.batch_size
-        with self.stopping.waiting(), told_of_failure(task.name, good, self.run.device, batch):
+        own = type(self.plugins[-1]).__module__ if self.run.strategy.plugin else None
+        with self.stopping.waiting(), told_of_failure(task.name, good, self.run.device, batch, own):
             self._loop.train(experience, eval_streams=[])
         delta = self.adapter.deltas[-1]
         if not math.isfinite(delta.norm()):

@@ -147,7 +147,7 @@ def run(
         with strategy.at_its_line():
             learner = Learner(inputs, plugin_folder, checkpoints, stopping, progress.step)
     except UserError as error:
-        raise DoesNotFit(error.messages[0], error.messages[1:]) from None
+        raise DoesNotFit(error.messages[0], error.messages[1:]) from error.__cause__
     for note in learner.notes:
         progress.message(f"note: {note}")
     with computing_with(threads), folder.locked(stopping.lose, progress.message), stopping.heard():

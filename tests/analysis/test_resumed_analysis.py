@@ -58,6 +58,20 @@ VIEWS = [("features", b""), *(("analysis", content) for content in (b"", b"{", b
 VIEWS += [("features", b"{"), ("features", b"[]")] if LONG else []
 
 
+def test_changed_bytes_of_features_are_not_compared_with(tmp_path, tiny_scenario, whole_and_stopped):
+    whole, stopped = whole_and_stopped
+    shutil.copytree(stopped, tmp_path / "parts")
+    (file,) = (tmp_path / "parts").rglob("features/001-warm.*")
+    content = bytearray(file.read_bytes())
+    content[-64:-4] = bytes(byte ^ 1 for byte in content[-64:-4])
+    file.write_bytes(content)
+    said = Said()
+    parts = go(tiny_scenario, tmp_path / "parts", "lora", progress=said)
+    assert [line for line in said.lines if str(file) in line and "no later task is compared" in line]
+    found = json.loads((parts.folder / "analysis/002-cold.json").read_text())
+    assert found["cka"] == {} and analyses(whole.folder)["002-cold.json"]["cka"].keys() == {"warm"}
+
+
 @pytest.mark.parametrize(("left", "content"), VIEWS)
 def test_a_damaged_view_does_not_stop_a_resume(tmp_path, tiny_scenario, whole_and_stopped, left, content):
     whole, stopped = whole_and_stopped

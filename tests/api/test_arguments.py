@@ -40,6 +40,13 @@ class Place(PathLike):
         ({"device": "cuda:01"}, f"device cuda:01: {DEVICES}"),
         ({"device": "cuda:²"}, f"device cuda:²: {DEVICES}"),
         ({"device": 0}, "device: must be a text such as 'auto', 'cpu', 'cuda' or 'cuda:1', got 0"),
+        ({"out": "a\0b"}, "out: must be a path, got 'a\\x00b'"),
+        ({"progress": Quiet}, "progress: must be True, False, None or an object with the methods message, "),
+        ({"settings": {"seeds": [3]}},
+         "settings['seeds']: has no effect in a run, whose seed is said with seed"),
+        ({"settings": {"sweep.lr": [1]}},
+         "settings['sweep.lr']: has no effect in a run, which sweeps nothing"),
+        ({"settings": {"seed": 3}}, "settings['seed']: unknown key; the seed of a run is said with seed"),
         ({"out": 3}, "out: must be a path, got 3"),
         ({"out": b"runs"}, "out: must be a path, got b'runs'"),
         ({"out": Place(b"runs")}, "out: must be a path, got <"),
@@ -85,6 +92,11 @@ def test_a_model_is_opened_by_any_path_and_refused_in_a_callers_words(given, tol
     with pytest.raises(UserError) as error:
         cl_complora.open_model(**given)
     assert error.value.messages[0].startswith(told)
+
+
+def test_weights_that_are_random_are_told_as_a_warning():
+    with pytest.warns(UserWarning, match="RN50-quickgelu has random weights"):
+        cl_complora.open_model("RN50-quickgelu")
 
 
 def test_python_shows_all_that_an_error_says(tmp_path):

@@ -225,6 +225,7 @@ def test_the_floor_decides_before_the_score():
             ["--strategies=lora", "--set=measure=validation", "--set=validation_shots=1"],
             "--set measure=validation: must be test in a comparison",
         ),
+        (["--strategies", "lora", "--seeds", "0", "--set", "seeds=[5]"], "has no effect beside --seeds"),
         (["--strategies", "lora", "--results", str(Path(__file__).parent)], "holds no results of 'tiny'"),
     ],
 )  # fmt: skip

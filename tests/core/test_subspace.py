@@ -47,6 +47,23 @@ def test_a_fraction_of_a_hundred_is_its_percent():
     assert Keep("fraction", 0.2999).rank(sigma) == 29
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "told"),
+    [
+        ("energies", 0.5, "kind: must be energy, fraction, number"),
+        ("energy", 50, r"value: must be in \(0, 1\] for energy, got 50"),
+        ("energy", 0.0, "value: must be in"),
+        ("fraction", 1.0, "value: must be in"),
+        ("number", 2.5, "a whole number"),
+        ("number", -1, "a whole number"),
+        ("energy", float("nan"), "value: must be in"),
+    ],
+)
+def test_a_rule_that_there_is_not_is_refused(kind, value, told):
+    with pytest.raises(ValueError, match=told):
+        Keep(kind, value)
+
+
 def test_energy_rank_of_nothing():
     assert energy_rank(torch.zeros(4), 0.9) == 0
     assert energy_rank(torch.ones(4), 0.0) == 0

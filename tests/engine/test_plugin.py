@@ -105,6 +105,13 @@ def test_deltas_add_up_to_the_merged_weights(tokenizer):
         assert torch.equal(value, start[name]), name
 
 
+def test_a_kind_of_parameters_that_there_is_not_is_refused():
+    with pytest.raises(
+        ValueError, match="whole: must be of weights, biases, norms, positions, tokens, got 'norm'"
+    ):
+        CompLoRAPlugin(rank=2, whole=["norm"])
+
+
 def test_top_triples_stay_exact_after_every_experience(tokenizer):
     """Recomputed from the stored deltas alone, as an outsider would."""
     model = ClipClassifier(tiny_clip(), tokenizer, SPACE)

@@ -128,6 +128,7 @@ def test_code_runs_only_where_it_was_allowed(method, tiny_scenario, tmp_path, mo
             "must be a class derived from avalanche's Supervised",
         ),
         ("feature_anchor:FeatureAnchor", "\nx = 1 / 0", "feature_anchor.py:2: ZeroDivisionError"),
+        ("feature_anchor:FeatureAnchor", "import sys\n\nsys.exit(0)", "feature_anchor.py:3: SystemExit: 0"),
         ("my name", None, "plugin: must have the form module:Class, or be the name of an entry point ("),
         ("nobody-s:Plugin", None, "plugin: must have the form module:Class"),
         ("my-name", None, "no entry point of this name"),
@@ -158,6 +159,18 @@ FAILS = {
         "        return self.penalty(strategy)\n",
         "penalty failed: RecursionError: ",
         ["in penalty: return"] * 12 + ["more …"] + ["in penalty: return"] * 6,
+    ),
+    "end": (
+        "        images, now = strategy.mb_x, strategy.mb_features\n",
+        "        raise SystemExit(0)\n",
+        "penalty failed: SystemExit: 0",
+        ["in penalty: raise SystemExit(0)"],
+    ),
+    "decomposition": (
+        "        images, now = strategy.mb_x, strategy.mb_features\n",
+        "        torch.linalg.cholesky(torch.zeros(3, 3))\n",
+        "penalty failed: _LinAlgError: ",
+        ["in penalty: torch.linalg.cholesky(torch.zeros(3, 3))"],
     ),
     "constructor": (
         "        super().__init__()\n",
@@ -196,6 +209,9 @@ def test_an_error_of_a_plugin_is_told_from_its_file_on(
 PENALTY = "        return self.strength * (1 - (now * before).sum(1)).mean()\n"
 ONE_NUMBER = "FeatureAnchor.penalty must return a tensor of one number, or None, got"
 
+# What makes it one whose runs go on within a task.
+STEPS = "\n    def load_step_state(self, tensors):\n        pass\n"
+
 # What is put in place of the penalty's last line, and what is then told.
 MISTAKES = {
     "a list": ("        return [1.0]\n", f"{ONE_NUMBER} list"),
@@ -216,6 +232,18 @@ MISTAKES = {
         f"{PENALTY}\n    def tensors(self):\n        return [torch.zeros(1)]\n",
         "FeatureAnchor.tensors must return a dict of tensors, got list",
     ),
+    "no name": (
+        f"{PENALTY}\n    def tensors(self):\n        return {{3: torch.zeros(1)}}\n",
+        "FeatureAnchor.tensors must return a dict of tensors, got the name 3, which is no text",
+    ),
+    "step state": (
+        f"{PENALTY}{STEPS}\n    def step_state(self):\n        return {{'n': 3}}\n",
+        "FeatureAnchor.step_state must return a dict of tensors, got int for 'n'",
+    ),
+    "a state's signature": (
+        f"{PENALTY}{STEPS}\n    def step_state(self, strategy):\n        return {{}}\n",
+        "step_state must take (self), got (self, strategy)",
+    ),
     "model": (
         f"{PENALTY}\n    def fits(self, model):\n        raise ValueError('needs a ViT')\n",
         "needs a ViT",
@@ -234,10 +262,14 @@ def test_a_common_mistake_of_a_plugin_is_told_by_its_name(
     wrong, told = MISTAKES[case]
     file = method.with_name("feature_anchor.py")
     assert PENALTY in file.read_text()
-    file.write_text(file.read_text().replace(PENALTY, wrong))
+    text = file.read_text().replace(PENALTY, wrong)
+    if STEPS in wrong:
+        text = text.replace("class FeatureAnchor(", "class FeatureAnchor(StepState, ")
+        text = text.replace("\nclass ", "from cl_complora.engine.checkpoint import StepState\n\nclass ", 1)
+    file.write_text(text)
     words = ["run", tiny_scenario, "-s", method, "--out", tmp_path / "runs", "--allow-plugins"]
     settings = ("training.steps=1", "training.batch_size=4", "adapter.rank=2")
-    words += [word for setting in settings for word in ("--set", setting)]
+    words += [word for setting in settings for word in ("--set", setting)] + ["--save-every", "0"]
     code, _, err = cli(monkeypatch, capsys, *words)
     name = f"error: {method}:4: strategy 'feature-anchor': plugin: feature_anchor:FeatureAnchor: "
     assert code == 2 and err.startswith(f"{name}{told}") and "Traceback" not in err
@@ -259,6 +291,12 @@ def test_in_python_the_error_of_a_plugin_is_the_cause_and_other_errors_stay_what
     with pytest.raises(UserError) as told:
         cl_complora.run(tiny_scenario, method, settings=QUICK, out=tmp_path / "api", allow_plugins=True)
     assert isinstance(told.value.__cause__, KeyError) and "in penalty: " in str(told.value)
+    broken = "def __init__(self, settings: dict, adapter, seed: int):\n        settings['no such setting']\n"
+    constructor = re.search(r"def __init__\(.*\n", file.read_text())[0]
+    file.write_text(file.read_text().replace(f"    {constructor}", f"    {broken}"))
+    with pytest.raises(UserError) as told:
+        run(scenario, strategy, out=tmp_path / "made", allow_plugins=True)
+    assert isinstance(told.value.__cause__, KeyError)
     failed = RunDir.of(tmp_path / "theirs", "tiny", "feature-anchor", 0).read_failure()
     assert "penalty failed: KeyError: 'no such key'; at " in failed
 

@@ -77,6 +77,8 @@ def test_the_text_has_the_exact_numbers_and_hostile_names_stay_text():
     assert "| untouched | 14.00 | 53.33 | 92.00 |" in text and "**93.00** | 50.00 | 90.00 |" in text
     assert "last 93.00 %" in text and "bwt" not in text and "retention held -2.00 points" in text
     assert "retention new" not in text
+    told = numbers_text(rows, [{}, {}], ["one", "two"], [1, 2], headlines, {}, captioned=["two"])
+    assert "| after | one | two (R@1) |" in told
     assert "<i>" not in text and "a|b" not in text and "a&#124;b" in text
 
 

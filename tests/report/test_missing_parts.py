@@ -25,9 +25,24 @@ def finished(tiny_run, tmp_path_factory) -> Path:
     return forgetful_run(tiny_run.folder, tmp_path_factory.mktemp("runs") / "seed0")
 
 
+def page_of(folder: Path) -> str:
+    path = write_report(folder)
+    read(path)
+    return path.read_text(encoding="utf-8")
+
+
 @pytest.fixture
 def copied(finished, tmp_path):
     return Path(shutil.copytree(finished, tmp_path / "seed0"))
+
+
+def test_a_run_that_measured_nothing_names_no_command_that_measures(copied):
+    """The command line has no word for it, and would refuse the run's folder."""
+    assert "Run it again" in page_of(copied)
+    config = yaml.safe_load((copied / "config.yaml").read_text())
+    (copied / "config.yaml").write_text(yaml.safe_dump({**config, "evaluate": False}))
+    page = page_of(copied)
+    assert "Run it again" not in page and "evaluate=False" in page
 
 
 @pytest.mark.parametrize(

@@ -116,3 +116,8 @@ def _changed(run: LoadedRun) -> str | None:
     if not (run.config and run.config.get("strategy")):
         return None
     return ", ".join(changed_settings(config_now(run.folder.root, run.config)) or []) or None
+
+
+def count_head(run: LoadedRun) -> str:
+    """Head of the column that numbers the states of a run: a model of independent tasks has learned one."""
+    return "model" if run.independent else "tasks learned"

@@ -37,7 +37,7 @@ from ..tensorboard.layout import LEGIBLE
 from . import figures
 from .audits import curvatures, leaks, places
 from .causes import changed_answers, explanation
-from .facts import facts, model_of
+from .facts import count_head, facts, model_of
 from .forgetting import forgetting
 from .head_drift_table import head_drift_table
 from .paired_changes import change_table
@@ -194,7 +194,7 @@ def _zero_shot(run: LoadedRun, paired: PairedChanges) -> list:
         else "95 % interval of the change on the same images: where it does not reach the dotted line, the"
         " change is more than chance."
     )
-    head = ["set", "tasks learned", "after", "accuracy %", "95 % interval", "change, points"]
+    head = ["set", count_head(run), "after", "accuracy %", "95 % interval", "change, points"]
     table = Table("Zero-shot accuracy after every task", head, rows)
     changed = [change_table("Change since the untouched model", "set", paired.sets)] if paired.sets else []
     return [Gallery(drawn, "middle", note), *changed, Fold("The numbers", [table])] if drawn else [table]
@@ -238,7 +238,10 @@ def _costs(run: LoadedRun) -> list:
 
 def _origin(run: LoadedRun) -> list:
     blocks: list = []
-    if run.config and run.config.get("strategy"):
+    if run.config and run.config.get("evaluate") is False:
+        how = "cl_complora.run(…, evaluate=False) in Python, which no command says"
+        blocks.append(Notice([f"This run measured nothing; the settings below are its own: {how}."]))
+    elif run.config and run.config.get("strategy"):
         command = run_command(config_now(run.folder.root, run.config), run.folder.root)
         if command is None:
             gone = "The files that this run was made from are gone or say something else now"

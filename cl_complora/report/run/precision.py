@@ -9,6 +9,7 @@ from typing import Any
 from ...store.forms import PRECISIONS
 from ...store.loaded_run import LoadedRun
 from ..elements import NOTHING, Card, Cell, Table, number, percent
+from .facts import count_head
 
 _HEADS = ("mAP %", "normalised %", "SPARC %")
 _NOTE = (
@@ -36,7 +37,7 @@ def multi_label(run: LoadedRun) -> list[Table]:
             rows.append([Cell(name), Cell(size), number(index, 0), Cell(after), *values, change])
     if not rows:
         return []
-    head = ["set", "measured on", "tasks learned", "after", *_HEADS, "change of mAP, points"]
+    head = ["set", "measured on", count_head(run), "after", *_HEADS, "change of mAP, points"]
     return [Table("mAP after every task", head, rows, _NOTE)]
 
 

@@ -14,6 +14,7 @@ from ...store.forms import DIRECTIONS, RECALLS
 from ...store.loaded_run import LoadedRun
 from ..elements import NOTHING, Card, Cell, Figure, Fold, Gallery, Table, number, percent
 from . import figures
+from .facts import count_head
 from .paired_changes import change_table, told_change
 
 NAMES = {"image_to_text": "image to text", "text_to_image": "text to image"}
@@ -69,7 +70,7 @@ def retrieval(run: LoadedRun, paired: PairedChanges) -> list:
     head = [
         "set",
         "direction",
-        "tasks learned",
+        count_head(run),
         "after",
         *(f"{k} %" for k in RECALLS),
         "change of R@1, points",

@@ -23,6 +23,7 @@ def numbers_text(
     learned: Sequence[int],
     headlines: Mapping[str, float],
     retention: Mapping[str, float],
+    captioned: Sequence[str] = (),
 ) -> str:
     """Headlines and accuracy matrix as Markdown.
 
@@ -33,9 +34,11 @@ def numbers_text(
         learned: the row that each task was learned in.
         headlines: metric → fraction, of the tasks learned so far.
         retention: zero-shot set → points.
+        captioned: tasks whose share is R@1.
     """
     sets = list(zero_shot[0]) if zero_shot else []
-    head = ["after", *map(escaped, tasks), *(f"{escaped(name)} (zero-shot)" for name in sets)]
+    columns = [f"{escaped(name)} (R@1)" if name in captioned else escaped(name) for name in tasks]
+    head = ["after", *columns, *(f"{escaped(name)} (zero-shot)" for name in sets)]
     lines = [f"| {' | '.join(head)} |", "|---" + "|--:" * (len(head) - 1) + "|"]
     for index, (row, held_out) in enumerate(zip(rows, zero_shot, strict=True)):
         cells = [

@@ -71,7 +71,7 @@ class BoardWriter:
         self.tell, self.failed = tell, False
         self._hook = threading.excepthook
         self.folder, self.independent, self.pictures = folder, independent, pictures
-        self.tasks, self.tags = list(names.tasks), names.tags()
+        self.tasks, self.tags, self.captioned = list(names.tasks), names.tags(), names.captioned
         self.config = folder.read_config()
         self.learned = learning_states(self.config, len(self.tasks))
         self.rows: list[Sequence[float]] = []
@@ -211,7 +211,7 @@ class BoardWriter:
         """The matrix and the headlines in figures; the tag is the first of the alphabet."""
         told = {name: self.last.get(f"stream/{name}", math.nan) for name in _HEADLINES}
         kept = {name: self.last.get(f"retention/{self.tags[name]}", math.nan) for name in self.zero_shot[0]}
-        text = numbers_text(self.rows, self.zero_shot, self.tasks, self.learned, told, kept)
+        text = numbers_text(self.rows, self.zero_shot, self.tasks, self.learned, told, kept, self.captioned)
         self.writer.add_text("accuracy", text, index)
 
     def _norms(self, geometry: Mapping[str, dict[str, Any]], index: int) -> None:
