@@ -162,7 +162,7 @@ class TaskDelta:
         factors = {}
         for key, (b, a) in self.factors.items():
             (q, r), (other, right) = torch.linalg.qr(b.double()), torch.linalg.qr(a.double().mT)
-            u, sigma, vh = torch.linalg.svd(r @ right.mT)
+            u, sigma, vh = torch.linalg.svd(r @ right.mT, full_matrices=False)
             kept = sigma > 1e-7 * sigma[:1]
             left, into = (q @ u[:, kept]) * sigma[kept], vh[kept] @ other.mT
             factors[key] = (left.to(b.dtype), into.to(a.dtype))

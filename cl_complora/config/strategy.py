@@ -13,6 +13,7 @@ from .adaptation import Adapter
 from .base import Count, EachOnce, Name, Section, Text, form, idle_keys, refused
 from .factors import FIXED_A
 from .heads import IN_WEIGHTS, Head, contrasts
+from .parts_together import looks_back, of_a_alone, refuse_directions_counted_twice, refuse_long_intervals
 from .penalties import Regulariser
 from .training import Optimiser, Schedule, Tower, Training
 
@@ -218,7 +219,7 @@ class Strategy(Section):
                 message = "apart works with adapter.between.kind: experts alone"
                 raise refused(message, "regularisers", place, "kind", because=[("adapter", "between")])
             fixed = kind == "lowrank" and self.adapter.start.kind in FIXED_A
-            if fixed and (part == "orthonormal" or self._is_of_a_alone(place)):
+            if fixed and (part == "orthonormal" or of_a_alone(self.regularisers[place])):
                 message = f"{part} does not go with start.kind: {self.adapter.start.kind}, whose A is fixed"
                 raise refused(message, "regularisers", place, "kind", because=[("adapter", "start")])
         if self.head is not None and self.training.stream != "sequential":
@@ -289,14 +290,15 @@ class Strategy(Section):
         if self.memory is not None:
             raise refused(message, "memory", because=because)
         for place, part in enumerate(self.regularisers):
-            if part.kind in ("ewc", "lwf", "apart") or self._is_of_a_alone(place):
+            if looks_back(part):
                 raise refused(f"{part.kind} {message}", "regularisers", place, "kind", because=because)
         return self
 
-    def _is_of_a_alone(self, place: int) -> bool:
-        """Whether a regulariser is the products of A with those of earlier tasks, and nothing else."""
-        part = self.regularisers[place]
-        return part.kind == "orthogonal" and part.norm == 0
+    @model_validator(mode="after")
+    def _parts_do_what_they_say(self) -> Strategy:
+        refuse_directions_counted_twice(self)
+        refuse_long_intervals(self)
+        return self
 
     def carries_head(self, protocol: str | None) -> bool:
         """Whether ``head.drift`` is at work: one head answers for all tasks, one after another, on an image

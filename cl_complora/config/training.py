@@ -130,7 +130,8 @@ class Training(Section):
     chunk: Count | None = None
     """Images and prompts that a tower computes at a time while training, and again for the gradient: less
     memory, more
-    time, the same result but for rounding."""
+    time, the same result but for rounding (and, with ``adapter.dropout``, for the masks, which are drawn for
+    each part)."""
     checkpointing: bool = False
     """Blocks of the towers are computed again for the gradient instead of being remembered: less memory,
     about a third

@@ -72,6 +72,19 @@ class WholeParameters:
             if kinds.get(name) in self.kinds and tower_of(name) in self.towers
         }
 
+    def check(self, clip: nn.Module) -> None:
+        """Refuse a kind of which the towers have no parameter.
+
+        Raises:
+            ValueError: naming it.
+        """
+        kinds = parameter_kinds(clip)
+        there = {kinds[name] for name in self.find(clip)}
+        if absent := sorted(self.kinds - there):
+            raise ValueError(
+                f"whole: no parameter of the towers ({', '.join(sorted(self.towers))}) is one of {absent}"
+            )
+
     def towers_of(self, clip: nn.Module) -> set[str]:
         """Towers that hold any of the parameters."""
         return {tower_of(name) for name in self.find(clip)}

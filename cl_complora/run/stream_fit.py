@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import Scenario, Strategy
 from ..config.loading import Located
+from ..config.parts_together import of_earlier_tasks
 from ..data.planning import Plans
 from ..errors import UserError
 from .by_shots import shots_of
@@ -104,9 +105,17 @@ def _check_counts(scenario: Scenario, strategy: Strategy, plans: Plans) -> None:
 
 
 def _idle(scenario: Scenario, strategy: Strategy) -> Iterator[str]:
-    if scenario.protocol == "class-incremental":
-        return
-    has_drift = strategy.head is not None and "drift" in strategy.head.model_fields_set
-    idle = {"training.classes: seen": strategy.training.classes == "seen", "head.drift": has_drift}
-    for setting in (name for name, said in idle.items() if said):
-        yield f"{setting} has no effect on a {scenario.protocol} stream, only on class-incremental ones"
+    if scenario.protocol != "class-incremental":
+        has_drift = strategy.head is not None and "drift" in strategy.head.model_fields_set
+        idle = {"training.classes: seen": strategy.training.classes == "seen", "head.drift": has_drift}
+        for setting in (name for name, said in idle.items() if said):
+            yield f"{setting} has no effect on a {scenario.protocol} stream, only on class-incremental ones"
+    if scenario.independent:
+        for setting in of_earlier_tasks(strategy):
+            yield f"{setting} has no effect on independent tasks, none of which has earlier ones"
+    elif any(part.kind == "lwf" for part in strategy.regularisers):
+        why = "every task has images of all classes that there are"
+        if scenario.protocol == "domain-incremental":
+            yield f"lwf has no effect on a domain-incremental stream: {why}"
+        elif strategy.training.stream == "cumulative":
+            yield f"lwf has no effect with training.stream: cumulative: {why}"

@@ -53,6 +53,18 @@ def test_sums_and_multiples_act_like_their_parts(seed, factor):
     assert same(applied(back), applied(one)) and back.tensors().keys() == one.tensors().keys()
 
 
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 5)])
+@pytest.mark.parametrize("rank", [2, 4, 9])
+def test_a_shortened_update_is_the_same_with_no_more_ranks_than_it_can_have(shape, rank):
+    generator = torch.Generator().manual_seed(rank)
+    b = torch.randn(shape[0], rank, generator=generator)
+    a = torch.randn(rank, shape[1], generator=generator)
+    doubled = TaskDelta({"w": (torch.cat([b, b], 1), torch.cat([a, a]))})
+    left, right = doubled.shortened().factors["w"]
+    assert torch.allclose(left @ right, 2 * b @ a, atol=1e-5)
+    assert left.shape[1] == right.shape[0] == min(rank, *shape)
+
+
 def test_few_moved_rows_are_stored_as_rows():
     change = torch.zeros(10, 4)
     change[[1, 7]] = 1.0

@@ -78,7 +78,7 @@ def test_validation_images_are_carried_too():
 def heads_of(tiny_scenario, tmp_path, monkeypatch):
     """Features that every head of a run was fitted to, task by task."""
 
-    def heads_of(protocol: str, *settings: str, strategy: str = "complora") -> list[torch.Tensor]:
+    def heads_of(protocol: str, *settings: str, strategy: str = "complora", classes: str = "") -> list:
         fitted, fit_to = [], LinearProbeFitting.fit_to
 
         def watched(self, names, features, labels, shots):
@@ -87,6 +87,7 @@ def heads_of(tiny_scenario, tmp_path, monkeypatch):
 
         monkeypatch.setattr(LinearProbeFitting, "fit_to", watched)
         same = ["tasks.1.classes=[red, yellow]"] if protocol == "domain-incremental" else []
+        same += [classes] if classes else []
         scenario = load_scenario(str(tiny_scenario), [f"protocol={protocol}", *same])
         own = load_strategy(strategy, ["head.c=[10.0]", *settings])
         out = tmp_path / str(len(list(tmp_path.iterdir())))
@@ -94,6 +95,14 @@ def heads_of(tiny_scenario, tmp_path, monkeypatch):
         return fitted
 
     return heads_of
+
+
+def test_a_task_of_all_classes_so_far_is_carried_over_as_any_other(heads_of):
+    """The towers move in it, too; domains are streams of which every task is one."""
+    again = "tasks.1.classes=[red, yellow, blue, green]"
+    first, both = heads_of("class-incremental", *MOVING, classes=again)
+    width = first.shape[1] // 2
+    assert not torch.allclose(both[: len(first), :width], first[:, :width], atol=1e-3)
 
 
 MOVING = ("training.steps=3", "optimiser.lr=0.05")

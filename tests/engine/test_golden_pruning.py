@@ -144,3 +144,15 @@ def test_ranks_follow_the_depth_in_each_tower(model):
         assert found.rank == rank_at(1, 3, slot.layer, last) and len(found.A) == found.rank
     plugin.merge(model)
     assert [rank_at(1, 2, layer, 2) for layer in range(3)] == [1, 2, 2]  # halves are rounded up
+
+
+def test_a_matrix_without_a_direction_has_nothing_to_prune():
+    """As ``select: top`` leaves it where the share of the directions rounds to none."""
+    width = 8
+    block = LowRankBlock(4, width, 1, input=Side(torch.empty(width, 0)))
+    plugin, host = pruning_of(block, every=1)
+    plugin.before_forward(None)
+    host(torch.randn(3, width))
+    plugin.after_forward(None)
+    plugin.after_update(step_of(9, 1))
+    assert plugin.lengths["w"].shape == (0,)

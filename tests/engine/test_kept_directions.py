@@ -25,6 +25,20 @@ def keeplora(**settings) -> CompLoRAPlugin:
     return CompLoRAPlugin(rank=2, matrices=["q", "o"], constraint=FREE, start=start, scaling=0.5)
 
 
+def test_all_images_of_tasks_that_are_trained_together_are_looked_at(model):
+    """An equal share each would leave some of the larger one out."""
+    plugin = CompLoRAPlugin(rank=2, matrices=["q"], towers=["vision"], constraint=FREE)
+    plugin.prepare(model)
+    parts = [*experience(3).parts, *experience(17).parts]
+    together = type(experience(3))(parts, 0)
+    for images, share in ((None, 17), (20, 9)):
+        found = input_moments(plugin.slots, model, together, images)[plugin.slots[0].name]
+        alone = [
+            input_moments(plugin.slots, model, experience(n), n)[plugin.slots[0].name] for n in (3, share)
+        ]
+        assert found[2] == sum(counted for *_, counted in alone)
+
+
 @pytest.mark.parametrize("padding", [False, True])
 def test_what_follows_a_prompts_end_counts_only_where_it_is_asked_for(model, padding):
     """EVA's inputs of several prompts are those of each alone; with padding, more than these."""

@@ -110,6 +110,9 @@ def test_a_kind_of_parameters_that_there_is_not_is_refused():
         ValueError, match="whole: must be of weights, biases, norms, positions, tokens, got 'norm'"
     ):
         CompLoRAPlugin(rank=2, whole=["norm"])
+    plugin = CompLoRAPlugin(rank=2, whole=["tokens"], towers=["vision"])
+    with pytest.raises(ValueError, match=r"no parameter of the towers \(vision\) is one of \['tokens'\]"):
+        plugin.prepare(tiny_clip())
 
 
 def test_top_triples_stay_exact_after_every_experience(tokenizer):

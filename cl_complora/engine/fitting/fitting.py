@@ -16,7 +16,7 @@ from ...clip.heads.head import Head
 from ...config.heads import IN_WEIGHTS
 from ...data.images.pixels import augment
 from ...data.labels import LabelSpace
-from ...data.tasks import TaskData
+from ...data.tasks import StreamData, TaskData
 from ...delta import TaskDelta
 from ...errors import UserError
 from ..constraints import stable_seed
@@ -316,13 +316,19 @@ class FittingToAll(KeepingFitting, supports_distributed=False):
     def __init__(self, settings: Any, seed: int, shared: bool) -> None:
         super().__init__(settings, seed, shared)
         self._before: Tensor | None = None
+        self._all_again = False
+
+    def meet(self, model: ClipClassifier, data: StreamData) -> None:
+        """Learn whether every task brings all classes again, as domains do: features of the towers as they
+        are then outnumber what would have to be carried over."""
+        classes = {frozenset(task.plan.class_names) for task in data.tasks if not task.captioned}
+        self._all_again = len(classes) == 1
 
     def see(self, model: ClipClassifier, task: TaskData) -> None:
         """As in the base class."""
         if self.settings.drift is None or not self.shared:
             return
-        # Classes that all have images again, as in another domain, have features of the towers as they are.
-        if not set(task.plan.class_names).issuperset(self.kept.names):
+        if len(self.kept.labels) and not self._all_again:
             self._before = known_features(model, task.train.pixels)
 
     def fit(self, shots: Shots, earlier: Head | None) -> Fitted:

@@ -127,6 +127,7 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         if self.subspaces is None:
             there = open_slots(clip_of(model))
             self.slots = select_slots(there, self.matrices, self.towers, self.layers)
+            self.whole.check(clip_of(model))
             self.start.check(self.slots)
             self.between.check(self.slots)
             self._depth = {

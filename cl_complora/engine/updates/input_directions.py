@@ -14,7 +14,9 @@ from ...data.labels import LabelSpace
 from .step_inputs import first_input
 
 
-def input_covariances(slots: Sequence[Slot], model: nn.Module, experience, images: int) -> dict[str, Tensor]:
+def input_covariances(
+    slots: Sequence[Slot], model: nn.Module, experience, images: int | None
+) -> dict[str, Tensor]:
     """Slot name → Σ x xᵀ (``in × in``, float64) over the tokens of an experience's images and class
     prompts.
 
@@ -22,13 +24,13 @@ def input_covariances(slots: Sequence[Slot], model: nn.Module, experience, image
         slots: of the model.
         model: the classifier.
         experience: whose images and prompts.
-        images: at most so many.
+        images: at most so many, shared by the tasks that are trained together; all where None.
     """
     return {name: square for name, (square, *_) in input_moments(slots, model, experience, images).items()}
 
 
 def input_moments(
-    slots: Sequence[Slot], model: nn.Module, experience, images: int, padding: bool = True
+    slots: Sequence[Slot], model: nn.Module, experience, images: int | None, padding: bool = True
 ) -> dict[str, tuple[Tensor, Tensor, int]]:
     """Slot name → (Σ x xᵀ, Σ x, number of x), as for :func:`input_covariances`.
 
@@ -43,9 +45,10 @@ def input_moments(
         square, total, count = found.get(id(host), (0, 0, 0))
         found[id(host)] = (square + x.mT @ x, total + x.sum(0), count + len(x))
 
-    share = max(1, images // len(experience.parts))
+    parts = experience.parts
+    share = max(1, images // len(parts)) if images is not None else max(len(part.train) for part in parts)
     # The classes lie in order: every so many images touch all of them, where they are no more than that.
-    shown = [part.train.pixels[:: -(-len(part.train) // share)].split(64) for part in experience.parts]
+    shown = [part.train.pixels[:: -(-len(part.train) // share)].split(64) for part in parts]
     show(slots, model, list(zip(experience.of_parts, shown, strict=True)), add, padding=padding)
     return {slot.name: found[id(slot.host)] for slot in slots}
 

@@ -36,7 +36,7 @@ class PruningPlugin(StepInputs, StepState, supports_distributed=False):
         """Add up the squares of a step's inputs, feature by feature."""
         basis = self.adapter.blocks[slot.name].input_basis
         x = x.float() if basis is None else x.float() @ basis
-        square = x.reshape(-1, x.shape[-1]).square().sum(0)
+        square = x.flatten(0, -2).square().sum(0)  # also of no direction at all
         before = self._squares.get(slot.name)
         self._squares[slot.name] = square if before is None else before + square
 

@@ -77,7 +77,7 @@ class GradientStarting(Starting, supports_distributed=False):
         if self.settings.features == "summed":
             squares = summed_inputs(slots, model, experience, self.settings.batch_size)
         else:
-            squares = input_covariances(slots, model, experience, experience.train_images)
+            squares = input_covariances(slots, model, experience, None)
         for name, square in squares.items():
             # A root of X Xᵀ has X's left singular vectors and values.
             self.kept[name] = grown(self.kept[name], root(square), self.settings.kept)
