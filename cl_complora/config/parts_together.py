@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+from .adaptation import Adapter
 from .base import refused
-
-if TYPE_CHECKING:
-    from .penalties import Regulariser
-    from .strategy import Strategy
+from .penalties import Regulariser
+from .training import Training
 
 
 def of_a_alone(part: Regulariser) -> bool:
@@ -21,21 +20,20 @@ def looks_back(part: Regulariser) -> bool:
     return part.kind in ("ewc", "lwf", "apart") or of_a_alone(part)
 
 
-def of_earlier_tasks(strategy: Strategy) -> list[str]:
-    """What a strategy says of earlier tasks alone, and does nothing where there are none."""
-    found = ["memory"] if strategy.memory is not None else []
-    found += [part.kind for part in strategy.regularisers if looks_back(part)]
-    if strategy.adapter.kind == "lowrank" and "updates" in strategy.adapter.subspace.protect:
+def of_earlier_tasks(adapter: Adapter, regularisers: Sequence[Regulariser]) -> list[str]:
+    """What adapter and regularisers say of earlier tasks alone, and does nothing where there are none."""
+    found = [part.kind for part in regularisers if looks_back(part)]
+    if adapter.kind == "lowrank" and "updates" in adapter.subspace.protect:
         found.append("updates in adapter.subspace.protect")
     return found
 
 
-def refuse_directions_counted_twice(strategy: Strategy) -> None:
+def refuse_directions_counted_twice(adapter: Adapter, regularisers: Sequence[Regulariser]) -> None:
     """Factors of directions hold those of all earlier tasks again; products with each task's would count
     them several times."""
-    if strategy.adapter.between_kind != "directions":
+    if adapter.between_kind != "directions":
         return
-    for place, part in enumerate(strategy.regularisers):
+    for place, part in enumerate(regularisers):
         if part.kind == "orthogonal":
             why = "whose factors hold those of earlier tasks again"
             message = f"orthogonal does not go with adapter.between.kind: directions, {why}"
@@ -43,13 +41,13 @@ def refuse_directions_counted_twice(strategy: Strategy) -> None:
             raise refused(message, "regularisers", place, "kind", because=because)
 
 
-def refuse_long_intervals(strategy: Strategy) -> None:
+def refuse_long_intervals(adapter: Adapter, training: Training) -> None:
     """What happens every so many steps has to happen within a task."""
-    auto = strategy.training.steps == "auto"
-    key, fewest = ("bounds", strategy.training.bounds[0]) if auto else ("steps", strategy.training.steps)
-    parts = {"pruning": strategy.adapter.pruning} if strategy.adapter.kind == "lowrank" else {}
-    if strategy.adapter.between_kind == "budget" and strategy.adapter.between.final == 0:
-        parts["between"] = strategy.adapter.between
+    auto = training.steps == "auto"
+    key, fewest = ("bounds", training.bounds[0]) if auto else ("steps", training.steps)
+    parts = {"pruning": adapter.pruning} if adapter.kind == "lowrank" else {}
+    if adapter.between_kind == "budget" and adapter.between.final == 0:
+        parts["between"] = adapter.between
     for name, part in parts.items():
         if part is not None and part.every > fewest:
             message = f"must be at most training.{key} ({fewest}), or nothing is set to zero"

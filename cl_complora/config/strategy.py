@@ -296,8 +296,8 @@ class Strategy(Section):
 
     @model_validator(mode="after")
     def _parts_do_what_they_say(self) -> Strategy:
-        refuse_directions_counted_twice(self)
-        refuse_long_intervals(self)
+        refuse_directions_counted_twice(self.adapter, self.regularisers)
+        refuse_long_intervals(self.adapter, self.training)
         return self
 
     def carries_head(self, protocol: str | None) -> bool:

@@ -111,7 +111,8 @@ def _idle(scenario: Scenario, strategy: Strategy) -> Iterator[str]:
         for setting in (name for name, said in idle.items() if said):
             yield f"{setting} has no effect on a {scenario.protocol} stream, only on class-incremental ones"
     if scenario.independent:
-        for setting in of_earlier_tasks(strategy):
+        memory = ["memory"] if strategy.memory is not None else []
+        for setting in (*memory, *of_earlier_tasks(strategy.adapter, strategy.regularisers)):
             yield f"{setting} has no effect on independent tasks, none of which has earlier ones"
     elif any(part.kind == "lwf" for part in strategy.regularisers):
         why = "every task has images of all classes that there are"

@@ -52,15 +52,15 @@ def test_beside_them_what_works_goes_on_working(name, changed):
 
 def test_what_is_of_earlier_tasks_alone():
     for name, parts in (
-        ("replay", ["memory"]),
         ("lora+ewc", ["ewc"]),
         ("complora", ["lwf", "updates in adapter.subspace.protect"]),
         ("zscl", []),
         ("zeroshot", []),
     ):
-        assert of_earlier_tasks(load_strategy(name).value) == parts, name
-    norms = load_strategy("lora", ["regularisers=[{kind: orthogonal, norm: 1.0}]"])
-    assert of_earlier_tasks(norms.value) == []
+        value = load_strategy(name).value
+        assert of_earlier_tasks(value.adapter, value.regularisers) == parts, name
+    norms = load_strategy("lora", ["regularisers=[{kind: orthogonal, norm: 1.0}]"]).value
+    assert of_earlier_tasks(norms.adapter, norms.regularisers) == []
 
 
 @pytest.mark.parametrize(

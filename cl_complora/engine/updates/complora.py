@@ -130,9 +130,8 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
             self.whole.check(clip_of(model))
             self.start.check(self.slots)
             self.between.check(self.slots)
-            self._depth = {
-                tower: max(s.layer for s in there if s.tower == tower) for tower in {s.tower for s in there}
-            }
+            for slot in there:
+                self._depth[slot.tower] = max(slot.layer, self._depth.get(slot.tower, 0))
             self.subspaces = Subspaces(self.slots, self.constraint, max(self.rank, self.rank_last), self.seed)
 
     def moved_towers(self, model: nn.Module) -> set[str]:
