@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..config.overrides import lasting
+from ..config.overrides import is_within, lasting
 from ..errors import UserError
 from ..run.stream_fit import check_pair
 from .outcomes import Outcome, outcome_there
@@ -93,12 +93,14 @@ def command_of(t: Trial, prepared: Prepared, placing: Placing) -> str:
     """The ``cl-complora run …`` that makes a trial where a comparison looks for it."""
     request = prepared.request
     words = ["cl-complora", "run", request.scenario, "--strategy", t.method, "--seed", str(t.seed)]
-    settings = list(request.scenario_settings)
+    # What a run has no use for, and refuses: which seeds, and what is swept.
+    settings = [one for one in request.scenario_settings if not is_within(one, "scenario", "seeds")]
     if t.validation:
         shots = t.scenario.value.validation_shots
         settings += [f"validation_shots={shots}", "measure=validation"]
         words.append("--no-analysis")
-    settings += [*request.strategy_settings, *(f"{key}={value}" for key, value in t.settings)]
+    settings += [one for one in request.strategy_settings if not is_within(one, "strategy", "sweep")]
+    settings += [*(f"{key}={value}" for key, value in t.settings)]
     words += [word for setting in lasting(settings) for word in ("--set", setting)]
     words += ["--variant", t.variant] if t.variant else []
     words += ["--device", placing.device] if placing.device != "auto" else []

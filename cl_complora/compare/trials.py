@@ -134,15 +134,15 @@ def _takes(method: str, overrides: Sequence[str], key: str, values: Sequence[flo
 
 
 def _has(method: str, overrides: Sequence[str], key: str) -> bool:
-    """Whether a method has a setting: it may say again what the setting is already."""
-    place: Any = load_strategy(method, overrides).value.model_dump()
+    """Whether a method's file says a number for a setting, and may say it again."""
+    place: Any = load_strategy(method, overrides).value.model_dump(exclude_unset=True)
     try:
         for step in steps_of(key):
             place = place[int(step)] if isinstance(place, list | tuple) else place[step]
         load_strategy(method, [*overrides, f"{key}={json.dumps(place)}"])
     except (LookupError, TypeError, ValueError, UserError):
         return False
-    return place is not None
+    return isinstance(place, int | float) and not isinstance(place, bool)
 
 
 def trial(

@@ -84,10 +84,10 @@ def refuse_what_a_run_does_not_read(for_scenario: Sequence[str], for_strategy: S
         UserError: for the scenario's ``seeds`` and the strategy's ``sweep``.
     """
     for override in for_scenario:
-        if key_of(override, "scenario").split(".")[0] == "seeds":
+        if is_within(override, "scenario", "seeds"):
             raise _bad_override(override, "has no effect in a run, whose seed is said with --seed")
     for override in for_strategy:
-        if key_of(override, "strategy").split(".")[0] == "sweep":
+        if is_within(override, "strategy", "sweep"):
             raise _bad_override(override, "has no effect in a run, which sweeps nothing")
 
 
@@ -98,7 +98,7 @@ def refuse_seeds_twice(for_scenario: Sequence[str]) -> None:
         UserError: naming both.
     """
     for override in for_scenario:
-        if key_of(override, "scenario").split(".")[0] == "seeds":
+        if is_within(override, "scenario", "seeds"):
             raise _bad_override(override, "has no effect beside --seeds; leave one of the two out")
 
 
@@ -207,6 +207,11 @@ def plain_key(key: str, kind: str) -> str:
 def key_of(override: str, kind: str) -> str:
     """The :func:`plain_key` of ``key.path=value``."""
     return ".".join(_within(parts(override)[0], kind))
+
+
+def is_within(override: str, kind: str, section: str) -> bool:
+    """Whether ``key.path=value`` sets a section of a file of a kind, or something in it."""
+    return key_of(override, kind).partition(".")[0] == section
 
 
 def _within(steps: list[str], kind: str) -> list[str]:

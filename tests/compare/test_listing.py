@@ -123,6 +123,14 @@ def test_what_cannot_learn_the_stream_is_told_and_not_listed(go, tmp_path, tiny_
         )
 
 
+def test_what_a_run_refuses_is_not_in_the_line(go, tiny_scenario):
+    words = ["compare", tiny_scenario, "--strategies", "quick.yaml", "--sweep-from", "strategy"]
+    words += ["--set", "seeds=[1]", "--set", "strategy.sweep={optimiser.lr: [1e-3]}"]
+    words += ["--set", "training.steps=1", "--validation-shots", "1"]
+    (line,) = go(*words, "--list")[1].splitlines()
+    assert go(*shlex.split(line)[1:])[0] == 0
+
+
 def test_a_setting_that_stands_twice_is_once_in_the_line(go, tiny_scenario):
     words = ["compare", tiny_scenario, "--strategies", "quick.yaml", "--seeds", "0", "--sweep", "lr=2e-3"]
     words += ["--set", "validation_shots=2", "--set", "training.steps=1"]

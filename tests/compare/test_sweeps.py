@@ -96,6 +96,11 @@ def test_methods_that_are_not_swept_as_asked_are_named():
     ]
 
 
+def test_a_method_with_which_a_setting_is_idle_is_left_out():
+    common = {"training.label_smoothing": [0.1, 0.2]}
+    assert sweeps_of(["lora", "dac"], [], common) == {"lora": common, "dac": {}}
+
+
 def test_values_that_differ_have_folders_that_differ(tiny_scenario, tiny_strategy):
     scenario = load_scenario(str(tiny_scenario))
     rates = (0.001, 0.0010000001, 0.0010000002, 1e-5, 2, 1234567, 1e6)
