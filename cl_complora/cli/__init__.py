@@ -29,7 +29,7 @@ from .init import init
 from .leaderboard import leaderboard
 from .model_options import Model, ModelConfig, Pretrained, model_settings
 from .odd_names import odd_name, refuse_odd_names
-from .options import AllowPlugins, Device, Elsewhere, Log, Out, Settings, no_nan, say
+from .options import AllowPlugins, Device, Elsewhere, Log, Out, Settings, say
 from .output import lasting_streams
 from .regions import regions
 from .report import report, say_report
@@ -91,7 +91,6 @@ def run(
         float,
         typer.Option(
             min=0.0,
-            callback=no_nan,
             help="Seconds between two saves within a task, which an interrupted run goes on from.",
         ),
     ] = 60.0,

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .consoles import log_console
-from .options import AsJson, Run, RunModelConfig, RunWeights, no_nan, telling
+from .options import AsJson, Run, RunModelConfig, RunWeights, telling
 from .output import say_json
 from .report import say_written
 
@@ -24,7 +24,7 @@ def curvature(
     steps: Annotated[int, typer.Option(min=1, help="Steps of Lanczos, at most.")] = 100,
     tolerance: Annotated[
         float,
-        typer.Option(min=0.0, max=1.0, callback=no_nan, help="Relative ‖Hx − λx‖ at which Lanczos stops."),
+        typer.Option(min=0.0, max=1.0, help="Relative ‖Hx − λx‖ at which Lanczos stops."),
     ] = 1e-3,
     jointly: Annotated[bool, typer.Option("--jointly", help="All modules together, and none alone.")] = False,
     as_json: AsJson = False,

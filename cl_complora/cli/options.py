@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -83,13 +82,6 @@ def telling(console: Console, as_json: bool) -> Callable[[str], None]:
         console.print(printable(line, len(line)), style="dim", markup=False)
 
     return (lambda line: None) if as_json else tell
-
-
-def no_nan(given: float) -> float:
-    """Callback of an option with bounds, which NaN would pass: it is neither below nor above any."""
-    if math.isnan(given):
-        raise typer.BadParameter("must be a number")
-    return given
 
 
 def seeds_of(option: str, text: str) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 from ..config import load_strategy
 from ..config.faults import closest
 from ..config.loading import setting_faults
-from ..config.overrides import key_of, written
+from ..config.overrides import key_of, plain_key, written
 from ..errors import UserError, raise_all
 from ..files import digits
 from .trials import SHORT_KEYS, sweep_of
@@ -34,7 +34,7 @@ def sweeps_of(
     found = {method: sweep_of(method, overrides, common) for method in methods}
     for method, swept in found.items():
         for key in swept:
-            if said := [text for text in overrides if key_of(text, "strategy") == key]:
+            if said := [text for text in overrides if key_of(text, "strategy") == plain_key(key, "strategy")]:
                 whose = f"--sweep {key}" if common else f"the sweep of {method}, over {key}"
                 raise UserError(
                     f"{written(said[-1])} and {whose}: the same is set twice; leave one of the two out"

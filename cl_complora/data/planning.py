@@ -109,9 +109,11 @@ def check_names_of_folders(located: Located[Scenario]) -> None:
     Raises:
         UserError: naming them.
     """
-    sets = enumerate(located.value.zero_shot)
-    sources = [_open(located, one, ("zero_shot", i)) for i, one in sets if one.source.kind == "folder"]
-    refuse_ties(located, {"tasks": [], "zero_shot": [tuple(source.class_names) for source in sources]})
+    names = [
+        tuple(_open(located, one, ("zero_shot", place)).class_names) if one.source.kind == "folder" else ()
+        for place, one in enumerate(located.value.zero_shot)
+    ]
+    refuse_ties(located, {"tasks": [], "zero_shot": names})
 
 
 def _open(

@@ -137,8 +137,9 @@ def _replacing(old: Sequence[Path], new: Sequence[Path]) -> Iterator[None]:
     new ones are taken away and the earlier ones are put back, so that weights, heads and page are always of
     one export."""
     aside = {file: file.with_name(f".{file.name}.before") for file in old}
-    for place in aside.values():
-        place.unlink(missing_ok=True)  # of an export that was killed
+    for file, place in aside.items():
+        if place.exists():  # of an export that was killed
+            place.replace(file)
     written: Sequence[Path] = ()
     try:
         for file, place in aside.items():

@@ -39,7 +39,7 @@ def conversion_of(
         values: what becomes black and white, of those of more than eight bits; by default what the run
             learned with, or the range of these pictures, where that is quite another one.
         tell: given a sentence where the run's range is not taken, or does not suit the pictures; once, and
-            only where one has more than eight bits. Also where the tasks have several backgrounds.
+            only where one has more than eight bits; and one where the tasks have several backgrounds.
         task: a task or zero-shot set, as whose pictures they are read; as those of all tasks by default.
     """
     sets = _asked(state, task)

@@ -260,7 +260,8 @@ def predict(
         batch: pictures at a time.
         head: what answers in place of texts.
         values: stored values that become black and white, of pictures of more than eight bits a channel.
-        tell: given a sentence where the pictures' values are not those of the run.
+        tell: given a sentence where the pictures' values are not those of the run, and one where its tasks
+            have several backgrounds.
         task: a task or zero-shot set, as whose pictures they are read.
     """
     classifier = state.classifier()

@@ -132,6 +132,11 @@ def test_what_init_writes_of_a_held_out_folder_is_checked_as_a_run_does(here, mo
     code, out, _ = cli(monkeypatch, capsys, "init", "pets", "--zero-shot", "held", "-o", "z.yaml")
     assert code == 0 and "cl-complora run refuses this: z.yaml:" in out and "both called 'a b'" in out
     shutil.rmtree("held/a_b")
+    shutil.copytree("pets/cat", "held/A-B")
+    shutil.copytree("pets/cat", "held/a-b")
+    code, out, _ = cli(monkeypatch, capsys, "init", "pets", "--zero-shot", "held", "-o", "x.yaml")
+    assert code == 0 and "cl-complora run refuses this: x.yaml:" in out and "'A-B'" in out
+    shutil.rmtree("held/a-b")
     shutil.copytree("pets/dog", "held/c")
     code, out, _ = cli(monkeypatch, capsys, "init", "pets", "--zero-shot", "held", "-o", "y.yaml")
     assert code == 0 and "refuses" not in out

@@ -139,7 +139,16 @@ def test_one_that_was_killed_is_replaced(tiny_run, tmp_path, monkeypatch):
     export(state, out)
     assert there == [{"m.md"}]
     (tmp_path / "m.json").unlink()
-    (tmp_path / ".m.json.before").write_text("of the one that was killed")
+    (tmp_path / ".m.json.before").write_text("of the one before that was killed")
+
+    def full(*given):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(export_module, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        export(state, out)
+    assert (tmp_path / "m.json").read_text() == "of the one before that was killed"
+    monkeypatch.setattr(export_module, "write_bytes", write)
     export(state, out)
     assert names(tmp_path) == PLAIN
 

@@ -163,7 +163,7 @@ class ClosedHead(Head):
     share: float
 
     scores_are_logits: ClassVar[bool] = True
-    """Whether the scores may stand as they are, or are shares already."""
+    """Whether scores are logits; if not, they are shares already."""
 
     def reads(self, question: Question) -> Tensor:
         """What the scores are computed from, a row an image."""

@@ -319,8 +319,8 @@ class FittingToAll(KeepingFitting, supports_distributed=False):
         self._all_again = False
 
     def meet(self, model: ClipClassifier, data: StreamData) -> None:
-        """Learn whether every task brings all classes again, as domains do: features of the towers as they
-        are then outnumber what would have to be carried over."""
+        """Learn whether every task brings all classes again, as domains do: features of the current
+        towers then stand beside those that would have to be carried over."""
         classes = {frozenset(task.plan.class_names) for task in data.tasks if not task.captioned}
         self._all_again = len(classes) == 1
 
