@@ -47,16 +47,17 @@ class Keep:
     value: float
 
     def __post_init__(self) -> None:
-        fits = {
-            "energy": 0 < self.value <= 1,
-            "fraction": 0 <= self.value < 1,
-            "number": self.value >= 0 and float(self.value).is_integer(),
+        value = self.value
+        rules = {
+            "energy": (0 < value <= 1, "in (0, 1]"),
+            "fraction": (0 <= value < 1, "in [0, 1)"),
+            "number": (value >= 0 and float(value).is_integer(), "a whole number, at least 0"),
         }
-        if self.kind not in fits:
-            raise ValueError(f"kind: must be {', '.join(fits)}, got {self.kind!r}")
-        if not fits[self.kind]:
-            allowed = {"energy": "in (0, 1]", "fraction": "in [0, 1)", "number": "a whole number, at least 0"}
-            raise ValueError(f"value: must be {allowed[self.kind]} for {self.kind}, got {self.value}")
+        if self.kind not in rules:
+            raise ValueError(f"kind: must be {', '.join(rules)}, got {self.kind!r}")
+        fits, allowed = rules[self.kind]
+        if not fits:
+            raise ValueError(f"value: must be {allowed} for {self.kind}, got {value}")
 
     def rank(self, singular_values: Tensor, room: int = 1) -> int:
         """Number of principal directions k for a descending spectrum.

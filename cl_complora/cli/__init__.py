@@ -90,8 +90,7 @@ def run(
     save_every: Annotated[
         float,
         typer.Option(
-            min=0.0,
-            help="Seconds between two saves within a task, which an interrupted run goes on from.",
+            min=0.0, help="Seconds between two saves within a task, which an interrupted run goes on from."
         ),
     ] = 60.0,
     elsewhere: Elsewhere = False,

@@ -23,8 +23,7 @@ def curvature(
     images: Annotated[int, typer.Option(min=1, help="Training images to take the loss on, at most.")] = 64,
     steps: Annotated[int, typer.Option(min=1, help="Steps of Lanczos, at most.")] = 100,
     tolerance: Annotated[
-        float,
-        typer.Option(min=0.0, max=1.0, help="Relative ‖Hx − λx‖ at which Lanczos stops."),
+        float, typer.Option(min=0.0, max=1.0, help="Relative ‖Hx − λx‖ at which Lanczos stops.")
     ] = 1e-3,
     jointly: Annotated[bool, typer.Option("--jointly", help="All modules together, and none alone.")] = False,
     as_json: AsJson = False,

@@ -100,7 +100,7 @@ def command_of(t: Trial, prepared: Prepared, placing: Placing) -> str:
         settings += [f"validation_shots={shots}", "measure=validation"]
         words.append("--no-analysis")
     settings += [one for one in request.strategy_settings if not is_within(one, "strategy", "sweep")]
-    settings += [*(f"{key}={value}" for key, value in t.settings)]
+    settings += [f"{key}={value}" for key, value in t.settings]
     words += [word for setting in lasting(settings) for word in ("--set", setting)]
     words += ["--variant", t.variant] if t.variant else []
     words += ["--device", placing.device] if placing.device != "auto" else []

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..config import Scenario, load_scenario, load_strategy
 from ..config.loading import Located
-from ..config.overrides import OfOption, key_of, written
+from ..config.overrides import OfOption, key_of, set_twice, written
 from ..config.plugin_file import refuse_plugin
 from ..errors import UserError, raise_all
 from ..files import slug
@@ -288,7 +288,7 @@ def _refuse_shots_twice(request: Request) -> None:
     said = [text for text in request.scenario_settings if key_of(text, "scenario") == "validation_shots"]
     if said and request.validation_shots is not None:
         option = f"--validation-shots {request.validation_shots}"
-        raise UserError(f"{written(said[-1])} and {option}: the same is set twice; leave one of the two out")
+        raise set_twice(written(said[-1]), option)
 
 
 def _refuse_shared_folders(names: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from ..config import load_strategy
 from ..config.faults import closest
 from ..config.loading import setting_faults
-from ..config.overrides import key_of, plain_key, written
+from ..config.overrides import key_of, plain_key, set_twice, written
 from ..errors import UserError, raise_all
 from ..files import digits
 from .trials import SHORT_KEYS, sweep_of
@@ -36,9 +36,7 @@ def sweeps_of(
         for key in swept:
             if said := [text for text in overrides if key_of(text, "strategy") == plain_key(key, "strategy")]:
                 whose = f"--sweep {key}" if common else f"the sweep of {method}, over {key}"
-                raise UserError(
-                    f"{written(said[-1])} and {whose}: the same is set twice; leave one of the two out"
-                )
+                raise set_twice(written(said[-1]), whose)
     for key, values in (common or {}).items():
         if not any(key in swept for swept in found.values()):
             raise UserError(_refusal(methods, overrides, key, values))

@@ -289,7 +289,7 @@ class Adapter(Section):
         if self.subspace.select != "none" and self.subspace.form == "projector":
             message = "needs entries of A that are inputs of its own, not subspace.form: projector"
             raise refused(message, "pruning", because=[("subspace", "form")])
-        if not self.pruning.grow_back and getattr(self.between, "kind", None) == "boosters":
+        if not self.pruning.grow_back and self.between_kind == "boosters":
             message = "false does not go with between.kind: boosters, each of which begins with another A"
             raise refused(message, "pruning", "grow_back", because=[("between", "kind")])
         return self

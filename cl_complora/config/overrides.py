@@ -83,12 +83,8 @@ def refuse_what_a_run_does_not_read(for_scenario: Sequence[str], for_strategy: S
     Raises:
         UserError: for the scenario's ``seeds`` and the strategy's ``sweep``.
     """
-    for override in for_scenario:
-        if is_within(override, "scenario", "seeds"):
-            raise _bad_override(override, "has no effect in a run, whose seed is said with --seed")
-    for override in for_strategy:
-        if is_within(override, "strategy", "sweep"):
-            raise _bad_override(override, "has no effect in a run, which sweeps nothing")
+    _refuse(for_scenario, "scenario", "seeds", "has no effect in a run, whose seed is said with --seed")
+    _refuse(for_strategy, "strategy", "sweep", "has no effect in a run, which sweeps nothing")
 
 
 def refuse_seeds_twice(for_scenario: Sequence[str]) -> None:
@@ -97,9 +93,18 @@ def refuse_seeds_twice(for_scenario: Sequence[str]) -> None:
     Raises:
         UserError: naming both.
     """
-    for override in for_scenario:
-        if is_within(override, "scenario", "seeds"):
-            raise _bad_override(override, "has no effect beside --seeds; leave one of the two out")
+    _refuse(for_scenario, "scenario", "seeds", "has no effect beside --seeds; leave one of the two out")
+
+
+def _refuse(overrides: Sequence[str], kind: str, section: str, why: str) -> None:
+    for override in overrides:
+        if is_within(override, kind, section):
+            raise _bad_override(override, why)
+
+
+def set_twice(one: str, other: str) -> UserError:
+    """What is told where two say the same setting, and one would undo the other without a word."""
+    return UserError(f"{one} and {other}: the same is set twice; leave one of the two out")
 
 
 def lasting(overrides: Sequence[str]) -> list[str]:
@@ -112,10 +117,7 @@ def _refuse_twice(overrides: Sequence[str]) -> None:
     """Refuse a setting that a later one would undo without a word."""
     for place, text in _undone(overrides):
         option = "settings" if isinstance(text, OfOption) else "--set"
-        raise UserError(
-            f"{option}: {printable(overrides[place])} and {printable(text)}: the same is set twice; leave one"
-            " of the two out"
-        )
+        raise set_twice(f"{option}: {printable(overrides[place])}", printable(text))
 
 
 def _undone(overrides: Sequence[str]) -> Iterator[tuple[int, str]]:

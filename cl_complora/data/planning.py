@@ -47,7 +47,7 @@ def plan(located: Located[Scenario], seed: int, opened: dict[str, Source] | None
     Raises:
         UserError: for a missing folder, an unknown class, more shots than images, differing domain classes…
     """
-    scenario, faults = located.value, []
+    scenario, faults, idle = located.value, [], []
     opened = {} if opened is None else opened
     sections = ("tasks", "zero_shot", "retrieval", "multi_label")
     plans: dict[str, list] = {name: [] for name in (*sections, "reference")}
@@ -59,6 +59,9 @@ def plan(located: Located[Scenario], seed: int, opened: dict[str, Source] | None
             if named not in opened:
                 opened[named] = _open(located, entry, path)
             source = opened[named]
+            if "test_fraction" in entry.source.model_fields_set and _of(source, "divided"):
+                key = (*path, "source", "test_fraction")
+                idle.append(located.fault(key, "has no effect: the pictures have a test part"))
             if isinstance(entry, ReferenceSet):
                 beside = _tested_beside(located, entries, opened, seed)
                 made = plan_reference(located, entry, source, path, measured([*plans.values(), beside]))
@@ -86,12 +89,7 @@ def plan(located: Located[Scenario], seed: int, opened: dict[str, Source] | None
             notes += [f"{made.name}: {few}"] if few else []
             untaught = _untaught(made) if task.split_file is not None else ""
             notes += [located.fault(("tasks", index, "split_file"), untaught)] if untaught else []
-    notes += [
-        located.fault((*path, "source", "test_fraction"), "has no effect: the pictures have a test part")
-        for path, entry in entries
-        if "test_fraction" in entry.source.model_fields_set
-        and _of(opened[entry.source.model_dump_json()], "divided")
-    ]
+    notes += idle
     return Plans(
         tuple(plans["tasks"]),
         tuple(plans["zero_shot"]),

@@ -20,12 +20,11 @@ from ..clip.heads.head import Head
 from ..clip.model import BUILT_IN, EMBEDDED, LoadedClip
 from ..clip.tokenizers import load_tokenizer
 from ..config.tokenizer_files import HUB_CONFIG
-from ..data.images.transparency import WHITE
 from ..errors import UserError
 from ..files import write_bytes, write_text
 from ..report.markdown_text import code, escaped
 from .earlier_export import OURS, Earlier, adapter_folder, adapter_mark
-from .given_pictures import backgrounds
+from .given_pictures import background_of
 from .head_export import HEAD_FILE, check_place, head_lines, heads_of, write_heads
 from .model_files import hub_config
 from .peft import FILES, Adapter, adapter_of
@@ -244,8 +243,7 @@ def _page(state: State, name: str, half: bool, adapter: Adapter | None, heads: d
     tokenizer = tokenizer_line(name, loaded, model_config(state)["text_cfg"])
     merged = escaped(", ".join(state.merged())) or "none (the untouched model)"
     scenario, strategy = code(results["scenario"]), code(results["strategy"])
-    grounds, ranges = backgrounds(state.scenario.value.tasks), state.config.get("ranges") or {}
-    background = (*(next(iter(grounds)) if len(grounds) == 1 else WHITE), 255)
+    ground, several = background_of(state.scenario.value.tasks)
     padding = _PADDING.format(fill=pixels.fill) if pixels.resize == "longest" and pixels.fill else ""
     lines = [
         f"# {name}",
@@ -258,11 +256,11 @@ def _page(state: State, name: str, half: bool, adapter: Adapter | None, heads: d
         "",
         "```python",
         SNIPPET.format(
-            name=name, preprocess=preprocess, tokenizer=tokenizer, background=background, padding=padding
+            name=name, preprocess=preprocess, tokenizer=tokenizer, background=(*ground, 255), padding=padding
         ).rstrip(),
         "```",
         "",
-        *_reading_lines(len(grounds), ranges),
+        *_reading_lines(several, state.config.get("ranges") or {}),
         *(head_lines(heads, state.shares_head) if heads else []),
         *(_whose_prompts(state) if heads and state.shares_head else []),
         *(_adapter_lines(state, name, adapter) if adapter is not None else []),
@@ -271,10 +269,10 @@ def _page(state: State, name: str, half: bool, adapter: Adapter | None, heads: d
     return "\n".join(lines) + "\n"
 
 
-def _reading_lines(backgrounds: int, ranges: Mapping[str, Sequence[float]]) -> list[str]:
+def _reading_lines(several: bool, ranges: Mapping[str, Sequence[float]]) -> list[str]:
     """How the run read pictures that the lines of the page read otherwise."""
     lines = []
-    if backgrounds > 1:
+    if several:
         lines += [
             "The tasks put transparent pictures on several backgrounds; these lines put them on white.",
             "",

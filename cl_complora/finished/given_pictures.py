@@ -11,7 +11,7 @@ from ..config.scenario import Task, ZeroShotSet
 from ..config.sources import PictureSource
 from ..data.images.pixels import Conversion
 from ..data.images.survey import Taken, taken_of
-from ..data.images.transparency import rgb_of
+from ..data.images.transparency import WHITE, rgb_of
 from ..data.images.value_range import ValueRange
 from ..data.telling import counted
 from ..files import open_file
@@ -43,8 +43,8 @@ def conversion_of(
         task: a task or zero-shot set, as whose pictures they are read; as those of all tasks by default.
     """
     sets = _asked(state, task)
-    grounds = backgrounds(sets)
-    if len(grounds) > 1:
+    ground, several = background_of(sets)
+    if several:
         tell(
             "the tasks of this run put transparent pictures on several backgrounds; those given are put on"
             " white (--task takes that of one)"
@@ -62,13 +62,15 @@ def conversion_of(
             tell(sentence)
         return chosen
 
-    return Conversion(*grounds, values=found) if len(grounds) == 1 else Conversion(values=found)
+    return Conversion(ground, values=found)
 
 
-def backgrounds(sets: Sequence[Task | ZeroShotSet]) -> set[tuple[int, int, int]]:
-    """What tasks and sets put transparent pictures on."""
+def background_of(sets: Sequence[Task | ZeroShotSet]) -> tuple[tuple[int, int, int], bool]:
+    """What tasks and sets put transparent pictures on, white where they have several or none; and whether
+    they have several."""
     sources = [one.source for one in sets]
-    return {rgb_of(source.background) for source in sources if isinstance(source, PictureSource)}
+    grounds = {rgb_of(source.background) for source in sources if isinstance(source, PictureSource)}
+    return next(iter(grounds)) if len(grounds) == 1 else WHITE, len(grounds) > 1
 
 
 def _asked(state: State, task: str | None) -> Sequence[Task | ZeroShotSet]:

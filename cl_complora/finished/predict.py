@@ -94,8 +94,8 @@ def classify(
         tell("--classes are answered by their texts, not by the run's head")
     space = label_space(state, question.classes, question.prompts, question.task)
     head = answering(state, question.classes, question.task)
-    more = {"head": head, "values": question.values, "tell": tell, "task": question.task}
-    return predict(state, files, space, question.top, **more)
+    values, task = question.values, question.task
+    return predict(state, files, space, question.top, head=head, values=values, tell=tell, task=task)
 
 
 def label_space(

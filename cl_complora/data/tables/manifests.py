@@ -11,6 +11,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -305,6 +306,7 @@ class _Check:
         self._suffix = config.suffix
         self._classes = ClassList(config.classes) if config.classes is not None else None
         self.by_number = False
+        self._fault = cache(name_fault)  # a class has many rows
 
     def __call__(self, cells: Cells | str) -> Row:
         """The image that a row names.
@@ -327,7 +329,7 @@ class _Check:
             raise Malformed(f"split must be train, validation or test, got {shown(split)}")
         if self._classes is not None:
             label = self._named(label)
-        elif fault := name_fault(label):
+        elif fault := self._fault(label):
             raise Malformed(f"{fault}{'; is a quote never closed?' if chr(10) in label else ''}")
         key = inside(path, self._roots)
         if self._suffix and PurePosixPath(key).suffix.lower() not in image_suffixes():
