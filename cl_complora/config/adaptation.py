@@ -99,7 +99,14 @@ class NormMatch(Section):
     """The norm."""
 
 
-Merge = Annotated[Interpolation | NormMatch, Field(discriminator="kind")]
+class ImageTowerAlone(Section):
+    """Merge the image tower's update alone: the text tower learns beside it and is then what it was before.
+    Tasks of captions, which both towers answer, are merged whole."""
+
+    kind: Literal["image-tower"]
+
+
+Merge = Annotated[Interpolation | NormMatch | ImageTowerAlone, Field(discriminator="kind")]
 
 
 Matrix = Literal["q", "k", "v", "o", "fc", "proj", "other"]
@@ -309,6 +316,14 @@ class Adapter(Section):
         other = "between" if self.between is not None else "row_scale" if self.row_scale else None
         if other is not None:
             raise refused(f"does not go with {other}", "full_gradient", because=[(other,)])
+        return self
+
+    @model_validator(mode="after")
+    def _merge_has_both_towers(self) -> Adapter:
+        if self.merge is not None and self.merge.kind == "image-tower" and len(self.towers) < 2:
+            left = "drops nothing" if "vision" in self.towers else "keeps nothing of what is trained"
+            message = f"image-tower {left} with towers: [{self.towers[0]}]"
+            raise refused(message, "merge", "kind", because=[("towers",)])
         return self
 
     @model_validator(mode="after")

@@ -46,6 +46,8 @@ def _weights(adapter: Adapter) -> list[str]:
     if adapter.kind == "none":
         return []
     where = "" if len(adapter.towers) > 1 else f", {adapter.towers[0]} tower"
+    if adapter.merge is not None and adapter.merge.kind == "image-tower":
+        where = ", the image tower's kept"
     if adapter.kind == "full":
         kinds = adapter.trained_whole
         return [("all weights" if set(kinds) == set(get_args(Whole)) else _listed(kinds)) + where]

@@ -4,7 +4,7 @@ all."""
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -24,15 +24,27 @@ def clip_of(model: nn.Module) -> nn.Module:
     return model.clip if isinstance(model, ClipClassifier) else model
 
 
-Merging = Callable[[TaskDelta, Sequence[TaskDelta]], TaskDelta]
+class Merging:
+    """What is done to a task's update before it enters the weights: nothing, unless a subclass says so."""
+
+    def look_ahead(self, experience) -> None:
+        """See the experience before it is trained."""
+
+    def __call__(self, delta: TaskDelta, earlier: Sequence[TaskDelta]) -> TaskDelta:
+        """What enters the weights; keys that it lacks stay as they were before the experience.
+
+        Args:
+            delta: ΔW of this experience, as it was learned.
+            earlier: those before it, as they were merged.
+        """
+        return delta
 
 
 class AdapterPlugin(SupervisedPlugin, supports_distributed=False):
     """Makes some weights trainable for an experience and afterwards folds what was learned into the model.
 
     Args:
-        merging: (ΔW of this experience, those before) → what enters the weights in its place; ΔW itself by
-            default.
+        merging: what enters the weights in place of ΔW; ΔW itself by default.
 
     Attributes:
         deltas: one :class:`~cl_complora.delta.TaskDelta` per finished experience: W_t = W_0 + Σ ΔW_i.
@@ -41,7 +53,7 @@ class AdapterPlugin(SupervisedPlugin, supports_distributed=False):
 
     def __init__(self, merging: Merging | None = None) -> None:
         super().__init__()
-        self.merging = merging or (lambda delta, earlier: delta)
+        self.merging = merging or Merging()
         self.deltas: list[TaskDelta] = []
         self.geometry: list[dict[str, dict[str, float]]] = []
 
@@ -53,6 +65,7 @@ class AdapterPlugin(SupervisedPlugin, supports_distributed=False):
     def before_train_dataset_adaptation(self, strategy, **kwargs) -> None:
         """Attach: this hook, unlike ``before_training_exp``, runs before the optimiser collects
         parameters."""
+        self.merging.look_ahead(strategy.experience)
         self.attach(strategy.model)
 
     def after_training_exp(self, strategy, **kwargs) -> None:

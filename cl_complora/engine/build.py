@@ -46,7 +46,7 @@ from .updates.directions import DirectionsPlugin
 from .updates.experts import ApartPlugin, ExpertsPlugin
 from .updates.full_gradient import FullGradientPlugin
 from .updates.head_choice import HeadsPlugin
-from .updates.merging import Interpolate, MatchNorm
+from .updates.merging import Interpolate, MatchNorm, MergeImageTower
 from .updates.pruning import PruningPlugin
 from .updates.starts.gradient_components import GradientComponentsStarting
 from .updates.starts.gradient_start import GradientStarting
@@ -78,7 +78,7 @@ _BETWEEN: dict[str, Callable[..., Between]] = {
 # Of what a learning-rate-free optimiser finds: rates of others are a hundred times smaller.
 _SMALL_FACTOR = 0.05
 
-_MERGES = {"interpolate": Interpolate, "norm": MatchNorm}
+_MERGES = {"interpolate": Interpolate, "norm": MatchNorm, "image-tower": MergeImageTower}
 
 _REGULARISERS: dict[str, type[RegulariserPlugin]] = {
     "ewc": EwcPlugin,

@@ -92,6 +92,7 @@ def test_the_overview_goes_kind_by_kind():
         ("lora", [], "rank 8 of all matrices"),
         ("ba-lora", ["adapter.towers=[vision]", "adapter.matrices=[q, v]"], "rank 8 of q, v, vision tower"),
         ("lora", ["adapter.layers=[0, -1]"], "rank 8 of all matrices, blocks 0, -1"),
+        ("lora", ["adapter.merge={kind: image-tower}"], "rank 8 of all matrices, the image tower's kept"),
         ("lora+tokens", [], "rank 8 of all matrices; tokens"),
         ("prilora", [], "rank 4 to 12 of all matrices"),
         ("nusa", [], "cores of rank 128 of q, k, v, o"),

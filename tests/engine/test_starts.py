@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from builders.steps import SPACE, Step, experience
-from cl_complora.config.adaptation import Interpolation, NormMatch
+from cl_complora.config.adaptation import ImageTowerAlone, Interpolation, NormMatch
 from cl_complora.config.factors import InputsStart, VarianceStart
 from cl_complora.delta import TaskDelta
 from cl_complora.engine.adapter import FullPlugin
 from cl_complora.engine.constraints import Constraint
-from cl_complora.engine.full_parameters import KINDS, parameter_kinds
+from cl_complora.engine.full_parameters import KINDS, parameter_kinds, tower_of
 from cl_complora.engine.updates.complora import CompLoRAPlugin
 from cl_complora.engine.updates.input_directions import input_covariances, input_moments
-from cl_complora.engine.updates.merging import Interpolate, MatchNorm
+from cl_complora.engine.updates.merging import Interpolate, MatchNorm, MergeImageTower
 from cl_complora.engine.updates.starts.initialisation import ComponentsStarting, CoreStarting
 from cl_complora.engine.updates.starts.inputs_start import InputsStarting
 from cl_complora.engine.updates.starts.variance_start import VarianceStarting
@@ -235,6 +235,44 @@ def test_norm_matching_keeps_the_direction_and_sets_the_length(model, kind):
     total = sum(float(change.square().sum()) for change in learned.values()) ** 0.5
     for key, w in adapter.effective_weights().items():
         assert torch.allclose(w - before[key], learned[key] * (3.0 / total), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["lowrank", "rows", "full"])
+def test_of_an_update_the_image_tower_s_part_alone_is_kept(model, kind):
+    rule = MergeImageTower(ImageTowerAlone(kind="image-tower"))
+    adapter = (
+        FullPlugin(merging=rule)
+        if kind == "full"
+        else CompLoRAPlugin(rank=2, whole=["tokens"], merging=rule, row_scale=kind == "rows")
+    )
+    pretrained = {k: p.detach().clone() for k, p in model.clip.named_parameters()}
+    for task in range(2):
+        adapter.before_train_dataset_adaptation(Step(model, None, experience(4)))
+        shake(model)
+        trained = {k: w.detach().clone() for k, w in adapter.effective_weights().items()}
+        merged = adapter.merge(model)
+        assert {tower_of(parameter) for parameter, _, _ in merged.updates()} == {"vision"}
+        assert all(record["delta_norm"] > 0 for record in adapter.geometry[task].values()) or kind == "rows"
+        kept = adapter.effective_weights()
+        assert any(tower_of(k) == "text" and not torch.equal(kept[k], w) for k, w in trained.items())
+        assert all(
+            torch.allclose(kept[k], w, atol=1e-5) for k, w in trained.items() if tower_of(k) == "vision"
+        )
+        for name, p in model.clip.named_parameters():
+            assert tower_of(name) == "vision" or torch.equal(p, pretrained[name]), name
+
+
+def test_what_learns_captions_is_merged_whole(model):
+    rule = MergeImageTower(ImageTowerAlone(kind="image-tower"))
+    where, delta = (
+        experience(4),
+        TaskDelta(dense={"visual.proj": torch.ones(2), "text_projection": torch.ones(2)}),
+    )
+    rule.look_ahead(where)
+    assert list(rule(delta, []).dense) == ["visual.proj"]
+    where.captioned = [True]
+    rule.look_ahead(where)
+    assert rule(delta, []) is delta
 
 
 def test_an_update_of_zero_has_no_direction_to_stretch():

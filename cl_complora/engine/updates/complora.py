@@ -250,16 +250,17 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
                 b, a = (factor.detach().cpu().contiguous() for factor in block.factors())
                 learned.factors[slot.key] = (b, a)
         learned = learned.plus(self._whole_of(rescaled, model))
-        delta = self.merging(learned, self.deltas)
+        delta, slots = self.merging(learned, self.deltas), self.slots
         if self.row_scale:
-            adapted = {slot.parameter: clip_of(model).get_parameter(slot.parameter) for slot in self.slots}
-            records = slot_norms(delta.part(adapted), self.slots, adapted)
+            adapted = {slot.parameter: clip_of(model).get_parameter(slot.parameter) for slot in slots}
+            records = slot_norms(delta.part(adapted), slots, adapted)
             delta.part(adapted).add_to(adapted)
         else:
+            slots = [slot for slot in slots if slot.key in delta.factors]
             records = by_matrix(
-                lambda slot: self._add(slot, *delta.factors[slot.key]), self.slots, shapes_of(self.slots)
+                lambda slot: self._add(slot, *delta.factors[slot.key]), slots, shapes_of(slots)
             )
-        geometry = {slot.name: record for slot, record in zip(self.slots, records, strict=True)}
+        geometry = {slot.name: record for slot, record in zip(slots, records, strict=True)}
         self.whole.settle(delta)
         geometry |= whole_norms(delta.part(self.whole.trained))
         for name, p in model.named_parameters():
@@ -380,9 +381,8 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         by_key = {slot.key: slot for slot in self.slots}
         parameters = dict(clip_of(model).named_parameters())
         for task, (delta, state) in enumerate(zip(deltas, states, strict=True)):
-            if (
-                self.constraint.select != "none" and delta.factors
-            ):  # nothing was decomposed for a skipped task
+            # Nothing was decomposed for a skipped task.
+            if self.constraint.select != "none" and delta.factors:
                 self.subspaces.refresh(
                     task, {name for name, made in state["decomposed_at"].items() if made == task}
                 )
