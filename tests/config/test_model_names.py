@@ -92,6 +92,8 @@ def fit(model, tmp_path, adapter: str, rates: str = "{}") -> list[str]:
 def test_a_tower_of_which_nothing_is_adapted_is_told(resnet, tmp_path):
     (line,) = fit(resnet, tmp_path, "{kind: lowrank, rank: 2}")
     assert "of this model's image tower (vision) nothing can be adapted" in line and "[text]" in line
+    (line,) = fit(resnet, tmp_path, "{kind: lowrank, rank: 2, merge: {kind: image-tower}}")
+    assert line.endswith("merge: {kind: image-tower} keeps nothing of what that one learns")
     (line,) = fit(resnet, tmp_path, "{kind: lowrank, rank: 2, matrices: [q, v]}")
     assert "with matrices: [q, v]; only" in line
     with pytest.raises(UserError, match=r"image tower \(vision\) nothing can be adapted"):
