@@ -319,10 +319,9 @@ class Adapter(Section):
         return self
 
     @model_validator(mode="after")
-    def _merge_has_both_towers(self) -> Adapter:
-        if self.merge is not None and self.merge.kind == "image-tower" and len(self.towers) < 2:
-            left = "drops nothing" if "vision" in self.towers else "keeps nothing of what is trained"
-            message = f"image-tower {left} with towers: [{self.towers[0]}]"
+    def _something_is_merged(self) -> Adapter:
+        if self.merge is not None and self.merge.kind == "image-tower" and "vision" not in self.towers:
+            message = "image-tower keeps nothing of what is trained with towers: [text]"
             raise refused(message, "merge", "kind", because=[("towers",)])
         return self
 

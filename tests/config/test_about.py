@@ -106,6 +106,11 @@ def test_the_overview_goes_kind_by_kind():
         ("tokens", [], "tokens"),
         ("2sfs", [], "norms; linear head"),
         ("complora", [], "rank 8 of all matrices; logistic regression on both image towers"),
+        (
+            "complora-image",
+            [],
+            "rank 8 of all matrices, the image tower's kept; logistic regression on both image towers",
+        ),
         ("complora+linear-probe+lwf", [], "rank 8 of all matrices; logistic regression"),
         ("tip-adapter", [], "weights of a cache"),
         ("tip-adapter", ["head.alpha=1.0", "head.beta=1.0"], "a cache"),

@@ -17,11 +17,6 @@ TEACHER = "whose teacher is the model before the task and would be disturbed as 
         ("sdlora", ["adapter.between.restart=false"], "false works with per: matrix"),
         ("sdlora", ["adapter.subspace={select: complement}"], "directions works with subspace.select: none"),
         ("sdlora", ["adapter.merge={kind: norm, norm: 1.0}"], "directions does not go with merge"),
-        (
-            "lora",
-            ["adapter.merge={kind: image-tower}", "adapter.towers=[vision]"],
-            "image-tower drops nothing",
-        ),
         ("lora", ["adapter.merge={kind: image-tower}", "adapter.towers=[text]"], "image-tower keeps nothing"),
         ("codyra", ["adapter.start={kind: components}"], "gates works with start.kind: kaiming"),
         ("codyra", ["adapter.between.levels=1"], "adapter.between.levels"),
