@@ -101,7 +101,7 @@ class NormMatch(Section):
 
 class ImageTowerAlone(Section):
     """Merge the image tower's update alone: the text tower learns beside it and is then what it was before.
-    Tasks of captions, which both towers answer, are merged whole."""
+    Tasks of captions, which both towers answer, and what is trained together with them are merged whole."""
 
     kind: Literal["image-tower"]
 
@@ -320,9 +320,18 @@ class Adapter(Section):
 
     @model_validator(mode="after")
     def _something_is_merged(self) -> Adapter:
-        if self.merge is not None and self.merge.kind == "image-tower" and "vision" not in self.towers:
-            message = "image-tower keeps nothing of what is trained with towers: [text]"
-            raise refused(message, "merge", "kind", because=[("towers",)])
+        if self.merge is None or self.merge.kind != "image-tower":
+            return self
+        for key, value, of_texts in (
+            ("towers", "[text]", "vision" not in self.towers),
+            ("whole", "[tokens]", self.kind == "full" and self.whole == ["tokens"]),
+        ):
+            if of_texts:
+                message = f"image-tower keeps nothing of what is trained with {key}: {value}"
+                raise refused(message, "merge", "kind", because=[(key,)])
+        if self.between is not None and self.between.kind == "experts":
+            message = "image-tower does not go with experts, which would hold what it puts back for learned"
+            raise refused(message, "merge", "kind", because=[("between", "kind")])
         return self
 
     @model_validator(mode="after")

@@ -18,6 +18,12 @@ TEACHER = "whose teacher is the model before the task and would be disturbed as 
         ("sdlora", ["adapter.subspace={select: complement}"], "directions works with subspace.select: none"),
         ("sdlora", ["adapter.merge={kind: norm, norm: 1.0}"], "directions does not go with merge"),
         ("lora", ["adapter.merge={kind: image-tower}", "adapter.towers=[text]"], "image-tower keeps nothing"),
+        (
+            "finetune",
+            ["adapter.merge={kind: image-tower}", "adapter.whole=[tokens]"],
+            "image-tower keeps nothing",
+        ),
+        ("dac", ["adapter.merge={kind: image-tower}"], "image-tower does not go with experts"),
         ("codyra", ["adapter.start={kind: components}"], "gates works with start.kind: kaiming"),
         ("codyra", ["adapter.between.levels=1"], "adapter.between.levels"),
         ("keeplora", ["adapter.subspace={select: complement}"], "gradient works with subspace.select: none"),

@@ -253,8 +253,10 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         delta, slots = self.merging(learned, self.deltas), self.slots
         if self.row_scale:
             adapted = {slot.parameter: clip_of(model).get_parameter(slot.parameter) for slot in slots}
-            records = slot_norms(delta.part(adapted), slots, adapted)
-            delta.part(adapted).add_to(adapted)
+            kept = delta.part(adapted)
+            slots = [slot for slot in slots if slot.parameter in kept.dense | kept.rows]
+            records = slot_norms(kept, slots, adapted)
+            kept.add_to(adapted)
         else:
             slots = [slot for slot in slots if slot.key in delta.factors]
             records = by_matrix(
@@ -381,11 +383,9 @@ class CompLoRAPlugin(AdapterPlugin, supports_distributed=False):
         by_key = {slot.key: slot for slot in self.slots}
         parameters = dict(clip_of(model).named_parameters())
         for task, (delta, state) in enumerate(zip(deltas, states, strict=True)):
-            # Nothing was decomposed for a skipped task.
-            if self.constraint.select != "none" and delta.factors:
-                self.subspaces.refresh(
-                    task, {name for name, made in state["decomposed_at"].items() if made == task}
-                )
+            if self.constraint.select != "none":  # for a skipped task nothing was decomposed
+                again = {name for name, made in state["decomposed_at"].items() if made == task}
+                self.subspaces.refresh(task, again)
             delta.part(parameters).add_to(parameters)
             by_matrix(
                 lambda update: self._write(by_key[update[0]], *update[1]),
