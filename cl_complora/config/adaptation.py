@@ -320,16 +320,14 @@ class Adapter(Section):
 
     @model_validator(mode="after")
     def _something_is_merged(self) -> Adapter:
-        if self.merge is None or self.merge.kind != "image-tower":
+        if self.merge_kind != "image-tower":
             return self
-        for key, value, of_texts in (
-            ("towers", "[text]", "vision" not in self.towers),
-            ("whole", "[tokens]", self.kind == "full" and self.whole == ["tokens"]),
-        ):
-            if of_texts:
-                message = f"image-tower keeps nothing of what is trained with {key}: {value}"
-                raise refused(message, "merge", "kind", because=[(key,)])
-        if self.between is not None and self.between.kind == "experts":
+        keeps_nothing = "image-tower keeps nothing of what is trained with"
+        if "vision" not in self.towers:
+            raise refused(f"{keeps_nothing} towers: [text]", "merge", "kind", because=[("towers",)])
+        if self.kind == "full" and self.whole == ["tokens"]:
+            raise refused(f"{keeps_nothing} whole: [tokens]", "merge", "kind", because=[("whole",)])
+        if self.between_kind == "experts":
             message = "image-tower does not go with experts, which would hold what it puts back for learned"
             raise refused(message, "merge", "kind", because=[("between", "kind")])
         return self
@@ -355,6 +353,11 @@ class Adapter(Section):
     def between_kind(self) -> str:
         """Kind of what stands between the factors; empty where nothing does."""
         return "" if self.between is None else self.between.kind
+
+    @property
+    def merge_kind(self) -> str:
+        """Kind of what is done to updates before they enter the weights; empty where nothing is."""
+        return "" if self.merge is None else self.merge.kind
 
     @property
     def trained_whole(self) -> tuple[str, ...]:

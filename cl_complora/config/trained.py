@@ -46,7 +46,7 @@ def _weights(adapter: Adapter) -> list[str]:
     if adapter.kind == "none":
         return []
     where = "" if len(adapter.towers) > 1 else f", {adapter.towers[0]} tower"
-    if not where and adapter.merge is not None and adapter.merge.kind == "image-tower":
+    if not where and adapter.merge_kind == "image-tower":
         where = ", the image tower's kept"
     if adapter.kind == "full":
         kinds = adapter.trained_whole

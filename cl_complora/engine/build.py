@@ -380,7 +380,7 @@ def _idle(strategy: Strategy, tower: str) -> str:
     )
     other = "text" if tower == "vision" else "vision"
     name = "image" if tower == "vision" else "text"
-    dropped = tower == "vision" and settings.merge is not None and settings.merge.kind == "image-tower"
+    dropped = tower == "vision" and settings.merge_kind == "image-tower"
     lost = ", and merge: {kind: image-tower} keeps nothing of what that one learns" if dropped else ""
     return (
         f"strategy '{strategy.name}': adapter.towers: of this model's {name} tower ({tower}) nothing can be"

@@ -267,10 +267,8 @@ def test_of_an_update_the_image_tower_s_part_alone_is_kept(model, kind):
 
 def test_what_learns_captions_is_merged_whole(model):
     rule = MergeImageTower(ImageTowerAlone(kind="image-tower"))
-    where, delta = (
-        experience(4),
-        TaskDelta(dense={"visual.proj": torch.ones(2), "text_projection": torch.ones(2)}),
-    )
+    where = experience(4)
+    delta = TaskDelta(dense={"visual.proj": torch.ones(2), "text_projection": torch.ones(2)})
     rule.look_ahead(where)
     assert list(rule(delta, []).dense) == ["visual.proj"]
     where.captioned = [True]

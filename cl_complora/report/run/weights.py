@@ -86,8 +86,8 @@ def moved_weights(run: LoadedRun) -> list:
             " of matrix (q, k, v, o: attention; fc, proj: the two of the MLP). Empty where a matrix was not"
             " trained, or nothing of its training kept. Energy: the sum of the squared singular values."
             " Principal: the directions that hold half of it. Effective rank: how many singular values of one"
-            " size would be as spread out (the exponential of their entropy). Protected"
-            " part: ‖(W + ΔW) Vₖ − Uₖ Σₖ‖ / ‖W‖."
+            " size would be as spread out (the exponential of their entropy)."
+            " Protected part: ‖(W + ΔW) Vₖ − Uₖ Σₖ‖ / ‖W‖."
         )
         names = list(drawn)
         blocks.append(Choice("What to show", {name: drawn[name] for name in names[:MOST_MAPS]}, note))
