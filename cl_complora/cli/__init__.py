@@ -28,7 +28,7 @@ from .home import any_home
 from .init import init
 from .leaderboard import leaderboard
 from .model_options import Model, ModelConfig, Pretrained, model_settings
-from .odd_names import odd_name, refuse_odd_names
+from .odd_words import odd_name, refuse_odd_words
 from .options import AllowPlugins, Device, Elsewhere, Log, Out, Settings, say
 from .output import lasting_streams
 from .regions import regions
@@ -109,8 +109,6 @@ def run(
     from ..config import load_scenario, load_strategy
     from ..config.overrides import refuse_what_a_run_does_not_read, split_overrides
 
-    if variant == "":  # of a shell's variable that is not set: the run would take the place of another
-        raise UserError("--variant '': must not be empty")
     for_scenario, for_strategy = split_overrides(set_ or [])
     refuse_what_a_run_does_not_read(for_scenario, for_strategy)
     # --set last: what a model brings may be set to something else.
@@ -216,7 +214,7 @@ def main() -> None:
 
 def _answer() -> None:
     try:
-        refuse_odd_names(sys.argv[1:])
+        refuse_odd_words(sys.argv[1:])
         app(standalone_mode=True, prog_name="cl-complora")
     except UserError as error:
         for message in error.messages:

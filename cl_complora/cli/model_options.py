@@ -9,8 +9,6 @@ from typing import Annotated
 
 import typer
 
-from ..errors import UserError
-
 Model = Annotated[str | None, typer.Option("--model", help="open_clip model instead of the scenario's.")]
 ModelConfig = Annotated[
     str | None, typer.Option("--model-config", help="open_clip model config (JSON file).")
@@ -23,18 +21,12 @@ def model_settings(model: str | None, config: str | None, pretrained: str | None
 
     Nor does another model with its picture size and normalisation, which are taken from the model then. A
     config alone is taken for the scenario's own, moved or edited: it keeps both.
-
-    Raises:
-        UserError: for an option that is empty.
     """
     from ..config.model_names import names_a_file
     from ..config.overrides import OfOption
     from ..config.repositories import LOCAL
 
     settings = []
-    for option, value in (("--model", model), ("--model-config", config), ("--pretrained", pretrained)):
-        if value == "":
-            raise UserError(f"{option}: must not be empty")
 
     def add(key: str, value: str | None, option: str) -> None:
         settings.append(OfOption(f"model.{key}={json.dumps(value)}", option))

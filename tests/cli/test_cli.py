@@ -57,12 +57,6 @@ def test_a_run_prints_its_table_and_its_folder(tmp_path, tiny_scenario, tiny_str
     assert again.returncode == 0 and "found finished" in again.stdout
 
 
-def test_a_variant_without_a_name_takes_no_other_runs_place(tmp_path, tiny_scenario, tiny_strategy):
-    done = ended("run", tiny_scenario, "--strategy", tiny_strategy, "--variant", "", cwd=tmp_path)
-    assert done.returncode == 2 and done.stderr == "error: --variant '': must not be empty\n"
-    assert not (tmp_path / "runs").exists()
-
-
 def test_settings_models_and_seeds_from_the_command_line(tmp_path, tiny_scenario, tiny_strategy, tiny_files):
     config, weights = tiny_files
     done = ended(

@@ -1,4 +1,5 @@
-"""Names that are not UTF-8, which no file of ours could hold: refused before anything is done."""
+"""Words of a command line that are refused before anything is done: names that are not UTF-8, which no file
+of ours could hold, and empty ones."""
 
 from __future__ import annotations
 
@@ -25,11 +26,14 @@ def odd_name(text: str) -> str:
     return f"{shown}: is UTF-8, but Python takes names for {known} here; set PYTHONUTF8=1 or a UTF-8 locale"
 
 
-def refuse_odd_names(words: Sequence[str]) -> None:
-    """Refuse a command line, or a working folder, that is not UTF-8.
+def refuse_odd_words(words: Sequence[str]) -> None:
+    """Refuse a command line, or a working folder, that is not UTF-8, and a command line with an empty word.
+
+    An empty one is of a shell's variable that is not set. As a path it would be the working folder, whose
+    pictures nobody asked about.
 
     Raises:
-        UserError: with the word, its odd bytes as ``\\udcXX``.
+        UserError: with the word, its odd bytes as ``\\udcXX``, or the option or place of the empty one.
     """
     try:
         here = os.getcwd()
@@ -38,3 +42,11 @@ def refuse_odd_names(words: Sequence[str]) -> None:
     for word in (*words, here):
         if not is_utf8(word):
             raise UserError(odd_name(word))
+    for place, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if equals and not value and option.startswith("--"):
+            raise UserError(f"{option} '': must not be empty")
+        if not word:
+            before = words[place - 1] if place else ""
+            where = before if before.startswith("-") else f"word {place + 1} of the command"
+            raise UserError(f"{where} '': must not be empty")

@@ -1,4 +1,4 @@
-"""Names that are not UTF-8: one line, exit code 2, nothing written."""
+"""Names that are not UTF-8, and words that are empty: one line, exit code 2, nothing written."""
 
 from __future__ import annotations
 
@@ -9,11 +9,44 @@ import pytest
 
 from builders.images import paint
 from builders.processes import ended
+from cl_complora.cli import main
+from cl_complora.cli.odd_words import refuse_odd_words
 
 ODD = b"caf\xe9"
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other file systems refuse such names")
+may_be_odd = pytest.mark.skipif(sys.platform != "linux", reason="other file systems refuse such names")
 
 
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [
+        # The working folder would be taken for the pictures, or another run's place for this one's.
+        (("init", ""), "word 2 of the command"),
+        (("init", "colours", "", "-o", "a.yaml"), "word 3 of the command"),
+        (("predict", "embedded", ""), "word 3 of the command"),
+        (("eval", "embedded", "--data", ""), "--data"),
+        (("run", "embedded", "--variant", ""), "--variant"),
+        (("run", "embedded", "--variant="), "--variant"),
+        (("run", "embedded", "-s", ""), "-s"),
+        (("run", "--pretrained", "", "--model", "ViT-B-32"), "--pretrained"),
+        (("compare", "embedded", "--seeds", ""), "--seeds"),
+        (("",), "word 1 of the command"),
+    ],
+)
+def test_an_empty_word(tmp_path, monkeypatch, capsys, words, where):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["cl-complora", *words])
+    with pytest.raises(SystemExit) as left:
+        main()
+    told = capsys.readouterr()
+    assert left.value.code == 2 and not told.out and told.err == f"error: {where} '': must not be empty\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_setting_may_be_empty():
+    refuse_odd_words(["run", "--set", "description=", "--set=description=", "-s=", "a b", "--"])
+
+
+@may_be_odd
 @pytest.mark.parametrize(
     "words",
     [
@@ -42,6 +75,7 @@ def test_a_word_of_the_command(tmp_path, words):
     assert not list(tmp_path.iterdir())
 
 
+@may_be_odd
 def test_the_working_folder(tmp_path):
     folder = os.path.join(os.fsencode(tmp_path), ODD)
     os.mkdir(folder)
@@ -49,6 +83,7 @@ def test_the_working_folder(tmp_path):
     assert done.returncode == 2 and "not UTF-8" in done.stderr and not os.listdir(folder)
 
 
+@may_be_odd
 def test_class_folders_and_pictures(tmp_path):
     for name in ("cat", "dog"):
         for number in range(4):
