@@ -173,6 +173,14 @@ def evaluate(
     after: After = None,
     without: Without = None,
     scale: Scale = None,
+    all_classes: Annotated[
+        bool,
+        typer.Option(
+            "--all-classes",
+            help="Ask about the tasks' pictures among the classes of all tasks, as predict does without"
+            " --task.",
+        ),
+    ] = False,
     curve: Annotated[
         list[str] | None,
         typer.Option(
@@ -209,7 +217,9 @@ def evaluate(
     """Measure any state of a run (on its stream or other data, with tasks left out or scaled), or any
     model."""
     one = check_sharding(device, shards, shard, shard_folder, cluster)
+    among = all_classes or None
     for_runs = {"--after": after, "--without": without, "--scale": scale, "--curve": curve}
+    for_runs["--all-classes"] = among
     for_curves = {"--factors": factors, "--plot": plot}
     model = (pretrained, model_config)
     if not curve:
@@ -222,11 +232,14 @@ def evaluate(
                 "is not for --curve, which measures the run's own stream",
             )
             how = {"--precision": precision, "--batch-size": batch_size}
-            _none_of({"--shards": shards, "--shard": shard, **how}, "is not for --curve")
+            of_one = {"--shards": shards, "--shard": shard, "--all-classes": among}
+            _none_of({**of_one, **how}, "is not for --curve")
             _draw_curves(run, after, _factors(without, scale), curve, factors, plot, as_json, *model, device)
             return
         if prompt and not data:
             raise UserError("--prompt: is for --data; the run's own stream has its own prompts")
+        if data:
+            _none_of({"--all-classes": among}, "is for the run's own stream, and not for --data")
     else:
         _none_of(for_runs, f"is for a run, and {what} is no run's folder")
     from ..finished.eval_request import EvalRequest
@@ -242,6 +255,7 @@ def evaluate(
         device,
         precision,
         batch_size,
+        all_classes,
     )
     evaluate_request(request, shards, one, shard_folder, as_json, cluster)
 

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from ..clip.classifier import ClipClassifier
 from ..clip.evaluate import answers, image_features, share_right
-from ..clip.heads.head import Head
+from ..clip.heads.head import Answering
 from ..clip.heads.head_forms import to_tensors
+from ..clip.heads.several import SeveralHeads
 from ..clip.label_scores import compound_tokens, precisions
 from ..clip.retrieval import ranks, text_features
 from ..data.captions.multi_label_sets import MultiLabelPlan
@@ -109,7 +110,7 @@ class ClassSet(Asked):
 
     labels: Tensor
     space: LabelSpace
-    head: Head | None = None
+    head: Answering | None = None
 
     def answer(self, classifier: ClipClassifier, pixels: Tensor) -> dict[str, Tensor]:
         """``label`` and its probability, ``share``."""
@@ -127,7 +128,8 @@ class ClassSet(Asked):
 
     def about(self) -> Any:
         """As in the base class."""
-        head = None if self.head is None else digest_of(to_tensors(self.head))
+        held = self.head.heads if isinstance(self.head, SeveralHeads) else [self.head] if self.head else []
+        head = [digest_of(to_tensors(one)) for one in held]
         return [self.labels.tolist(), self.space.class_names, self.space.prompts, head]
 
     def fits(self, found: Mapping[str, Tensor], images: int) -> bool:

@@ -23,7 +23,7 @@ from ..run.devices import check_precision, device_of
 from ..store.provenance import software
 from ..store.tensors import digest_of, read_tensors, told_with
 from .asked_sets import Asked, ClassSet, Measured, Part, answer_parts, parts_of
-from .evaluation import Data, data_asked, find_data, stream_asked, told, with_recorded
+from .evaluation import Data, asked_among_all, data_asked, find_data, stream_asked, told, with_recorded
 from .model_files import classifier_of, open_model
 from .states import State, open_run
 from .told_data import describe, refuse_empty
@@ -43,6 +43,7 @@ class EvalRequest:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         precision: of the towers; by default the run's own, and ``fp32`` of a model.
         batch_size: images at a time; by default the run's own, or 256 of a model.
+        all_classes: whether the tasks of a run are asked about among the classes of all of them.
     """
 
     what: str
@@ -56,6 +57,7 @@ class EvalRequest:
     device: str = "auto"
     precision: str | None = None
     batch_size: int | None = None
+    all_classes: bool = False
 
 
 @dataclass(frozen=True)
@@ -178,13 +180,14 @@ def _open_run(request: EvalRequest, device: str, able: str | None) -> Opened:
     if request.data:
         asked, notes, data = _of_data(request, state.loaded, state.scenario.value.prompts)
     else:
-        asked = stream_asked(state)
+        asked = asked_among_all(state) if request.all_classes else stream_asked(state)
     edited = "".join(
         f", without {task}" if factor == 0 else f", {factor:g} × {task}" for task, factor in request.factors
     )
     title = f"{request.what} after {state.after[-1] if state.after else 'no task'}{edited}"
+    title += ", among the classes of all tasks" if request.all_classes else ""
     batch_size = request.batch_size or state.batch_size
-    own = not request.data and not request.factors
+    own = not (request.data or request.factors or request.all_classes)
     return Opened(state.loaded, asked, precision, batch_size, device, title, tuple(notes), state, own, data)
 
 

@@ -43,6 +43,7 @@ from .asked_sets import (
     together,
 )
 from .model_files import classifier_of
+from .predict import answering, label_space
 from .prompt_option import check_prompts
 from .states import State
 
@@ -72,6 +73,24 @@ def stream_asked(state: State) -> list[Asked]:
     """
     plans, scenario = plans_of(state), state.scenario.value
     return _asked(state.loaded, plans, scenario.protocol, scenario.measure, heads=state.heads())
+
+
+def asked_among_all(state: State) -> list[Asked]:
+    """The tasks that a state has learned, on paper, each picture asked about among the classes of all of
+    them and without its task being told, as ``predict`` asks.
+
+    Raises:
+        UserError: if the pictures are not those of the run any more, and where no task has classes.
+    """
+    space, head = label_space(state), answering(state)
+    learned = state.after or state.results["tasks"]
+    place = {name: k for k, name in enumerate(space.class_names)}
+    found: list[Asked] = []
+    for one in stream_asked(state):
+        if isinstance(one, ClassSet) and one.name in learned:
+            labels = [place[one.space.class_names[k]] for k in one.labels.tolist()]
+            found.append(replace(one, labels=torch.tensor(labels, dtype=torch.long), space=space, head=head))
+    return found
 
 
 def with_recorded(state: State, found: Sequence[Measured]) -> list[Measured]:

@@ -43,6 +43,14 @@ _UNTOUCHED = """\
     untouched = before.encode_image(preprocess(picture)[None], normalize=True)
 """
 
+# Which task a picture is of, where nobody says.
+WHOSE = """\
+with safe_open("{file}", "pt") as file:
+    means = {{task: file.get_tensor(task + "/means") for task in json.loads(file.metadata()["heads"])}}
+seen = F.normalize({seen}, dim=-1)[0]
+print(max(means, key=lambda task: (means[task] @ seen).max()))
+"""
+
 _TEXTS = """\
     texts = [model.encode_text(tokenizer(prompts), normalize=True) for prompts in head["prompts"]]
     text = F.normalize(torch.stack([F.normalize(one.mean(0), dim=-1) for one in texts]), dim=-1)
@@ -147,7 +155,7 @@ def head_lines(heads: Mapping[str, Head], shared: bool) -> list[str]:
     """What the page beside the model says of the heads."""
     key, head = next(iter(heads.items()))
     paired = head.reads_both
-    names = list(head.tensors())
+    names = list(head.shapes())
     code = head.preamble + head.formula
     used = [name for name in head.numbers() if re.search(rf"\b{name}\b", code)]
     numbers = "".join(f"{name} = head['numbers'][{name!r}]\n" for name in used)
@@ -178,6 +186,17 @@ def head_lines(heads: Mapping[str, Head], shared: bool) -> list[str]:
         lines += [
             "The head also reads the image tower as it was before all tasks, whose weights stand in the same"
             " file: every picture goes through two towers.",
+            "",
+        ]
+    if len(heads) > 1 and all(one.means is not None for one in heads.values()):
+        whose = WHOSE.format(file=HEAD_FILE, seen="torch.cat([image, untouched], -1)" if paired else "image")
+        lines += [
+            "Whose task a picture is, where nobody says, follows from the class means of all tasks, as in"
+            " `cl-complora predict` without `--task`: that of the nearest.",
+            "",
+            "```python",
+            whose.rstrip(),
+            "```",
             "",
         ]
     if isinstance(head, ClosedHead) and (shared or head.share < 1):

@@ -139,10 +139,12 @@ def label_space(
         return space
     head = answering(state, task=task)
     if head is not None and not reads_texts(head, space.class_names):
-        whose = "the head of this run" if task is None else f"the head of task '{task}'"
+        several = isinstance(head, SeveralHeads) and len(head.heads) > 1
+        one = "the head of this run" if task is None else f"the head of task '{task}'"
+        who = "the heads of this run answer" if several else f"{one} answers"
         raise UserError(
-            f"--prompt: has no effect, since {whose} answers for all of these classes and reads no texts;"
-            " leave it out, or name the classes with --classes, which texts answer"
+            f"--prompt: has no effect, since {who} for all of these classes without reading a text; leave it"
+            " out, or name the classes with --classes, which texts answer"
         )
     return LabelSpace.from_templates(space.class_names, prompts)
 
@@ -225,6 +227,9 @@ def reads_texts(head: Answering, names: Sequence[str]) -> bool:
         head: one, or several.
         names: of the classes to choose among.
     """
+    if isinstance(head, SeveralHeads) and head.has_means:
+        known = {place: one for one in head.heads for place in one.known(names)}
+        return len(known) < len(names) or any(reads_texts(one, one.classes) for one in known.values())
     if isinstance(head, SeveralHeads):
         # Texts say which task, unless the latest head that is asked knows every class.
         latest = next((one for one in reversed(head.heads) if one.known(names)), None)

@@ -74,7 +74,6 @@ def test_settings_models_and_seeds_from_the_command_line(tmp_path, tiny_scenario
     ("arguments", "fragments"),
     [
         (("run", "nowhere"), ("no scenario named 'nowhere'", "embedded")),
-        (("run", ""), ("no scenario named ''", "embedded")),
         (("run", "--strategy", "compl0ra"), ("no strategy named 'compl0ra'", "did you mean 'complora'")),
         (("run", "missing.yaml"), ("missing.yaml", "no such file")),
         (("run", "--device", "tpu"), ("--device tpu", "auto, cpu, cuda")),

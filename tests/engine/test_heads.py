@@ -20,7 +20,6 @@ from cl_complora.clip.heads.key_cache import CacheHead
 from cl_complora.clip.heads.linear import AffineHead, MeanHead, PairedHead, RowHead
 from cl_complora.clip.heads.mask import PARTS, MaskHead
 from cl_complora.clip.heads.regression import KernelHead, RandomFeatureHead
-from cl_complora.clip.heads.several import SeveralHeads
 from cl_complora.config.heads import LinearHead, LinearProbe, NearestMean
 from cl_complora.engine.fitting.linear_head import LinearHeadFitting, trained_rows
 from cl_complora.engine.fitting.linear_probe import LinearProbeFitting, parts
@@ -301,6 +300,8 @@ class TestEveryForm:
         wrong = [
             {key: value for key, value in tensors.items() if key != name},
             tensors | {"more": torch.zeros(1)},
+            tensors | {"means": torch.zeros(len(head.classes) + 1, 12)},
+            tensors | {"means": torch.full((len(head.classes), 12), torch.nan)},
             tensors | {name: tensors[name] * torch.nan},
             tensors | {name: tensors[name][:1].double()[0]},
             tensors | {"about": torch.frombuffer(bytearray(b'{"kind": "x"}'), dtype=torch.uint8)},
@@ -312,17 +313,3 @@ class TestEveryForm:
                 from_tensors(one)
         with pytest.raises(ValueError, match="has shape"):
             head.check(width=13)
-
-
-def test_several_heads_share_what_the_texts_give_their_task():
-    features, _, texts = clusters(5, spread=0.8)
-    names = tuple("abcde")
-    weight = F.normalize(torch.randn(4, 12, generator=torch.Generator().manual_seed(1)), dim=-1)
-    one, two = MeanHead(("a", "b"), 1.0, weight[:2], TAU), MeanHead(("b", "c"), 1.0, weight[2:], TAU)
-    ask = question(features, texts, names)
-    found = SeveralHeads([one, two]).logits(ask).softmax(1)
-    text = ask.text_logits.softmax(1)
-    later = text[:, [1, 2]].sum(1, keepdim=True) * two.scores(features).softmax(1)
-    expected = torch.stack([text[:, 0], later[:, 0], later[:, 1], text[:, 3], text[:, 4]], 1)
-    assert torch.allclose(found, expected, atol=1e-6)
-    assert torch.equal(SeveralHeads([one]).logits(ask), one.logits(ask))

@@ -4,6 +4,7 @@ none."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -66,6 +67,11 @@ SEVERAL = [
     for first, second in ((NAMES[:2], NAMES[2:]), (NAMES[:2], NAMES), (NAMES, NAMES[:2]), (NAMES, ("x",)))
     for place in (0, 4, 8, 9, 10)
 ]
+# Heads that keep the class means of their tasks.
+SEVERAL += [
+    SeveralHeads([replace(one, means=drawn(len(one.classes), WIDTH)) for one in several.heads])
+    for several in SEVERAL
+]
 
 
 def logits(head: Answering, seed: int) -> torch.Tensor:
@@ -107,18 +113,21 @@ def test_a_prompt_is_refused_where_a_head_answers_alone(probed, class_folders, m
 
     odd = ("--prompt", "xyzzy nothing {}")
     for protocol, words, whose in (
-        ("task-incremental", ("--task", "warm"), "the head of task 'warm'"),
-        ("class-incremental", (), "the head of this run"),
-        ("class-incremental", ("--task", "cold"), "the head of task 'cold'"),
-        ("class-incremental", ("--after", "warm"), "the head of this run"),
+        ("task-incremental", ("--task", "warm"), "the head of task 'warm' answers"),
+        ("task-incremental", (), "the heads of this run answer"),  # their class means say which task
+        ("class-incremental", (), "the head of this run answers"),
+        ("class-incremental", ("--task", "cold"), "the head of task 'cold' answers"),
+        ("class-incremental", ("--after", "warm"), "the head of this run answers"),
     ):
         assert shares(protocol, *words)
         code, out, err = cli(monkeypatch, capsys, "predict", probed[protocol], picture, *words, *odd)
         assert code == 2 and not out and err.count("\n") == 1
-        assert f"--prompt: has no effect, since {whose} answers for all of these classes" in err
+        assert (
+            f"--prompt: has no effect, since {whose} for all of these classes without reading a text" in err
+        )
         assert "--classes, which texts answer" in err
     for protocol, words in (
-        ("task-incremental", ()),  # texts say which task
+        ("task-incremental", ("--without", "warm")),  # whose classes have no head then
         ("task-incremental", ("--task", "colours")),
         ("task-incremental", ("--classes", "red,blue")),
         ("class-incremental", ("--classes", "red,blue")),
@@ -165,4 +174,4 @@ def test_a_caller_is_told_as_well(probed):
     state = open_run(probed["task-incremental"])
     with pytest.raises(UserError, match="--prompt: has no effect, since the head of task 'cold' answers"):
         label_space(state, prompts=["so {}"], task="cold")
-    assert label_space(state, prompts=["so {}"]).prompts[0] == ("so red",)
+    assert label_space(state, prompts=["so {}"], task="colours").prompts[0] == ("so blue",)

@@ -25,7 +25,7 @@ from cl_complora.clip.heads.head import ClosedHead
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.config.catalog import shipped
 from cl_complora.config.heads import IN_WEIGHTS
-from cl_complora.engine.fitting.nearest_mean import class_means
+from cl_complora.engine.fitting.fitting import class_means
 from cl_complora.errors import UserError
 from cl_complora.finished.explain import explain
 from cl_complora.finished.export import export

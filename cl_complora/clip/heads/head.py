@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, Protocol
 
@@ -51,6 +51,18 @@ class Question:
         logits = classifier.scores(features, texts)
         return cls(features, space.class_names, texts, logits, scale, untouched)
 
+    def seen(self, both: bool) -> Tensor:
+        """``N × D`` features, or ``N × 2 D`` with those of the untouched tower beside them.
+
+        Raises:
+            ValueError: where both are asked for and the classifier has no untouched tower.
+        """
+        if not both:
+            return self.features
+        if self.untouched is None:
+            raise ValueError("the head also reads the untouched image tower, which this classifier lacks")
+        return torch.cat([self.features, self.untouched], 1)
+
     def among(self, chosen: Sequence[int]) -> Question:
         """The same images, and only some of the classes."""
         columns = list(chosen)
@@ -75,9 +87,13 @@ class Head(ABC):
 
     Attributes:
         classes: names, in the order of its rows.
+        means: unit class means of what it reads of the task's shots, a row a class, by which the heads of
+            several tasks tell whose a picture is; None where one head answers for all tasks, and of runs of
+            before 2026-11-30.
     """
 
     classes: tuple[str, ...]
+    means: Tensor | None = field(default=None, kw_only=True)
 
     kind: ClassVar[str]
     """Names the form in files."""
@@ -94,8 +110,8 @@ class Head(ABC):
 
     @abstractmethod
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
-        """Name of every tensor → its shape; None stands for the width of what it reads of an image, −1 for
-        any number."""
+        """Name of every tensor but the means → its shape; None stands for the width of what it reads of an
+        image, −1 for any number."""
 
     def tensors(self) -> dict[str, Tensor]:
         """What is stored."""
@@ -106,7 +122,7 @@ class Head(ABC):
         return {name: value for name, value in self._stored() if isinstance(value, float)}
 
     def _stored(self) -> list[tuple[str, object]]:
-        return [(field.name, getattr(self, field.name)) for field in dataclasses.fields(self)]
+        return [(one.name, getattr(self, one.name)) for one in dataclasses.fields(self)]
 
     def to(self, device: str | torch.device) -> Head:
         """The same on a device."""
@@ -121,8 +137,10 @@ class Head(ABC):
         Raises:
             ValueError: naming a tensor of another shape, or with numbers that are not finite.
         """
-        tensors = self.tensors()
-        for name, shape in self.shapes().items():
+        tensors, shapes = self.tensors(), self.shapes()
+        if self.means is not None:
+            shapes |= {"means": (len(self.classes), None)}
+        for name, shape in shapes.items():
             expected = [width if size is None else size for size in shape]
             value = tensors[name]
             fits = value.ndim == len(shape) and all(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -51,9 +50,7 @@ class PairedHead(AffineHead):
 
     def reads(self, question: Question) -> Tensor:
         """As in the base class."""
-        if question.untouched is None:
-            raise ValueError("the head also reads the untouched image tower, which this classifier lacks")
-        return torch.cat([question.features, question.untouched], 1)
+        return question.seen(both=True)
 
     def check(self, width: int | None = None) -> None:
         """As in the base class, of features of either tower."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ...clip.classifier import ClipClassifier
 from ...clip.evaluate import image_features, known_features, seen_features
@@ -148,8 +149,12 @@ class HeadFitting(CarryingPlugin, supports_distributed=False):
                 " fitted to them; where the tower was trained, training diverged: lower optimiser.lr"
             )
         fitted = self.fit(shots, self.latest if self.shared else None)
-        if fitted.head is not None:
-            self.finished(task.name, fitted.head)
+        if fitted.head is None:
+            return fitted
+        if not self.shared:
+            means = class_means(shots.features, shots.labels, len(shots.names))
+            fitted = replace(fitted, head=replace(fitted.head, means=means))
+        self.finished(task.name, fitted.head)
         return fitted
 
     def finished(self, task: str, head: Head) -> None:
@@ -159,6 +164,13 @@ class HeadFitting(CarryingPlugin, supports_distributed=False):
     def head_of(self, task: str) -> Head | None:
         """What answers for a task; None where its texts still do."""
         return self.latest if self.shared else self._by_task.get(task)
+
+
+def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """``classes × D`` unit rows; zeros for a class without an image."""
+    sums = torch.zeros(classes, features.shape[1], dtype=torch.float64, device=features.device)
+    sums.index_add_(0, labels, features.double())
+    return F.normalize(sums, dim=-1).float()
 
 
 def shots_of(model: ClipClassifier, task: TaskData, seed: int) -> Shots:
