@@ -45,10 +45,14 @@ def refuse_long_intervals(adapter: Adapter, training: Training) -> None:
     """What happens every so many steps has to happen within a task."""
     auto = training.steps == "auto"
     key, fewest = ("bounds", training.bounds[0]) if auto else ("steps", training.steps)
-    parts = {"pruning": adapter.pruning} if adapter.kind == "lowrank" else {}
+    often: list[tuple[str, str, int, str]] = []
+    if adapter.kind == "lowrank" and adapter.pruning is not None:
+        often.append(("pruning", "every", adapter.pruning.every, "nothing is set to zero"))
     if adapter.between_kind == "budget" and adapter.between.final == 0:
-        parts["between"] = adapter.between
-    for name, part in parts.items():
-        if part is not None and part.every > fewest:
-            message = f"must be at most training.{key} ({fewest}), or nothing is set to zero"
-            raise refused(message, "adapter", name, "every", because=[("training", key)])
+        often.append(("between", "every", adapter.between.every, "nothing is set to zero"))
+    if adapter.between_kind == "boosters":
+        often.append(("between", "steps", adapter.between.steps, "the first booster is not finished"))
+    for part, name, steps, otherwise in often:
+        if steps > fewest:
+            message = f"must be at most training.{key} ({fewest}), or {otherwise}"
+            raise refused(message, "adapter", part, name, because=[("training", key)])

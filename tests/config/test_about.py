@@ -90,7 +90,11 @@ def test_the_overview_goes_kind_by_kind():
     ("name", "settings", "words"),
     [
         ("lora", [], "rank 8 of all matrices"),
-        ("ba-lora", ["adapter.towers=[vision]", "adapter.matrices=[q, v]"], "rank 8 of q, v, vision tower"),
+        (
+            "ba-lora",
+            ["adapter.towers=[vision]", "adapter.matrices=[q, v]", "optimiser.rates={}"],
+            "rank 8 of q, v, vision tower",
+        ),
         ("lora", ["adapter.layers=[0, -1]"], "rank 8 of all matrices, blocks 0, -1"),
         ("lora", ["adapter.merge={kind: image-tower}"], "rank 8 of all matrices, the image tower's kept"),
         ("lora+tokens", [], "rank 8 of all matrices; tokens"),

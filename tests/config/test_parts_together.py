@@ -22,6 +22,11 @@ BUDGET = "adapter.between={kind: budget, warmup: 0, final: 0}"
         ),
         ("prilora", ["training.steps=3"], "adapter.pruning.every: must be at most training.steps (3)"),
         ("adalora", [BUDGET, "training.steps=3"], "between.every: must be at most training.steps (3)"),
+        (
+            "xgblora",
+            ["training.steps=9"],
+            "between.steps: must be at most training.steps (9), or the first booster is not finished",
+        ),
         ("adalora", [BUDGET, "training.steps=auto", "training.bounds=[4, 9]"], "training.bounds (4)"),
         (
             "xgblora",
