@@ -177,7 +177,7 @@ def evaluate(
         bool,
         typer.Option(
             "--all-classes",
-            help="Ask about the tasks' pictures among the classes of all tasks, as predict does without"
+            help="Ask about the tasks' pictures among all classes learned so far, as predict does without"
             " --task.",
         ),
     ] = False,

@@ -48,5 +48,6 @@ def refuse_odd_words(words: Sequence[str]) -> None:
             raise UserError(f"{option} '': must not be empty")
         if not word:
             before = words[place - 1] if place else ""
-            where = before if before.startswith("-") else f"word {place + 1} of the command"
-            raise UserError(f"{where} '': must not be empty")
+            # Whether an option takes a value is not known here.
+            after = f", after {before}" if before.startswith("-") and before.strip("-") else ""
+            raise UserError(f"word {place + 1} of the command{after}: must not be empty")

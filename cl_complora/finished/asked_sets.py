@@ -128,8 +128,11 @@ class ClassSet(Asked):
 
     def about(self) -> Any:
         """As in the base class."""
-        held = self.head.heads if isinstance(self.head, SeveralHeads) else [self.head] if self.head else []
-        head = [digest_of(to_tensors(one)) for one in held]
+        head: Any = None
+        if isinstance(self.head, SeveralHeads):
+            head = [digest_of(to_tensors(one)) for one in self.head.heads]
+        elif self.head is not None:
+            head = digest_of(to_tensors(self.head))
         return [self.labels.tolist(), self.space.class_names, self.space.prompts, head]
 
     def fits(self, found: Mapping[str, Tensor], images: int) -> bool:

@@ -43,7 +43,8 @@ class EvalRequest:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         precision: of the towers; by default the run's own, and ``fp32`` of a model.
         batch_size: images at a time; by default the run's own, or 256 of a model.
-        all_classes: whether the tasks of a run are asked about among the classes of all of them.
+        all_classes: whether the tasks that a run has learned are asked about among the classes of all of
+            them; not for ``data``.
     """
 
     what: str
@@ -179,13 +180,17 @@ def _open_run(request: EvalRequest, device: str, able: str | None) -> Opened:
     data: tuple[Data, ...] = ()
     if request.data:
         asked, notes, data = _of_data(request, state.loaded, state.scenario.value.prompts)
+    elif request.all_classes:
+        asked, told_of = asked_among_all(state)
+        notes = [f"note: {one}" for one in told_of]
     else:
-        asked = asked_among_all(state) if request.all_classes else stream_asked(state)
+        asked = stream_asked(state)
     edited = "".join(
         f", without {task}" if factor == 0 else f", {factor:g} × {task}" for task, factor in request.factors
     )
     title = f"{request.what} after {state.after[-1] if state.after else 'no task'}{edited}"
-    title += ", among the classes of all tasks" if request.all_classes else ""
+    if request.all_classes and not request.data:
+        title += ", among all classes learned so far"
     batch_size = request.batch_size or state.batch_size
     own = not (request.data or request.factors or request.all_classes)
     return Opened(state.loaded, asked, precision, batch_size, device, title, tuple(notes), state, own, data)

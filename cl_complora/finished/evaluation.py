@@ -42,8 +42,9 @@ from .asked_sets import (
     retrieval_name,
     together,
 )
+from .given_pictures import read_differently
 from .model_files import classifier_of
-from .predict import answering, label_space
+from .predict import answering, label_space, texts_tell_tasks
 from .prompt_option import check_prompts
 from .states import State
 
@@ -75,22 +76,38 @@ def stream_asked(state: State) -> list[Asked]:
     return _asked(state.loaded, plans, scenario.protocol, scenario.measure, heads=state.heads())
 
 
-def asked_among_all(state: State) -> list[Asked]:
+def asked_among_all(state: State) -> tuple[list[Asked], list[str]]:
     """The tasks that a state has learned, on paper, each picture asked about among the classes of all of
-    them and without its task being told, as ``predict`` asks.
+    them and without its task being told, as ``predict`` asks; and what to say of that.
+
+    A picture is read as its task's, though, where ``predict`` reads all alike.
 
     Raises:
-        UserError: if the pictures are not those of the run any more, and where no task has classes.
+        UserError: if the pictures are not those of the run any more, of independent tasks, which have a model
+            each, and where no task has classes.
     """
+    learned = [name for name in state.after or state.results["tasks"] if name not in state.captioned]
+    if not learned:
+        raise UserError(f"--all-classes: no task of {state.folder.root} has classes to tell apart")
+    if state.scenario.value.independent and len(state.results["tasks"]) > 1:
+        raise UserError(
+            f"--all-classes: the tasks of {state.folder.root} are independent, and the model of one has not"
+            " learned the classes of another"
+        )
     space, head = label_space(state), answering(state)
-    learned = state.after or state.results["tasks"]
     place = {name: k for k, name in enumerate(space.class_names)}
     found: list[Asked] = []
     for one in stream_asked(state):
         if isinstance(one, ClassSet) and one.name in learned:
             labels = [place[one.space.class_names[k]] for k in one.labels.tolist()]
             found.append(replace(one, labels=torch.tensor(labels, dtype=torch.long), space=space, head=head))
-    return found
+    notes = [told] if (told := texts_tell_tasks(head)) else []
+    if read_differently(state, learned):
+        notes.append(
+            "the tasks' pictures are read in several ways (background, stored values): here each as its"
+            " task's, by predict without --task all alike"
+        )
+    return found, notes
 
 
 def with_recorded(state: State, found: Sequence[Measured]) -> list[Measured]:

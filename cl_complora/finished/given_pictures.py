@@ -73,6 +73,14 @@ def background_of(sets: Sequence[Task | ZeroShotSet]) -> tuple[tuple[int, int, i
     return next(iter(grounds)) if len(grounds) == 1 else WHITE, len(grounds) > 1
 
 
+def read_differently(state: State, tasks: Sequence[str]) -> bool:
+    """Whether pictures of some tasks are read in several ways: put on other backgrounds, or with other stored
+    values as black and white."""
+    sets = [one for one in state.scenario.value.tasks if one.name in tasks]
+    recorded = state.config.get("ranges") or {}
+    return background_of(sets)[1] or len({tuple(recorded.get(name) or ()) for name in tasks}) > 1
+
+
 def _asked(state: State, task: str | None) -> Sequence[Task | ZeroShotSet]:
     """The task or set of a name, or all tasks, also where a task is a part of one in the scenario."""
     scenario = state.scenario.value

@@ -191,8 +191,8 @@ def head_lines(heads: Mapping[str, Head], shared: bool) -> list[str]:
     if len(heads) > 1 and all(one.means is not None for one in heads.values()):
         whose = WHOSE.format(file=HEAD_FILE, seen="torch.cat([image, untouched], -1)" if paired else "image")
         lines += [
-            "Whose task a picture is, where nobody says, follows from the class means of all tasks, as in"
-            " `cl-complora predict` without `--task`: that of the nearest.",
+            "Which task a picture belongs to, where nobody says, follows from the class means, as in"
+            " `cl-complora predict` without `--task`: it is the task of the nearest one.",
             "",
             "```python",
             whose.rstrip(),

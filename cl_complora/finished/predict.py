@@ -94,6 +94,8 @@ def classify(
         tell("--classes are answered by their texts, not by the run's head")
     space = label_space(state, question.classes, question.prompts, question.task)
     head = answering(state, question.classes, question.task)
+    if note := texts_tell_tasks(head):
+        tell(note)
     values, task = question.values, question.task
     return predict(state, files, space, question.top, head=head, values=values, tell=tell, task=task)
 
@@ -218,6 +220,17 @@ def answering(state: State, classes: Sequence[str] = (), task: str | None = None
         return heads.get(task)
     distinct = list(dict.fromkeys(heads.values()))
     return SeveralHeads(distinct) if distinct else None
+
+
+def texts_tell_tasks(head: Answering | None) -> str | None:
+    """That texts choose among the tasks whose heads are asked together, in a sentence; None where class means
+    do, or a single head is asked."""
+    if not isinstance(head, SeveralHeads) or len(head.heads) == 1 or head.has_means:
+        return None
+    return (
+        "texts tell which task a picture is of, since a head of this run keeps no class means, as none did"
+        " before 2026-11-30"
+    )
 
 
 def reads_texts(head: Answering, names: Sequence[str]) -> bool:

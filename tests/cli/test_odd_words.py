@@ -23,12 +23,14 @@ may_be_odd = pytest.mark.skipif(sys.platform != "linux", reason="other file syst
         (("init", ""), "word 2 of the command"),
         (("init", "colours", "", "-o", "a.yaml"), "word 3 of the command"),
         (("predict", "embedded", ""), "word 3 of the command"),
-        (("eval", "embedded", "--data", ""), "--data"),
-        (("run", "embedded", "--variant", ""), "--variant"),
-        (("run", "embedded", "--variant="), "--variant"),
-        (("run", "embedded", "-s", ""), "-s"),
-        (("run", "--pretrained", "", "--model", "ViT-B-32"), "--pretrained"),
-        (("compare", "embedded", "--seeds", ""), "--seeds"),
+        (("eval", "embedded", "--data", ""), "word 4 of the command, after --data"),
+        (("run", "embedded", "--variant", ""), "word 4 of the command, after --variant"),
+        (("run", "embedded", "--variant="), "--variant ''"),
+        (("run", "embedded", "-s", ""), "word 4 of the command, after -s"),
+        (("run", "--pretrained", "", "--model", "ViT-B-32"), "word 3 of the command, after --pretrained"),
+        (("predict", "embedded", "--json", ""), "word 4 of the command, after --json"),
+        (("predict", "embedded", "--", ""), "word 4 of the command"),
+        (("compare", "embedded", "--seeds", ""), "word 4 of the command, after --seeds"),
         (("",), "word 1 of the command"),
     ],
 )
@@ -38,7 +40,7 @@ def test_an_empty_word(tmp_path, monkeypatch, capsys, words, where):
     with pytest.raises(SystemExit) as left:
         main()
     told = capsys.readouterr()
-    assert left.value.code == 2 and not told.out and told.err == f"error: {where} '': must not be empty\n"
+    assert left.value.code == 2 and not told.out and told.err == f"error: {where}: must not be empty\n"
     assert not list(tmp_path.iterdir())
 
 

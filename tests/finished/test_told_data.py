@@ -171,7 +171,7 @@ def test_a_file_and_loose_pictures_are_told_with_what_can_be_given(monkeypatch, 
 def test_data_of_no_name_is_not_the_folder_that_one_is_in(monkeypatch, capsys, tabled):
     monkeypatch.chdir(tabled)
     code, _, err = cli(monkeypatch, capsys, "eval", "embedded", "--data", "")
-    assert code == 2 and "--data '': must not be empty" in err
+    assert code == 2 and "word 4 of the command, after --data: must not be empty" in err
 
 
 def test_what_was_passed_over_is_told_of_folders_and_of_scenarios(told, copied, tiny_scenario):

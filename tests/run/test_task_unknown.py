@@ -14,6 +14,9 @@ from cl_complora.clip.evaluate import seen_features
 from cl_complora.clip.heads.several import SeveralHeads
 from cl_complora.config import load_scenario, load_strategy
 from cl_complora.engine.fitting.fitting import class_means
+from cl_complora.errors import UserError
+from cl_complora.finished.evaluation import asked_among_all
+from cl_complora.finished.given_pictures import read_differently
 from cl_complora.finished.predict import answering, label_space, predict
 from cl_complora.finished.states import open_run
 from cl_complora.run.stream import run
@@ -84,7 +87,7 @@ def test_eval_asks_as_predict_does(runs, name, class_folders, monkeypatch, capsy
     assert [row["name"] for row in json.loads(out)] == ["warm"]
     # A table says of what, and has no figures of the run beside its own.
     code, out, _ = cli(monkeypatch, capsys, "eval", folder, "--all-classes")
-    assert code == 0 and "among the classes of all tasks" in " ".join(out.split()) and "recorded" not in out
+    assert code == 0 and "among all classes learned so far" in " ".join(out.split()) and "recorded" not in out
 
 
 def test_it_is_for_the_tasks_of_a_run(runs, tmp_path, class_folders, monkeypatch, capsys):
@@ -97,6 +100,36 @@ def test_it_is_for_the_tasks_of_a_run(runs, tmp_path, class_folders, monkeypatch
         assert code == 2 and not out and f"--all-classes: {told}" in err
 
 
+def test_independent_tasks_have_no_classes_together(tiny_scenario, tmp_path, monkeypatch, capsys):
+    scenario = load_scenario(str(tiny_scenario), ["independent=true"])
+    made = run(scenario, load_strategy("nearest-mean"), out=tmp_path, analysis=False)
+    code, out, err = cli(monkeypatch, capsys, "eval", made.folder, "--all-classes")
+    assert code == 2 and not out
+    assert f"--all-classes: the tasks of {made.folder} are independent, and the model of one has not" in err
+
+
+def test_where_no_task_has_classes_that_is_said(runs, monkeypatch):
+    state = open_run(runs["means"])
+    monkeypatch.setattr(type(state), "captioned", ["warm", "cold"])
+    with pytest.raises(UserError, match="--all-classes: no task of .* has classes to tell apart"):
+        asked_among_all(state)
+
+
+def test_pictures_that_are_read_in_several_ways_are_told(runs):
+    state = open_run(runs["means"])
+    assert not asked_among_all(state)[1]
+    tasks = state.scenario.value.tasks
+    black = tasks[0].source.model_copy(update={"background": "black"})
+    other = [tasks[0].model_copy(update={"source": black}), *tasks[1:]]
+    value = state.scenario.value.model_copy(update={"tasks": other})
+    for read in (
+        replace(state, scenario=replace(state.scenario, value=value)),
+        replace(state, config={**state.config, "ranges": {"warm": [0, 4095]}}),
+    ):
+        assert read_differently(read, ["warm", "cold"]) and not read_differently(read, ["warm"])
+    assert not read_differently(state, ["warm", "cold"])
+
+
 def test_shards_add_up_to_the_whole(runs, tmp_path, monkeypatch, capsys):
     words = ("eval", runs["paired"], "--all-classes", "--json")
     whole = json.loads(cli(monkeypatch, capsys, *words)[1])
@@ -105,7 +138,7 @@ def test_shards_add_up_to_the_whole(runs, tmp_path, monkeypatch, capsys):
     assert json.loads(out) == whole
 
 
-def test_an_older_head_leaves_the_task_to_the_texts(runs, tmp_path, class_folders):
+def test_an_older_head_leaves_the_task_to_the_texts(runs, class_folders, monkeypatch, capsys):
     state = open_run(runs["means"])
     folder = RunDir(runs["means"])
     before = {task: folder.head(k, task).read_bytes() for k, task in enumerate(("warm", "cold"))}
@@ -114,6 +147,11 @@ def test_an_older_head_leaves_the_task_to_the_texts(runs, tmp_path, class_folder
         path.write_bytes(save_head(replace(load_head(path), means=None)))
         head = answering(open_run(runs["means"]))
         assert isinstance(head, SeveralHeads) and not head.has_means
+        for words in (
+            ("predict", runs["means"], class_folders / "test" / "red" / "0.png"),
+            ("eval", runs["means"], "--all-classes"),
+        ):
+            assert "note: texts tell which task a picture is of" in cli(monkeypatch, capsys, *words)[2]
         files = files_of(runs["means"], "warm", class_folders)
         space = label_space(state)
         found = list(predict(state, files, space, head=head, top=4))
@@ -132,7 +170,7 @@ def test_the_page_of_an_export_names_the_task_that_predict_takes(
     out = tmp_path / f"unknown-{name}.safetensors"
     assert cli(monkeypatch, capsys, "export", runs[name], "-o", out)[0] == 0
     page = out.with_suffix(".md").read_text()
-    assert "Whose task a picture is, where nobody says" in page
+    assert "Which task a picture belongs to, where nobody says" in page
     parts = [part.split("```")[0] for part in page.split("```python\n")[1:]]
     state = open_run(runs[name])
     space, head = label_space(state), answering(state)
