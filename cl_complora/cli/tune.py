@@ -164,6 +164,8 @@ def _show(console: Console, tuned: Tuning) -> None:
         say(console, f"the same command goes on for another {tuned.request.minutes:g} minutes")
     say(console, f"chosen: {chosen_told(tuned)}")
     say(console, f"  {figures_told(tuned, best)}; as it stood {figures_told(tuned, before)}")
+    if tuned.stayed:
+        say(console, f"  {tuned.stayed}")
     say(console, f"floor: {floor_told(tuned)}")
 
 

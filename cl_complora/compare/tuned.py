@@ -93,6 +93,7 @@ def content(tuning: Tuning) -> dict[str, Any]:
         "floor_met": tuning.is_above_floor(tuning.found(tuning.chosen)),
         "complete": tuning.complete,
         "chosen": dict(tuning.chosen),
+        "stayed": tuning.stayed or None,
         "before": {key: levels[0] for key, levels in tuning.grid.items()},
         "tried": tuning.curve,
     }
@@ -141,6 +142,7 @@ def _comment(tuning: Tuning, file: Path) -> list[str]:
     lines.append(f"On the validation images: {figures_told(tuning, best)};")
     before = tuning.curve[0]
     lines.append(f"  as it stood: {figures_told(tuning, before)}.")
+    lines += [f"{tuning.stayed[0].upper()}{tuning.stayed[1:]}."] if tuning.stayed else []
     changes = ", ".join(request.strategy_settings)
     return [*lines, *([f"Changed beforehand: {changes}."] if changes else [])]
 

@@ -17,7 +17,8 @@ from ..data.planning import Plans, plan
 from ..errors import UserError
 from ..metrics import keeps
 from .choosing import Point, check_floor, check_metric_of, choose, for_validation, point
-from .outcomes import Outcome, is_done, refuse_without
+from .lead import lead_error
+from .outcomes import Outcome, folder_of, is_done, refuse_without
 from .search import Axis, Place, search
 from .trials import Settings, Trial, trial
 from .tunable import EPOCHS, STEPS, Grid, axes_of, grid_of
@@ -74,6 +75,8 @@ class Tuning:
         curve: every combination tried, in order.
         chosen: value of every setting of the grid.
         complete: the search came to its end; otherwise the time did.
+        stayed: why settings stay as they stood though another combination scored higher; empty where that is
+            not so.
     """
 
     request: TuningRequest
@@ -89,6 +92,7 @@ class Tuning:
     curve: list[Point] = field(default_factory=list)
     chosen: Settings = ()
     complete: bool = False
+    stayed: str = ""
 
     @property
     def name(self) -> str:
@@ -248,7 +252,9 @@ def tune(
         measuring = _Measuring(tuning, workers, jobs, report, clock)
         start = (0,) * len(tuning.grid)
         tuning.complete = search(tuning.axes, start, measuring.exists, measuring, measuring.best)
-    tuning.chosen = choose(tuning.strategy.value.name, tuning.curve, tuning.floor)
+    best = choose(tuning.strategy.value.name, tuning.curve, tuning.floor)
+    tuning.stayed = measuring.no_lead(best, tuning.values(start))
+    tuning.chosen = tuning.values(start) if tuning.stayed else best
 
 
 class _Measuring:
@@ -276,6 +282,30 @@ class _Measuring:
         if all(p["error"] for p in self.tuning.curve):
             return min(self.places.values(), key=sum)
         return self.places[choose(self.tuning.name, self.tuning.curve, self.tuning.floor)]
+
+    def no_lead(self, best: Settings, start: Settings) -> str:
+        """Why the settings as they stand are not given up for the best that was tried; empty where they are.
+
+        The best of many is partly the luckiest. So settings change where Last rises by more than the standard
+        error of that difference; for another metric, which has none, wherever it rises.
+        """
+        tuning, before = self.tuning, self.tuning.curve[0]
+        if best == start or before["error"] or tuning.request.metric != "last":
+            return ""
+        if not tuning.is_above_floor(before):
+            return ""
+        ours, others = (
+            [folder_of(t, self.workers.placing.out) for t in self._trials(self.places[settings])]
+            for settings in (best, start)
+        )
+        error, lead = lead_error(ours, others), tuning.found(best)["last"] - before["last"]
+        if error is None or round(lead - error, 8) > 0:
+            return ""
+        changed = ", ".join(f"{key} {value:g}" for key, value in tuning.changed(best))
+        return (
+            f"settings stay: the best that was tried ({changed}) leads by {lead:.1f} points of Last, which is"
+            f" no more than the standard error of that difference ({error:.1f})"
+        )
 
     def __call__(self, places: list[Place]) -> bool:
         """Measure as many as there is time for; False where that is not all."""

@@ -6,9 +6,12 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 
+from cl_complora.compare import tuning
 from cl_complora.compare.outcomes import Outcome
 from cl_complora.compare.trials import Trial
+from cl_complora.compare.tuning import Tuning, TuningRequest, prepare, tune
 from cl_complora.compare.workers import Placing
 
 
@@ -92,3 +95,11 @@ def killed(t: Trial, placing: Placing, device: str) -> Outcome:
     if t.method == "always" or (t.method == "once" and len(tries.read_text().split()) == 1):
         os.kill(os.getpid(), signal.SIGKILL)
     return Outcome(None, error=f"{t.method} {t.seed} on {device}")
+
+
+def tuned(monkeypatch, request: TuningRequest, answer, jobs: int = 1) -> tuple[Tuning, Answering]:
+    """A search among trials that have the outcomes of a function."""
+    found, answering = prepare(request), Answering(answer)
+    monkeypatch.setattr(tuning, "open_workers", answering)
+    tune(found, Path("nowhere"), jobs, clock=lambda: answering.now)
+    return found, answering

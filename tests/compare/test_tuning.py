@@ -16,11 +16,11 @@ import pytest
 from builders.commands import cli
 from builders.places import LONG
 from builders.processes import start
-from builders.trials import Answering, Here, outcome
+from builders.trials import Answering, Here, outcome, tuned
 from cl_complora.compare import tuning as module
 from cl_complora.compare.tunable import axes_of, grid_of
 from cl_complora.compare.tuned import place_of, save
-from cl_complora.compare.tuning import Tuning, TuningRequest, prepare, tune
+from cl_complora.compare.tuning import TuningRequest, prepare, tune
 from cl_complora.config import load_strategy
 from cl_complora.config.catalog import shipped
 from cl_complora.errors import UserError
@@ -28,14 +28,6 @@ from cl_complora.run import worker_processes
 from cl_complora.run.signals import exit_code_of
 
 LR, STEPS, ENERGY = "optimiser.lr", "training.steps", "adapter.subspace.keep.energy"
-
-
-def tuned(monkeypatch, request: TuningRequest, answer, jobs: int = 1) -> tuple[Tuning, Answering]:
-    """A search among trials that have the outcomes of a function."""
-    found, answering = prepare(request), Answering(answer)
-    monkeypatch.setattr(module, "open_workers", answering)
-    tune(found, Path("nowhere"), jobs, clock=lambda: answering.now)
-    return found, answering
 
 
 @pytest.fixture
