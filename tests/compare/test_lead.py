@@ -17,6 +17,13 @@ from cl_complora.compare.tuned import content, strategy_text
 from cl_complora.compare.tuning import TuningRequest
 from cl_complora.errors import UserError
 
+LR = "optimiser.lr"
+
+
+@pytest.fixture
+def asked(tiny_scenario, tiny_strategy):
+    return TuningRequest(str(tiny_scenario), str(tiny_strategy))
+
 
 def folder(answers: dict[str, list[int]], config: dict | None = None, results: bool = True):
     """A run that got these images of its tasks right."""
