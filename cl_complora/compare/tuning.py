@@ -26,6 +26,8 @@ from .worker_kinds import open_workers
 from .workers import Placing, Workers
 
 FLOOR = -3.0
+# Standard errors by which Last has to rise before settings are given up.
+SURE = 2.0
 # Validation images a class: so many that there are ``ENOUGH`` in all, but at least FEW and at most the first,
 # or fewer where a class has not as many beside its shots.
 SHOTS = (16, 12, 8, 6, 4, 3, 2, 1)
@@ -286,8 +288,9 @@ class _Measuring:
     def no_lead(self, best: Settings, start: Settings) -> str:
         """Why the settings as they stand are not given up for the best that was tried; empty where they are.
 
-        The best of many is partly the luckiest. So settings change where Last rises by more than the standard
-        error of that difference; for another metric, which has none, wherever it rises.
+        The best of many is partly the luckiest: the highest z of a dozen that are no better is some 1.6 on
+        average. So settings change where Last rises by more than ``SURE`` standard errors of that difference;
+        for another metric, which has none, wherever it rises.
         """
         tuning, before = self.tuning, self.tuning.curve[0]
         if best == start or before["error"] or tuning.request.metric != "last":
@@ -299,12 +302,12 @@ class _Measuring:
             for settings in (best, start)
         )
         error, lead = lead_error(ours, others), tuning.found(best)["last"] - before["last"]
-        if error is None or round(lead - error, 8) > 0:
+        if error is None or round(lead - SURE * error, 8) > 0:
             return ""
         changed = ", ".join(f"{key} {value:g}" for key, value in tuning.changed(best))
         return (
             f"settings stay: the best that was tried ({changed}) leads by {lead:.1f} points of Last, which is"
-            f" no more than the standard error of that difference ({error:.1f})"
+            f" no more than {SURE:g} standard errors of that difference ({error:.1f} each)"
         )
 
     def __call__(self, places: list[Place]) -> bool:
