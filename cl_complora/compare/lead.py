@@ -42,10 +42,12 @@ def _by_task(one: RunDir, other: RunDir) -> list[np.ndarray]:
         results, configs = one.read_results(), [folder.read_config() for folder in (one, other)]
         if results is None or None in configs:
             return []
-        found = []
-        for name in results["tasks"]:
+        found, tasks = [], results["tasks"]
+        for place, name in enumerate(tasks, 1):
+            # Of independent tasks each is answered by its own model.
+            state = place if results.get("independent") else len(tasks)
             (keys, mine), (others, theirs) = (
-                right_answers(folder, config, name, len(results["tasks"]))
+                right_answers(folder, config, name, state)
                 for folder, config in zip((one, other), configs, strict=True)
             )
             if keys != others or not keys:

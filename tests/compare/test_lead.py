@@ -25,18 +25,21 @@ def asked(tiny_scenario, tiny_strategy):
     return TuningRequest(str(tiny_scenario), str(tiny_strategy))
 
 
-def folder(answers: dict[str, list[int]], config: dict | None = None, results: bool = True):
+def folder(answers: dict[str, list[int]], config: dict | None = None, results: bool = True, **more):
     """A run that got these images of its tasks right."""
-    told = {"tasks": list(answers)} if results else None
+    told = {"tasks": list(answers), **more} if results else None
     return SimpleNamespace(
-        answers=answers, read_results=lambda: told, read_config=lambda: {} if config is None else config
+        answers=answers,
+        asked=[],
+        read_results=lambda: told,
+        read_config=lambda: {} if config is None else config,
     )
 
 
 @pytest.fixture(autouse=True)
 def answered(monkeypatch):
     def right(run, config, name, state):
-        assert state == len(run.answers)
+        run.asked.append(state)
         if config.get("damaged"):
             raise UserError("damaged")
         keys = [f"{config.get('draw', '')}{number}" for number in range(len(run.answers[name]))]
@@ -50,11 +53,18 @@ def test_the_error_is_that_of_discordant_images():
     other = folder({"a": [1, 0, 0, 1], "b": [0, 0, 0, 0, 0]})
     expected = 100 * math.sqrt((3 / 4 / 4 + 1 / 5 / 5) / 2**2)
     assert lead_error([ours], [other]) == pytest.approx(expected)
+    assert ours.asked == other.asked == [2, 2]  # the last state's
     assert lead_error([other], [ours]) == pytest.approx(expected)
     assert lead_error([ours] * 4, [other] * 4) == pytest.approx(expected / 2)
     # One task: the lead over its error is McNemar's z, (b − c) / √(b + c).
     one, two = folder({"a": [1] * 9 + [0] * 4 + [1] * 7}), folder({"a": [0] * 9 + [1] * 4 + [1] * 7})
     assert 100 * (9 - 4) / 20 / lead_error([one], [two]) == pytest.approx(5 / math.sqrt(13))
+
+
+def test_independent_tasks_are_answered_by_their_own_models():
+    ours = folder({"a": [1], "b": [0], "c": [1]}, independent=True)
+    assert lead_error([ours], [folder({"a": [0], "b": [0], "c": [1]})]) > 0
+    assert ours.asked == [1, 2, 3]
 
 
 def test_equal_answers_have_no_error():
