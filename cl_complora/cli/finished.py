@@ -218,8 +218,13 @@ def evaluate(
     model."""
     one = check_sharding(device, shards, shard, shard_folder, cluster)
     among = all_classes or None
-    for_runs = {"--after": after, "--without": without, "--scale": scale, "--curve": curve}
-    for_runs["--all-classes"] = among
+    for_runs = {
+        "--after": after,
+        "--without": without,
+        "--scale": scale,
+        "--all-classes": among,
+        "--curve": curve,
+    }
     for_curves = {"--factors": factors, "--plot": plot}
     model = (pretrained, model_config)
     if not curve:
@@ -231,9 +236,8 @@ def evaluate(
                 {"--data": data, "--prompt": prompt},
                 "is not for --curve, which measures the run's own stream",
             )
-            how = {"--precision": precision, "--batch-size": batch_size}
-            of_one = {"--shards": shards, "--shard": shard, "--all-classes": among}
-            _none_of({**of_one, **how}, "is not for --curve")
+            how = {"--precision": precision, "--batch-size": batch_size, "--all-classes": among}
+            _none_of({"--shards": shards, "--shard": shard, **how}, "is not for --curve")
             _draw_curves(run, after, _factors(without, scale), curve, factors, plot, as_json, *model, device)
             return
         if prompt and not data:

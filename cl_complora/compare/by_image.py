@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -51,14 +51,27 @@ def kept_by(folder: RunDir, results: dict[str, Any]) -> dict[str, Kept]:
     found: dict[str, Kept] = {}
     for metric, (names, read) in readers.items():
         for name in names:
-            try:
-                seen = read(folder, config, name, state=len(results["tasks"]))
-            except UserError:  # none are kept, or they are damaged: then runs are compared by their figures
-                continue
-            keys, right = seen
-            digest = hashlib.sha256(json.dumps(keys, ensure_ascii=False).encode()).hexdigest()
-            found.setdefault(metric, {})[name] = digest, np.asarray(right, dtype=bool)
+            seen = digested(partial(read, folder, config, name, state=len(results["tasks"])))
+            if seen is not None:
+                found.setdefault(metric, {})[name] = seen
     return found
+
+
+def digested(
+    read: Callable[[], tuple[Sequence[Any], Sequence[bool] | np.ndarray]],
+) -> tuple[str, np.ndarray] | None:
+    """What :data:`Kept` has of a set; None where no answers are kept, or they are damaged: then runs are
+    compared by their figures.
+
+    Args:
+        read: gives the keys of the set's images or queries, in order, and which are answered rightly.
+    """
+    try:
+        keys, right = read()
+    except UserError:
+        return None
+    digest = hashlib.sha256(json.dumps(keys, ensure_ascii=False).encode()).hexdigest()
+    return digest, np.asarray(right, dtype=bool)
 
 
 def difference_by_image(ours: Sequence[Kept], reference: Sequence[Kept]) -> Difference | None:
@@ -76,7 +89,7 @@ def difference_by_image(ours: Sequence[Kept], reference: Sequence[Kept]) -> Diff
         None where the answers to any set are missing, or are to other images.
     """
     names = list(ours[0])
-    blocks = [_differences(name, ours, reference) for name in names]
+    blocks = [differences(name, ours, reference) for name in names]
     if not blocks or any(not block for block in blocks):
         return None
     mean = 100 * float(np.mean([_mean(block) for block in blocks]))
@@ -99,8 +112,8 @@ def difference_by_image(ours: Sequence[Kept], reference: Sequence[Kept]) -> Diff
 _Block = list[np.ndarray]
 
 
-def _differences(name: str, ours: Sequence[Kept], reference: Sequence[Kept]) -> _Block:
-    """Empty where anything is missing or does not fit."""
+def differences(name: str, ours: Sequence[Kept], reference: Sequence[Kept]) -> _Block:
+    """What two methods answered differently, by seed; empty where anything is missing or does not fit."""
     rows, keys = [], []
     for one, other in zip(ours, reference, strict=True):
         if name not in one or name not in other:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from ..analysis.mistakes import right_answers
 from ..errors import UserError
 from ..store.folder import RunDir
+from .by_image import Kept, differences, digested
 
 
 def lead_error(ours: Sequence[RunDir], others: Sequence[RunDir]) -> float | None:
@@ -27,32 +29,25 @@ def lead_error(ours: Sequence[RunDir], others: Sequence[RunDir]) -> float | None
     Returns:
         None where the answers to a task are missing or are to other images.
     """
-    squares = []
-    for one, other in zip(ours, others, strict=True):
-        parts = _by_task(one, other)
-        if not parts:
-            return None
-        squares.append(sum(np.mean(d**2) / d.size for d in parts) / len(parts) ** 2)
-    return 100 * float(np.sqrt(sum(squares))) / len(squares)
+    first, second = ([_last_answers(folder) for folder in folders] for folders in (ours, others))
+    blocks = [differences(name, first, second) for name in first[0]]
+    if not blocks or not all(blocks):
+        return None
+    rows = [row for block in blocks for part in block for row in part]
+    return 100 * float(np.sqrt(sum(np.mean(row**2) / row.size for row in rows))) / len(blocks) / len(ours)
 
 
-def _by_task(one: RunDir, other: RunDir) -> list[np.ndarray]:
-    """d of every task; empty where anything is missing or does not fit."""
+def _last_answers(folder: RunDir) -> Kept:
+    """What counts for Last, by task; empty where that of one is missing."""
     try:
-        results, configs = one.read_results(), [folder.read_config() for folder in (one, other)]
-        if results is None or None in configs:
-            return []
-        found, tasks = [], results["tasks"]
-        for place, name in enumerate(tasks, 1):
-            # Of independent tasks each is answered by its own model.
-            state = place if results.get("independent") else len(tasks)
-            (keys, mine), (others, theirs) = (
-                right_answers(folder, config, name, state)
-                for folder, config in zip((one, other), configs, strict=True)
-            )
-            if keys != others or not keys:
-                return []
-            found.append(np.asarray(mine, dtype=int) - np.asarray(theirs, dtype=int))
-    except UserError:  # none are kept, or they are damaged
-        return []
-    return found
+        results, config = folder.read_results(), folder.read_config()
+    except UserError:
+        return {}
+    if results is None or config is None:
+        return {}
+    found, tasks = {}, results["tasks"]
+    for place, name in enumerate(tasks, 1):
+        # Of independent tasks each is answered by its own model.
+        state = place if results.get("independent") else len(tasks)
+        found[name] = digested(partial(right_answers, folder, config, name, state))
+    return {} if None in found.values() else found

@@ -178,21 +178,20 @@ def _open_run(request: EvalRequest, device: str, able: str | None) -> Opened:
     state.loaded.model.to(device)
     notes: list[str] = []
     data: tuple[Data, ...] = ()
+    among = ""
     if request.data:
         asked, notes, data = _of_data(request, state.loaded, state.scenario.value.prompts)
     elif request.all_classes:
         asked, told_of = asked_among_all(state)
-        notes = [f"note: {one}" for one in told_of]
+        notes, among = [f"note: {one}" for one in told_of], ", among all classes learned so far"
     else:
         asked = stream_asked(state)
     edited = "".join(
         f", without {task}" if factor == 0 else f", {factor:g} × {task}" for task, factor in request.factors
     )
-    title = f"{request.what} after {state.after[-1] if state.after else 'no task'}{edited}"
-    if request.all_classes and not request.data:
-        title += ", among all classes learned so far"
+    title = f"{request.what} after {state.after[-1] if state.after else 'no task'}{edited}{among}"
     batch_size = request.batch_size or state.batch_size
-    own = not (request.data or request.factors or request.all_classes)
+    own = not (request.data or request.factors or among)
     return Opened(state.loaded, asked, precision, batch_size, device, title, tuple(notes), state, own, data)
 
 

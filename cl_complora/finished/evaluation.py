@@ -44,7 +44,7 @@ from .asked_sets import (
 )
 from .given_pictures import read_differently
 from .model_files import classifier_of
-from .predict import answering, label_space, texts_tell_tasks
+from .predict import answering, label_space, learned_tasks, texts_tell_tasks
 from .prompt_option import check_prompts
 from .states import State
 
@@ -86,7 +86,7 @@ def asked_among_all(state: State) -> tuple[list[Asked], list[str]]:
         UserError: if the pictures are not those of the run any more, of independent tasks, which have a model
             each, and where no task has classes.
     """
-    learned = [name for name in state.after or state.results["tasks"] if name not in state.captioned]
+    learned = learned_tasks(state)
     if not learned:
         raise UserError(f"--all-classes: no task of {state.folder.root} has classes to tell apart")
     if state.scenario.value.independent and len(state.results["tasks"]) > 1:

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..clip.heads.head import ClosedHead, Head
+from ..clip.heads.several import SeveralHeads
 from ..errors import UserError
 from ..files import write_bytes
 from ..report.markdown_text import escaped
@@ -188,7 +189,7 @@ def head_lines(heads: Mapping[str, Head], shared: bool) -> list[str]:
             " file: every picture goes through two towers.",
             "",
         ]
-    if len(heads) > 1 and all(one.means is not None for one in heads.values()):
+    if len(heads) > 1 and SeveralHeads(list(heads.values())).has_means:
         whose = WHOSE.format(file=HEAD_FILE, seen="torch.cat([image, untouched], -1)" if paired else "image")
         lines += [
             "Which task a picture belongs to, where nobody says, follows from the class means, as in"

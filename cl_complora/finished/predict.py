@@ -130,7 +130,7 @@ def label_space(
     if task is not None and task not in spaces:
         named = [name for name in spaces if name != REFERENCE]
         raise UserError(f"--task {task}: this run has {', '.join(named)}{suggest(task, named)}")
-    learned = [name for name in state.after or state.results["tasks"] if name in spaces]
+    learned = learned_tasks(state)
     if task is None and not learned:
         raise UserError(
             f"{state.folder.root}: its tasks have pictures with captions and no classes to tell apart; give"
@@ -141,14 +141,19 @@ def label_space(
         return space
     head = answering(state, task=task)
     if head is not None and not reads_texts(head, space.class_names):
-        several = isinstance(head, SeveralHeads) and len(head.heads) > 1
         one = "the head of this run" if task is None else f"the head of task '{task}'"
-        who = "the heads of this run answer" if several else f"{one} answers"
+        who = "the heads of this run answer" if isinstance(head, SeveralHeads) else f"{one} answers"
         raise UserError(
             f"--prompt: has no effect, since {who} for all of these classes without reading a text; leave it"
             " out, or name the classes with --classes, which texts answer"
         )
     return LabelSpace.from_templates(space.class_names, prompts)
+
+
+def learned_tasks(state: State) -> list[str]:
+    """Tasks with classes whose classes are told apart together: those learned so far, or all of the stream
+    for the untouched model."""
+    return [name for name in state.after or state.results["tasks"] if name not in state.captioned]
 
 
 def unfinished(state: State) -> str | None:
@@ -219,13 +224,13 @@ def answering(state: State, classes: Sequence[str] = (), task: str | None = None
     if task is not None:
         return heads.get(task)
     distinct = list(dict.fromkeys(heads.values()))
-    return SeveralHeads(distinct) if distinct else None
+    return SeveralHeads(distinct) if len(distinct) > 1 else next(iter(distinct), None)
 
 
 def texts_tell_tasks(head: Answering | None) -> str | None:
     """That texts choose among the tasks whose heads are asked together, in a sentence; None where class means
     do, or a single head is asked."""
-    if not isinstance(head, SeveralHeads) or len(head.heads) == 1 or head.has_means:
+    if not isinstance(head, SeveralHeads) or head.has_means:
         return None
     return (
         "texts tell which task a picture is of, since a head of this run keeps no class means, as none did"
@@ -241,8 +246,9 @@ def reads_texts(head: Answering, names: Sequence[str]) -> bool:
         names: of the classes to choose among.
     """
     if isinstance(head, SeveralHeads) and head.has_means:
-        known = {place: one for one in head.heads for place in one.known(names)}
-        return len(known) < len(names) or any(reads_texts(one, one.classes) for one in known.values())
+        asked = head.asked(names)
+        known = {place for _, places in asked for place in places}
+        return len(known) < len(names) or any(reads_texts(one, one.classes) for one, _ in asked)
     if isinstance(head, SeveralHeads):
         # Texts say which task, unless the latest head that is asked knows every class.
         latest = next((one for one in reversed(head.heads) if one.known(names)), None)

@@ -8,6 +8,15 @@ from torch.nn import functional as F
 from cl_complora.config.heads import Head
 from cl_complora.engine.fitting.fitting import Shots
 
+# A strategy whose heads read both image towers, of which one is trained.
+PAIRED = """\
+name: paired
+adapter: {kind: lowrank, rank: 2}
+head: {kind: linear-probe, with_untouched: true, c: [10.0]}
+optimiser: {lr: 5e-2}
+training: {steps: 4}
+"""
+
 # Setting of a kind of head → a value with which it takes no time.
 _QUICK = {"steps_per_shot": 2, "hidden": 50, "views": 2, "epochs": 2, "steps": 3}
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from builders.commands import cli
-from builders.heads import quick_head
+from builders.heads import PAIRED, quick_head
 from cl_complora.clip.evaluate import seen_features
 from cl_complora.clip.heads.several import SeveralHeads
 from cl_complora.config import load_scenario, load_strategy
@@ -22,14 +22,6 @@ from cl_complora.finished.states import open_run
 from cl_complora.run.stream import run
 from cl_complora.store.folder import RunDir
 from cl_complora.store.head_files import load_head, save_head
-
-PAIRED = """\
-name: paired
-adapter: {kind: lowrank, rank: 2}
-head: {kind: linear-probe, with_untouched: true, c: [10.0]}
-optimiser: {lr: 5e-2}
-training: {steps: 4}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +82,7 @@ def test_eval_asks_as_predict_does(runs, name, class_folders, monkeypatch, capsy
     assert code == 0 and "among all classes learned so far" in " ".join(out.split()) and "recorded" not in out
 
 
-def test_it_is_for_the_tasks_of_a_run(runs, tmp_path, class_folders, monkeypatch, capsys):
+def test_it_is_for_the_tasks_of_a_run(runs, class_folders, monkeypatch, capsys):
     for words, told in (
         ((runs["means"], "--data", class_folders), "is for the run's own stream, and not for --data"),
         ((runs["means"], "--curve", "warm"), "is not for --curve"),
@@ -140,9 +132,8 @@ def test_shards_add_up_to_the_whole(runs, tmp_path, monkeypatch, capsys):
 
 def test_an_older_head_leaves_the_task_to_the_texts(runs, class_folders, monkeypatch, capsys):
     state = open_run(runs["means"])
-    folder = RunDir(runs["means"])
-    before = {task: folder.head(k, task).read_bytes() for k, task in enumerate(("warm", "cold"))}
-    path = folder.head(0, "warm")
+    path = RunDir(runs["means"]).head(0, "warm")
+    before = path.read_bytes()
     try:
         path.write_bytes(save_head(replace(load_head(path), means=None)))
         head = answering(open_run(runs["means"]))
@@ -160,7 +151,7 @@ def test_an_older_head_leaves_the_task_to_the_texts(runs, class_folders, monkeyp
             of_warm = [sum(v for k, v in one.classes if k in ("red", "yellow")) for one in (ours, theirs)]
             assert of_warm[0] == pytest.approx(of_warm[1], abs=1e-4)
     finally:
-        path.write_bytes(before["warm"])
+        path.write_bytes(before)
 
 
 @pytest.mark.parametrize("name", ["paired", "means"])

@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
 from builders.commands import cli
+from builders.heads import PAIRED
 from builders.interruptions import Said
 from builders.measured import on_own_stream
 from cl_complora.clip.evaluate import answers, image_features, seen_features
@@ -29,19 +30,11 @@ from cl_complora.run.stream import run
 from cl_complora.store.answers import load_answers
 from cl_complora.store.folder import RunDir
 
-STRATEGY = """\
-name: paired
-adapter: {kind: lowrank, rank: 2}
-head: {kind: linear-probe, with_untouched: true, c: [10.0]}
-optimiser: {lr: 5e-2}
-training: {steps: 4}
-"""
-
 
 @pytest.fixture(scope="module")
 def strategy(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("strategies") / "paired.yaml"
-    path.write_text(STRATEGY)
+    path.write_text(PAIRED)
     return path
 
 
@@ -231,7 +224,7 @@ def test_the_copy_is_never_in_training_mode_and_goes_where_the_images_are(paired
 
 def test_a_tower_that_stays_is_not_asked_twice(tiny_scenario, tmp_path):
     """Features beside themselves would be the same regression at twice the C, for a second pass."""
-    text = STRATEGY.replace("{kind: lowrank, rank: 2}", "{kind: full, whole: [tokens]}")
+    text = PAIRED.replace("{kind: lowrank, rank: 2}", "{kind: full, whole: [tokens]}")
     (tmp_path / "words.yaml").write_text(text)
     said = Said()
     found = run(

@@ -39,12 +39,16 @@ class SeveralHeads:
         """Whether class means tell the tasks apart, and not texts."""
         return all(head.means is not None for head in self.heads)
 
+    def asked(self, names: Sequence[str]) -> list[tuple[Head, list[int]]]:
+        """Every head that knows some of the classes to choose among, and their places."""
+        return [(head, known) for head in self.heads if (known := head.known(names))]
+
     def logits(self, question: Question) -> Tensor:
         """``N × K``, as of a single head."""
         if len(self.heads) == 1:
             return self.heads[0].logits(question)
         texts = question.text_logits.softmax(1).double()
-        asked = [(head, known) for head in self.heads if (known := head.known(question.names))]
+        asked = self.asked(question.names)
         found = (self._by_means if self.has_means and asked else self._by_texts)(question, texts, asked)
         return found.clamp_min(torch.finfo(torch.float32).tiny).log().to(question.text_logits)
 
