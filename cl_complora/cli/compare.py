@@ -142,7 +142,7 @@ def compare(
     from ..compare.results_files import refuse_without_entries
     from ..compare.sweeps import refuse_what_only_a_sweep_reads
     from ..compare.workers import Placing
-    from ..config import load_scenario, load_strategy
+    from ..config import load_scenario
     from ..config.model_names import check_model
     from ..config.overrides import refuse_seeds_twice, split_overrides
     from ..files import check_writable, slug
@@ -194,7 +194,7 @@ def compare(
         _list(request, placing, results)
         return
     # One that there is not is told before the plan is.
-    names = [load_strategy(one, for_strategy).value.name for one in request.strategies]
+    names = [one.value.name for one in study.load_strategies(request.strategies, for_strategy)]
     replaced: list[str] = []
     if publish:
         check_writable(publish, f"--publish {publish}")

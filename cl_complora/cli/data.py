@@ -21,7 +21,10 @@ data = typer.Typer(
 @data.command(cls=HelpfulCommand)
 def check(
     scenarios: Annotated[list[str], typer.Argument(help="Scenario files or names.")],
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw that is looked at.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Seed whose draw is looked at; by default all those of the scenario."),
+    ] = None,
 ) -> None:
     """Open every picture that a scenario would use, without model or network, and tell which cannot be
     read."""

@@ -74,7 +74,7 @@ def tune(
     from ..compare.tuned import command, place_of, save
     from ..config import load_scenario
     from ..config.model_names import check_model
-    from ..config.overrides import split_overrides
+    from ..config.overrides import refuse_seeds_twice, split_overrides
     from ..progress import time_bar
 
     for option, value in (("--budget", budget), ("--floor", floor)):
@@ -85,6 +85,8 @@ def tune(
     known_metric(metric)
     known_device(device)
     for_scenario, for_strategy = split_overrides(set_ or [])
+    if seeds:
+        refuse_seeds_twice(for_scenario)
     located = load_scenario(scenario, for_scenario)
     raise_all(check_model(located))
     request = tuning.TuningRequest(

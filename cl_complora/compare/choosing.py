@@ -10,6 +10,7 @@ import numpy as np
 
 from ..config import Scenario, load_scenario
 from ..config.loading import Located
+from ..config.overrides import key_of, set_twice, written
 from ..errors import UserError
 from ..metrics import keeps
 from ..report.comparison.tables import told
@@ -38,6 +39,17 @@ def for_validation(scenario: str, settings: Sequence[str], shots: int) -> Locate
     """
     own = load_scenario(scenario, settings).value.validation_shots
     return load_scenario(scenario, [*settings, f"validation_shots={own or shots}", "measure=validation"])
+
+
+def refuse_shots_twice(settings: Sequence[str], shots: int | None) -> None:
+    """Refuse validation images a class that are said both as a setting and with their option.
+
+    Raises:
+        UserError: naming both.
+    """
+    said = [text for text in settings if key_of(text, "scenario") == "validation_shots"]
+    if said and shots is not None:
+        raise set_twice(written(said[-1]), f"--validation-shots {shots}")
 
 
 def known_metric(metric: str) -> None:

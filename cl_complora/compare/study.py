@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..config import Scenario, load_scenario, load_strategy
+from ..config import Scenario, Strategy, load_scenario, load_strategy
 from ..config.loading import Located
-from ..config.overrides import OfOption, key_of, set_twice, written
+from ..config.overrides import OfOption, written
 from ..config.plugin_file import refuse_plugin
 from ..errors import UserError, raise_all
 from ..files import slug
-from .choosing import check_metric_of, choose, for_validation, point
+from .choosing import check_metric_of, choose, for_validation, point, refuse_shots_twice
 from .method import Method, against
 from .outcomes import Outcome, refuse_without
 from .plan_store import PlanStore
@@ -154,6 +154,29 @@ class Prepared:
         ]
 
 
+def load_strategies(methods: Sequence[str], overrides: Sequence[str]) -> list[Located[Strategy]]:
+    """Strategies with the settings of a comparison.
+
+    Raises:
+        UserError: as :func:`~cl_complora.config.load_strategy`, and for a setting that one of them does not
+            take, which is named.
+    """
+    loaded = []
+    for method in methods:
+        try:
+            loaded.append(load_strategy(method, overrides))
+        except UserError as error:
+            raise_all([_told_of(method, message, overrides) for message in error.messages])
+    return loaded
+
+
+def _told_of(method: str, message: str, overrides: Sequence[str]) -> str:
+    for start in (f"{written(override)}: " for override in overrides):
+        if message.startswith(start):
+            return f"{start}{method} does not take it: {message.removeprefix(start)}"
+    return message
+
+
 def prepare(
     request: Request, tell: Callable[[str], None] | None = None, allow_plugins: bool = True
 ) -> Prepared:
@@ -167,7 +190,7 @@ def prepare(
     Raises:
         UserError: for input that cannot work.
     """
-    loaded = [load_strategy(method, request.strategy_settings) for method in request.strategies]
+    loaded = load_strategies(request.strategies, request.strategy_settings)
     if not allow_plugins:  # which a run tells as well, but after the runs of all methods before it
         for strategy in loaded:
             with strategy.at_its_line():
@@ -181,7 +204,7 @@ def prepare(
     if scenario.value.measure != "test":
         why = "settings are chosen on validation shots by a sweep, and tested on test images"
         raise UserError(scenario.fault(("measure",), f"must be test in a comparison: {why}"))
-    _refuse_shots_twice(request)
+    refuse_shots_twice(request.scenario_settings, request.validation_shots)
     if request.sweep is not None:
         check_metric_of(request.metric, scenario.value)
     shots = request.shots(scenario.value)
@@ -282,13 +305,6 @@ def compare(
             entry.differences = against(tested[entry.name], tested[reference])
     name = prepared.scenario.value.name
     return Comparison(request, name, reference, list(methods.values()), tried, prepared.plans)
-
-
-def _refuse_shots_twice(request: Request) -> None:
-    said = [text for text in request.scenario_settings if key_of(text, "scenario") == "validation_shots"]
-    if said and request.validation_shots is not None:
-        option = f"--validation-shots {request.validation_shots}"
-        raise set_twice(written(said[-1]), option)
 
 
 def _refuse_shared_folders(names: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from ..config.overrides import is_within
 from ..config.plugin_file import plugin_file
 from ..config.strategy import Strategy
 from ..config.yaml_lines import Malformed, parse
@@ -104,6 +105,8 @@ def command(tuning: Tuning, file: Path) -> str:
     request = tuning.request
     words = ["cl-complora", "run", request.scenario, "--strategy", str(file)]
     for text in request.scenario_settings:
+        if is_within(text, "scenario", "seeds"):
+            continue  # a run's is said with --seed
         words += ["--set", f"scenario.{text.removeprefix('scenario.')}"]
     words += ["--allow-plugins"] if tuning.strategy.value.plugin else []
     return shlex.join(words)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from ..config import Scenario, Strategy, load_scenario, load_strategy
 from ..config.loading import Located
-from ..config.overrides import OfOption
+from ..config.overrides import OfOption, refuse_measure
 from ..data.planning import Plans, plan
 from ..errors import UserError
 from ..metrics import keeps
-from .choosing import Point, check_floor, check_metric_of, choose, for_validation, point
+from .choosing import Point, check_floor, check_metric_of, choose, for_validation, point, refuse_shots_twice
 from .lead import lead_error
 from .outcomes import Outcome, folder_of, is_done, refuse_without
 from .search import Axis, Place, search
@@ -180,6 +180,8 @@ def _with_shots(request: TuningRequest, classes: int) -> tuple[Located[Scenario]
         classes: of all tasks.
     """
     asked, settings = request.validation_shots, list(request.scenario_settings)
+    refuse_shots_twice(settings, asked)
+    refuse_measure(settings)
     if asked is not None:
         settings.append(OfOption(f"validation_shots={asked}", f"--validation-shots {asked}"))
     wanted = max(FEW, ENOUGH // max(1, classes))

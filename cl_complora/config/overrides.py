@@ -96,6 +96,16 @@ def refuse_seeds_twice(for_scenario: Sequence[str]) -> None:
     _refuse(for_scenario, "scenario", "seeds", "has no effect beside --seeds; leave one of the two out")
 
 
+def refuse_measure(for_scenario: Sequence[str]) -> None:
+    """Refuse the scenario's ``measure`` where everything is measured on validation shots.
+
+    Raises:
+        UserError: naming it.
+    """
+    why = "has no effect: settings are chosen on validation shots"
+    _refuse(for_scenario, "scenario", "measure", why)
+
+
 def _refuse(overrides: Sequence[str], kind: str, section: str, why: str) -> None:
     for override in overrides:
         if is_within(override, kind, section):

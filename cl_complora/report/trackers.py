@@ -95,7 +95,9 @@ def check_trackers(names: Sequence[str]) -> None:
     Raises:
         UserError: naming those that there are, or what to install.
     """
-    for name in names:
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise UserError(f"--log {name}: stands twice; each may stand once")
         if name not in _KINDS:
             raise UserError(f"--log {name}: must be one of {', '.join(_KINDS)}")
         if find_spec(name) is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..errors import UserError
@@ -52,6 +52,38 @@ def terminated_like_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def answered_by(answer: Callable[[], None]) -> Iterator[list[int]]:
+    """Within, Ctrl-C and SIGTERM call a function, and raise nothing; one that was ignored is ignored still.
+
+    Yields:
+        Numbers of the signals that came.
+    """
+    asked: list[int] = []
+
+    def hear(number: int, frame: object) -> None:
+        asked.append(number)
+        answer()
+
+    with _handled_by(hear):
+        yield asked
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Within, both signals are handled by a function, but for one that is ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python lets only the main thread handle signals
+        return
+    answered = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in answered}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
+
+
 def exit_code_of(interrupt: KeyboardInterrupt) -> int:
     """130 after Ctrl-C, 143 after SIGTERM."""
     return interrupt.exit_code if isinstance(interrupt, Terminated | Stopped) else 128 + signal.SIGINT
@@ -74,17 +106,8 @@ class Stopping:
     def heard(self) -> Iterator[None]:
         """Within, signals raise :class:`Stopped`: at once, from :meth:`raise_if_asked`, or the second
         time."""
-        if threading.current_thread() is not threading.main_thread():
-            yield  # Python lets only the main thread handle signals
-            return
-        # A worker of a comparison ignores Ctrl-C, which its parent answers.
-        answered = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, self._hear) for number in answered}
-        try:
+        with _handled_by(self._hear):  # a worker of a comparison ignores Ctrl-C, which its parent answers
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

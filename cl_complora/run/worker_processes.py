@@ -19,7 +19,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
 
-from .signals import Stopped
+from .signals import Stopped, answered_by
 
 # How often the process of a job may be killed from outside before the job counts as failed.
 KILLED = 2
@@ -66,16 +66,26 @@ class WorkerProcesses:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        # First of all: who waits for a process that is ended would begin the next job.
-        self._waiting.shutdown(wait=False, cancel_futures=True)
+        # One more signal must not cut the waiting short: a pool that is left half shut down is waited for, by
+        # Python's exit, for ever.
+        with answered_by(self._end_at_once) as asked:
+            # First of all: who waits for a process that is ended would begin the next job.
+            self._waiting.shutdown(wait=False, cancel_futures=True)
+            for process in self._processes:
+                process.end(now=kind is not None)
+            for process in self._processes:
+                process.wait()
+            self._waiting.shutdown(wait=True)
+            os.environ.pop("OMP_NUM_THREADS")
+            if self._before is not None:
+                os.environ["OMP_NUM_THREADS"] = self._before
+        if asked and kind is None:
+            signal.raise_signal(asked[0])
+
+    def _end_at_once(self) -> None:
+        """Ask every process again: what finishes a step of training then leaves it."""
         for process in self._processes:
-            process.end(now=kind is not None)
-        for process in self._processes:
-            process.wait()
-        self._waiting.shutdown(wait=True)
-        os.environ.pop("OMP_NUM_THREADS")
-        if self._before is not None:
-            os.environ["OMP_NUM_THREADS"] = self._before
+            process.ask_to_end()
 
     def each(self, job: Callable[..., Any], arguments: Sequence[tuple]) -> Iterator[tuple[int, Any]]:
         """Do one job with every tuple of arguments.
@@ -158,6 +168,11 @@ class _Process:
             if now and self._pool is not None:
                 for process in list((self._pool._processes or {}).values()):
                     process.terminate()
+
+    def ask_to_end(self) -> None:
+        """Ask the process to end, without waiting for who holds it: signals are answered anywhere."""
+        if self._process is not None and self._process.is_alive():
+            self._process.terminate()
 
     def wait(self) -> str | None:
         """Let go of the process, once it has ended or has nothing to do.

@@ -9,6 +9,7 @@ import json
 import shlex
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from builders.processes import start
 from builders.trials import Answering, Here, outcome, tuned
 from cl_complora.compare import tuning as module
 from cl_complora.compare.tunable import axes_of, grid_of
-from cl_complora.compare.tuned import place_of, save
+from cl_complora.compare.tuned import command, place_of, save
 from cl_complora.compare.tuning import TuningRequest, prepare, tune
 from cl_complora.config import load_strategy
 from cl_complora.config.catalog import shipped
@@ -230,6 +231,9 @@ def test_without_zero_shot_images_no_floor_holds(monkeypatch, tmp_path, asked, c
         ),
         (["--metric", "best"], "must be one of last, average, harmonic"),
         (["--validation-shots", "9"], "9 for validation a class"),
+        (["--validation-shots", "3", "--set", "validation_shots=2"], "the same is set twice"),
+        (["--set", "measure=test"], "--set measure=test: has no effect: settings are chosen on"),
+        (["--seeds", "0", "--set", "seeds=[5]"], "--set seeds=[5]: has no effect beside --seeds"),
         (["--seeds", "0,0"], "different whole numbers"),
         (["--device", "gpu"], "must be auto, cpu"),
         (["--output", "x.txt"], "must be called .yaml"),
@@ -246,6 +250,12 @@ def test_what_cannot_work_is_refused_before_anything_is_run(
     code, _, err = cli(monkeypatch, capsys, "tune", tiny_scenario, "--out", tmp_path / "runs", *words)
     assert code == 2 and told in err and all(line.startswith("error: ") for line in err.splitlines())
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_command_that_uses_it_is_one_that_a_run_takes(monkeypatch, tmp_path, asked):
+    settings = ("seeds=[0]", "scenario.shots=2")
+    found, _ = tuned(monkeypatch, replace(asked, scenario_settings=settings), lambda s: outcome(50))
+    assert command(found, tmp_path / "x.yaml").endswith("x.yaml --set scenario.shots=2")
 
 
 OPENED: list[str] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from builders.commands import cli
 from cl_complora.config import Strategy, load_scenario, load_strategy
 from cl_complora.config.catalog import shipped
 from cl_complora.config.recorded import recorded
@@ -131,6 +132,23 @@ def test_what_a_file_says_of_steps_that_it_does_not_take_is_refused(tmp_path, se
         load_strategy(str(file))
     told = "has no effect with adapter kind none, which trains nothing"
     assert list(refused.value.messages) == [f"{file}:4: {key}: {told}" for key in keys]
+
+
+def test_a_run_notes_the_settings_that_a_strategy_without_steps_does_not_take(
+    tmp_path, tiny_scenario, monkeypatch, capsys
+):
+    words = ["run", tiny_scenario, "-s", "zeroshot", "--set", "training.steps=5", "--out", tmp_path / "runs"]
+    code, out, _ = cli(monkeypatch, capsys, *words)
+    assert code == 0 and "note: training.steps has no effect: zeroshot trains nothing in steps" in out
+
+
+def test_a_comparison_names_the_strategy_that_does_not_take_a_setting(
+    tmp_path, tiny_scenario, monkeypatch, capsys
+):
+    words = ["-s", "lora,zeroshot", "--set", "optimiser.lr=1e-3", "--out", tmp_path / "runs"]
+    code, _, err = cli(monkeypatch, capsys, "compare", tiny_scenario, *words)
+    told = "zeroshot does not take it: optimiser: has no effect with adapter kind none, which trains nothing"
+    assert code == 2 and err.splitlines()[0] == f"error: --set optimiser.lr=1e-3: {told}"
 
 
 def test_a_trained_head_reads_which_classes_are_contrasted(tmp_path):

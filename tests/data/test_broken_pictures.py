@@ -83,11 +83,27 @@ def test_what_is_skipped_is_told_once_and_is_none_of_all(folder):
     lines = verify("mine.yaml").lines
     assert len([line for line in lines if line.startswith("skipped: ")]) == 4
     sizes = [line for line in lines if "can be read" in line]
-    assert len(sizes) == 2 and all("all of these can be read" in line for line in sizes)
+    assert len(sizes) == 3 and all("all of these can be read" in line for line in sizes)
     for path in folder.glob("My*/*/*.*"):
         if path.name in ("cut off.JPG", "empty.jpeg"):
             path.unlink()
     assert "images, all can be read" in "".join(verify("mine.yaml").lines)
+
+
+def test_pictures_that_only_another_seed_draws_are_opened_too(folder):
+    scenario_of(folder, "refuse")
+    drawn = {}
+    for seed in (0, 1):
+        (chosen,) = plan(load_scenario("mine.yaml"), seed).tasks
+        drawn[seed] = {item.key for item in (*chosen.train, *chosen.test)}
+    whole = [key for key in sorted(drawn[1] - drawn[0]) if "cut off" not in key and "empty" not in key]
+    broken = next(path for path in (folder / "My Bilder ünï").glob("*/*") if path.match(f"*/{whole[0]}"))
+    broken.write_bytes(broken.read_bytes()[:20])
+    one, more = verify("mine.yaml", 0), verify("mine.yaml")
+    assert not any(broken.name in fault and broken.parent.name in fault for fault in one.faults)
+    assert any(broken.name in fault and broken.parent.name in fault for fault in more.faults)
+    assert not any(line.startswith("seed") for line in one.lines)
+    assert any(line.startswith("seeds 1, 2: ") and "cannot be read" in line for line in more.lines)
 
 
 def test_a_picture_that_was_mended_is_found_again(folder):

@@ -313,7 +313,7 @@ def test_a_stream_of_it_runs_the_checks(hub):
         assert image[:, 9, 9].tolist() == list(COLOURS[label])
     report = verify(str(hub / "s.yaml"))
     assert (
-        not report.faults and "t: 2 classes, 4 training, 4 test images, all can be read" in report.lines[-3]
+        not report.faults and "t: 2 classes, 4 training, 4 test images, all can be read" in report.lines[-4]
     )
     picked = json.dumps({"path": "10.png"}) + "\n" + json.dumps({"path": "11.png"}) + "\n"
     (hub / "list.jsonl").write_text(picked)

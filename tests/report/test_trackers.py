@@ -163,3 +163,8 @@ def test_wandb_itself_takes_it_offline(monkeypatch, tmp_path):
     tracker.figure("stream/matrix", np.zeros((4, 4, 3), np.uint8), 0)
     tracker.end()
     assert not said and list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+
+
+def test_a_tracker_that_is_named_twice_is_refused():
+    with pytest.raises(UserError, match="--log wandb: stands twice; each may stand once"):
+        trackers.check_trackers(["wandb", "wandb"])

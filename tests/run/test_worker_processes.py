@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -102,3 +103,46 @@ def test_how_a_process_ended_is_told():
     assert _lost(crashed).error == "its process crashed (SIGSEGV), twice; the same command goes on"
     assert _ended_with(None, None) == _ended_with(-signal.SIGKILL, None) == KILLED
     assert _ended_with(-250, "").why == "its process crashed (signal 250)"
+
+
+def end_slowly(folder: str, device: str) -> None:
+    """A job that, asked to end, takes a while, as one does that saves its training; asked again, it ends."""
+
+    def asked(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        Path(folder, "asked").touch()
+
+    signal.signal(signal.SIGTERM, asked)
+    Path(folder, "begun").touch()
+    time.sleep(60)
+    Path(folder, "ended").touch()
+
+
+def interrupt_when(file: Path) -> None:
+    while not file.exists():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_second_interrupt_ends_at_once_and_leaves_no_process_behind(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    before, begun = signal.getsignal(signal.SIGINT), time.monotonic()
+    workers = WorkerProcesses(["cpu"], 1)
+    with pytest.raises(KeyboardInterrupt, match="the first"), workers:
+        threading.Thread(target=interrupt_when, args=[tmp_path / "asked"]).start()
+        job = workers._waiting.submit(workers._do, end_slowly, (str(tmp_path),))
+        while not (tmp_path / "begun").exists() and time.monotonic() < begun + 60:
+            time.sleep(0.01)
+        raise KeyboardInterrupt("the first")
+    assert time.monotonic() < begun + 60 and not (tmp_path / "ended").exists()
+    assert job.done() and workers._processes[0]._pool is None
+    assert os.environ["OMP_NUM_THREADS"] == "3" and signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupt_that_comes_when_all_is_done_is_raised_once_processes_are_gone(tmp_path):
+    workers = WorkerProcesses(["cpu"], 1)
+    with pytest.raises(KeyboardInterrupt), workers:
+        assert [index for index, _ in workers.each(begin, [(str(tmp_path), 0)])] == [0]
+        end = workers._processes[0].end
+        workers._processes[0].end = lambda now: (end(now), os.kill(os.getpid(), signal.SIGINT))
+    assert workers._processes[0]._pool is None
