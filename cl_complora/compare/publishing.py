@@ -236,7 +236,7 @@ def refuse_other_streams(request: Request, names: Iterable[str], scenario: str, 
                 )
             runs = counted(len(before.trials), "run")
             replaced.append(
-                f"--publish {folder}: {path} ({runs}) was made with other settings or weights and"
+                f"--publish {folder}: {path} ({runs}) was made with other tasks, settings or weights, and"
                 " will be replaced"
             )
             continue
