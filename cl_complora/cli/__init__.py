@@ -128,8 +128,6 @@ def run(
     plans = plan(located, seed)  # wrong data is told before torch is even imported
     console = log_console()
     say(console, _planned(located.value.name, chosen.value.name, seed, [one.name for one in plans.tasks]))
-    for key in chosen.value.idle_of_steps:
-        say(console, f"note: {'.'.join(key)} has no effect: {chosen.value.name} trains nothing in steps")
 
     from ..progress import display
     from ..run.signals import Stopped

@@ -113,6 +113,8 @@ def run(
         progress.message(f"skipped: {line}")
     for line in notes(scenario, plans.opened(scenario.value.measure)):
         progress.message(f"note: {line}")
+    for key in strategy.value.idle_of_steps:  # a file that says them is refused, a setting is not
+        progress.message(f"note: {'.'.join(key)} has no effect: {strategy.value.name} takes no steps")
     folder = RunDir.of(out, scenario.value.name, strategy.value.name, seed, variant)
     with uncollected():
         chosen = device_of(device)

@@ -139,7 +139,7 @@ def test_a_run_notes_the_settings_that_a_strategy_without_steps_does_not_take(
 ):
     words = ["run", tiny_scenario, "-s", "zeroshot", "--set", "training.steps=5", "--out", tmp_path / "runs"]
     code, out, _ = cli(monkeypatch, capsys, *words)
-    assert code == 0 and "note: training.steps has no effect: zeroshot trains nothing in steps" in out
+    assert code == 0 and "note: training.steps has no effect: zeroshot takes no steps" in out
 
 
 def test_a_comparison_names_the_strategy_that_does_not_take_a_setting(
