@@ -133,7 +133,7 @@ def test_what_is_stale_is_replaced(folder, request_, quick, monkeypatch):
     assert text != Path(quick).read_text()
     Path(quick).write_text(text)
     (told,) = refuse(replace(request_, sweep=None, seeds=(0,)), folder)
-    assert f"{place(folder, 'tiny', 'quick')} (4 runs) was made with other settings" in told
+    assert f"{place(folder, 'tiny', 'quick')} (4 runs) was made with other tasks, settings or weights" in told
     # Settings beside it are others, and what was made with the old ones is stale by itself.
     monkeypatch.setattr(publishing, "is_current", lambda entry: False)
     refuse(replace(request_, strategy_settings=("training.steps=5",)), folder)
