@@ -165,9 +165,8 @@ class _Process:
         """
         with self._changing:
             self._ended = True
-            if now and self._pool is not None:
-                for process in list((self._pool._processes or {}).values()):
-                    process.terminate()
+            if now:
+                self.ask_to_end()
 
     def ask_to_end(self) -> None:
         """Ask the process to end, without waiting for who holds it: signals are answered anywhere."""
