@@ -24,9 +24,9 @@ def table(head: str) -> dict[str, list[str]]:
 
 
 @cache
-def outcomes(strategy: str) -> list[Outcome]:
+def outcomes(strategy: str, folder: str = "results") -> list[Outcome]:
     """What its tests found, in the order of their seeds."""
-    entry = read_entry(place(ROOT / "results", "embedded", strategy))
+    entry = read_entry(place(ROOT / folder, "embedded", strategy))
     return [test for _, test in sorted(entry.tests().items())]
 
 
@@ -54,7 +54,8 @@ def test_the_second_table_is_of_the_results_and_bold_where_they_show_it():
     assert len(found) == 8
     for name, cells in found.items():
         told = []
-        for d in against(outcomes(name), outcomes("lora"), ("last", "retention")).values():
-            text = f"{signed(d.mean)} ({signed(d.low)} to {signed(d.high)})"
-            told.append(f"**{text}**" if d.verdict in ("better", "worse") else text)
+        for lora in (outcomes("lora"), outcomes("lora", "benchmarks/steps/160")):
+            for d in against(outcomes(name), lora, ("last", "retention")).values():
+                text = f"{signed(d.mean)} ({signed(d.low)} to {signed(d.high)})"
+                told.append(f"**{text}**" if d.verdict in ("better", "worse") else text)
         assert cells == told, name
